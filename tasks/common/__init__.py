@@ -1,0 +1,1 @@
+"""What every stage shares: registry, strict configuration, device and seed, progress."""

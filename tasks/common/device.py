@@ -1,0 +1,31 @@
+"""Where tensors live and how chance is fixed."""
+
+import random
+
+import numpy as np
+import torch
+
+from catalog.errors import UserError
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` is CUDA where there is a usable card, else the CPU.
+
+    Raises:
+        UserError: when a device is asked for that this machine does not have.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {name!r} is not available here: use 'cpu' or 'auto'")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}: use 'auto', 'cpu' or 'cuda'") from None
+
+
+def seed_everything(seed: int) -> None:
+    """Fix the seeds of Python, numpy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
