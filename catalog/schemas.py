@@ -317,7 +317,12 @@ _TABLES = (
         _DICTIONARY,
         _SET,
         _FEATURE,
-        _c("status", _TEXT, "alive, unseen (never fired here) or dense (density > 0.1)", FeatureStatus),
+        _c(
+            "status",
+            _TEXT,
+            "alive, unseen (never fired here) or dense (density > 0.1)",
+            FeatureStatus,
+        ),
         _c("n_tokens", _I64, "Tokens it fired on"),
         _c("density", _F64, "Share of valid tokens it fired on"),
         _n("max_activation", _F32, "Largest activation; null if it never fired"),
@@ -330,7 +335,11 @@ _TABLES = (
         _c("bottom_logits", pa.list_(LOGIT), "Tokens it lowers most through the unembedding"),
         _c("nearest_by_decoder", pa.list_(NEIGHBOUR), "Nearest features by decoder cosine"),
         _c("nearest_by_coactivation", pa.list_(NEIGHBOUR), "Nearest features by Jaccard of firing"),
-        _c("top_tokens", pa.list_(_TEXT), "Commonest texts of its peak tokens among the top examples"),
+        _c(
+            "top_tokens",
+            pa.list_(_TEXT),
+            "Commonest texts of its peak tokens among the top examples",
+        ),
         row_group_rows=2_000,
     ),
     _table(
