@@ -1,0 +1,32 @@
+"""Calls that import-linter cannot see and that must never be made."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+BANNED = {
+    r"\.to_pyarrow_(table|dataset)\(": "aborts short processes; read the file list with pyarrow or DuckDB",
+    r"unsafe_allow_html": "runs script from corpus text; draw text nodes",
+    r"unsafe_allow_javascript": "runs script from corpus text; draw text nodes",
+    r"\btorch\.(load|save)\(": "pickle; use safetensors",
+    r"^\s*(import|from) (pickle|cloudpickle|joblib|dill)\b": "pickle; use safetensors, Parquet or JSON",
+    r"allow_pickle\s*=\s*True": "pickle; use safetensors, Parquet or JSON",
+    r"trust_remote_code\s*=\s*True": "runs a stranger's code",
+    r"\bunion_by_name\b": "binding a view of many files with it is slow; group files by schema version",
+    r"st\.html\(": "corpus text could leave its frame; draw text nodes",
+}
+SOURCES = [
+    path
+    for folder in ("flows", "tasks", "catalog", "dashboards")
+    for pattern in ("*.py", "*.sql")
+    for path in sorted((ROOT / folder).rglob(pattern))
+]
+
+
+@pytest.mark.parametrize("pattern", BANNED)
+def test_banned_call_is_nowhere(pattern: str) -> None:
+    expression = re.compile(pattern, re.MULTILINE)
+    found = [str(path.relative_to(ROOT)) for path in SOURCES if expression.search(path.read_text())]
+    assert not found, f"{found}: {BANNED[pattern]}"
