@@ -1,0 +1,1 @@
+"""Dictionaries: sparse autoencoders, how they are trained, checkpointed, saved and measured."""

@@ -1,0 +1,82 @@
+"""BatchTopK: k latents per token on average (Bussmann et al. 2024, arXiv 2412.06410)."""
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tasks.dictionaries.base import ARCHITECTURES, TrainingState
+from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.kept import KeptDictionary
+from tasks.dictionaries.sparse import Pairs, top_of_batch
+
+_LARGEST_L0_ERROR = 0.1
+
+
+class BatchTopKConfig(KeptConfig):
+    """A BatchTopK dictionary; ``k`` is the mean number of latents of a token."""
+
+    architecture: Literal["batch_topk"] = "batch_topk"
+    threshold_decay: float = Field(default=0.999, ge=0, lt=1)
+    """Memory of the running mean of the smallest kept activation, the threshold of inference."""
+    threshold_start_step: int = Field(default=1000, ge=0)
+    """Step at which that running mean begins, at the latest at half of the training."""
+
+
+@ARCHITECTURES.register("batch_topk")
+class BatchTopK(KeptDictionary):
+    """Trains on the ``k * N`` largest activations of a batch; encodes with one learned threshold.
+
+    At inference a token is encoded by itself, ``acts * (acts > threshold)``, so that nothing leaks
+    between the tokens of a batch.
+    """
+
+    Config: ClassVar[type[DictionaryConfig]] = BatchTopKConfig
+    config: BatchTopKConfig
+    threshold: Tensor
+
+    def __init__(self, config: DictionaryConfig, d_in: int) -> None:
+        super().__init__(config, d_in)
+        self.register_buffer("threshold", torch.tensor(-1.0))
+        self._floor = 0.0
+
+    def encode(self, x_ND: Tensor) -> Tensor:
+        """Latent activations (N, L): those strictly above the threshold."""
+        acts_NL = self.pre_acts(x_ND).relu()
+        return acts_NL * (acts_NL > self.threshold)
+
+    def select(self, pre_NL: Tensor) -> Pairs:
+        """The ``k * N`` largest positive activations of the batch."""
+        return top_of_batch(pre_NL, self.config.k * len(pre_NL), self._floor)
+
+    @torch.no_grad()
+    def observe(self, acts_P: Tensor, state: TrainingState) -> None:
+        """Move the threshold to the smallest kept activation: the first one is copied."""
+        if len(acts_P) == 0:
+            return
+        smallest = acts_P.min()
+        self._floor = 0.9 * float(smallest)
+        if state.step >= min(self.config.threshold_start_step, state.n_steps // 2):
+            self.learn_threshold(smallest)
+
+    @torch.no_grad()
+    def learn_threshold(self, smallest: Tensor) -> None:
+        """``threshold <- decay * threshold + (1 - decay) * smallest``, from the first value on."""
+        decay = self.config.threshold_decay if float(self.threshold) >= 0 else 0.0
+        self.threshold.mul_(decay).add_(smallest, alpha=1 - decay)
+
+    @torch.no_grad()
+    def after_training(self, sample_ND: Tensor) -> dict[str, float]:
+        """Set the threshold to the quantile that gives L0 = k where the learned one is off by 10 %."""
+        learned, k = float(self.threshold), self.config.k
+        acts_NL = self.pre_acts(sample_ND).relu()
+        l0 = float((acts_NL > self.threshold).sum()) / len(sample_ND)
+        n_above = k * len(sample_ND)
+        if (learned < 0 or abs(l0 / k - 1) > _LARGEST_L0_ERROR) and n_above < acts_NL.numel():
+            self.threshold.copy_(torch.topk(acts_NL.flatten(), n_above + 1).values[-1])
+        return {"threshold_learned": learned, "threshold": float(self.threshold)}
+
+    def scaled_with_input(self) -> tuple[str, ...]:
+        """Biases and the threshold."""
+        return (*super().scaled_with_input(), "threshold")

@@ -1,0 +1,141 @@
+"""JumpReLU: a learned threshold for every latent (Rajamanoharan et al. 2024, arXiv 2407.14435)."""
+
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
+from tasks.dictionaries.config import DictionaryConfig
+
+
+class JumpReLUConfig(DictionaryConfig):
+    """A JumpReLU dictionary; give ``target_l0`` or ``l0_coefficient`` alone."""
+
+    architecture: Literal["jumprelu"] = "jumprelu"
+    target_l0: float | None = Field(default=None, gt=0)
+    """Mean number of active latents to aim at: the penalty is (L0 / target - 1)^2 times target_weight."""
+    l0_coefficient: float | None = Field(default=None, gt=0)
+    """Weight of L0 itself, stated for inputs of unit mean norm (the form of the paper)."""
+    target_weight: float = Field(default=1.0, gt=0)
+    """Weight of the penalty for missing target_l0."""
+    sparsity_warmup_steps: int = Field(default=2000, ge=0)
+    """Steps in which the penalty rises linearly, at most a tenth of the training."""
+    initial_threshold: float = Field(default=0.01, gt=0)
+    """Where the thresholds start, in units of the mean input norm."""
+    bandwidth: float = Field(default=0.01, gt=0)
+    """Width of the window in which thresholds get a gradient, in units of the mean input norm."""
+    beta1: float = Field(default=0.0, ge=0, lt=1)
+    """Adam's decay of the first moment; 0 because the gradient of thresholds is noisy."""
+
+    @model_validator(mode="after")
+    def _one_aim(self) -> Self:
+        if (self.target_l0 is None) == (self.l0_coefficient is None):
+            raise ValueError("give exactly one of target_l0 and l0_coefficient")
+        return self
+
+    def sparsity_tag(self) -> str:
+        return f"t{self.target_l0:g}" if self.target_l0 else f"l{self.l0_coefficient:g}"
+
+
+def in_window(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    """The rectangle kernel: whether z is nearer to the threshold than half the bandwidth."""
+    return (z - threshold).abs() < bandwidth / 2
+
+
+class _Jump(torch.autograd.Function):
+    """``z * (z > threshold)``; z gets its plain gradient, the threshold that of the window."""
+
+    @staticmethod
+    def forward(ctx: Any, z_NL: Tensor, threshold_L: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(z_NL, threshold_L)
+        ctx.bandwidth = bandwidth
+        return z_NL * (z_NL > threshold_L)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        z_NL, threshold_L = ctx.saved_tensors
+        near_NL = in_window(z_NL, threshold_L, ctx.bandwidth)
+        grad_threshold = -(threshold_L / ctx.bandwidth) * (grads[0] * near_NL).sum(dim=0)
+        return grads[0] * (z_NL > threshold_L), grad_threshold, None
+
+
+class _Step(torch.autograd.Function):
+    """``1[z > threshold]``; only the threshold gets a gradient, that of the window."""
+
+    @staticmethod
+    def forward(ctx: Any, z_NL: Tensor, threshold_L: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(z_NL, threshold_L)
+        ctx.bandwidth = bandwidth
+        return (z_NL > threshold_L).to(z_NL.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        z_NL, threshold_L = ctx.saved_tensors
+        near_NL = in_window(z_NL, threshold_L, ctx.bandwidth)
+        return None, -(grads[0] * near_NL).sum(dim=0) / ctx.bandwidth, None
+
+
+def jump(z_NL: Tensor, threshold_L: Tensor, bandwidth: float) -> Tensor:
+    """JumpReLU with the straight-through gradient of the threshold: (N, L)."""
+    result: Tensor = _Jump.apply(z_NL, threshold_L, bandwidth)  # type: ignore[no-untyped-call]
+    return result
+
+
+def step(z_NL: Tensor, threshold_L: Tensor, bandwidth: float) -> Tensor:
+    """1 where z exceeds the threshold, with its straight-through gradient. Feed pre-activations.
+
+    Fed with gated activations, those below the threshold are 0, lie outside the window, and half of the
+    gradient is lost.
+    """
+    result: Tensor = _Step.apply(z_NL, threshold_L, bandwidth)  # type: ignore[no-untyped-call]
+    return result
+
+
+@ARCHITECTURES.register("jumprelu")
+class JumpReLU(Dictionary):
+    """``z * (z > threshold)`` with ``z = W_enc (x - b_dec) + b_enc`` and one threshold per latent."""
+
+    Config: ClassVar[type[DictionaryConfig]] = JumpReLUConfig
+    config: JumpReLUConfig
+
+    def __init__(self, config: DictionaryConfig, d_in: int) -> None:
+        super().__init__(config, d_in)
+        self.threshold = nn.Parameter(torch.full((self.d_sae,), self.config.initial_threshold))
+
+    def encode(self, x_ND: Tensor) -> Tensor:
+        """Latent activations (N, L): those strictly above their threshold."""
+        z_NL = self.pre_acts(x_ND)
+        return z_NL * (z_NL > self.threshold)
+
+    @torch.no_grad()
+    def before_training(self, state: TrainingState) -> None:
+        """Bring the thresholds into the units of the batch."""
+        self.threshold.fill_(self.config.initial_threshold * state.mean_norm)
+
+    def training_loss(self, x_ND: Tensor, state: TrainingState) -> TrainingStep:
+        """Squared error in units of the mean input norm, plus the penalty on L0."""
+        bandwidth = self.config.bandwidth * state.mean_norm
+        z_NL = self.pre_acts(x_ND)
+        acts_NL = jump(z_NL, self.threshold, bandwidth)
+        sse = (x_ND - self.decode(acts_NL)).square().sum(dim=1).mean()
+        l0 = step(z_NL, self.threshold, bandwidth).sum(dim=1).mean()
+        if self.config.target_l0 is not None:
+            penalty = self.config.target_weight * (l0 / self.config.target_l0 - 1).square()
+        else:
+            assert self.config.l0_coefficient is not None
+            penalty = self.config.l0_coefficient * l0
+        ramp = state.ramp(self.config.sparsity_warmup_steps, share=0.1)
+        loss = sse / state.mean_norm**2 + ramp * penalty
+        fired_L = (acts_NL.detach() > 0).any(dim=0)
+        return TrainingStep(loss, sse.detach(), l0.detach(), fired_L, {"penalty": penalty.detach()})
+
+    @torch.no_grad()
+    def after_step(self, state: TrainingState) -> None:
+        """Thresholds never fall below zero."""
+        self.threshold.clamp_(min=0)
+
+    def scaled_with_input(self) -> tuple[str, ...]:
+        """Biases and thresholds."""
+        return (*super().scaled_with_input(), "threshold")

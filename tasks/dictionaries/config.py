@@ -1,0 +1,137 @@
+"""What every dictionary configuration has in common."""
+
+import math
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from catalog.errors import UserError
+from tasks.common.config import StrictConfig
+
+Normalisation = Literal["dataset_rms", "none"]
+BiasStart = Literal["geometric_median", "mean", "zero"]
+
+
+class EvaluationConfig(StrictConfig):
+    """How a dictionary is measured on the eval documents."""
+
+    max_tokens: int = Field(default=500_000, ge=1)
+    """At most so many valid eval tokens are read for the reconstruction metrics."""
+    max_control_tokens: int = Field(default=200_000, ge=1)
+    """At most so many valid train tokens are read to fit the controls (PCA, random directions)."""
+    fidelity_sequences: int = Field(default=64, ge=0)
+    """Eval sequences that are run through the language model for CE and KL; 0 leaves both out."""
+    seed: int = 0
+    """Seed of the random control and of the mask of masked language models."""
+
+
+class DictionaryConfig(StrictConfig):
+    """The fields all architectures share; each architecture adds its own, at least its sparsity."""
+
+    architecture: str
+    """Name in the registry, for example topk."""
+    expansion_factor: int | None = Field(default=None, ge=1)
+    """Latents per input dimension; give this or d_sae."""
+    d_sae: int | None = Field(default=None, ge=1)
+    """Number of latents; give this or expansion_factor."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the initial weights and of the order of the data."""
+    n_tokens: int = Field(ge=1)
+    """Training tokens in total; the activation set is read again and again until they are used."""
+    batch_tokens: int = Field(default=2048, ge=1)
+    """Tokens per optimiser step."""
+    lr: float | None = Field(default=None, gt=0)
+    """Learning rate of Adam; left out, the architecture's own rule decides from the width."""
+    warmup_steps: int = Field(default=1000, ge=0)
+    """Steps of linear warm-up, at most one twentieth of the training."""
+    decay_share: float = Field(default=0.2, ge=0, le=1)
+    """Last share of the training in which the learning rate falls linearly to zero."""
+    beta1: float = Field(default=0.9, ge=0, lt=1)
+    """Adam's decay of the first moment."""
+    beta2: float = Field(default=0.999, ge=0, lt=1)
+    """Adam's decay of the second moment."""
+    clip_norm: float = Field(default=1.0, gt=0)
+    """Largest norm of the gradient of all parameters together."""
+    normalisation: Normalisation = "dataset_rms"
+    """dataset_rms scales inputs to a mean norm of sqrt(d_in) in training and is folded away after it."""
+    bias_start: BiasStart = "geometric_median"
+    """Where b_dec starts."""
+    dead_after_tokens: int | None = Field(default=None, ge=1)
+    """A latent silent for so many tokens counts as dead; left out: n_tokens / 20, at most 10 million."""
+    buffer_tokens: int = Field(default=262_144, ge=1)
+    """Tokens in the mixing buffer in which the order is fully random."""
+    block_sequences: int = Field(default=8, ge=1)
+    """Neighbouring sequences that are read together."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How the dictionary is measured after training."""
+
+    @model_validator(mode="after")
+    def _one_width(self) -> Self:
+        if (self.expansion_factor is None) == (self.d_sae is None):
+            raise ValueError("give exactly one of expansion_factor and d_sae")
+        return self
+
+    def n_latents(self, d_in: int) -> int:
+        """Number of latents on inputs of width ``d_in``."""
+        if self.d_sae is not None:
+            return self.d_sae
+        assert self.expansion_factor is not None
+        return self.expansion_factor * d_in
+
+    @property
+    def n_steps(self) -> int:
+        """Optimiser steps that use ``n_tokens``, the last one rounded up."""
+        return math.ceil(self.n_tokens / self.batch_tokens)
+
+    @property
+    def dead_tokens(self) -> int:
+        """Silence in tokens after which a latent counts as dead."""
+        return self.dead_after_tokens or min(max(self.n_tokens // 20, 1), 10_000_000)
+
+    def base_lr(self, d_in: int) -> float:
+        """The given learning rate, else 2e-4 / sqrt(d_sae / 2^14) (Gao et al. 2024, arXiv 2406.04093)."""
+        return self.lr or 2e-4 / math.sqrt(self.n_latents(d_in) / 2**14)
+
+    def sparsity_tag(self) -> str:
+        """The sparsity setting as it stands in the name, for example k32."""
+        raise NotImplementedError
+
+    def name(self) -> str:
+        """Readable name, for example topk-x8-k32-s0."""
+        width = f"x{self.expansion_factor}" if self.expansion_factor else f"w{self.d_sae}"
+        return f"{self.architecture}-{width}-{self.sparsity_tag()}-s{self.seed}"
+
+    def check_width(self, d_in: int) -> None:
+        """Refuse sizes that cannot work on inputs of width ``d_in``.
+
+        Raises:
+            UserError: one sentence that names the field.
+        """
+        if d_in < 1:
+            raise UserError(f"dictionary {self.name()!r}: inputs need at least one dimension, not {d_in}")
+
+
+class KeptConfig(DictionaryConfig):
+    """Shared by the architectures that keep a fixed number of latents and revive the dead."""
+
+    k: int = Field(ge=1)
+    """Latents kept per token (on average, for batch_topk)."""
+    aux_alpha: float = Field(default=1 / 32, ge=0)
+    """Weight of the loss that lets dead latents learn from the residual; 0 leaves it out."""
+    aux_k: int | None = Field(default=None, ge=1)
+    """Dead latents used per token in that loss; left out, the power of two next to d_in / 2."""
+
+    def sparsity_tag(self) -> str:
+        return f"k{self.k}"
+
+    def n_aux(self, d_in: int) -> int:
+        """Dead latents used per token in the auxiliary loss."""
+        return self.aux_k or 2 ** max(round(math.log2(max(d_in / 2, 1))), 0)
+
+    def check_width(self, d_in: int) -> None:
+        super().check_width(d_in)
+        if self.k > self.n_latents(d_in):
+            raise UserError(
+                f"dictionary {self.name()!r}: k = {self.k} exceeds its {self.n_latents(d_in)} latents; "
+                "choose a smaller k or a larger expansion_factor"
+            )

@@ -1,0 +1,182 @@
+"""The order in which a training reads an activation set, with an exact cursor.
+
+Legend: N tokens, T context, D d_in.
+
+Each epoch shuffles blocks of neighbouring sequences, reads them into a buffer of ``buffer_tokens``, and
+shuffles the buffer's tokens: reads stay sequential and the order within a buffer is fully random. The
+order is a function of (seed, epoch, buffer), so a cursor of three numbers continues it exactly.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from catalog.errors import UserError
+from catalog.schemas import Split
+
+LARGEST_NONFINITE_SHARE = 0.001
+
+
+class ActivationReader(Protocol):
+    """What training and evaluation need of an activation set."""
+
+    @property
+    def d_in(self) -> int:
+        """Width of an activation."""
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of a sequence."""
+
+    @property
+    def tokens(self) -> Any:
+        """The packed tokens; ``tokens.valid`` (S, T) says which tokens count."""
+
+    def sequence_rows(self, split: Split) -> NDArray[Any]:
+        """The sequences of a split, ascending."""
+
+    def read(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Activations of these sequences as stored: (n, T, D)."""
+
+
+class Cursor(NamedTuple):
+    """The next token to read: epoch, buffer of the epoch, position in the buffer."""
+
+    epoch: int = 0
+    buffer: int = 0
+    position: int = 0
+
+
+@dataclass
+class Counts:
+    """Tokens that were read, and those of them left out because a value was not finite."""
+
+    n_read: int = 0
+    n_nonfinite: int = 0
+
+
+def read_valid(activations: ActivationReader, rows: NDArray[Any], counts: Counts | None = None) -> Tensor:
+    """The valid, finite tokens of some sequences, in order, as stored: (N, D).
+
+    Raises:
+        UserError: when more than 0.1 % of the tokens read so far were not finite.
+    """
+    x_nTD = torch.from_numpy(np.ascontiguousarray(activations.read(rows)))
+    x_ND = x_nTD[torch.from_numpy(np.array(activations.tokens.valid[rows], dtype=bool))]
+    finite_N = torch.isfinite(x_ND.sum(dim=1, dtype=torch.float32))
+    counts = counts if counts is not None else Counts()
+    counts.n_read += len(x_ND)
+    n_bad = int((~finite_N).sum())
+    if n_bad:
+        counts.n_nonfinite += n_bad
+        x_ND = x_ND[finite_N]
+    if counts.n_nonfinite > LARGEST_NONFINITE_SHARE * counts.n_read:
+        raise UserError(
+            f"{counts.n_nonfinite} of {counts.n_read} activations are NaN or infinite: "
+            "cache them again in float32, or look at the model's weights"
+        )
+    return x_ND
+
+
+class TokenStream:
+    """Batches of train tokens without end, from a cursor on."""
+
+    def __init__(
+        self,
+        activations: ActivationReader,
+        *,
+        seed: int,
+        batch_tokens: int,
+        buffer_tokens: int,
+        block_sequences: int,
+        cursor: Cursor | None = None,
+    ) -> None:
+        self.activations = activations
+        self.rows = np.asarray(activations.sequence_rows("train"))
+        if len(self.rows) == 0 or not np.asarray(activations.tokens.valid[self.rows]).any():
+            raise UserError("the activation set has no valid train tokens: cache more documents")
+        self.seed, self.batch_tokens, self.block_sequences = seed, batch_tokens, block_sequences
+        self.sequences_per_buffer = max(buffer_tokens // activations.context_length, 1)
+        self.cursor = cursor or Cursor()
+        self.counts = Counts()
+        self._loaded: tuple[int, int] | None = None
+        self._buffer_ND = torch.empty(0)
+        self._order_N = torch.empty(0, dtype=torch.long)
+
+    @property
+    def buffers_per_epoch(self) -> int:
+        """Buffers that hold the whole train split once."""
+        return -(-len(self.rows) // self.sequences_per_buffer)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        """Batches (batch_tokens, D) in float32; ``cursor`` then stands after the batch."""
+        while True:
+            yield self.next_batch()
+
+    def next_batch(self) -> Tensor:
+        """The next ``batch_tokens`` tokens."""
+        parts: list[Tensor] = []
+        missing = self.batch_tokens
+        while missing:
+            self._load()
+            epoch, buffer, position = self.cursor
+            take_N = self._order_N[position : position + missing]
+            parts.append(self._buffer_ND[take_N].float())
+            missing -= len(take_N)
+            if position + len(take_N) < len(self._order_N):
+                self.cursor = Cursor(epoch, buffer, position + len(take_N))
+            elif buffer + 1 < self.buffers_per_epoch:
+                self.cursor = Cursor(epoch, buffer + 1)
+            else:
+                self.cursor = Cursor(epoch + 1)
+        return torch.cat(parts)
+
+    def resume(self) -> None:
+        """Read the buffer of the cursor again; its tokens are counted already, unless none was used."""
+        if self.cursor.position:
+            counts, self.counts = self.counts, Counts()
+            self._load()
+            self.counts = counts
+
+    def _load(self) -> None:
+        epoch, buffer, _ = self.cursor
+        if self._loaded == (epoch, buffer):
+            return
+        rows = self._epoch_rows(epoch)
+        first = buffer * self.sequences_per_buffer
+        self._buffer_ND = torch.empty(0)
+        self._buffer_ND = read_valid(
+            self.activations, np.sort(rows[first : first + self.sequences_per_buffer]), self.counts
+        )
+        order = np.random.default_rng((self.seed, epoch, buffer + 1)).permutation(len(self._buffer_ND))
+        self._order_N = torch.from_numpy(order)
+        self._loaded = (epoch, buffer)
+
+    def _epoch_rows(self, epoch: int) -> NDArray[Any]:
+        blocks = [
+            self.rows[start : start + self.block_sequences]
+            for start in range(0, len(self.rows), self.block_sequences)
+        ]
+        order = np.random.default_rng((self.seed, epoch, 0)).permutation(len(blocks))
+        return np.concatenate([blocks[i] for i in order])
+
+
+def sample_rows(rows: NDArray[Any], n_sequences: int) -> NDArray[Any]:
+    """At most ``n_sequences`` of the rows, evenly spread, ascending."""
+    if len(rows) <= n_sequences:
+        return np.asarray(rows)
+    return np.asarray(rows)[np.linspace(0, len(rows) - 1, n_sequences).round().astype(np.int64)]
+
+
+def sample_tokens(
+    activations: ActivationReader, split: Split, n_tokens: int, counts: Counts | None = None
+) -> Tensor:
+    """Valid tokens of a split, from sequences evenly spread over it: float32 (at most n_tokens, D)."""
+    per_sequence = activations.context_length
+    rows = sample_rows(activations.sequence_rows(split), max(-(-n_tokens // per_sequence), 1))
+    return read_valid(activations, rows, counts)[:n_tokens].float()

@@ -1,0 +1,145 @@
+"""Dictionaries on disk: a folder with ``cfg.json`` and ``sae_weights.safetensors`` that SAELens loads.
+
+Tensors are float32 and contiguous: W_enc (d_in, d_sae), b_enc (d_sae,), W_dec (d_sae, d_in), b_dec (d_in,)
+and, for architectures with a threshold, ``threshold`` (d_sae,). BatchTopK encodes with one threshold, so
+its file is that of a JumpReLU. What SAELens does not know stands under ``metadata.featlas``.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from catalog.durable import (
+    flush_file,
+    flush_folder,
+    make_folder,
+    replace_file,
+    said_plainly,
+    temporary_beside,
+)
+from catalog.errors import UserError
+from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
+
+CONFIG_FILE = "cfg.json"
+WEIGHTS_FILE = "sae_weights.safetensors"
+FORMAT = 1
+
+_SAELENS_ARCHITECTURE = {"relu_l1": "standard", "batch_topk": "jumprelu"}
+
+
+def save_dictionary(dictionary: Dictionary, folder: Path, metadata: Mapping[str, Any] | None = None) -> str:
+    """Write both files, each atomically and flushed; ``cfg.json`` last, so that a folder with it is whole.
+
+    Args:
+        dictionary: A dictionary with its normalisation folded in.
+        folder: Made if missing.
+        metadata: What SAELens keeps beside the weights: ``model_name``, ``hook_name``, ...
+
+    Returns:
+        SHA-256 of the weights file.
+    """
+    with said_plainly("write the dictionary", folder):
+        make_folder(folder)
+        weights = folder / WEIGHTS_FILE
+        temporary = temporary_beside(weights)
+        save_file(_saelens_tensors(dictionary), temporary, metadata={"format": "pt"})
+        temporary.chmod(0o644)
+        flush_file(temporary)
+        digest = _sha256(temporary)
+        temporary.replace(weights)
+        flush_folder(folder)
+        config = json.dumps(_saelens_config(dictionary, metadata or {}, digest), indent=1, sort_keys=True)
+        replace_file(folder / CONFIG_FILE, config.encode(), "dictionary")
+    return digest
+
+
+def load_dictionary(folder: Path) -> Dictionary:
+    """Read a dictionary that ``save_dictionary`` wrote, in evaluation mode, without gradients.
+
+    Raises:
+        UserError: when a file is missing, damaged, of another origin, or does not fit its configuration.
+    """
+    described = _read_config(folder)
+    path = folder / WEIGHTS_FILE
+    if not path.is_file():
+        raise UserError(f"{path} does not exist: the dictionary is incomplete, train it again")
+    if _sha256(path) != described["weights_digest"]:
+        raise UserError(f"{path} is damaged (its SHA-256 differs from cfg.json): restore it or train again")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    dictionary = build_dictionary(dictionary_config(described["config"]), described["d_in"])
+    try:
+        dictionary.load_state_dict(_own_tensors(dictionary, tensors))
+    except RuntimeError as error:
+        raise UserError(f"{path} does not fit its cfg.json: {str(error).splitlines()[-1].strip()}") from error
+    return dictionary.eval().requires_grad_(False)
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG_FILE
+    try:
+        described = json.loads(path.read_text())["metadata"]["featlas"]
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} was not written by featlas: import it with 'featlas import'") from error
+    if described.get("format") != FORMAT:
+        raise UserError(f"{path} has format {described.get('format')}, this version reads {FORMAT}")
+    return dict(described)
+
+
+def _saelens_tensors(dictionary: Dictionary) -> dict[str, Tensor]:
+    tensors = {
+        name: tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in dictionary.state_dict().items()
+    }
+    if "threshold" in tensors:
+        tensors["threshold"] = tensors["threshold"].expand(dictionary.d_sae).contiguous()
+    return tensors
+
+
+def _own_tensors(dictionary: Dictionary, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    own = dictionary.state_dict()
+    if "threshold" in tensors and own["threshold"].ndim == 0:
+        return {**tensors, "threshold": tensors["threshold"][0]}
+    return tensors
+
+
+def _saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any], digest: str) -> dict[str, Any]:
+    architecture = dictionary.config.architecture
+    config: dict[str, Any] = {
+        "architecture": _SAELENS_ARCHITECTURE.get(architecture, architecture),
+        "d_in": dictionary.d_in,
+        "d_sae": dictionary.d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "metadata": {
+            **metadata,
+            "featlas": {
+                "format": FORMAT,
+                "config": dictionary.config.canonical(),
+                "d_in": dictionary.d_in,
+                "weights_digest": digest,
+            },
+        },
+    }
+    if config["architecture"] == "topk":
+        config["k"] = dictionary.config.canonical()["k"]
+    return config
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
