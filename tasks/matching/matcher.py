@@ -1,0 +1,84 @@
+"""The role of a matcher: two dictionaries in, scored pairs of features with their evidence out.
+
+Shapes: A, B latents of the two dictionaries that take part.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import pyarrow as pa
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from tasks.activations.shards import ActivationSet
+from tasks.common.config import StrictConfig
+from tasks.common.progress import ProgressListener, silent
+from tasks.common.registry import Registry
+from tasks.dictionaries.base import Dictionary
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two dictionaries, with the activations it is compared on."""
+
+    dictionary_id: str
+    activation_set_id: str
+    dictionary: Dictionary
+    activation_set: ActivationSet
+
+    @property
+    def space(self) -> tuple[str, str]:
+        """The vector space its directions live in: model and hookpoint."""
+        return str(self.activation_set.meta["model_id"]), self.activation_set.hookpoint
+
+
+@dataclass(frozen=True)
+class Matched:
+    """Rows of the ``matches`` table (without the columns the store adds) and a summary."""
+
+    table: pa.Table
+    facts: Mapping[str, Any]
+
+
+class MatcherConfig(StrictConfig):
+    """What every matcher needs to know."""
+
+    matcher: str
+    """Name of the matcher."""
+    n_partners: int = Field(default=3, ge=1, le=100)
+    """Partners kept for each feature of the first dictionary, best first."""
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    """Largest q-value at which two features may be called the same."""
+
+
+class Matcher(ABC):
+    """Base of all matchers; a subclass scores the pairs."""
+
+    Config: ClassVar[type[MatcherConfig]]
+
+    def __init__(self, config: MatcherConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def match(self, a: Side, b: Side, listener: ProgressListener = silent) -> Matched:
+        """Score the features of ``a`` against those of ``b``.
+
+        Raises:
+            UserError: when the two cannot be compared this way.
+        """
+
+
+MATCHERS: Registry[Matcher] = Registry("matcher", "tasks.matching.matchers")
+MatchConfig = Annotated[SerializeAsAny[MatcherConfig], BeforeValidator(MATCHERS.resolve_config("matcher"))]
+
+
+def match_dictionaries(
+    a: Side, b: Side, config: MatcherConfig, listener: ProgressListener = silent
+) -> Matched:
+    """Match ``a`` against ``b`` with the matcher that ``config`` names.
+
+    Raises:
+        UserError: when the two cannot be compared this way.
+    """
+    return MATCHERS[config.matcher](config).match(a, b, listener)

@@ -1,0 +1,1 @@
+"""One matcher per file."""

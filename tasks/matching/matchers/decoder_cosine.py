@@ -1,0 +1,84 @@
+"""Same space: the cosine of decoder rows.
+
+The p-value is that of the best of L_b random directions: one random unit vector exceeds cosine c > 0 in
+d dimensions with probability I_(1-c^2)((d-1)/2, 1/2) / 2, the best of L_b with 1 - (1 - that)^L_b
+(methods B13.1 gives the size of that maximum as about sqrt(2 ln L / d)).
+
+Shapes: A, B latents of the two dictionaries, D width.
+"""
+
+from collections.abc import Iterator
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy.special import betainc
+
+from catalog.errors import UserError
+from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.matching.matcher import MATCHERS, Matched, Matcher, MatcherConfig, Side
+from tasks.matching.pairs import Floats, best_pairs, pairs_table, summary
+from tasks.matching.significance import benjamini_hochberg
+
+_BLOCK = 4_096
+
+
+class DecoderCosineConfig(MatcherConfig):
+    """Cosine of decoder rows; both dictionaries must read the same hookpoint of the same model."""
+
+    matcher: Literal["decoder_cosine"] = "decoder_cosine"
+    same_above: float = Field(default=0.7, gt=0, lt=1)
+    """Cosine above which mutual best partners are called the same (Paulo and Belrose: 0.7)."""
+
+
+@MATCHERS.register("decoder_cosine")
+class DecoderCosine(Matcher):
+    """Directions that point the same way."""
+
+    Config: ClassVar[type[MatcherConfig]] = DecoderCosineConfig
+    config: DecoderCosineConfig
+
+    def match(self, a: Side, b: Side, listener: ProgressListener = silent) -> Matched:
+        """Both directions in one blocked pass; memory is one block of scores."""
+        if a.space != b.space:
+            raise UserError(
+                f"decoder_cosine compares directions of one space, but {a.dictionary_id} reads "
+                f"{' '.join(a.space)} and {b.dictionary_id} reads {' '.join(b.space)}: "
+                "use matcher activation_correlation"
+            )
+        rows_AD, rows_BD = _unit_rows(a), _unit_rows(b)
+        n_a, n_b = len(rows_AD), len(rows_BD)
+        pairs = best_pairs(_cosines(rows_AD, rows_BD, listener), n_b, self.config.n_partners)
+        p_A = best_cosine_p_values(pairs.score[pairs.best], rows_AD.shape[1], n_b)
+        q_A = benjamini_hochberg(p_A)
+        same = pairs.mutual & (pairs.score > self.config.same_above) & (q_A[pairs.a] <= self.config.alpha)
+        verdict = np.where(same, "same", "unmatched")
+        features = (np.arange(n_a), np.arange(n_b))
+        n = rows_AD.shape[1]
+        table = pairs_table(pairs, (a, b), features, "decoder_cosine", n, p_A, q_A, verdict)
+        return Matched(table, summary(pairs, q_A, verdict, n))
+
+
+def best_cosine_p_values(cosine_A: Floats, d: int, n_partners: int) -> Floats:
+    """Probability that the best of ``n_partners`` random directions in d dimensions is as close."""
+    c = np.clip(cosine_A, -1.0, 1.0)
+    tail = 0.5 * betainc((d - 1) / 2, 0.5, 1.0 - c**2)
+    one = np.where(c >= 0, tail, 1.0 - tail)
+    p: Floats = -np.expm1(n_partners * np.log1p(-np.minimum(one, 1.0 - 1e-16)))
+    return np.clip(p, np.finfo(np.float64).tiny, 1.0)
+
+
+def _unit_rows(side: Side) -> torch.Tensor:
+    rows: torch.Tensor = side.dictionary.W_dec.detach().to(torch.float32)
+    unit: torch.Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return unit
+
+
+def _cosines(
+    rows_AD: torch.Tensor, rows_BD: torch.Tensor, listener: ProgressListener
+) -> Iterator[tuple[slice, Floats]]:
+    for start in range(0, len(rows_AD), _BLOCK):
+        rows = slice(start, min(start + _BLOCK, len(rows_AD)))
+        yield rows, (rows_AD[rows] @ rows_BD.T).numpy().astype(np.float64)
+        listener(Progress("features compared", rows.stop, len(rows_AD)))

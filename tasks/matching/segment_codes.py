@@ -1,0 +1,94 @@
+"""What the features of a dictionary do on the segments of a text: sparse, pooled by the maximum.
+
+Shapes: S segments, L latents, N tokens of a batch, K active latents per token.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.matching.alignment import Ints, Segments, TextTokens, common_segments, text_tokens
+from tasks.matching.matcher import Side
+
+_SEQUENCES_PER_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PairedCodes:
+    """Codes of both sides on the same segments; rows are segments in the order of the text."""
+
+    document: Ints
+    """Document of each segment, (S,)."""
+    a: csr_array
+    """(S, L_a), float64."""
+    b: csr_array
+    """(S, L_b), float64."""
+
+
+def paired_codes(
+    a: Side, b: Side, split: str, max_segments: int, listener: ProgressListener = silent
+) -> PairedCodes:
+    """Encode the text that both activation sets share; whole documents up to ``max_segments``."""
+    rows_a = a.activation_set.sequence_rows(split)  # type: ignore[arg-type]
+    rows_b = b.activation_set.sequence_rows(split)  # type: ignore[arg-type]
+    tokens_a = text_tokens(a.activation_set.tokens, rows_a)
+    tokens_b = text_tokens(b.activation_set.tokens, rows_b)
+    segments = _first_documents(common_segments(tokens_a, tokens_b), max_segments)
+    return PairedCodes(
+        document=segments.document,
+        a=_codes(a, tokens_a, segments.of_a, segments.n, listener),
+        b=_codes(b, tokens_b, segments.of_b, segments.n, listener),
+    )
+
+
+def _first_documents(segments: Segments, max_segments: int) -> Segments:
+    """The leading whole documents that fit into ``max_segments`` (at least one)."""
+    if segments.n <= max_segments:
+        return segments
+    n_kept = int(np.searchsorted(segments.document, segments.document[max_segments], side="left"))
+    n_kept = n_kept or int(np.searchsorted(segments.document, segments.document[0], side="right"))
+    return Segments(
+        document=segments.document[:n_kept],
+        of_a=np.where(segments.of_a < n_kept, segments.of_a, -1),
+        of_b=np.where(segments.of_b < n_kept, segments.of_b, -1),
+    )
+
+
+@torch.inference_mode()
+def _codes(
+    side: Side, tokens: TextTokens, segment_of: Ints, n_segments: int, listener: ProgressListener
+) -> csr_array:
+    """Largest activation of every feature within every segment: (S, L)."""
+    context = side.activation_set.context_length
+    lookup = np.full((int(tokens.row.max(initial=-1)) + 1, context), -1, dtype=np.int64)
+    lookup[tokens.row, tokens.position] = segment_of
+    wanted = np.unique(tokens.row[segment_of >= 0])
+    what = f"tokens encoded with {side.dictionary_id}"
+    keys: list[Ints] = []
+    values: list[np.ndarray] = []
+    d_sae, n_done = side.dictionary.d_sae, 0
+    for rows, x, _ in side.activation_set.batches(wanted, _SEQUENCES_PER_BATCH):
+        segment = lookup[rows]
+        used = segment >= 0
+        x_ND = torch.from_numpy(np.asarray(x[used], dtype=np.float32))
+        acts_NK, indices_NK = (part.numpy() for part in side.dictionary.encode_sparse(x_ND))
+        token, place = np.nonzero(np.isfinite(acts_NK) & (acts_NK > 0))
+        keys.append(segment[used][token] * d_sae + indices_NK[token, place])
+        values.append(acts_NK[token, place].astype(np.float64))
+        n_done += len(rows)
+        listener(Progress(what, n_done * context, len(wanted) * context))
+    return _pooled(keys, values, n_segments, d_sae)
+
+
+def _pooled(keys: list[Ints], values: list[np.ndarray], n_segments: int, d_sae: int) -> csr_array:
+    """Maximum per (segment, latent) key."""
+    key = np.concatenate(keys) if keys else np.empty(0, dtype=np.int64)
+    value = np.concatenate(values) if values else np.empty(0)
+    order = np.lexsort((value, key))
+    key, value = key[order], value[order]
+    last = np.append(key[1:] != key[:-1], True) if len(key) else np.empty(0, dtype=bool)
+    segment, latent = np.divmod(key[last], d_sae)
+    return csr_array((value[last], (segment, latent)), shape=(n_segments, d_sae))
