@@ -1,0 +1,1 @@
+"""Language models, hookpoints, token packing, and activations cached on disk."""

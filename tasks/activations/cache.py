@@ -1,0 +1,180 @@
+"""Caching: run a language model over a corpus once and keep the activations of several hookpoints.
+
+Everything happens in a working folder that survives a crash. A rerun goes on at the first shard that
+is not finished and ends with the same bytes as an unbroken run.
+
+    scratch/plan.json           what is being cached, in which format
+    scratch/tokens/             packed tokens
+    scratch/<hookpoint>/        shards, index.json; at the end tokens/ and meta.json: an activation set
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from catalog.durable import make_folder
+from catalog.errors import UserError
+from catalog.faults import fault_point
+from catalog.ids import slug
+from tasks.activations.capture import hookpoint_width
+from tasks.activations.config import ActivationsConfig
+from tasks.activations.corpus_tokens import check_request, pack_corpus
+from tasks.activations.finished_set import finish_set
+from tasks.activations.forecast import forecast, refuse_above_free, tree_bytes
+from tasks.activations.language_model import LanguageModel
+from tasks.activations.packing import PackedTokens
+from tasks.activations.plan import CachingPlan, choose_formats, open_plan, save_plan
+from tasks.activations.shard_files import ShardRecord, is_intact, read_index, write_index
+from tasks.activations.shard_pass import ShardLayout, write_shard
+from tasks.activations.shards import ActivationSet
+from tasks.common.progress import Progress, ProgressListener, silent
+
+if TYPE_CHECKING:
+    from tasks.activations.corpora import CorpusTable
+
+__all__ = ["ActivationsConfig", "CachedActivations", "cache_activations", "recompute_shards"]
+
+NONFINITE_SHARE_LIMIT = 1e-3
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CachedActivations:
+    """What caching made: one folder per hookpoint, ready to be moved into the catalogue."""
+
+    folders: dict[str, Path]
+    """Activation set of each hookpoint, in the order of the configuration."""
+    n_sequences: int
+    n_tokens: int
+
+    def open(self, hookpoint: str) -> ActivationSet:
+        """The activation set of a hookpoint."""
+        return ActivationSet.open(self.folders[hookpoint])
+
+
+def cache_activations(
+    language_model: LanguageModel,
+    corpus: "CorpusTable",
+    config: ActivationsConfig,
+    scratch: Path,
+    listener: ProgressListener = silent,
+) -> CachedActivations:
+    """Cache the activations of every hookpoint of ``config`` on ``corpus`` in ``scratch``.
+
+    Raises:
+        UserError: when the request cannot be served (see `check_request`, `pack_corpus`), does not fit
+            on disk or in memory, meets another attempt's leftovers, or too many activations are not finite.
+    """
+    check_request(language_model.spec, config)
+    make_folder(scratch)
+    plan = open_plan(scratch, language_model.spec, corpus.digest, config)
+    widths = {name: hookpoint_width(language_model, name) for name in config.hookpoints}
+    packed = pack_corpus(language_model, corpus.table, config, scratch / "tokens", listener)
+    if plan is None:
+        formats = choose_formats(language_model, packed, config)
+        plan = save_plan(scratch, language_model.spec, corpus.digest, config, formats, widths)
+    need = forecast(
+        language_model,
+        widths,
+        plan.dtypes,
+        n_sequences=packed.n_sequences,
+        context_length=config.context_length,
+        batch_sequences=config.batch_sequences,
+    )
+    refuse_above_free(need, language_model, scratch, tree_bytes(scratch))
+    folders = {name: scratch / slug(name) for name in config.hookpoints}
+    for folder in folders.values():
+        make_folder(folder)
+    layout = ShardLayout(packed.n_sequences, plan.sequences_per_shard, config.batch_sequences)
+    _write_missing(language_model, packed, layout, folders, plan, listener)
+    for name, folder in folders.items():
+        fault_point("cache.finish")
+        finish_set(folder, scratch / "tokens", packed, language_model.spec, config, name, plan, corpus)
+    return CachedActivations(folders, packed.n_sequences, packed.n_tokens)
+
+
+def recompute_shards(activation_set: ActivationSet, language_model: LanguageModel) -> list[int]:
+    """Recompute the damaged shards of a finished set from its own tokens; returns their numbers.
+
+    Raises:
+        UserError: when the model or tokenizer is another one, the tokens are damaged too, or the new
+            bytes are not the recorded ones (another device or number of threads).
+    """
+    damaged = activation_set.corrupt_shards()
+    if not damaged:
+        return []
+    folder, meta = activation_set.folder, activation_set.meta
+    activation_set.check_tokenizer(language_model.spec.tokenizer_digest)
+    if meta["weights_digest"] != language_model.spec.weights_digest:
+        raise UserError(f"the weights of model {meta['model_id']!r} changed since {folder} was cached")
+    if not set(activation_set.shards).issuperset(damaged):
+        raise UserError(f"the index of {folder} is damaged: force the caching stage")
+    layout = ShardLayout(meta["n_sequences"], meta["sequences_per_shard"], meta["config"]["batch_sequences"])
+    name = meta["hookpoint"]
+    for number in damaged:
+        records = write_shard(
+            language_model,
+            activation_set.tokens,
+            layout,
+            number,
+            {name: folder},
+            {name: meta["dtype"]},
+            {name: meta["d_in"]},
+        )
+        if records[name].sha256 != activation_set.shards[number].sha256:
+            raise UserError(
+                f"shard {number} of {folder} was recomputed, but not to the same bytes (another device or "
+                "number of threads than when it was cached): force the caching stage"
+            )
+    return damaged
+
+
+def _write_missing(
+    language_model: LanguageModel,
+    packed: PackedTokens,
+    layout: ShardLayout,
+    folders: Mapping[str, Path],
+    plan: CachingPlan,
+    listener: ProgressListener,
+) -> None:
+    done = {name: _intact_shards(folder) for name, folder in folders.items()}
+    n_valid = int(np.count_nonzero(packed.valid))
+    for number in range(layout.n_shards):
+        missing = {name: folder for name, folder in folders.items() if number not in done[name]}
+        if missing:
+            records = write_shard(language_model, packed, layout, number, missing, plan.dtypes, plan.widths)
+            for name, record in records.items():
+                done[name][number] = record
+                _refuse_nonfinite(name, done[name], n_valid, plan)
+                write_index(folders[name], done[name])
+        n_sequences = layout.bounds(number)[1]
+        total = packed.n_sequences * packed.context_length
+        listener(Progress("tokens cached", n_sequences * packed.context_length, total))
+
+
+def _intact_shards(folder: Path) -> dict[int, ShardRecord]:
+    """Shards that an earlier attempt finished; damaged ones are recomputed."""
+    records = read_index(folder)
+    damaged = [number for number, record in records.items() if not is_intact(folder, record)]
+    if damaged:
+        logger.warning("%s: recomputing damaged shards %s", folder.name, damaged)
+    return {number: record for number, record in records.items() if number not in damaged}
+
+
+def _refuse_nonfinite(
+    hookpoint: str, records: Mapping[int, ShardRecord], n_valid: int, plan: CachingPlan
+) -> None:
+    n_nonfinite = sum(len(record.nonfinite) for record in records.values())
+    if n_nonfinite <= NONFINITE_SHARE_LIMIT * n_valid:
+        return
+    remedy = "run the model in another number format"
+    if plan.dtypes[hookpoint] == "float16":
+        remedy = "set activations.dtype: float32, or run the model in another number format"
+    raise UserError(
+        f"hookpoint {hookpoint!r}: {n_nonfinite} of {n_valid} tokens have NaN or infinite activations, "
+        f"more than 0.1 %: {remedy}"
+    )

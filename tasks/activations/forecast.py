@@ -1,0 +1,128 @@
+"""How much disk and memory caching will take, told before it starts.
+
+Shapes: B sequences in a batch, T context, D width of a hookpoint.
+"""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+
+from catalog.errors import UserError
+from tasks.activations.language_model import LanguageModel
+from tasks.activations.shard_files import ShardFormat
+
+N_TOKEN_ARRAYS = 5
+"""int32 arrays of packed tokens, shared by all hookpoints; ``valid`` (one byte) is each one's own."""
+PENDING_BATCHES = 3
+"""Batches that may wait for the disk, with the one being written and the one being made."""
+_CGROUP = Path("/sys/fs/cgroup")
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Bytes that caching will take."""
+
+    disk_bytes: int
+    """In the working folder, all hookpoints and token files."""
+    weights_bytes: int
+    """In the memory of the model's device: the weights."""
+    working_bytes: int
+    """There as well: the working set of a forward pass and of what is waiting for the disk."""
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory above that of the running interpreter."""
+        return self.weights_bytes + self.working_bytes
+
+
+def forecast(
+    language_model: LanguageModel,
+    widths: Mapping[str, int],
+    dtypes: Mapping[str, ShardFormat],
+    *,
+    n_sequences: int,
+    context_length: int,
+    batch_sequences: int,
+) -> Forecast:
+    """Disk and memory for ``n_sequences`` sequences; ``widths`` and ``dtypes`` are by hookpoint."""
+    token_bytes = N_TOKEN_ARRAYS * 4 + len(widths)
+    stored = {name: width * np.dtype(dtypes[name]).itemsize for name, width in widths.items()}
+    disk = n_sequences * context_length * (token_bytes + sum(stored.values()))
+    n_batch = min(batch_sequences, n_sequences) * context_length
+    in_flight = n_batch * sum(PENDING_BATCHES * stored[name] for name in widths)
+    weights = sum(p.numel() * p.element_size() for p in language_model.model.parameters())
+    working = _forward_bytes(language_model, n_batch, context_length, widths) + in_flight
+    return Forecast(disk, weights, working)
+
+
+def _forward_bytes(
+    language_model: LanguageModel, n_batch: int, context_length: int, widths: Mapping[str, int]
+) -> int:
+    """The widest moment of a block, the captured copies and one float32 conversion."""
+    model, config = language_model.model, language_model.model.config
+    itemsize = model.dtype.itemsize
+    d_model = int(config.hidden_size)
+    d_mlp = int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * d_model)
+    block = n_batch * itemsize * (4 * d_model + 3 * d_mlp)
+    if config._attn_implementation != "sdpa":
+        block += n_batch * context_length * int(config.num_attention_heads) * 2 * max(itemsize, 4)
+    captured = n_batch * itemsize * sum(widths.values())
+    conversion = n_batch * 4 * 2 * max(widths.values())
+    return int(max(block, conversion) + captured)
+
+
+def refuse_above_free(
+    need: Forecast, language_model: LanguageModel, folder: Path, n_bytes_there: int = 0
+) -> None:
+    """Refuse work that will not fit.
+
+    Args:
+        need: The forecast.
+        language_model: The loaded model; its weights are in memory already.
+        folder: Where the shards will be written.
+        n_bytes_there: Bytes of the forecast that are written already.
+
+    Raises:
+        UserError: when disk or memory are short, saying how much is needed and how much is free.
+    """
+    disk_needed, disk_free = need.disk_bytes - n_bytes_there, shutil.disk_usage(folder).free
+    if disk_needed > disk_free:
+        raise UserError(
+            f"caching needs {_mebibytes(disk_needed)} MiB in {folder}, {_mebibytes(disk_free)} MiB are "
+            "free: lower activations.n_tokens or make room"
+        )
+    memory_free = free_memory_bytes(language_model.device)
+    if need.working_bytes > memory_free:
+        raise UserError(
+            f"caching needs {_mebibytes(need.working_bytes)} MiB of memory on {language_model.device}, "
+            f"{_mebibytes(memory_free)} MiB are free: lower activations.batch_sequences or context_length"
+        )
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """Memory of a device that can be had without swapping, within the process' control group."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    available = int(psutil.virtual_memory().available)
+    limit = _CGROUP / "memory.max"
+    if limit.is_file() and (text := limit.read_text().strip()) != "max":
+        used = int((_CGROUP / "memory.current").read_text())
+        rows = (line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+        reclaimable = next((int(value) for name, value in rows if name == "inactive_file"), 0)
+        available = min(available, int(text) - used + reclaimable)
+    return available
+
+
+def tree_bytes(folder: Path) -> int:
+    """Bytes of all files below ``folder``."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _mebibytes(n_bytes: int) -> int:
+    return -(-n_bytes // MEBIBYTE)

@@ -1,0 +1,224 @@
+"""Hookpoints: one vocabulary for every architecture, resolved to modules by an explicit table.
+
+``blocks.{i}.resid_pre | attn_z | attn_out | resid_mid | mlp_in | mlp_act | mlp_out | resid_post``, and
+``module:exact.module.path`` (its output) or ``module:exact.module.path:input`` for anything else. What a
+name means where blocks are parallel or norms come after the sum is said in the README of this folder.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from torch import nn
+
+from catalog.errors import UserError
+
+Side = Literal["input", "output"]
+Family = Literal["pre_norm", "parallel", "sandwich_norm", "post_norm"]
+
+NAMES = ("resid_pre", "attn_z", "attn_out", "resid_mid", "mlp_in", "mlp_act", "mlp_out", "resid_post")
+_BLOCK_NAME = re.compile(r"blocks\.(?P<block>\d{1,4})\.(?P<name>[a-z_]+)")
+_MODULE_NAME = re.compile(r"module:(?P<path>[A-Za-z0-9_.]+?)(?P<input>:input)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place in a block: the input or output of a module below it ("" is the block itself)."""
+
+    module: str
+    side: Side
+    replaceable: bool = True
+    """Whether replacing the value there replaces it for everything downstream."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a model type is built, as far as hooks and masks need to know."""
+
+    family: Family
+    blocks: str
+    """Path of the list of blocks below the base model."""
+    sites: Mapping[str, Site]
+    final_norm: str | None
+    """Path of the norm before the unembedding, below the base model."""
+    norm_offset: float = 0.0
+    """What the final norm adds to its stored weight."""
+    is_causal: bool = True
+    masks_by_layer_type: bool = False
+    """Whether the model takes one attention mask per layer type (full and sliding attention)."""
+    positions_after_padding: bool = False
+    """Whether positions are counted from ``pad_token_id + 1``."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookSite:
+    """A resolved hookpoint: which module, which side, how wide."""
+
+    hookpoint: str
+    module: str
+    side: Side
+    width: int | None
+    """Width of the value; None where only a forward pass can tell (``module:`` names)."""
+    replaceable: bool
+
+
+def _sites(attention: str, attn_output: str, mid: Site, mlp: str, mlp_output: str) -> dict[str, Site]:
+    return {
+        "resid_pre": Site("", "input"),
+        "attn_z": Site(f"{attention}.{attn_output}", "input"),
+        "attn_out": Site(attention, "output"),
+        "resid_mid": mid,
+        "mlp_in": Site(mlp, "input"),
+        "mlp_act": Site(f"{mlp}.{mlp_output}", "input"),
+        "mlp_out": Site(mlp, "output"),
+        "resid_post": Site("", "output"),
+    }
+
+
+def _stream_before(norm: str) -> Site:
+    """The stream as a norm reads it: replacing it there would leave the residual branch as it was."""
+    return Site(norm, "input", replaceable=False)
+
+
+_LLAMA = Layout(
+    "pre_norm",
+    "layers",
+    _sites("self_attn", "o_proj", _stream_before("post_attention_layernorm"), "mlp", "down_proj"),
+    "norm",
+)
+_GEMMA2 = Layout(
+    "sandwich_norm",
+    "layers",
+    {
+        **_sites("self_attn", "o_proj", _stream_before("pre_feedforward_layernorm"), "mlp", "down_proj"),
+        "attn_out": Site("post_attention_layernorm", "output"),
+        "mlp_out": Site("post_feedforward_layernorm", "output"),
+    },
+    "norm",
+    norm_offset=1.0,
+    masks_by_layer_type=True,
+)
+_GPT2 = Layout("pre_norm", "h", _sites("attn", "c_proj", _stream_before("ln_2"), "mlp", "c_proj"), "ln_f")
+_NEOX = Layout(
+    "pre_norm",
+    "layers",
+    _sites("attention", "dense", _stream_before("post_attention_layernorm"), "mlp", "dense_4h_to_h"),
+    "final_layer_norm",
+)
+_BERT = Layout(
+    "post_norm",
+    "encoder.layer",
+    {
+        "resid_pre": Site("", "input"),
+        "attn_z": Site("attention.output.dense", "input"),
+        "attn_out": Site("attention.output.dense", "output"),
+        "resid_mid": Site("attention", "output"),
+        "mlp_in": Site("intermediate", "input"),
+        "mlp_act": Site("output.dense", "input"),
+        "mlp_out": Site("output.dense", "output"),
+        "resid_post": Site("", "output"),
+    },
+    None,
+    is_causal=False,
+)
+_DISTILBERT = Layout(
+    "post_norm",
+    "transformer.layer",
+    {
+        "resid_pre": Site("", "input"),
+        "attn_z": Site("attention.out_lin", "input"),
+        "attn_out": Site("attention", "output"),
+        "resid_mid": Site("sa_layer_norm", "output"),
+        "mlp_in": Site("ffn", "input"),
+        "mlp_act": Site("ffn.lin2", "input"),
+        "mlp_out": Site("ffn", "output"),
+        "resid_post": Site("", "output"),
+    },
+    None,
+    is_causal=False,
+)
+
+LAYOUTS: dict[str, Layout] = {
+    "llama": _LLAMA,
+    "mistral": _LLAMA,
+    "qwen2": replace(_LLAMA, masks_by_layer_type=True),
+    "qwen3": replace(_LLAMA, masks_by_layer_type=True),
+    "gemma": replace(_LLAMA, norm_offset=1.0),
+    "gemma2": _GEMMA2,
+    "gemma3_text": _GEMMA2,
+    "gpt2": _GPT2,
+    "gpt_neox": _NEOX,
+    "bert": _BERT,
+    "roberta": replace(_BERT, positions_after_padding=True),
+    "distilbert": _DISTILBERT,
+}
+
+
+def layout_of(config: Any) -> Layout | None:
+    """The layout of a Transformers model configuration; None for a type that is not in the table."""
+    layout = LAYOUTS.get(config.model_type)
+    if layout is not None and config.model_type == "gpt_neox" and config.use_parallel_residual:
+        sites = {name: site for name, site in layout.sites.items() if name != "resid_mid"}
+        return replace(layout, family="parallel", sites=sites)
+    return layout
+
+
+def resolve_hookpoint(model: Any, hookpoint: str) -> HookSite:
+    """Find the module behind a hookpoint of a Transformers model.
+
+    Raises:
+        UserError: for a name of another form, a block or module that the model does not have, or a
+            model type that is not in the table.
+    """
+    block_name = _BLOCK_NAME.fullmatch(hookpoint)
+    if block_name is not None:
+        return _resolve_block(model, hookpoint, int(block_name["block"]), block_name["name"])
+    module_name = _MODULE_NAME.fullmatch(hookpoint)
+    if module_name is None:
+        raise UserError(
+            f"hookpoint {hookpoint!r} is neither blocks.I.NAME (NAME one of {', '.join(NAMES)}) "
+            "nor module:PATH nor module:PATH:input"
+        )
+    _find_module(model, module_name["path"], hookpoint)
+    side: Side = "input" if module_name["input"] else "output"
+    return HookSite(hookpoint, module_name["path"], side, None, replaceable=True)
+
+
+def _resolve_block(model: Any, hookpoint: str, block: int, name: str) -> HookSite:
+    layout = layout_of(model.config)
+    model_type, n_layers = model.config.model_type, int(model.config.num_hidden_layers)
+    if layout is None:
+        raise UserError(
+            f"hookpoint {hookpoint!r}: model type {model_type!r} is not in the table (known: "
+            f"{', '.join(sorted(LAYOUTS))}): name the module itself, module:PATH"
+        )
+    site = layout.sites.get(name)
+    if site is None:
+        raise UserError(
+            f"hookpoint {hookpoint!r}: a {model_type} block of this model has no {name!r}; "
+            f"it has {', '.join(layout.sites)}"
+        )
+    if block >= n_layers:
+        raise UserError(f"hookpoint {hookpoint!r}: the model has blocks 0 to {n_layers - 1}")
+    prefix = f"{model.base_model_prefix}.{layout.blocks}.{block}"
+    path = f"{prefix}.{site.module}" if site.module else prefix
+    module = _find_module(model, path, hookpoint)
+    width = _input_width(module) if name in ("attn_z", "mlp_act") else int(model.config.hidden_size)
+    return HookSite(hookpoint, path, site.side, width, site.replaceable)
+
+
+def _find_module(model: Any, path: str, hookpoint: str) -> nn.Module:
+    try:
+        module: nn.Module = model.get_submodule(path)
+    except AttributeError:
+        raise UserError(f"hookpoint {hookpoint!r}: {type(model).__name__} has no module {path!r}") from None
+    return module
+
+
+def _input_width(projection: nn.Module) -> int:
+    if isinstance(projection, nn.Linear):
+        return projection.in_features
+    weight = projection.weight
+    assert isinstance(weight, nn.Parameter)
+    return int(weight.shape[0])  # Transformers' Conv1D stores (in, out)

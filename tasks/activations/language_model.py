@@ -1,0 +1,226 @@
+"""Language models: description without weights, loading, unembedding. The one file with transformers."""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from catalog.errors import UserError
+from tasks.activations.hookpoints import Layout, layout_of
+from tasks.activations.model_source import (
+    ModelConfig,
+    ModelOrigin,
+    count_parameters,
+    model_folder,
+    tokenizer_digest,
+    weights_digest,
+)
+from tasks.common.device import choose_device
+
+__all__ = ["LanguageModel", "ModelConfig", "ModelSpec", "load_language_model", "read_model_spec"]
+
+_HEADS = ("lm_head", "cls", "embed_out", "vocab_transform", "vocab_layer_norm", "vocab_projector")
+_UNUSED = ("pooler",)
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What is known of a language model without running it."""
+
+    model_id: str
+    source: ModelOrigin
+    revision: str | None
+    architecture: str
+    """Model type as Transformers calls it, for example llama."""
+    n_layers: int
+    d_model: int
+    vocab_size: int
+    max_context: int | None
+    """Longest context in tokens; None where the model states none."""
+    n_parameters: int
+    tokenizer_digest: str
+    weights_digest: str
+    is_causal: bool
+    bos_token_id: int | None
+    """Begins a text: BOS, or the encoder's CLS."""
+    eos_token_id: int | None
+    """Ends a text; for an encoder its SEP."""
+    mask_token_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A loaded model in evaluation mode with its tokenizer; ``model`` returns ``.logits``."""
+
+    spec: ModelSpec
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    has_head: bool = True
+    """False for an encoder saved without a language-model head: its logits mean nothing."""
+
+    @property
+    def layout(self) -> Layout | None:
+        """How its blocks are built; None for a model type that is not in the table."""
+        return layout_of(self.model.config)
+
+    @property
+    def pad_token_id(self) -> int:
+        """The id that fills the end of a sequence; padding is masked, any id will do."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if pad is not None else 0
+
+    def unembedding(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """``W_U (d_model, vocab)`` and the final norm's gain ``(d_model,)``, float32 on the CPU.
+
+        Both are None where logits are not linear in the normed stream (encoders) or unknown.
+        """
+        layout = self.layout
+        output = self.model.get_output_embeddings()
+        if layout is None or layout.final_norm is None or output is None:
+            return None, None
+        norm = self.model.base_model.get_submodule(layout.final_norm)
+        gain = norm.weight.detach().float().cpu() + layout.norm_offset
+        return output.weight.detach().float().cpu().T.contiguous(), gain
+
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """Each token as a reader should see it, for lists of tokens (text is never joined from these)."""
+        pieces = self.tokenizer.convert_ids_to_tokens([int(i) for i in token_ids])
+        return [self._token_text(int(i), piece) for i, piece in zip(token_ids, pieces, strict=True)]
+
+    def _token_text(self, token_id: int, piece: str | None) -> str:
+        if piece is None:  # rows that pad the embedding beyond the tokenizer
+            return f"[{token_id}]"
+        if "\u2581" in piece:  # SentencePiece's visible space; decoding alone would strip it
+            return piece.replace("\u2581", " ")
+        if piece.startswith("##"):
+            return piece
+        text = str(self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
+        return piece if _REPLACEMENT in text or not text else text
+
+
+def read_model_spec(config: ModelConfig) -> ModelSpec:
+    """Describe a model from its files alone: no weights are loaded.
+
+    Raises:
+        UserError: when the files are missing, unsafe or damaged.
+    """
+    folder = model_folder(config)
+    return _spec(config, folder, _model_config(folder), _tokenizer(folder))
+
+
+def load_language_model(config: ModelConfig, device: str = "auto") -> LanguageModel:
+    """Load weights (safetensors only, no remote code) onto a device, in evaluation mode, grads off.
+
+    Raises:
+        UserError: when the model cannot be loaded as asked.
+    """
+    folder = model_folder(config)
+    model_config, tokenizer = _model_config(folder), _tokenizer(folder)
+    spec = _spec(config, folder, model_config, tokenizer)
+    target = choose_device(device)
+    auto_class = AutoModelForCausalLM if spec.is_causal else AutoModelForMaskedLM
+    try:
+        with _quiet():
+            model, loading = auto_class.from_pretrained(
+                folder,
+                dtype=getattr(torch, config.dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"model {config.id!r} cannot be loaded from {folder}: {_first_line(error)}"
+        ) from error
+    missing = sorted(key for key in loading["missing_keys"] if not set(key.split(".")) & set(_UNUSED))
+    backbone = [key for key in missing if key.split(".")[0] not in _HEADS]
+    if backbone:
+        raise UserError(
+            f"model {config.id!r}: {folder} lacks {len(backbone)} weights, the first is {backbone[0]}: "
+            "fetch the model again"
+        )
+    model.requires_grad_(False)
+    return LanguageModel(spec, model.eval().to(target), tokenizer, target, has_head=not missing)
+
+
+def _model_config(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / 'config.json'} cannot be read: {_first_line(error)}") from error
+
+
+def _tokenizer(folder: Path) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
+        raise UserError(f"the tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"the tokenizer in {folder} gives no character offsets: save it as a fast tokenizer "
+            "(tokenizer.json)"
+        )
+    return tokenizer
+
+
+def _spec(config: ModelConfig, folder: Path, model_config: Any, tokenizer: Any) -> ModelSpec:
+    layout = layout_of(model_config)
+    names = getattr(model_config, "architectures", None) or [""]
+    is_causal = layout.is_causal if layout is not None else not names[0].endswith("ForMaskedLM")
+    begin = tokenizer.bos_token_id if is_causal else tokenizer.cls_token_id
+    end = tokenizer.eos_token_id if is_causal else tokenizer.sep_token_id
+    return ModelSpec(
+        model_id=config.id,
+        source=config.source,
+        revision=config.revision,
+        architecture=str(model_config.model_type),
+        n_layers=int(model_config.num_hidden_layers),
+        d_model=int(model_config.hidden_size),
+        vocab_size=int(model_config.vocab_size),
+        max_context=_max_context(model_config, layout),
+        n_parameters=count_parameters(folder),
+        tokenizer_digest=tokenizer_digest(folder),
+        weights_digest=weights_digest(folder),
+        is_causal=is_causal,
+        bos_token_id=begin,
+        eos_token_id=end,
+        mask_token_id=tokenizer.mask_token_id,
+    )
+
+
+def _max_context(model_config: Any, layout: Layout | None) -> int | None:
+    longest = getattr(model_config, "max_position_embeddings", None)
+    if longest is None:
+        return None
+    if layout is not None and layout.positions_after_padding:
+        return int(longest) - int(model_config.pad_token_id) - 1
+    return int(longest)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars and no warnings of Transformers: what matters is checked by the caller."""
+    verbosity = transformers_logging.get_verbosity()
+    bars_were_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars_were_on and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:
+            transformers_logging.enable_progress_bar()

@@ -1,0 +1,216 @@
+"""Where a language model's files come from, checked before anything of them is run.
+
+Whatever the source, the result is a local folder in the Transformers layout. Weights are safetensors
+only and code that comes with a model is never run.
+"""
+
+import hashlib
+import json
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+from safetensors import SafetensorError, safe_open
+
+from catalog.errors import UserError
+from catalog.ids import check_name
+from tasks.common.config import StrictConfig
+
+ModelOrigin = Literal["embedded", "local", "huggingface"]
+WeightFormat = Literal["float32", "bfloat16", "float16"]
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+)
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "tokenizer.model"]
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class ModelConfig(StrictConfig):
+    """A language model and where it is found."""
+
+    id: str
+    """Name of the model in the catalogue."""
+    source: ModelOrigin
+    """embedded (comes with featlas), local (a folder) or huggingface (a repository of the hub)."""
+    path: str | None = None
+    """Folder of a local model, or owner/name of a repository of the hub."""
+    revision: str | None = None
+    """Commit of a hub repository, all 40 hex digits."""
+    dtype: WeightFormat = "float32"
+    """Number format the model runs in."""
+    hookpoints: tuple[str, ...] = Field(default=())
+    """Hookpoints of this model; where given they replace those of the activations section."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        try:
+            check_name(self.id, "model id")
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        if (self.path is None) != (self.source == "embedded"):
+            raise ValueError(f"model {self.id!r}: 'path' belongs to the sources local and huggingface")
+        if self.source == "huggingface" and _COMMIT.fullmatch(self.revision or "") is None:
+            raise ValueError(
+                f"model {self.id!r}: pin 'revision' to a full commit hash (40 hex digits), "
+                "so that the same model is read every night"
+            )
+        if self.source != "huggingface" and self.revision is not None:
+            raise ValueError(f"model {self.id!r}: 'revision' belongs to the source huggingface")
+        return self
+
+
+def model_folder(config: ModelConfig) -> Path:
+    """The checked local folder of a model; a hub model is fetched first (or found in the hub's cache).
+
+    Raises:
+        UserError: when the folder is missing, incomplete or unsafe.
+    """
+    if config.source == "embedded":
+        from tasks.activations.embedded import embedded_model_path
+
+        folder = embedded_model_path(config.id)
+    elif config.source == "local":
+        folder = Path(str(config.path)).expanduser()
+    else:
+        folder = _fetch(str(config.path), str(config.revision))
+    check_model_folder(folder)
+    return folder
+
+
+def _fetch(repository: str, commit: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, revision=commit, allow_patterns=HUB_FILES))
+    except LocalEntryNotFoundError:
+        raise UserError(
+            f"model {repository} at {commit} is not in the hub's cache and the hub cannot be reached: "
+            "fetch it once while online, or use source: local"
+        ) from None
+    except (HfHubHTTPError, HFValidationError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"model {repository} at {commit} cannot be fetched: {first_line}") from error
+
+
+def check_model_folder(folder: Path) -> None:
+    """Refuse what is no model folder, holds pickled weights only, or wants to run its own code.
+
+    Raises:
+        UserError: with the reason and the remedy.
+    """
+    if not folder.is_dir():
+        raise UserError(f"model folder {folder} does not exist: check 'path'")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} has no config.json: 'path' must be a folder in the Transformers layout")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file() and "auto_map" in _json_object(folder / name):
+            raise UserError(
+                f"{folder / name} asks to run code that comes with the model (auto_map): "
+                "featlas never does; use a model whose type Transformers knows"
+            )
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UserError(f"{folder} has no tokenizer: save the model's tokenizer beside its weights")
+    weight_files(folder)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model, sorted by name.
+
+    Raises:
+        UserError: when there are none, one is missing, or the index points outside the folder.
+    """
+    if (folder / SINGLE_FILE).is_file():
+        return [folder / SINGLE_FILE]
+    if (folder / INDEX_FILE).is_file():
+        return _sharded_files(folder)
+    if any(any(folder.glob(pattern)) for pattern in _PICKLED):
+        raise UserError(
+            f"{folder} holds pickled weights only, which can run code: convert them to safetensors "
+            "(model.save_pretrained in Transformers)"
+        )
+    raise UserError(f"{folder} has no {SINGLE_FILE}: check 'path'")
+
+
+def _sharded_files(folder: Path) -> list[Path]:
+    weight_map = _json_object(folder / INDEX_FILE).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{folder / INDEX_FILE} lists no weights: fetch the model again")
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise UserError(f"{folder / INDEX_FILE} names the odd file {name!r}: do not use this model")
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing: fetch the model again")
+    return [folder / name for name in names]
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of the tokenizer's files."""
+    files = [folder / name for name in sorted(TOKENIZER_FILES) if (folder / name).is_file()]
+    return _files_digest(files)
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of the weight files."""
+    return _files_digest(weight_files(folder))
+
+
+def count_parameters(folder: Path) -> int:
+    """Numbers stored in the weight files, read from their headers; tied weights count once.
+
+    Raises:
+        UserError: when a file is damaged.
+    """
+    return sum(_file_parameters(path) for path in weight_files(folder))
+
+
+def _file_parameters(path: Path) -> int:
+    n_parameters = 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (not a mapping)
+                n_values = 1
+                for size in file.get_slice(name).get_shape():
+                    n_values *= size
+                n_parameters += n_values
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged ({error}): fetch the model again") from error
+    return n_parameters
+
+
+def _files_digest(paths: list[Path]) -> str:
+    total = hashlib.sha256()
+    for path in paths:
+        stat = path.stat()
+        total.update(f"{path.name}\t{_file_digest(path, stat.st_mtime_ns, stat.st_size)}\n".encode())
+    return total.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, mtime_ns: int, n_bytes: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}): fetch the model again") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is not a JSON object: fetch the model again")
+    return value

@@ -1,0 +1,102 @@
+"""The plan of a caching run: decided once, kept in the working folder, checked by every later attempt."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from catalog.durable import replace_file, to_json
+from catalog.errors import UserError
+from tasks.activations.capture import capture
+from tasks.activations.config import ActivationsConfig
+from tasks.activations.forecast import MEBIBYTE
+from tasks.activations.inputs import model_inputs
+from tasks.activations.language_model import LanguageModel, ModelSpec
+from tasks.activations.packing import PackedTokens
+from tasks.activations.precision import RangeProbe
+from tasks.activations.shard_files import ShardFormat
+
+PLAN = "plan.json"
+PROBED_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class CachingPlan:
+    """Number format and width of each hookpoint, and the size of shards."""
+
+    dtypes: dict[str, ShardFormat]
+    widths: dict[str, int]
+    sequences_per_shard: int
+
+
+def open_plan(
+    scratch: Path, spec: ModelSpec, corpus_digest: str, config: ActivationsConfig
+) -> CachingPlan | None:
+    """The plan of an earlier attempt; None at the first.
+
+    Raises:
+        UserError: when that attempt worked on another tokenizer, model, corpus or configuration.
+    """
+    if not (scratch / PLAN).is_file():
+        return None
+    stored: dict[str, Any] = json.loads((scratch / PLAN).read_text("utf-8"))
+    for what, value in _premises(spec, corpus_digest, config).items():
+        if stored["premises"][what] != value:
+            raise UserError(
+                f"the {what} changed since caching began in {scratch}: restore it, or remove that folder "
+                "to begin anew"
+            )
+    return CachingPlan(stored["dtypes"], stored["widths"], stored["sequences_per_shard"])
+
+
+def save_plan(
+    scratch: Path,
+    spec: ModelSpec,
+    corpus_digest: str,
+    config: ActivationsConfig,
+    dtypes: Mapping[str, ShardFormat],
+    widths: Mapping[str, int],
+) -> CachingPlan:
+    """Decide the size of shards and keep the plan."""
+    widest = max(np.dtype(dtypes[name]).itemsize * widths[name] for name in config.hookpoints)
+    n_fitting = config.shard_mebibytes * MEBIBYTE // (widest * config.context_length)
+    per_shard = max(1, n_fitting // config.batch_sequences) * config.batch_sequences
+    plan = CachingPlan(dict(dtypes), dict(widths), per_shard)
+    stored = {
+        "premises": _premises(spec, corpus_digest, config),
+        "dtypes": plan.dtypes,
+        "widths": plan.widths,
+        "sequences_per_shard": per_shard,
+    }
+    replace_file(scratch / PLAN, to_json(stored), "cache.plan")
+    return plan
+
+
+def choose_formats(
+    language_model: LanguageModel, packed: PackedTokens, config: ActivationsConfig
+) -> dict[str, ShardFormat]:
+    """Number format of each hookpoint: as configured, or by a probe of batches spread over the set."""
+    if config.dtype != "auto":
+        return dict.fromkeys(config.hookpoints, config.dtype)
+    probes = {name: RangeProbe() for name in config.hookpoints}
+    last = max(packed.n_sequences - config.batch_sequences, 0)
+    for start in sorted({int(place) for place in np.linspace(0, last, PROBED_BATCHES)}):
+        rows = slice(start, min(start + config.batch_sequences, packed.n_sequences))
+        captured = capture(language_model, config.hookpoints, model_inputs(language_model, packed, rows))
+        valid_BT = torch.from_numpy(np.array(packed.valid[rows])).to(language_model.device)
+        for name, x_BTD in captured.items():
+            probes[name].add(x_BTD[valid_BT])
+    return {name: probe.choose() for name, probe in probes.items()}
+
+
+def _premises(spec: ModelSpec, corpus_digest: str, config: ActivationsConfig) -> dict[str, Any]:
+    return {
+        "tokenizer": spec.tokenizer_digest,
+        "model": spec.weights_digest,
+        "corpus": corpus_digest,
+        "configuration": config.canonical(),
+    }
