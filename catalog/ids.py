@@ -26,9 +26,7 @@ def canonical_json(value: Any) -> str:
         ValueError: for NaN or infinite numbers.
         TypeError: for what JSON cannot hold.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
-    )
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def digest(value: Any) -> str:

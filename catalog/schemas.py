@@ -38,13 +38,17 @@ QUANTILE = pa.struct([("q", _F32), ("value", _F32)])
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: name, Arrow type, meaning; ``values`` lists the strings an enumeration allows."""
+    """One column: name, Arrow type, meaning; ``values`` lists the strings an enumeration allows.
+
+    ``since`` is the version of the table that brought the column; older files read it as null.
+    """
 
     name: str
     type: pa.DataType
     description: str
     nullable: bool = False
     values: tuple[str, ...] = ()
+    since: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +56,9 @@ class TableSpec:
     """A table: its rows, columns, unique key, Hive partitions, sort order and layout.
 
     Rows are committed in slices, one per fingerprint. A slice of a replaceable table takes the place
-    of every earlier row of its ``subject`` (what the rows are about, a physical partition and a
-    column); a slice of an append-only table is added once and never replaced.
+    of every earlier row of its ``subject`` (what the rows are about); a slice of an append-only table is
+    added once and never replaced. Partitioned tables have files of their own per subject, the others are
+    small and their slices share files. Partition columns are in the files as well.
     """
 
     name: str
@@ -69,10 +74,7 @@ class TableSpec:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of a data file, column descriptions in the field metadata."""
-        fields = [
-            pa.field(c.name, c.type, c.nullable, {"description": c.description})
-            for c in self.columns
-        ]
+        fields = [pa.field(c.name, c.type, c.nullable, {"description": c.description}) for c in self.columns]
         return pa.schema(fields, {"featlas.table": self.name, "featlas.version": str(self.version)})
 
     def column(self, name: str) -> Column:
@@ -102,6 +104,7 @@ _COMMON = (
     _c("slice", _TEXT, "Slug of the committed file set the row came with"),
     _c("subject", _TEXT, "Slug of what the slice is about and replaces as a whole"),
 )
+COMMON_COLUMNS = tuple(column.name for column in _COMMON)
 _DICTIONARY = _c("dictionary_id", _TEXT, "Dictionary: alias plus eight hex of its fingerprint")
 _SET = _c("activation_set_id", _TEXT, "Activation set the observation was made on")
 _FEATURE = _c("feature_index", _I32, "Unit of the dictionary, counted from 0")
@@ -148,6 +151,7 @@ _TABLES = (
         _c("config_digest", _TEXT, "Digest of the whole pipeline configuration"),
         _n("error", _TEXT, "Why the run failed, in one sentence"),
         _n("summary", _JSON, "JSON: per stage fingerprint, recomputed or found, rows, seconds"),
+        partition_by=(),
     ),
     _table(
         "stage_runs",
@@ -203,6 +207,7 @@ _TABLES = (
         _c("tokenizer_digest", _TEXT, "SHA-256 of the tokenizer"),
         _c("weights_digest", _TEXT, "SHA-256 of the weights"),
         _n("parent_model_id", _TEXT, "Model this one was tuned from"),
+        partition_by=(),
     ),
     _table(
         "corpora",
@@ -216,6 +221,7 @@ _TABLES = (
         _c("n_eval_documents", _I64, "Documents of the eval split"),
         _c("n_chars", _I64, "Characters in all documents"),
         _c("n_duplicates", _I64, "Exact duplicates left out"),
+        partition_by=(),
     ),
     _table(
         "documents",
@@ -250,6 +256,7 @@ _TABLES = (
         _c("uri", _TEXT, "Folder of the shards, relative to the catalogue"),
         _c("digest", _TEXT, "SHA-256 over the shards"),
         _c("n_bytes", _I64, "Size of the shards in bytes"),
+        partition_by=(),
     ),
     _table(
         "sequences",
@@ -284,6 +291,7 @@ _TABLES = (
         _c("origin", _TEXT, "trained, imported or baseline", Origin),
         _c("verified", _BOOL, "Whether weights were checked against activations after saving"),
         _c("created_at", _TIME, "When it was committed"),
+        partition_by=(),
     ),
     _table(
         "dictionary_metrics",
@@ -299,6 +307,7 @@ _TABLES = (
         _c("metric_version", _I32, "Version of the definition"),
         _n("control", _JSON, "JSON: the same metric of the controls (pca, random) at the same k"),
         _n("note", _TEXT, "Why a value is null, or how it was measured"),
+        partition_by=(),
     ),
     _table(
         "training_log",
@@ -491,6 +500,7 @@ _TABLES = (
         _c("concept_id", _TEXT, "Identity of a feature through time and models"),
         _c("first_seen_run", _TEXT, "Run in which it first appeared"),
         _n("label", _TEXT, "Best label of its members"),
+        partition_by=(),
     ),
     _table(
         "concept_members",

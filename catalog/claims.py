@@ -1,0 +1,243 @@
+"""A claim: the right to work on one unit and to publish its result once."""
+
+import json
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import pyarrow as pa
+from filelock import Timeout
+
+from catalog.commit import CommitSizes, commit
+from catalog.durable import said_plainly
+from catalog.errors import CatalogueError, Fenced
+from catalog.ids import canonical_json
+from catalog.leases import Lease, LeaseFile
+from catalog.outcomes import StageOutcome
+from catalog.publish import publish_views
+from catalog.schemas import COMMON_COLUMNS, TABLES
+from catalog.slices import SliceWrite
+from catalog.version import code_version
+
+logger = logging.getLogger(__name__)
+
+RENEWALS_PER_LEASE = 3
+ERROR_CHARS = 2_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a stage asked the ledger for."""
+
+    stage: str
+    version: int
+    label: str
+    config: Mapping[str, Any]
+    parents: tuple[str, ...]
+    run_id: str | None
+
+
+class Claim:
+    """One attempt at one unit of work; use it as a context manager.
+
+    ``done`` is the outcome of an earlier commit: there is nothing to do then. ``scratch`` survives a kill
+    and is handed to the next attempt; it goes away at the commit.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        request: Request,
+        fingerprint: str,
+        *,
+        lease: Lease | None,
+        lease_seconds: float,
+        done: StageOutcome | None,
+    ) -> None:
+        self.root = root
+        self.request = request
+        self.fingerprint = fingerprint
+        self.done = done
+        self.scratch = scratch_folder(root, fingerprint)
+        self._lease = lease
+        self._lease_seconds = lease_seconds
+        self._started_at = datetime.now(UTC)
+        self._started = time.monotonic()
+        self._finished = lease is None
+        self._stop = threading.Event()
+        if lease is not None:
+            self.scratch.mkdir(parents=True, exist_ok=True)
+            threading.Thread(target=self._keep_alive, name="featlas-lease", daemon=True).start()
+
+    @property
+    def token(self) -> int:
+        """Fencing token; 0 when there is nothing to do."""
+        return self._lease.token if self._lease is not None else 0
+
+    @property
+    def attempt(self) -> int:
+        """Attempt counted from 1; the same number as the token."""
+        return self.token
+
+    def renew(self) -> None:
+        """Prolong the lease.
+
+        Raises:
+            Fenced: when another attempt took the unit over.
+        """
+        file = LeaseFile(self.root, self.fingerprint)
+        with file.lock:
+            lease = self._check(file)
+            file.write(lease.renewed(self._lease_seconds))
+
+    def commit(
+        self,
+        slices: Sequence[SliceWrite],
+        *,
+        facts: Mapping[str, Any],
+        folders: Mapping[str, Path] | None = None,
+    ) -> StageOutcome:
+        """Publish ``slices`` and ``folders`` as one catalogue version and end the claim.
+
+        Args:
+            slices: Rows, several tables and several slices per table allowed.
+            facts: Small JSON values that later stages need (ids, uris).
+            folders: Destination relative to the catalogue → finished folder below ``scratch``.
+
+        Raises:
+            Fenced: when another attempt took over; nothing was published.
+            CatalogueError: when rows do not fit or the disk refuses; nothing was published.
+        """
+        if self._finished:
+            raise CatalogueError(f"{self.request.stage} of {self.request.label} was already committed")
+        facts_json = canonical_json(dict(facts))
+        file = LeaseFile(self.root, self.fingerprint)
+        with file.lock:
+            self._check(file)
+            snapshot, sizes = commit(
+                self.root,
+                slices,
+                fingerprint=self.fingerprint,
+                folders=folders,
+                own_rows=lambda sizes: [self._stage_run("committed", sizes, facts_json, None)],
+            )
+            self._free(file)
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        with said_plainly("publish the views in", self.root):
+            publish_views(snapshot)
+        return StageOutcome(
+            self.fingerprint,
+            self.request.stage,
+            True,
+            sizes.rows,
+            sizes.n_bytes,
+            time.monotonic() - self._started,
+            dict(json.loads(facts_json)),
+        )
+
+    def __enter__(self) -> "Claim":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> Literal[False]:
+        if self._finished:
+            return False
+        file = LeaseFile(self.root, self.fingerprint)
+        with file.lock:
+            if error is not None and not isinstance(error, Fenced):
+                self._record_failure(file, error)
+            if self._is_ours(file.read()):
+                self._free(file)
+        self._stop.set()
+        return False
+
+    def _record_failure(self, file: LeaseFile, error: BaseException) -> None:
+        if not self._is_ours(file.read()):
+            return
+        message = f"{type(error).__name__}: {error}"[:ERROR_CHARS]
+        try:
+            commit(
+                self.root,
+                [],
+                fingerprint=self.fingerprint,
+                own_rows=lambda sizes: [self._stage_run("failed", sizes, "{}", message)],
+            )
+        except (CatalogueError, OSError):
+            logger.exception("the failure of %s could not be recorded", self.request.label)
+
+    def _stage_run(self, state: str, sizes: CommitSizes, facts: str, error: str | None) -> SliceWrite:
+        spec = TABLES["stage_runs"]
+        names = [column.name for column in spec.columns if column.name not in COMMON_COLUMNS]
+        row = {
+            "attempt": self.attempt,
+            "stage": self.request.stage,
+            "stage_version": self.request.version,
+            "label": self.request.label,
+            "run_id": self.request.run_id,
+            "state": state,
+            "lease_token": self.token,
+            "parents": list(self.request.parents),
+            "config": canonical_json(dict(self.request.config)),
+            "rows": sum(sizes.rows.values()),
+            "bytes": sizes.n_bytes,
+            "seconds": time.monotonic() - self._started,
+            "started_at": self._started_at,
+            "finished_at": datetime.now(UTC),
+            "facts": facts,
+            "code_version": code_version(),
+            "error": error,
+        }
+        schema = pa.schema([spec.schema.field(name) for name in names])
+        return SliceWrite("stage_runs", self.request.label, pa.Table.from_pylist([row], schema=schema))
+
+    def _check(self, file: LeaseFile) -> Lease:
+        lease = file.read()
+        if not self._is_ours(lease):
+            raise Fenced(
+                f"{self.request.stage} of {self.request.label} was taken over by {lease.describe_owner()}; "
+                "this attempt published nothing"
+            )
+        return lease
+
+    def _is_ours(self, lease: Lease) -> bool:
+        mine = self._lease
+        return mine is not None and lease.held and (lease.token, lease.owner) == (mine.token, mine.owner)
+
+    def _free(self, file: LeaseFile) -> None:
+        self._finished = True
+        self._stop.set()
+        assert self._lease is not None
+        file.write(Lease(token=self._lease.token, stage=self.request.stage, label=self.request.label))
+
+    def _keep_alive(self) -> None:
+        interval = self._lease_seconds / RENEWALS_PER_LEASE
+        while not self._stop.wait(interval):
+            try:
+                file = LeaseFile(self.root, self.fingerprint)
+                with file.lock.acquire(timeout=interval):
+                    lease = self._check(file)
+                    file.write(lease.renewed(self._lease_seconds))
+            except Timeout:
+                continue  # a commit of ours holds the lock; nobody can take over meanwhile
+            except Fenced:
+                if not self._stop.is_set():
+                    logger.warning("lost the lease of %s", self.request.label)
+                return
+            except OSError:
+                logger.exception("could not renew the lease of %s", self.request.label)
+
+
+def scratch_folder(root: Path, fingerprint: str) -> Path:
+    """Working folder of a unit."""
+    return root / "_scratch" / fingerprint

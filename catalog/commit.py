@@ -1,0 +1,271 @@
+"""The one way into the catalogue: all tables of a stage become visible together, or none does.
+
+Under one lock per catalogue: note the intention (``_catalogue/pending.json``), move the folders, commit
+each table's log, create ``_catalogue/N.json``, drop the note. Whoever takes the lock next and finds a note
+whose N was never created rolls back: logs are restored to the versions that the newest N names, folders
+go back to where they came from. Data files of partitioned tables are written before the lock is taken.
+"""
+
+import json
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from filelock import FileLock, Timeout
+
+from catalog.changes import Change, replace_partitions, share_files
+from catalog.delta_log import DeltaLog
+from catalog.durable import flush_folder, make_folder, replace_file, said_plainly, to_json
+from catalog.errors import CatalogueError
+from catalog.folders import flush_tree, folder_move, move_in, settle
+from catalog.ids import slug
+from catalog.parquet_io import DataFile
+from catalog.schemas import TABLES
+from catalog.slices import SliceWrite, finished_rows, slice_name, stage_files
+from catalog.snapshot import FOLDER, Snapshot, newest_snapshot, publish_snapshot
+
+LOCK_SECONDS = 300.0
+PENDING = "pending.json"
+
+
+@dataclass(frozen=True)
+class CommitSizes:
+    """What a commit is about to add: rows per table and bytes of the files written for it."""
+
+    rows: dict[str, int]
+    n_bytes: int
+
+
+@dataclass(frozen=True)
+class _Staged:
+    """One slice on its way: files of a partitioned table, or rows that will share files."""
+
+    write: SliceWrite
+    name: str
+    files: list[DataFile]
+    rows: pa.Table | None
+
+    @property
+    def n_rows(self) -> int:
+        return self.rows.num_rows if self.rows is not None else sum(f.rows for f in self.files)
+
+
+@contextmanager
+def commit_lock(root: Path) -> Iterator[Snapshot]:
+    """Hold the catalogue's commit lock; yields the newest snapshot after mending what a crash left.
+
+    Raises:
+        CatalogueError: when the lock is not free within five minutes.
+    """
+    with said_plainly("write to", root):
+        make_folder(root / FOLDER)
+    try:
+        with FileLock(str(root / FOLDER / "commit.lock"), timeout=LOCK_SECONDS):
+            roll_back(root)
+            yield newest_snapshot(root)
+    except Timeout as error:
+        raise CatalogueError(
+            f"another process has been committing to {root} for {LOCK_SECONDS:.0f} s; stop it or wait"
+        ) from error
+
+
+def commit(
+    root: Path,
+    writes: Sequence[SliceWrite],
+    *,
+    fingerprint: str,
+    folders: Mapping[str, Path] | None = None,
+    own_rows: Callable[[CommitSizes], Sequence[SliceWrite]] | None = None,
+) -> tuple[Snapshot, CommitSizes]:
+    """Publish ``writes`` as one catalogue version.
+
+    Args:
+        root: Folder of the catalogue.
+        writes: Slices, several per table allowed.
+        fingerprint: Recorded with every row.
+        folders: Destination relative to the root → finished folder to move there, on the same disk.
+        own_rows: Makes the ledger's own rows once the sizes are known.
+
+    Raises:
+        CatalogueError: when rows do not fit or the disk refuses; nothing was published then.
+    """
+    with said_plainly("write to", root):
+        make_folder(root)
+        staged = [_stage(root, write, fingerprint) for write in writes]
+        for source in (folders or {}).values():
+            flush_tree(source)
+        with commit_lock(root) as base:
+            plan = _Plan(base, staged, fingerprint, dict(folders or {}))
+            try:
+                snapshot, sizes = plan.execute(own_rows)
+            except BaseException:
+                roll_back(root)
+                raise
+        return snapshot, sizes
+
+
+def commit_changes(root: Path, changes: Callable[[Snapshot], Sequence[Change]], reason: str) -> Snapshot:
+    """Publish changes of files alone (compaction); the snapshot is unchanged where there are none."""
+    with said_plainly("write to", root), commit_lock(root) as base:
+        plan = _Plan(base, [], slug(reason), {})
+        plan.changes = [change for change in changes(base) if change.add or change.remove]
+        try:
+            return plan.publish() if plan.changes else base
+        except BaseException:
+            roll_back(root)
+            raise
+
+
+def roll_back(root: Path) -> bool:
+    """Undo what a commit that never reached its N left behind; the commit lock must be held.
+
+    Returns:
+        Whether there was anything to undo.
+    """
+    note = root / FOLDER / PENDING
+    if not note.exists():
+        return False
+    try:
+        pending = json.loads(note.read_bytes())
+    except ValueError as error:
+        raise CatalogueError(f"{note} is damaged; run `featlas repair`") from error
+    newest = newest_snapshot(root)
+    committed = newest.commit_id == pending["commit_id"]
+    if not committed:
+        for table in pending["tables"]:
+            log = DeltaLog(root, table)
+            if log.exists() and log.latest() > newest.tables.get(table, 0):
+                log.restore(newest.tables.get(table, 0))
+    for folder in pending["folders"]:
+        settle(root, folder, committed=committed)
+    note.unlink()
+    flush_folder(note.parent)
+    return not committed
+
+
+class _Plan:
+    """One commit while it happens, the commit lock held."""
+
+    def __init__(
+        self, base: Snapshot, staged: Sequence[_Staged], fingerprint: str, folders: dict[str, Path]
+    ) -> None:
+        self.base = base
+        self.root = base.root
+        self.staged = staged
+        self.fingerprint = fingerprint
+        self.commit_id = secrets.token_hex(8)
+        self.folders = [folder_move(self.root, to, source) for to, source in folders.items()]
+        self.changes: list[Change] = []
+
+    def execute(
+        self, own_rows: Callable[[CommitSizes], Sequence[SliceWrite]] | None
+    ) -> tuple[Snapshot, CommitSizes]:
+        """Plan every table's change, add the ledger's rows, publish."""
+        self.changes, placed = self._plan_tables()
+        rows: dict[str, int] = {}
+        for item in self.staged:
+            rows[item.write.table] = rows.get(item.write.table, 0) + item.n_rows
+        sizes = CommitSizes(rows, sum(f.n_bytes for change in self.changes for f in change.add))
+        own = list(own_rows(sizes)) if own_rows is not None else []
+        if placed:
+            own.append(SliceWrite("slices", "slices", self._slice_rows(placed)))
+        for write in own:
+            rows_table = pa.concat_tables(finished_rows(write, self.fingerprint))
+            if write.table == "slices":
+                rows_table = _as_described(rows_table, placed)
+            self.changes.append(share_files(self.base, write.table, rows_table))
+        return self.publish(), sizes
+
+    def publish(self) -> Snapshot:
+        """Note, folders, logs, N, and the note away again."""
+        self._note()
+        for folder in self.folders:
+            move_in(self.root, folder)
+        properties = {"fingerprint": self.fingerprint, "commit_id": self.commit_id}
+        tables = {
+            change.table: DeltaLog(self.root, change.table).commit(change.add, change.remove, properties)
+            for change in self.changes
+            if change.add or change.remove
+        }
+        for table in {item.write.table for item in self.staged} - set(tables):
+            tables[table] = DeltaLog(self.root, table).latest()
+        snapshot = publish_snapshot(self.base, tables, self.fingerprint, self.commit_id)
+        roll_back(self.root)
+        return snapshot
+
+    def _plan_tables(self) -> tuple[list[Change], list[tuple[_Staged, list[DataFile]]]]:
+        changes: list[Change] = []
+        placed: list[tuple[_Staged, list[DataFile]]] = []
+        by_table: dict[str, list[_Staged]] = {}
+        for item in self.staged:
+            by_table.setdefault(item.write.table, []).append(item)
+        for table, items in by_table.items():
+            if TABLES[table].partition_by:
+                merged = Change(table)
+                for item in items:
+                    change = replace_partitions(self.base, table, slug(item.write.subject), item.files)
+                    merged.add += change.add
+                    merged.remove += change.remove
+                    placed.append((item, item.files))
+                changes.append(merged)
+            else:
+                rows = pa.concat_tables([item.rows for item in items if item.rows is not None])
+                change = share_files(self.base, table, rows)
+                changes.append(change)
+                placed += [(item, change.add) for item in items]
+        return changes, placed
+
+    def _note(self) -> None:
+        tables = {change.table for change in self.changes} | {item.write.table for item in self.staged}
+        for table in sorted(tables):
+            DeltaLog(self.root, table).ensure()
+        note = {
+            "commit_id": self.commit_id,
+            "base": self.base.version,
+            "fingerprint": self.fingerprint,
+            "tables": sorted(tables),
+            "folders": self.folders,
+        }
+        replace_file(self.root / FOLDER / PENDING, to_json(note), "note")
+
+    def _slice_rows(self, placed: Sequence[tuple[_Staged, list[DataFile]]]) -> pa.Table:
+        now = datetime.now(UTC)
+        rows: list[dict[str, Any]] = [
+            {
+                "table_name": item.write.table,
+                "files": [f.path for f in files],
+                "file_rows": [f.rows for f in files],
+                "file_bytes": [f.n_bytes for f in files],
+                "sha256": [f.sha256 for f in files],
+                "rows": item.n_rows,
+                "bytes": sum(f.n_bytes for f in files),
+                "schema_version": item.write.spec.version,
+                "committed_at": now,
+            }
+            for item, files in placed
+        ]
+        names = [column.name for column in TABLES["slices"].columns][:-3]
+        return pa.Table.from_pylist(rows, schema=pa.schema([TABLES["slices"].schema.field(n) for n in names]))
+
+
+def _as_described(rows: pa.Table, placed: Sequence[tuple[_Staged, list[DataFile]]]) -> pa.Table:
+    """Rows of ``slices`` carry slice and subject of what they describe."""
+    slices = pa.array([item.name for item, _ in placed])
+    subjects = pa.array([slug(item.write.subject) for item, _ in placed])
+    schema = rows.schema
+    rows = rows.set_column(schema.get_field_index("slice"), schema.field("slice"), slices)
+    return rows.set_column(schema.get_field_index("subject"), schema.field("subject"), subjects)
+
+
+def _stage(root: Path, write: SliceWrite, fingerprint: str) -> _Staged:
+    name = slice_name(write.subject, fingerprint)
+    if write.spec.partition_by:
+        return _Staged(write, name, stage_files(root, write, fingerprint), None)
+    rows = list(finished_rows(write, fingerprint))
+    empty = write.spec.schema.remove_metadata().empty_table()
+    return _Staged(write, name, [], pa.concat_tables(rows) if rows else empty)

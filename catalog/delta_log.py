@@ -1,0 +1,160 @@
+"""The Delta log of one table, used as a manifest: which files are live at which version.
+
+Only ``create``, ``create_write_transaction`` and ``restore`` of delta-rs write; nothing of it reads data.
+delta-rs never flushes to disk, so every commit is flushed here.
+"""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catalog.durable import flush_file, flush_folder, make_folder
+from catalog.errors import CatalogueError
+from catalog.faults import fault_point
+from catalog.parquet_io import DataFile
+from catalog.schemas import TABLES, TableSpec
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+N_ATTEMPTS = 8
+LOG_FOLDER = "_delta_log"
+
+
+class DeltaLog:
+    """The log of one table below a catalogue root; every call opens it afresh."""
+
+    def __init__(self, root: Path, table: str) -> None:
+        self.table = table
+        self.folder = root / table
+        self.log_folder = self.folder / LOG_FOLDER
+
+    def exists(self) -> bool:
+        """Whether the table was ever created."""
+        return any(self.log_folder.glob("*.json"))
+
+    def latest(self) -> int:
+        """Newest version in the log, committed to the catalogue or not."""
+        return int(self._open().version())
+
+    def files(self, version: int) -> list[DataFile]:
+        """Live data files at ``version``, in the order of their paths."""
+        from pyarrow import table as to_arrow
+
+        actions = to_arrow(self._open(version).get_add_actions(flatten=False)).to_pylist()
+        files = [
+            DataFile(
+                f"{self.table}/{action['path']}",
+                int(action["num_records"] or 0),
+                int(action["size_bytes"]),
+                {name: str(value) for name, value in (action.get("partition") or {}).items()},
+            )
+            for action in actions
+        ]
+        return sorted(files, key=lambda file: file.path)
+
+    def ensure(self) -> int:
+        """Create the table (version 0, no files) or add columns it lacks; return the newest version."""
+        from deltalake import DeltaTable
+
+        spec = TABLES[self.table]
+        if not self.exists():
+            make_folder(self.log_folder)
+            DeltaTable.create(
+                str(self.folder),
+                spec.schema,
+                mode="ignore",
+                partition_by=list(spec.partition_by),
+                description=spec.row,
+                configuration={"delta.enableExpiredLogCleanup": "false"},
+            )
+            self._flush()
+        self._add_columns(spec)
+        return self.latest()
+
+    def commit(
+        self, add: Sequence[DataFile], remove: Sequence[DataFile], properties: Mapping[str, Any]
+    ) -> int:
+        """Make ``add`` live and ``remove`` dead in one atomic version, on disk when this returns.
+
+        Raises:
+            CatalogueError: when other writers got in between time after time.
+        """
+        from deltalake.exceptions import CommitFailedError
+        from deltalake.transaction import AddAction, CommitProperties, RemoveAction
+
+        now = int(time.time() * 1000)
+        prefix = len(self.table) + 1
+        actions: list[Any] = [
+            AddAction(
+                file.path[prefix:],
+                file.n_bytes,
+                file.partition,
+                now,
+                True,
+                json.dumps({"numRecords": file.rows}),
+            )
+            for file in add
+        ]
+        actions += [
+            RemoveAction(file.path[prefix:], True, now, file.n_bytes, dict(file.partition)) for file in remove
+        ]
+        for _ in range(N_ATTEMPTS):
+            table = self._open()
+            try:
+                fault_point("delta.commit")
+                table.create_write_transaction(
+                    actions,
+                    "append",
+                    table.schema(),
+                    list(TABLES[self.table].partition_by),
+                    commit_properties=CommitProperties(custom_metadata=dict(properties)),
+                )
+            except CommitFailedError:
+                continue
+            fault_point("delta.flush")
+            self._flush()
+            return self.latest()
+        raise CatalogueError(
+            f"table {self.table}: {N_ATTEMPTS} commits in a row met another writer; run again"
+        )
+
+    def restore(self, version: int) -> int:
+        """A new version with the files of an old one."""
+        table = self._open()
+        table.restore(version)
+        self._flush()
+        return self.latest()
+
+    def _add_columns(self, spec: TableSpec) -> None:
+        from deltalake import Schema
+
+        table = self._open()
+        known = {field.name for field in table.schema().fields}
+        if all(column.name in known for column in spec.columns):
+            return
+        wanted = Schema.from_arrow(spec.schema)
+        table.alter.add_columns([field for field in wanted.fields if field.name not in known])
+        self._flush()
+
+    def _open(self, version: int | None = None) -> "DeltaTable":
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        try:
+            return DeltaTable(str(self.folder), version=version)
+        except (DeltaError, OSError, ValueError) as error:
+            raise CatalogueError(
+                f"the log of table {self.table} cannot be read: {str(error).splitlines()[0]}; "
+                "run `featlas repair`"
+            ) from error
+
+    def _flush(self) -> None:
+        """Flush the newest log entry, newer checkpoints and the folder."""
+        entries = sorted(self.log_folder.glob("*.json"))[-1:]
+        checkpoints = sorted(self.log_folder.glob("*.checkpoint*.parquet"))[-1:]
+        for path in (*entries, *checkpoints, *self.log_folder.glob("_last_checkpoint")):
+            flush_file(path)
+        flush_folder(self.log_folder)

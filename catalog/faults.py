@@ -1,0 +1,43 @@
+"""Places where a test may stop the process as a power cut, a full disk or a kill would.
+
+``FEATLAS_FAULT="point[:n][:action]"`` fires at the n-th visit (default 1) of a named point. Actions:
+``kill`` (SIGKILL, the default), ``raise`` and ``enospc`` (an OSError as from a full disk). Without the
+variable a visit costs one dictionary look-up.
+"""
+
+import errno
+import os
+import signal
+from collections import Counter
+
+ENVIRONMENT = "FEATLAS_FAULT"
+_visits: Counter[str] = Counter()
+
+
+class InjectedFault(RuntimeError):
+    """Raised by the action ``raise``; production code never catches it."""
+
+
+def fault_point(name: str) -> None:
+    """Stop here if ``FEATLAS_FAULT`` names this point and this visit."""
+    setting = os.environ.get(ENVIRONMENT)
+    if setting is None:
+        return
+    point, nth, action = _parse(setting)
+    if point != name:
+        return
+    _visits[name] += 1
+    if _visits[name] != nth:
+        return
+    if action == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if action == "enospc":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+    raise InjectedFault(f"injected at {name}, visit {nth}")
+
+
+def _parse(setting: str) -> tuple[str, int, str]:
+    point, *rest = setting.split(":")
+    nth = next((int(part) for part in rest if part.isdigit()), 1)
+    action = next((part for part in rest if not part.isdigit()), "kill")
+    return point, nth, action

@@ -1,0 +1,69 @@
+"""Finished folders (activation shards, weights) that become part of the catalogue with a commit.
+
+A move is a rename on one disk. A folder that is already there is set aside first and deleted once the
+commit stands; a commit that is rolled back puts everything back where it was.
+"""
+
+import os
+import secrets
+import shutil
+from pathlib import Path
+
+from catalog.durable import flush_file, flush_folder, make_folder
+from catalog.errors import CatalogueError
+from catalog.faults import fault_point
+
+FolderMove = dict[str, str]
+
+
+def folder_move(root: Path, destination: str, source: Path) -> FolderMove:
+    """Describe the move of ``source`` to ``destination`` (relative to the root) for the commit's note.
+
+    Raises:
+        CatalogueError: when either lies outside the catalogue or the source is missing.
+    """
+    target = (root / destination).resolve()
+    if not target.is_relative_to(root.resolve()) or target == root.resolve():
+        raise CatalogueError(f"folder {destination!r} is not below the catalogue {root}")
+    if not source.resolve().is_relative_to(root.resolve()):
+        raise CatalogueError(f"folder {source} must be in the scratch folder of the claim, below {root}")
+    if not source.is_dir():
+        raise CatalogueError(f"folder {source} was to become {destination} and does not exist")
+    return {
+        "to": target.relative_to(root.resolve()).as_posix(),
+        "from": source.resolve().relative_to(root.resolve()).as_posix(),
+        "aside": f"{target.relative_to(root.resolve()).as_posix()}.old-{secrets.token_hex(4)}",
+    }
+
+
+def flush_tree(folder: Path) -> None:
+    """Flush every file and folder below ``folder`` to disk."""
+    for path, _, names in os.walk(folder):
+        for name in names:
+            flush_file(Path(path) / name)
+        flush_folder(Path(path))
+
+
+def move_in(root: Path, move: FolderMove) -> None:
+    """Carry out a move, setting aside what was there."""
+    source, target, aside = (root / move[name] for name in ("from", "to", "aside"))
+    make_folder(target.parent)
+    if target.exists():
+        target.rename(aside)
+    fault_point("folder.rename")
+    source.rename(target)
+    flush_folder(target.parent)
+    flush_folder(source.parent)
+
+
+def settle(root: Path, move: FolderMove, *, committed: bool) -> None:
+    """After a commit delete what was set aside; after a rollback put both folders back."""
+    source, target, aside = (root / move[name] for name in ("from", "to", "aside"))
+    if committed:
+        shutil.rmtree(aside, ignore_errors=True)
+        return
+    if target.exists() and not source.exists():
+        make_folder(source.parent)
+        target.rename(source)
+    if aside.exists() and not target.exists():
+        aside.rename(target)

@@ -1,0 +1,109 @@
+"""Who did what: fingerprints, claims with fencing leases, and commits that happen once.
+
+A stage asks for its unit of work, gets either the outcome of an earlier commit or a claim, works in the
+claim's scratch folder and commits. Whether a unit is done is a fact of the catalogue (``stage_runs`` and
+``slices``), never of a scheduler.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from catalog.claims import Claim, Request
+from catalog.durable import make_folder, said_plainly
+from catalog.errors import AlreadyRunning
+from catalog.ids import stage_fingerprint
+from catalog.leases import Lease, LeaseFile, new_lease
+from catalog.outcomes import StageOutcome, last_attempt, read_outcome
+from catalog.schemas import TABLES
+from catalog.slices import SliceWrite
+from catalog.snapshot import newest_snapshot
+
+POLL_SECONDS = 0.2
+
+__all__ = ["Claim", "Ledger", "SliceWrite", "StageOutcome"]
+
+
+class Ledger:
+    """Claims and outcomes of one catalogue."""
+
+    def __init__(self, root: Path, *, lease_seconds: float = 30.0, wait_seconds: float = 10.0) -> None:
+        """
+        Args:
+            root: Folder of the catalogue; created when first written to.
+            lease_seconds: A claim that is not renewed for so long may be taken over.
+            wait_seconds: How long ``claim`` waits for another live attempt.
+        """
+        self.root = root
+        self.lease_seconds = lease_seconds
+        self.wait_seconds = wait_seconds
+
+    def outcome(self, fingerprint: str) -> StageOutcome | None:
+        """What a finished unit left, or None when it has to be done (again)."""
+        replaceable = {name: not spec.append_only for name, spec in TABLES.items()}
+        return read_outcome(newest_snapshot(self.root), fingerprint, replaceable)
+
+    def claim(
+        self,
+        stage: str,
+        version: int,
+        label: str,
+        config: Mapping[str, Any],
+        parents: Sequence[str],
+        prompt_digests: Sequence[str] = (),
+        run_id: str | None = None,
+        force: bool = False,
+    ) -> Claim:
+        """The unit's earlier outcome (``claim.done``), or the right to do it.
+
+        Args:
+            stage: Name of the stage.
+            version: Version of the stage's definition.
+            label: What the unit is about, readable.
+            config: Everything that decides the result; canonical JSON types only.
+            parents: Fingerprints of what the stage reads.
+            prompt_digests: Digests of the prompts it sends.
+            run_id: Run that asks.
+            force: Do it again even if it is done.
+
+        Raises:
+            AlreadyRunning: when another live attempt held the unit for ``wait_seconds``.
+            CatalogueError: when the catalogue cannot be written.
+        """
+        fingerprint = stage_fingerprint(stage, version, config, parents, prompt_digests)
+        request = Request(stage, version, label, dict(config), tuple(parents), run_id)
+        deadline = time.monotonic() + self.wait_seconds
+        with said_plainly("write to", self.root):
+            make_folder(self.root)
+            while True:
+                claim, lease = self._try(fingerprint, request, force)
+                if claim is not None:
+                    return claim
+                if time.monotonic() >= deadline:
+                    raise AlreadyRunning(
+                        f"{stage} of {label} is already running ({lease.describe_owner()}); "
+                        "wait for it or stop that process"
+                    )
+                time.sleep(POLL_SECONDS)
+
+    def _try(self, fingerprint: str, request: Request, force: bool) -> tuple[Claim | None, Lease]:
+        file = LeaseFile(self.root, fingerprint)
+        with file.lock:
+            lease = file.read()
+            if lease.is_live():
+                return None, lease
+            done = None if force else self.outcome(fingerprint)
+            if done is None:
+                token = max(lease.token, last_attempt(newest_snapshot(self.root), fingerprint)) + 1
+                started_at = datetime.now(UTC).isoformat(timespec="seconds")
+                owner = uuid.uuid4().hex
+                lease = new_lease(token, owner, request.stage, request.label, started_at, self.lease_seconds)
+                file.write(lease)
+        held = lease if done is None else None
+        return (
+            Claim(self.root, request, fingerprint, lease=held, lease_seconds=self.lease_seconds, done=done),
+            lease,
+        )

@@ -1,0 +1,81 @@
+"""What a plain DuckDB shell reads: ``catalogue.sql`` and ``catalogue.duckdb``, views over explicit files.
+
+Paths are relative, so the folder may be moved: start the shell in the catalogue's folder, or say
+``SET file_search_path = '/path/to/catalogue'`` first. An older version never replaces a newer one.
+"""
+
+import re
+from pathlib import Path
+
+from filelock import FileLock
+
+from catalog.durable import flush_file, flush_folder, replace_file, temporary_beside
+from catalog.faults import fault_point
+from catalog.relations import derived_views, table_views
+from catalog.snapshot import FOLDER, Snapshot
+
+SQL_FILE = "catalogue.sql"
+DUCKDB_FILE = "catalogue.duckdb"
+STORAGE_VERSION = "v1.0.0"
+_HEADER = re.compile(rb"-- featlas catalogue version (\d+)\n")
+
+
+def published_version(root: Path) -> int:
+    """Version that the published views show; 0 when there are none."""
+    try:
+        with (root / SQL_FILE).open("rb") as file:
+            match = _HEADER.match(file.readline())
+    except FileNotFoundError:
+        return 0
+    return int(match[1]) if match and (root / DUCKDB_FILE).exists() else 0
+
+
+def publish_views(snapshot: Snapshot) -> bool:
+    """Write both files for ``snapshot`` unless they show it, or a newer one, already.
+
+    Returns:
+        Whether they were written.
+    """
+    root = snapshot.root
+    if snapshot.version == 0 or published_version(root) >= snapshot.version:
+        return False
+    with FileLock(str(root / FOLDER / "publish.lock")):
+        if published_version(root) >= snapshot.version:
+            return False
+        statements = view_statements(snapshot)
+        _publish_duckdb(root / DUCKDB_FILE, statements)
+        header = (
+            f"-- featlas catalogue version {snapshot.version}\n"
+            "-- start the shell in this folder: duckdb -init catalogue.sql\n"
+            "-- from elsewhere: SET file_search_path = '/path/to/this/folder'; then .read catalogue.sql\n"
+        )
+        replace_file(root / SQL_FILE, (header + ";\n".join(statements) + ";\n").encode(), "publish")
+    return True
+
+
+def view_statements(snapshot: Snapshot, prefix: str = "") -> list[str]:
+    """``CREATE VIEW`` for every table and derived view."""
+    views = [*table_views(snapshot, prefix), *derived_views()]
+    return [f"CREATE OR REPLACE VIEW {name} AS {select}" for name, select in views]
+
+
+def _publish_duckdb(path: Path, statements: list[str]) -> None:
+    import duckdb
+
+    temporary = temporary_beside(path)
+    try:
+        with duckdb.connect() as connection:
+            connection.execute(f"SET file_search_path = '{str(path.parent).replace(chr(39), chr(39) * 2)}'")
+            connection.execute(f"ATTACH '{temporary}' AS published (STORAGE_VERSION '{STORAGE_VERSION}')")
+            connection.execute("USE published")
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute("USE memory")
+            connection.execute("DETACH published")
+        flush_file(temporary)
+        fault_point("publish.duckdb")
+        temporary.replace(path)
+        flush_folder(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

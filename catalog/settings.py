@@ -1,0 +1,47 @@
+"""Where the catalogue is and how much memory its queries may take."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from catalog.errors import UserError
+
+GLOB_CHARACTERS = "*?["
+
+
+class CatalogSettings(BaseSettings):
+    """Settings of the catalogue, from ``FEATLAS_*`` environment variables."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="FEATLAS_", extra="ignore", frozen=True, use_attribute_docstrings=True
+    )
+
+    catalog: Path = Path("catalogue")
+    """Root folder of the catalogue."""
+
+    memory_limit: str = Field(default="2GB", pattern=r"^\d+(\.\d+)?\s*(MB|GB|MiB|GiB)$")
+    """Most memory one DuckDB connection may take."""
+
+    query_threads: int = Field(default=2, ge=1, le=256)
+    """Threads of one DuckDB connection."""
+
+
+def catalogue_root(uri: str | Path | None = None) -> Path:
+    """Absolute root folder: ``uri``, else ``FEATLAS_CATALOG``, else ``./catalogue``.
+
+    Raises:
+        UserError: for a remote address or a folder name that SQL engines would expand.
+    """
+    text = str(CatalogSettings().catalog if uri is None else uri)
+    if text.startswith("file://"):
+        text = text.removeprefix("file://")
+    if "://" in text:
+        raise UserError(f"catalogue {text!r} is not a local folder: give a path on this machine")
+    root = Path(text).expanduser().absolute()
+    if any(character in str(root) for character in GLOB_CHARACTERS):
+        raise UserError(
+            f"catalogue folder {root} contains one of {GLOB_CHARACTERS!r}, which query engines expand: "
+            "choose another folder"
+        )
+    return root

@@ -1,0 +1,13 @@
+-- Every name a dictionary can be called by: its id, and the alias that means it now. An alias nobody set
+-- means the newest dictionary that carries it.
+select dictionary_id as name, dictionary_id
+from dictionaries
+union all
+select a.alias, a.dictionary_id
+from current_aliases as a
+where exists (select 1 from dictionaries as d where d.dictionary_id = a.dictionary_id)
+union all
+select alias, arg_max(dictionary_id, created_at)
+from dictionaries
+where alias not in (select alias from aliases)
+group by alias

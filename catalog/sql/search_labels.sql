@@ -1,0 +1,21 @@
+-- Features whose label has all the words: whole words before parts of words, then the stronger labels.
+select
+    dictionary_id,
+    activation_set_id,
+    feature_index,
+    label,
+    explainer,
+    score,
+    ci_low,
+    ci_high,
+    chance,
+    density,
+    list_sum(list_transform($words::varchar[], lambda w: list_contains(
+        regexp_split_to_array(lower(label), '[^\p{L}\p{N}_]+'), w)::integer)) as n_whole_words
+from feature_cards
+where
+    label is not null
+    and ($dictionary_id::varchar is null or dictionary_id = $dictionary_id::varchar)
+    and list_bool_and(list_transform($words::varchar[], lambda w: contains(lower(label), w)))
+order by n_whole_words desc, ci_low desc nulls last, dictionary_id, feature_index
+limit $limit

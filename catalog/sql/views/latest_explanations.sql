@@ -1,0 +1,31 @@
+-- The newest attempt of every explainer and model on every feature, with its score where there is one.
+select
+    e.dictionary_id,
+    e.activation_set_id,
+    e.feature_index,
+    e.explainer,
+    e.model,
+    e.explanation_id,
+    e.text,
+    e.predicate,
+    e.status,
+    e.error,
+    e.call_id,
+    e.created_at,
+    s.scorer,
+    s.judge,
+    s.variant,
+    s.score,
+    s.ci_low,
+    s.ci_high,
+    s.chance,
+    s.n_judged,
+    s.answered_share,
+    e.prompt_digest,
+    e.fingerprint
+from explanations as e
+left join explanation_scores as s using (explanation_id)
+qualify row_number() over (
+    partition by e.dictionary_id, e.activation_set_id, e.feature_index, e.explainer, e.model
+    order by e.created_at desc, e.explanation_id
+) = 1
