@@ -1,0 +1,90 @@
+"""Drives units of work through one explainer or scorer: journal, bounded concurrency, clean stop."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from catalog.errors import UserError
+from tasks.autointerp.chat import ChatClient, Stopped
+from tasks.autointerp.journal import Journal
+from tasks.autointerp.rows import now_text
+from tasks.common.progress import Progress, ProgressListener
+
+CHEAP_SYNC_SECONDS = 1.0
+Unit = TypeVar("Unit")
+Record = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Ending:
+    """Why work stopped before its end, if it did, and the units left without an outcome."""
+
+    stopped: str | None = None
+    left: list[str] = field(default_factory=list)
+
+    def facts(self) -> dict[str, Any]:
+        """``complete``, ``stopped`` and ``n_left`` for the stage's facts."""
+        return {"complete": self.stopped is None, "stopped": self.stopped, "n_left": len(self.left)}
+
+
+class Drive:
+    """Runs the units that the journal at ``path`` does not hold yet."""
+
+    def __init__(
+        self, path: Path, client: ChatClient | None, what: str, total: int, listener: ProgressListener
+    ) -> None:
+        self.path = path
+        self.client = client
+        self.what = what
+        self.total = total
+        self.listener = listener
+
+    async def run(
+        self, units: Iterable[tuple[str, Unit]], work: Callable[[Unit], Awaitable[Record]]
+    ) -> tuple[list[Record], Ending]:
+        """All records, those of earlier attempts included, in order of their keys.
+
+        An exception other than `Stopped` ends the run; the journal keeps what was finished.
+        """
+        journal = Journal(self.path, sync_seconds=0.0 if self.client else CHEAP_SYNC_SECONDS)
+        ending = Ending()
+        pending = iter(units)
+
+        async def worker() -> None:
+            for key, unit in pending:
+                if key in journal:
+                    continue
+                if ending.stopped is not None:
+                    ending.left.append(key)
+                    continue
+                try:
+                    record = await work(unit)
+                except Stopped as stop:
+                    ending.stopped = ending.stopped or str(stop)
+                    ending.left.append(key)
+                    continue
+                journal.append(key, {**record, "finished_at": now_text()})
+                self.listener(Progress(self.what, len(journal), max(self.total, len(journal))))
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self.client.concurrency if self.client else 1):
+                    group.create_task(worker())
+            return list(journal.records()), ending
+        finally:
+            journal.close()
+            if self.client is not None:
+                await self.client.close()
+
+
+def client_for(name: str, needed: bool, client: ChatClient | None) -> ChatClient | None:
+    """The client where one is needed, None where not.
+
+    Raises:
+        UserError: when one is needed and there is none.
+    """
+    if needed and client is None:
+        raise UserError(f"{name!r} asks a language model: name an endpoint profile in its field 'endpoint'")
+    return client if needed else None

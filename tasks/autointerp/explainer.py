@@ -1,0 +1,76 @@
+"""What an explainer is: evidence of one feature in, a text or the reason for none out."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from catalog.schemas import ExplanationStatus
+from tasks.autointerp.chat import CallRecord, ChatClient
+from tasks.autointerp.records import FIRING_BANDS, FeatureEvidence
+from tasks.common.config import StrictConfig
+from tasks.common.registry import Registry
+
+
+class ExplainerConfig(StrictConfig):
+    """What every explainer shares."""
+
+    explainer: str
+    """Which explainer writes the explanations."""
+    min_examples: int = Field(default=1, ge=1)
+    """Features with fewer contexts to explain from get an error instead of a text."""
+
+    @property
+    def endpoint_name(self) -> str | None:
+        """The endpoint profile it asks, or None where it needs no language model."""
+        return getattr(self, "endpoint", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An explanation attempt: ``text`` is there exactly if ``status`` is ``ok``."""
+
+    text: str | None
+    status: ExplanationStatus = "ok"
+    error: str | None = None
+    predicate: str | None = None
+    calls: tuple[CallRecord, ...] = ()
+
+
+class Explainer(ABC):
+    """Explains features one at a time; a subclass registers itself in `EXPLAINERS`.
+
+    ``Config`` is its configuration class; ``prompt_digest`` changes whenever the same evidence could
+    lead to another question, and with it every explanation.
+    """
+
+    Config: ClassVar[type[ExplainerConfig]]
+    needs_client: ClassVar[bool] = False
+
+    def __init__(self, config: Any, client: ChatClient | None = None) -> None:
+        self.config = config
+        self.client = client
+
+    @classmethod
+    @abstractmethod
+    def prompt_digest(cls, config: Any) -> str:
+        """SHA-256 of prompt template, schema and settings; of the grammar for a rule search."""
+
+    @abstractmethod
+    async def write(self, evidence: FeatureEvidence) -> Draft:
+        """Explain a feature that has at least ``min_examples`` contexts."""
+
+    async def explain(self, evidence: FeatureEvidence) -> Draft:
+        """Explain a feature, or say that there is too little to explain it from."""
+        n_examples = len(evidence.rows("explain", FIRING_BANDS))
+        if n_examples < self.config.min_examples:
+            needed = self.config.min_examples
+            return Draft(None, "error", f"too few examples: {n_examples} to explain from, {needed} needed")
+        return await self.write(evidence)
+
+
+EXPLAINERS: Registry[Explainer] = Registry("explainer", "tasks.autointerp.explainers")
+
+AnyExplainerConfig = Annotated[ExplainerConfig, BeforeValidator(EXPLAINERS.resolve_config("explainer"))]
+"""In a pipeline: a mapping with the field ``explainer`` becomes that explainer's configuration."""

@@ -1,0 +1,1 @@
+"""One file per explainer; the registry in ``explainer.py`` imports them all."""

@@ -1,0 +1,136 @@
+"""Simple rules worth trying for a feature: what stands at, before and after the tokens it fires on."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import get_args
+
+import numpy as np
+
+from tasks.autointerp.lexicon.rule import NEAR_TOKENS, LabelRule, Place, PositionName, PositionRule, TokenRule
+from tasks.autointerp.lexicon.vocabulary import (
+    AFFIX_LENGTHS,
+    SUBSTRING_LENGTH,
+    TOKEN_CLASSES,
+    Codes,
+    TestKind,
+    Vocabulary,
+    affix,
+)
+from tasks.autointerp.lexicon.windows import Windows
+
+N_TOKENS_HERE = 32
+N_TOKENS_NEARBY = 12
+N_AFFIXES = 10
+MIN_SHARE = 0.1
+_NEARBY: dict[Place, range] = {
+    "previous": range(-1, 0),
+    "next": range(1, 2),
+    "before": range(-NEAR_TOKENS, 0),
+}
+_PART_KINDS: tuple[TestKind, ...] = ("word", "starts", "ends", "contains")
+SimpleRule = TokenRule | PositionRule | LabelRule
+
+
+def candidates(positives: Windows) -> list[SimpleRule]:
+    """Simple rules that hold at a fair share of the peaks, plainest kinds first."""
+    here = Counter(tokens_at(positives, 0))
+    rules: list[SimpleRule] = [PositionRule(name) for name in get_args(PositionName)]
+    rules += list(_classes(positives.vocabulary, here, "here"))
+    rules += list(_exact(positives.vocabulary, here, "here", N_TOKENS_HERE))
+    rules += list(_affixes(positives.vocabulary, here))
+    for place, offsets in _NEARBY.items():
+        counts = _counted(positives, offsets)
+        rules += list(_classes(positives.vocabulary, counts, place))
+        rules += list(_exact(positives.vocabulary, counts, place, N_TOKENS_NEARBY))
+    line_counts = _counted(positives, range(-positives.n_tokens, 0))
+    rules += list(_exact(positives.vocabulary, line_counts, "line", N_TOKENS_NEARBY))
+    rules += list(_labels(positives))
+    return rules
+
+
+def tokens_at(windows: Windows, offset: int) -> list[int]:
+    """The token ``offset`` places from the peak of each window, where the window reaches so far."""
+    position_W = windows.peak_W + offset
+    inside = (position_W >= 0) & (position_W < windows.length_W)
+    tokens: Codes = windows.token_WT[np.flatnonzero(inside), position_W[inside]]
+    return [int(token) for token in tokens]
+
+
+def _counted(windows: Windows, offsets: Iterable[int]) -> Counter[int]:
+    """In how many windows each token stands at one of the offsets from the peak."""
+    offset_O = np.asarray(list(offsets))
+    position_WO = windows.peak_W[:, None] + offset_O
+    inside_WO = (position_WO >= 0) & (position_WO < windows.length_W[:, None])
+    rows, columns = np.nonzero(inside_WO)
+    tokens = windows.token_WT[rows, position_WO[rows, columns]]
+    pairs = np.unique(rows.astype(np.int64) * len(windows.vocabulary) + tokens)
+    values, counts = np.unique(pairs % len(windows.vocabulary), return_counts=True)
+    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+
+
+def _classes(vocabulary: Vocabulary, counts: Counter[int], place: Place) -> Iterator[TokenRule]:
+    weight: Counter[str] = Counter()
+    for token, n in counts.items():
+        for name in vocabulary.class_names(token):
+            weight[name] += n
+    floor = MIN_SHARE * sum(counts.values())
+    for name in TOKEN_CLASSES:
+        if weight[name] > 0 and (place != "here" or weight[name] >= floor):
+            yield TokenRule("class", (name,), place)
+
+
+def _exact(vocabulary: Vocabulary, counts: Counter[int], place: Place, limit: int) -> Iterator[TokenRule]:
+    ranked = sorted(counts.items(), key=lambda item: (-item[1], vocabulary.texts[item[0]]))
+    for token, _ in ranked[:limit]:
+        text = vocabulary.texts[token]
+        if text:
+            yield TokenRule("is", (text,), place)
+
+
+def _affixes(vocabulary: Vocabulary, counts: Counter[int]) -> Iterator[TokenRule]:
+    """Words in any case, prefixes, suffixes and substrings shared by different peak tokens."""
+    weight: Counter[tuple[TestKind, str]] = Counter()
+    sources: dict[tuple[TestKind, str], set[str]] = {}
+    for token, n in counts.items():
+        core = vocabulary.texts[token].strip(" ")
+        if not core.strip():
+            continue
+        for key in _parts(core):
+            weight[key] += n
+            sources.setdefault(key, set()).add(core)
+    floor = MIN_SHARE * sum(counts.values())
+    for kind in _PART_KINDS:
+        shared = [
+            (key, n)
+            for key, n in weight.items()
+            if key[0] == kind and n >= floor and (kind == "word" or len(sources[key]) > 1)
+        ]
+        shared.sort(key=lambda item: (-item[1], -len(item[0][1]), item[0][1]))
+        for (_, value), _ in shared[:N_AFFIXES]:
+            yield TokenRule(kind, (value,))
+
+
+def _parts(core: str) -> set[tuple[TestKind, str]]:
+    parts: set[tuple[TestKind, str]] = {("word", core.casefold())}
+    for length in AFFIX_LENGTHS:
+        if len(core) >= length:
+            parts.add(("starts", affix("starts", core, length)))
+            parts.add(("ends", affix("ends", core, length)))
+    for start in range(len(core) - SUBSTRING_LENGTH + 1):
+        substring = core[start : start + SUBSTRING_LENGTH]
+        if " " not in substring:
+            parts.add(("contains", substring))
+    return parts
+
+
+def _labels(positives: Windows) -> Iterator[LabelRule]:
+    """Labels that several documents of the positives share."""
+    documents: dict[tuple[str, str], set[str]] = {}
+    weight: Counter[tuple[str, str]] = Counter()
+    for window in range(len(positives)):
+        for item in positives.labels_of(window).items():
+            documents.setdefault(item, set()).add(positives.document_W[window])
+            weight[item] += 1
+    for (name, value), n in weight.most_common(N_AFFIXES):
+        if len(documents[name, value]) > 1 and n >= 0.3 * len(positives):
+            yield LabelRule(name, value)

@@ -1,0 +1,238 @@
+"""The grammar of rules: predicates on tokens that can be evaluated, stored as JSON and put in words.
+
+A rule holds or not at every token of a window; it holds for a window if it holds at any token of it.
+What lies outside the window is not known, and a rule that would need it does not hold.
+Legend: W windows, T tokens, V distinct token texts.
+"""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, cast, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from catalog.ids import canonical_json
+from tasks.autointerp.lexicon.vocabulary import TEST_KINDS, TOKEN_CLASSES, Bools, TestKind
+from tasks.autointerp.lexicon.windows import Windows
+
+GRAMMAR_VERSION = 1
+Place = Literal["here", "previous", "next", "before", "line"]
+PositionName = Literal["document_start", "line_start", "line_end", "sequence_start", "repeat"]
+NEAR_TOKENS = 5
+SEQUENCE_START_TOKENS = 4
+
+
+class Rule(ABC):
+    """A predicate on tokens in their context."""
+
+    @abstractmethod
+    def holds(self, windows: Windows) -> Bools:
+        """Where (W, T) the rule holds; padding never counts."""
+
+    @abstractmethod
+    def to_plain(self) -> dict[str, Any]:
+        """The rule as JSON values, read back by `rule_from_plain`."""
+
+    @property
+    def complexity(self) -> float:
+        """How much there is to say; one simple test counts 1."""
+        return 1.0
+
+    def answers(self, windows: Windows) -> Bools:
+        """Which windows (W,) the rule holds for: at any of their tokens."""
+        return np.asarray(self.holds(windows).any(axis=1), bool)
+
+    def to_json(self) -> str:
+        """Canonical JSON text of the rule."""
+        return canonical_json(self.to_plain())
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRule(Rule):
+    """A token whose text passes a test stands at a place relative to the token in question.
+
+    ``before`` means within the `NEAR_TOKENS` tokens before it, ``line`` earlier in its line.
+    """
+
+    kind: TestKind
+    values: tuple[str, ...]
+    place: Place = "here"
+
+    @property
+    def complexity(self) -> float:
+        place = 0.0 if self.place == "here" else 0.25
+        return 1.0 + place + 0.25 * (len(self.values) - 1)
+
+    def holds(self, windows: Windows) -> Bools:
+        return at_place(windows.vocabulary.table(self.kind, self.values), self.place, windows)
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"op": "token", "test": self.kind, "values": list(self.values), "place": self.place}
+
+
+@dataclass(frozen=True, slots=True)
+class PositionRule(Rule):
+    """The token stands at a certain place of its document, line or sequence, or is repeated."""
+
+    name: PositionName
+
+    def holds(self, windows: Windows) -> Bools:
+        token_WT = windows.token_WT
+        if self.name == "line_start":
+            return windows.line_start_WT
+        if self.name == "repeat":
+            return windows.repeat_WT
+        if self.name == "line_end":
+            return at_place(windows.vocabulary.table("class", ("newline",)), "next", windows)
+        holds_WT = np.zeros(token_WT.shape, bool)
+        if self.name == "document_start":
+            holds_WT[:, 0] = windows.document_start_W
+        else:
+            position_WT = windows.sequence_start_W[:, None] + np.arange(windows.n_tokens)
+            holds_WT = position_WT < SEQUENCE_START_TOKENS
+        return holds_WT & (token_WT > 0)
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"op": "position", "name": self.name}
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRule(Rule):
+    """The document carries a label."""
+
+    name: str
+    value: str
+
+    def holds(self, windows: Windows) -> Bools:
+        has_W = np.fromiter(
+            (windows.labels_of(w).get(self.name) == self.value for w in range(len(windows))),
+            bool,
+            len(windows),
+        )
+        holds_WT: Bools = has_W[:, None] & (windows.token_WT > 0)
+        return holds_WT
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"op": "label", "name": self.name, "value": self.value}
+
+
+@dataclass(frozen=True, slots=True)
+class Both(Rule):
+    """All parts hold at the same token."""
+
+    parts: tuple[Rule, ...]
+
+    @property
+    def complexity(self) -> float:
+        return sum(part.complexity for part in self.parts)
+
+    def holds(self, windows: Windows) -> Bools:
+        return cast(Bools, np.logical_and.reduce([part.holds(windows) for part in self.parts]))
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"op": "and", "of": [part.to_plain() for part in self.parts]}
+
+
+@dataclass(frozen=True, slots=True)
+class Either(Rule):
+    """At least one part holds."""
+
+    parts: tuple[Rule, ...]
+
+    @property
+    def complexity(self) -> float:
+        return sum(part.complexity for part in self.parts)
+
+    def holds(self, windows: Windows) -> Bools:
+        return cast(Bools, np.logical_or.reduce([part.holds(windows) for part in self.parts]))
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"op": "or", "of": [part.to_plain() for part in self.parts]}
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Rule):
+    """Holds everywhere or nowhere: what an explanation that says nothing amounts to."""
+
+    value: bool
+
+    def holds(self, windows: Windows) -> Bools:
+        holds_WT: Bools = (windows.token_WT > 0) & self.value
+        return holds_WT
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"op": "constant", "value": self.value}
+
+
+def at_place(table_V: Bools, place: Place, windows: Windows) -> Bools:
+    """Where (W, T) a token that passes ``table_V`` stands at ``place`` relative to the token."""
+    here_WT: Bools = table_V[windows.token_WT]
+    if place == "here":
+        return here_WT
+    moved_WT = np.zeros(here_WT.shape, bool)
+    if place == "previous":
+        moved_WT[:, 1:] = here_WT[:, :-1]
+    elif place == "next":
+        moved_WT[:, :-1] = here_WT[:, 1:]
+    else:
+        last_WT = _last_before(here_WT)
+        t = np.arange(here_WT.shape[1])
+        if place == "before":
+            moved_WT = (last_WT >= 0) & (last_WT >= t - NEAR_TOKENS)
+        else:
+            newline_V = windows.vocabulary.table("class", ("newline",))
+            moved_WT = last_WT > _last_before(newline_V[windows.token_WT])
+    return moved_WT & (windows.token_WT > 0)
+
+
+def _last_before(true_WT: Bools) -> npt.NDArray[np.int16]:
+    """Position of the last true entry before each position, -1 where there is none."""
+    last_WT = np.full(true_WT.shape, -1, np.int16)
+    positions = np.arange(true_WT.shape[1], dtype=np.int16)
+    last_WT[:, 1:] = np.where(true_WT, positions, np.int16(-1))[:, :-1]
+    np.maximum.accumulate(last_WT, axis=1, out=last_WT)
+    return last_WT
+
+
+def rule_from_json(text: str) -> Rule:
+    """Read what `Rule.to_json` wrote.
+
+    Raises:
+        ValueError: for text that is not a rule of this grammar.
+    """
+    return rule_from_plain(json.loads(text))
+
+
+def rule_from_plain(plain: Mapping[str, Any]) -> Rule:
+    """Read what `Rule.to_plain` gave; raises ``ValueError`` for anything else."""
+    try:
+        return _parse(plain)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"not a rule of grammar {GRAMMAR_VERSION}: {error!r}") from None
+
+
+def _parse(plain: Mapping[str, Any]) -> Rule:
+    op = plain["op"]
+    if op == "token":
+        kind, place, values = plain["test"], plain["place"], tuple(map(str, plain["values"]))
+        unknown = kind == "class" and not set(values) <= set(TOKEN_CLASSES)
+        if kind not in TEST_KINDS or place not in get_args(Place) or not values or unknown:
+            raise ValueError(f"unknown test {kind!r} of {list(values)} at {place!r}")
+        return TokenRule(kind, values, place)
+    if op == "position":
+        if plain["name"] not in get_args(PositionName):
+            raise ValueError(f"unknown position {plain['name']!r}")
+        return PositionRule(plain["name"])
+    if op == "label":
+        return LabelRule(str(plain["name"]), str(plain["value"]))
+    if op == "constant":
+        return Constant(bool(plain["value"]))
+    if op in ("and", "or"):
+        parts = tuple(_parse(part) for part in plain["of"])
+        if not parts:
+            raise ValueError(f"{op!r} of nothing")
+        return Both(parts) if op == "and" else Either(parts)
+    raise ValueError(f"unknown op {op!r}")

@@ -1,0 +1,172 @@
+"""Token windows in columns, so that a rule is evaluated on all of them at once.
+
+Legend: W windows, T tokens of the longest window; shorter windows are padded with token 0.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tasks.autointerp.lexicon.vocabulary import Bools, Codes, Vocabulary
+
+Floats = npt.NDArray[np.float32]
+NO_LABELS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """Windows of text with the activation of one feature on every token."""
+
+    vocabulary: Vocabulary
+    token_WT: Codes
+    activation_WT: Floats
+    line_start_WT: Bools
+    repeat_WT: Bools
+    length_W: Codes
+    peak_W: Codes
+    document_start_W: Bools
+    sequence_start_W: Codes
+    document_W: npt.NDArray[Any]
+    labels: Mapping[str, Mapping[str, str]]
+
+    def __len__(self) -> int:
+        return len(self.token_WT)
+
+    @property
+    def n_tokens(self) -> int:
+        """T, the padded length."""
+        return int(self.token_WT.shape[1])
+
+    def take(self, rows: "slice | Codes | Bools | npt.NDArray[np.intp]") -> "Windows":
+        """The windows at ``rows``; a slice gives views."""
+        return Windows(
+            self.vocabulary,
+            self.token_WT[rows],
+            self.activation_WT[rows],
+            self.line_start_WT[rows],
+            self.repeat_WT[rows],
+            self.length_W[rows],
+            self.peak_W[rows],
+            self.document_start_W[rows],
+            self.sequence_start_W[rows],
+            self.document_W[rows],
+            self.labels,
+        )
+
+    def tokens(self, window: int) -> tuple[str, ...]:
+        """The token texts of one window."""
+        texts = self.vocabulary.texts
+        return tuple(texts[i] for i in self.token_WT[window, : self.length_W[window]].tolist())
+
+    def activations(self, window: int) -> Floats:
+        """The activations of one window."""
+        return self.activation_WT[window, : self.length_W[window]]
+
+    def labels_of(self, window: int) -> Mapping[str, str]:
+        """The labels of the window's document."""
+        return self.labels.get(self.document_W[window], NO_LABELS)
+
+    def firing(self, share: float = 0.0) -> Bools:
+        """Tokens (W, T) above ``share`` of the largest activation of their window."""
+        top_W1 = self.activation_WT.max(axis=1, keepdims=True, initial=0.0)
+        firing: Bools = (self.activation_WT > share * top_W1) & (self.activation_WT > 0)
+        return firing
+
+
+def build_windows(
+    vocabulary: Vocabulary,
+    tokens: Codes,
+    activations: Floats,
+    length_W: Codes,
+    *,
+    peak_W: Codes,
+    document_start_W: Bools,
+    sequence_start_W: Codes,
+    document_W: npt.NDArray[Any],
+    labels: Mapping[str, Mapping[str, str]],
+) -> Windows:
+    """Windows from concatenated tokens (positions in the vocabulary) and activations."""
+    n_tokens = int(length_W.max(initial=1))
+    inside_WT = np.arange(n_tokens) < length_W[:, None]
+    token_WT = np.zeros(inside_WT.shape, np.int32)
+    token_WT[inside_WT] = tokens
+    activation_WT = np.zeros(inside_WT.shape, np.float32)
+    activation_WT[inside_WT] = activations
+    return Windows(
+        vocabulary,
+        token_WT,
+        activation_WT,
+        _line_starts(vocabulary, token_WT, document_start_W),
+        _repeats(vocabulary, token_WT),
+        length_W,
+        peak_W,
+        document_start_W,
+        sequence_start_W,
+        document_W,
+        labels,
+    )
+
+
+def windows_of(
+    texts: Sequence[Sequence[str]],
+    activations: Sequence[Sequence[float]] | None = None,
+    documents: Sequence[str] | None = None,
+    labels: Mapping[str, Mapping[str, str]] = NO_LABELS,  # type: ignore[assignment]
+    starts: Sequence[int] | None = None,
+) -> Windows:
+    """Windows from plain lists of token texts; ``starts`` are positions in document and sequence."""
+    distinct = sorted({token for text in texts for token in text})
+    position = {text: i + 1 for i, text in enumerate(distinct)}
+    length_W = np.asarray([len(text) for text in texts], np.int32)
+    values = activations if activations is not None else [[0.0] * len(text) for text in texts]
+    starts_W = np.asarray(starts if starts is not None else [1] * len(texts), np.int32)
+    return build_windows(
+        Vocabulary(distinct),
+        np.asarray([position[token] for text in texts for token in text], np.int32),
+        np.asarray([value for row in values for value in row], np.float32),
+        length_W,
+        peak_W=np.asarray([int(np.argmax(row)) if len(row) else 0 for row in values], np.int32),
+        document_start_W=starts_W == 0,
+        sequence_start_W=starts_W,
+        document_W=np.asarray(documents or [str(i) for i in range(len(texts))], object),
+        labels=labels,
+    )
+
+
+def _line_starts(vocabulary: Vocabulary, token_WT: Codes, document_start_W: Bools) -> Bools:
+    """Tokens before which their line holds nothing but blanks.
+
+    The text before a window is not known, so its first token counts only at a document's start.
+    """
+    opens_V = np.fromiter(
+        ("\n" in text and not text.rpartition("\n")[2].strip() for text in vocabulary.texts),
+        bool,
+        len(vocabulary),
+    )
+    blank_V = np.fromiter(
+        (bool(text) and "\n" not in text and not text.strip() for text in vocabulary.texts),
+        bool,
+        len(vocabulary),
+    )
+    start_WT = np.zeros(token_WT.shape, bool)
+    state_W = document_start_W.copy()
+    for t in range(token_WT.shape[1]):
+        start_WT[:, t] = state_W
+        state_W = opens_V[token_WT[:, t]] | (blank_V[token_WT[:, t]] & state_W)
+    start_WT &= token_WT > 0
+    return start_WT
+
+
+def _repeats(vocabulary: Vocabulary, token_WT: Codes) -> Bools:
+    """Tokens with a letter or digit that stood in the window before."""
+    worded_V = np.fromiter(
+        (any(c.isalnum() for c in text) for text in vocabulary.texts), bool, len(vocabulary)
+    )
+    repeat_WT = np.zeros(token_WT.shape, bool)
+    for lag in range(1, token_WT.shape[1]):
+        repeat_WT[:, lag:] |= token_WT[:, lag:] == token_WT[:, :-lag]
+    repeat_WT &= worded_V[token_WT]
+    return repeat_WT

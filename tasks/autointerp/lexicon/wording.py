@@ -1,0 +1,99 @@
+"""Rules in words: what a lexical explanation says."""
+
+from tasks.autointerp.lexicon.rule import (
+    NEAR_TOKENS,
+    SEQUENCE_START_TOKENS,
+    Both,
+    Constant,
+    Either,
+    LabelRule,
+    PositionRule,
+    Rule,
+    TokenRule,
+)
+from tasks.autointerp.lexicon.vocabulary import TOKEN_CLASSES
+
+MAX_LISTED = 8
+_PLACES = {
+    "here": "",
+    "previous": "right after ",
+    "next": "right before ",
+    "before": f"within {NEAR_TOKENS} tokens after ",
+    "line": "in a line that so far has ",
+}
+_POSITIONS = {
+    "document_start": "at the start of a document",
+    "line_start": "at the start of a line",
+    "line_end": "at the end of a line",
+    "sequence_start": f"among the first {SEQUENCE_START_TOKENS} tokens of the context",
+    "repeat": "that occurred before in the context",
+}
+
+
+def in_words(rule: Rule) -> str:
+    """The rule as a phrase that can follow "fires on"."""
+    if isinstance(rule, Both):
+        return _conjunction(rule)
+    if isinstance(rule, Either):
+        return ", or ".join(in_words(part) for part in rule.parts)
+    if isinstance(rule, TokenRule) and rule.place == "here":
+        return _tokens(rule)
+    if isinstance(rule, Constant):
+        return "everything" if rule.value else "nothing"
+    if isinstance(rule, PositionRule) and rule.name == "repeat":
+        return "words that occurred before in the context"
+    return f"tokens {_circumstance(rule)}"
+
+
+def quoted(text: str) -> str:
+    """A token text in quotes, with blanks at its ends and control characters visible."""
+    shown = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
+    shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown)
+    return f'"{shown}"'
+
+
+def _conjunction(rule: Both) -> str:
+    """The tokens first, then the circumstances."""
+    subjects = [p for p in rule.parts if _is_subject(p)]
+    others = [p for p in rule.parts if not _is_subject(p)]
+    if not subjects:
+        head = "tokens"
+    else:
+        head = " that are also ".join(in_words(part) for part in subjects)
+    return " ".join([head, *(_circumstance(part) for part in others)])
+
+
+def _is_subject(rule: Rule) -> bool:
+    return isinstance(rule, (Both, Either)) or (isinstance(rule, TokenRule) and rule.place == "here")
+
+
+def _circumstance(rule: Rule) -> str:
+    if isinstance(rule, TokenRule):
+        return f"{_PLACES[rule.place]}{_tokens(rule)}"
+    if isinstance(rule, PositionRule):
+        return _POSITIONS[rule.name]
+    if isinstance(rule, LabelRule):
+        return f"in documents whose {rule.name} is {quoted(rule.value)}"
+    return f"where {in_words(rule)} stand"
+
+
+def _tokens(rule: TokenRule) -> str:
+    if rule.kind == "class":
+        return _listed([TOKEN_CLASSES[name][0] for name in rule.values])
+    names = _listed([quoted(value) for value in rule.values])
+    if rule.kind == "is":
+        return f"the token {names}" if len(rule.values) == 1 else f"one of the tokens {names}"
+    if rule.kind == "word":
+        return f"the word {names} in any case" if len(rule.values) == 1 else f"one of the words {names}"
+    verbs = {"starts": "that start with", "ends": "that end with", "contains": "that contain"}
+    return f"tokens {verbs[rule.kind]} {names}"
+
+
+def _listed(names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
+    shown = names[:MAX_LISTED]
+    rest = len(names) - len(shown)
+    if rest:
+        return ", ".join(shown) + f" and {rest} more"
+    return ", ".join(shown[:-1]) + " or " + shown[-1]

@@ -1,0 +1,189 @@
+"""The evidence an explanation may use: a feature's statistics and mined contexts, read from Arrow.
+
+Explaining sees the ``explain`` half of the contexts, scoring the ``score`` half; the halves come from
+disjoint documents.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from catalog.errors import UserError
+from catalog.schemas import ExampleSplit
+from tasks.autointerp.lexicon.vocabulary import Bools, Vocabulary
+from tasks.autointerp.lexicon.windows import NO_LABELS, Windows, build_windows
+
+FIRING_BANDS = ("top", "q1", "q2", "q3", "q4", "q5")
+SILENT_BANDS = ("random", "neighbour")
+Labels = Mapping[str, Mapping[str, str]]
+Rows = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One context in plain values: token texts, the activation on each, and where it is from."""
+
+    tokens: tuple[str, ...]
+    activations: tuple[float, ...]
+    peak_position: int
+    max_activation: float
+    band: str
+    rank: int
+    split: str
+    document_id: str
+    labels: Mapping[str, str]
+
+    @property
+    def text(self) -> str:
+        """The tokens joined: the text as it stands in the document."""
+        return "".join(self.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureEvidence:
+    """A feature that fires, with its contexts (W of them) in columns."""
+
+    feature_index: int
+    max_activation: float
+    density: float
+    windows: Windows
+    band_W: npt.NDArray[Any]
+    rank_W: npt.NDArray[np.int32]
+    split_W: npt.NDArray[Any]
+
+    def rows(self, split: ExampleSplit, bands: tuple[str, ...]) -> Rows:
+        """The contexts of a split and bands, in the order of ``bands`` and rank."""
+        wanted: Bools = self.split_W == split
+        chosen = [np.flatnonzero(wanted & (self.band_W == band)) for band in bands]
+        return np.concatenate(chosen) if chosen else np.empty(0, np.intp)
+
+    def example(self, row: int) -> Example:
+        """One context in plain values."""
+        activations = self.windows.activations(row)
+        return Example(
+            self.windows.tokens(row),
+            tuple(activations.tolist()),
+            int(self.windows.peak_W[row]),
+            float(activations.max(initial=0.0)),
+            str(self.band_W[row]),
+            int(self.rank_W[row]),
+            str(self.split_W[row]),
+            str(self.windows.document_W[row]),
+            self.windows.labels_of(row),
+        )
+
+    def digest(self, split: ExampleSplit) -> str:
+        """SHA-256 over the contexts of a split: text, band, rank, document and peak."""
+        digest = hashlib.sha256()
+        for row in self.rows(split, (*FIRING_BANDS, *SILENT_BANDS)):
+            key = (self.band_W[row], self.rank_W[row], self.windows.document_W[row], self.windows.peak_W[row])
+            digest.update("\x1f".join((*map(str, key), *self.windows.tokens(int(row)))).encode())
+            digest.update(b"\x1e")
+        return digest.hexdigest()
+
+
+def read_evidence(
+    features: pa.Table,
+    blocks: Iterable[pa.Table],
+    labels: Labels = NO_LABELS,  # type: ignore[assignment]
+) -> Iterator[FeatureEvidence]:
+    """Evidence of every feature that fires, in order of its index within each block.
+
+    Args:
+        features: Rows of the ``features`` table of one dictionary on one activation set.
+        blocks: Rows of its ``examples`` table in pieces, each with whole features, for example the
+            files of one ``feature_block``; only one piece is held at a time.
+        labels: Label columns of each document by ``document_id``.
+
+    Raises:
+        UserError: when a feature is spread over two blocks.
+    """
+    firing = _firing(features)
+    seen: set[int] = set()
+    for block in blocks:
+        for evidence in _block_evidence(block, firing, labels):
+            if evidence.feature_index in seen:
+                raise UserError(
+                    f"examples of feature {evidence.feature_index} come in two blocks: "
+                    "hand in whole features, for example one feature_block at a time"
+                )
+            seen.add(evidence.feature_index)
+            yield evidence
+    without = sorted(set(firing) - seen)
+    if without:
+        empty = _windows(pa.table({}), labels)
+        none = np.empty(0, object)
+        for index in without:
+            yield FeatureEvidence(index, *firing[index], empty, none, np.empty(0, np.int32), none)
+
+
+def n_firing(features: pa.Table) -> int:
+    """How many features of the table fire at all."""
+    return len(_firing(features))
+
+
+def _firing(features: pa.Table) -> dict[int, tuple[float, float]]:
+    """Largest activation and density of every feature that fires."""
+    kept = features.select(["feature_index", "status", "max_activation", "density"]).to_pylist()
+    return {
+        row["feature_index"]: (float(row["max_activation"] or 0.0), float(row["density"]))
+        for row in kept
+        if row["status"] != "unseen"
+    }
+
+
+def _block_evidence(
+    block: pa.Table, firing: Mapping[int, tuple[float, float]], labels: Labels
+) -> Iterator[FeatureEvidence]:
+    if block.num_rows == 0:
+        return
+    order = [("feature_index", "ascending"), ("band", "ascending"), ("rank", "ascending")]
+    block = block.take(pc.sort_indices(block, sort_keys=order))
+    windows = _windows(block, labels)
+    band_W = np.asarray(block["band"].to_pylist(), object)
+    rank_W = block["rank"].to_numpy().astype(np.int32)
+    split_W = np.asarray(block["split"].to_pylist(), object)
+    index_W = block["feature_index"].to_numpy()
+    starts = np.flatnonzero(np.diff(index_W, prepend=index_W[0] - 1))
+    for start, stop in zip(starts, [*starts[1:], len(index_W)], strict=True):
+        index, rows = int(index_W[start]), slice(int(start), int(stop))
+        if index in firing:
+            yield FeatureEvidence(
+                index, *firing[index], windows.take(rows), band_W[rows], rank_W[rows], split_W[rows]
+            )
+
+
+def _windows(block: pa.Table, labels: Labels) -> Windows:
+    """Windows of all rows of an ``examples`` table."""
+    if block.num_rows == 0:
+        none = np.empty(0, np.int32)
+        return build_windows(
+            Vocabulary(()),
+            none,
+            np.empty(0, np.float32),
+            none,
+            peak_W=none,
+            document_start_W=np.empty(0, bool),
+            sequence_start_W=none,
+            document_W=np.empty(0, object),
+            labels=labels,
+        )
+    tokens = block["tokens"].combine_chunks()
+    encoded = tokens.flatten().dictionary_encode()
+    return build_windows(
+        Vocabulary(encoded.dictionary.to_pylist()),
+        encoded.indices.to_numpy() + 1,
+        block["activations"].combine_chunks().flatten().to_numpy(),
+        tokens.value_lengths().to_numpy(),
+        peak_W=block["peak_position"].to_numpy(),
+        document_start_W=block["char_start"].to_numpy() == 0,
+        sequence_start_W=block["token_start"].to_numpy(),
+        document_W=np.asarray(block["document_id"].to_pylist(), object),
+        labels=labels,
+    )

@@ -1,0 +1,184 @@
+"""Runs explainers and scorers over features: resumable, bounded in concurrency, every end recorded.
+
+Each finished unit goes to a journal in the scratch folder, so that a kill loses nothing that was paid
+for. When asking on makes no sense (`Stopped`) the result holds what was finished and says what is left;
+running again continues there.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalog.ids import digest
+from tasks.autointerp.chat import ChatClient
+from tasks.autointerp.drive import Drive, client_for
+from tasks.autointerp.explainer import EXPLAINERS, ExplainerConfig
+from tasks.autointerp.records import FeatureEvidence
+from tasks.autointerp.rows import now_text, table_of
+from tasks.autointerp.scorer import SCORERS, Explanation, ScorerConfig
+from tasks.autointerp.scoring import Donors, judgement_rows, score_one
+from tasks.common.progress import ProgressListener, silent
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Tables of the stage, and facts: counts by status, cost, ``stopped`` (why) and what is left."""
+
+    explanations: pa.Table
+    llm_calls: pa.Table
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Tables of the stage, and facts as for `Explained`."""
+
+    scores: pa.Table
+    judgements: pa.Table
+    llm_calls: pa.Table
+    facts: dict[str, Any]
+
+
+def explain(
+    evidence: Iterable[FeatureEvidence],
+    config: ExplainerConfig,
+    *,
+    dictionary_id: str,
+    activation_set_id: str,
+    scratch: Path,
+    client: ChatClient | None = None,
+    run_id: str | None = None,
+    n_features: int = 0,
+    listener: ProgressListener = silent,
+) -> Explained:
+    """Explain every feature of the evidence.
+
+    Args:
+        client: Needed by explainers that ask a language model.
+        n_features: For the progress bar: how many features there are.
+
+    Raises:
+        UserError: when the explainer needs a client and there is none.
+    """
+    kind = EXPLAINERS[config.explainer]
+    explainer = kind(config, client_for(config.explainer, kind.needs_client, client))
+    prompt_digest = explainer.prompt_digest(config)
+    model = explainer.client.model if explainer.client else None
+
+    async def work(feature: FeatureEvidence) -> dict[str, Any]:
+        draft = await explainer.explain(feature)
+        identity = [dictionary_id, activation_set_id, feature.feature_index, config.canonical()]
+        row = {
+            "explanation_id": digest([*identity, prompt_digest, model, feature.digest("explain")])[:32],
+            "dictionary_id": dictionary_id,
+            "activation_set_id": activation_set_id,
+            "feature_index": feature.feature_index,
+            "explainer": config.explainer,
+            "model": model,
+            "prompt_digest": prompt_digest,
+            "text": draft.text,
+            "predicate": draft.predicate,
+            "status": draft.status,
+            "error": draft.error,
+            "call_id": draft.calls[-1].call_id if draft.calls else None,
+            "created_at": now_text(),
+        }
+        return {"explanation": row, "calls": [call.to_plain() for call in draft.calls]}
+
+    keyed = ((f"{feature.feature_index:010d}", feature) for feature in evidence)
+    drive = Drive(scratch / "explained.jsonl", explainer.client, "features explained", n_features, listener)
+    records, ending = asyncio.run(drive.run(keyed, work))
+    explanations = [record["explanation"] for record in records]
+    statuses = Counter(row["status"] for row in explanations)
+    calls = _call_rows(records, run_id)
+    facts = {"n_features": len(explanations), "n_ok": statuses["ok"], "statuses": dict(statuses)}
+    return Explained(
+        table_of("explanations", explanations),
+        table_of("llm_calls", calls),
+        {**facts, **_money(calls), **ending.facts()},
+    )
+
+
+def score(
+    evidence: Iterable[FeatureEvidence],
+    explanations: pa.Table,
+    config: ScorerConfig,
+    *,
+    dictionary_id: str,
+    activation_set_id: str,
+    scratch: Path,
+    client: ChatClient | None = None,
+    run_id: str | None = None,
+    listener: ProgressListener = silent,
+) -> Scored:
+    """Score every explanation that has a text (rows of the ``explanations`` table) on its feature.
+
+    Raises:
+        UserError: when the scorer needs a client and there is none.
+    """
+    kind = SCORERS[config.scorer]
+    scorer = kind(config, client_for(config.scorer, kind.needs_client, client))
+    scored = [e for e in read_explanations(explanations) if scorer.can_judge(e)]
+    by_feature: dict[int, list[Explanation]] = {}
+    for explanation in scored:
+        by_feature.setdefault(explanation.feature_index, []).append(explanation)
+    donors = Donors(scored, config.shuffles, config.seed)
+    ids = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
+
+    async def work(unit: tuple[Explanation, FeatureEvidence]) -> dict[str, Any]:
+        return await score_one(scorer, *unit, donors, ids)
+
+    def units() -> Iterator[tuple[str, tuple[Explanation, FeatureEvidence]]]:
+        for feature in evidence:
+            for explanation in by_feature.get(feature.feature_index, []):
+                yield explanation.explanation_id, (explanation, feature)
+
+    drive = Drive(scratch / "scored.jsonl", scorer.client, "explanations scored", len(scored), listener)
+    records, ending = asyncio.run(drive.run(units(), work))
+    calls = _call_rows(records, run_id)
+    rows = [row for record in records for row in record["scores"]]
+    values = [
+        row["value"] for row in rows if (row["metric"], row["variant"]) == ("balanced_accuracy", "mixed")
+    ]
+    facts = {"n_explanations": len(records), "n_scored": sum(value is not None for value in values)}
+    return Scored(
+        table_of("scores", rows),
+        table_of("judgements", (row for record in records for row in judgement_rows(record))),
+        table_of("llm_calls", calls),
+        {**facts, **_money(calls), **ending.facts()},
+    )
+
+
+def read_explanations(explanations: pa.Table) -> list[Explanation]:
+    """The explanations with a text, in order of their ids."""
+    columns = ["explanation_id", "feature_index", "explainer", "text", "predicate", "status"]
+    rows = explanations.select(columns).to_pylist()
+    rows.sort(key=lambda row: str(row["explanation_id"]))
+    return [
+        Explanation(**{name: value for name, value in row.items() if name != "status"})
+        for row in rows
+        if row["status"] == "ok" and row["text"]
+    ]
+
+
+def _call_rows(records: list[dict[str, Any]], run_id: str | None) -> list[dict[str, Any]]:
+    """Rows of ``llm_calls``; the time of a call is that of the record it came with."""
+    rows = {}
+    for record in records:
+        for call in record["calls"]:
+            rows[call["call_id"]] = {**call, "run_id": run_id, "created_at": record["finished_at"]}
+    return list(rows.values())
+
+
+def _money(calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the calls of this stage cost, cached ones being free."""
+    return {
+        "n_calls": len(calls),
+        "n_cached": sum(call["cached"] for call in calls),
+        "cost_usd": sum(call["cost_usd"] for call in calls),
+    }

@@ -1,0 +1,191 @@
+"""What a scorer is: an explanation judged on held-out contexts, against what chance would give.
+
+The items are contexts of the ``score`` half: firing ones and, as negatives, silent ones of the bands
+``random`` and ``neighbour``. Chance is the same score of other features' explanations on the same items.
+"""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BeforeValidator, Field
+
+from tasks.autointerp.chat import CallRecord, ChatClient
+from tasks.autointerp.metrics import METRICS, UNANSWERED, Answers, confusion, interval
+from tasks.autointerp.records import FIRING_BANDS, SILENT_BANDS, FeatureEvidence, Rows
+from tasks.common.config import StrictConfig
+from tasks.common.registry import Registry
+
+
+class ScorerConfig(StrictConfig):
+    """What every scorer shares."""
+
+    scorer: str
+    """Which scorer judges the explanations."""
+    seed: int = Field(default=0, ge=0, le=2**31 - 1)
+    """Seed of sampling, order and shuffled explanations."""
+    shuffles: int = Field(default=1, ge=0)
+    """How many explanations of other features are judged on the same items to learn the chance level."""
+
+    @property
+    def endpoint_name(self) -> str | None:
+        """The endpoint profile it asks, or None where it needs no language model."""
+        return getattr(self, "endpoint", None)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """An explanation that has a text, and where it is a rule also its predicate."""
+
+    explanation_id: str
+    feature_index: int
+    explainer: str
+    text: str
+    predicate: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """What is judged (I items, in the order shown): rows of the evidence and whether the feature fires."""
+
+    row_I: Rows
+    truth_I: npt.NDArray[np.bool_]
+    kind_I: npt.NDArray[Any]
+    """``firing``, ``random`` or ``neighbour``."""
+
+    def __len__(self) -> int:
+        return len(self.row_I)
+
+    @property
+    def decidable(self) -> bool:
+        """Whether there are items of both classes."""
+        return bool(self.truth_I.any() and (~self.truth_I).any())
+
+    def none(self) -> "Items":
+        """No items at all."""
+        return Items(self.row_I[:0], self.truth_I[:0], self.kind_I[:0])
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Answers to the items, with the calls that gave them."""
+
+    answer_I: Answers
+    probability_I: tuple[float | None, ...] = ()
+    call_id_I: tuple[str | None, ...] = ()
+    calls: tuple[CallRecord, ...] = ()
+
+
+class Scorer(ABC):
+    """Judges explanations one at a time; a subclass registers itself in `SCORERS`."""
+
+    Config: ClassVar[type[ScorerConfig]]
+    needs_client: ClassVar[bool] = False
+
+    def __init__(self, config: Any, client: ChatClient | None = None) -> None:
+        self.config = config
+        self.client = client
+
+    @property
+    def judge_name(self) -> str:
+        """The language model that judges, ``none`` without one."""
+        return "none" if self.client is None else self.client.model
+
+    @classmethod
+    @abstractmethod
+    def prompt_digest(cls, config: Any) -> str:
+        """SHA-256 of prompt template, schema and settings."""
+
+    @abstractmethod
+    def can_judge(self, explanation: Explanation) -> bool:
+        """Whether this scorer can judge such an explanation at all."""
+
+    @abstractmethod
+    async def judge(self, explanation: Explanation, evidence: FeatureEvidence, items: Items) -> Judged:
+        """Say for each item whether the explanation covers it."""
+
+    def items(self, evidence: FeatureEvidence) -> Items:
+        """All held-out contexts, firing ones first; a scorer that pays per item draws fewer."""
+        return items_of(evidence, dict.fromkeys(("firing", *SILENT_BANDS)))
+
+
+SCORERS: Registry[Scorer] = Registry("scorer", "tasks.autointerp.scorers")
+
+AnyScorerConfig = Annotated[ScorerConfig, BeforeValidator(SCORERS.resolve_config("scorer"))]
+"""In a pipeline: a mapping with the field ``scorer`` becomes that scorer's configuration."""
+
+
+def items_of(
+    evidence: FeatureEvidence, limits: dict[str, int | None], generator: np.random.Generator | None = None
+) -> Items:
+    """Held-out contexts, at most ``limits`` of each kind; with a generator drawn and shuffled.
+
+    Firing contexts are drawn evenly over the bands, so that weak activations count as much as strong.
+    """
+    rows: list[Rows] = []
+    kinds: list[str] = []
+    for kind, limit in limits.items():
+        bands = [(band,) for band in FIRING_BANDS] if kind == "firing" else [(kind,)]
+        found = [evidence.rows("score", band) for band in bands]
+        chosen = np.concatenate(found) if limit is None else _spread(found, limit, generator)
+        rows.append(chosen)
+        kinds += [kind] * len(chosen)
+    row_I, kind_I = np.concatenate(rows), np.asarray(kinds, object)
+    if generator is not None:
+        order = generator.permutation(len(row_I))
+        row_I, kind_I = row_I[order], kind_I[order]
+    return Items(row_I, kind_I == "firing", kind_I)
+
+
+def _spread(groups: Sequence[Rows], limit: int, generator: np.random.Generator | None) -> Rows:
+    """Up to ``limit`` rows taken from the groups in turn."""
+    queues = [list(rows if generator is None else generator.permutation(rows)) for rows in groups]
+    chosen: list[int] = []
+    while len(chosen) < limit and any(queues):
+        for queue in queues:
+            if queue and len(chosen) < limit:
+                chosen.append(int(queue.pop(0)))
+    return np.asarray(chosen, np.intp)
+
+
+def seeded(*parts: object) -> np.random.Generator:
+    """A generator that depends on nothing but its arguments."""
+    digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def score_rows(items: Items, judged: Judged, shuffled: Sequence[Judged]) -> list[dict[str, Any]]:
+    """Every metric against each kind of negatives: value, interval, chance, n and answered share.
+
+    Without items of both classes there is one row per metric that says so: no value and n = 0.
+    """
+    answers_SI = np.stack([judged.answer_I, *(other.answer_I for other in shuffled)])
+    rows: list[dict[str, Any]] = []
+    for variant in (*SILENT_BANDS, "mixed"):
+        chosen = items.truth_I | (items.kind_I == variant) | (variant == "mixed")
+        if variant != "mixed" and not (items.kind_I == variant).any():
+            continue
+        counts = confusion(answers_SI[:, chosen], items.truth_I[chosen])
+        n_answered = int((judged.answer_I[chosen] != UNANSWERED).sum())
+        for metric, compute in METRICS.items():
+            values = compute(counts)
+            bounds = interval(metric, counts) if np.isfinite(values[0]) else None
+            chance = values[1:][np.isfinite(values[1:])]
+            rows.append(
+                {
+                    "metric": metric,
+                    "variant": variant,
+                    "negatives": variant,
+                    "value": float(values[0]) if np.isfinite(values[0]) and items.decidable else None,
+                    "ci_low": bounds.low if bounds else None,
+                    "ci_high": bounds.high if bounds else None,
+                    "chance": float(chance.mean()) if len(chance) and items.decidable else None,
+                    "n": n_answered if items.decidable else 0,
+                    "answered_share": float(counts.answered_share[0]) if items.decidable else 0.0,
+                }
+            )
+    return rows

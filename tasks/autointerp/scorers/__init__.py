@@ -1,0 +1,1 @@
+"""One file per scorer; the registry in ``scorer.py`` imports them all."""
