@@ -1,0 +1,214 @@
+"""Sparse codes of an activation set, spilled to disk feature by feature.
+
+Every activation is encoded once. A shard holds the firings of a fixed range of sequences, sorted by
+feature and then by position, so that statistics, selection and the cutting of contexts each read the
+little they need. A finished shard is also the resume point: shards are cut by configuration alone and
+written atomically, hence an interrupted run ends with the same shards as an unbroken one.
+
+Shapes: B sequences, T context, N tokens, D ``d_in``, L ``d_sae``, K kept, E firings.
+A position is ``sequence_index * context_length + token``, int64.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from catalog.durable import flush_file, flush_folder, temporary_beside
+from catalog.errors import UserError
+from catalog.faults import fault_point
+from tasks.common.progress import Progress, ProgressListener
+
+if TYPE_CHECKING:
+    from tasks.activations.shards import ActivationSet
+    from tasks.dictionaries.base import Dictionary
+
+_FORMAT = "featlas codes 1"
+_DENSE_NUMBERS = 32_000_000
+"""Upper bound on N * L while encoding: 128 MB of float32."""
+
+
+@dataclass(frozen=True)
+class Firings:
+    """Firings sorted by feature, then position."""
+
+    features_E: np.ndarray
+    positions_E: np.ndarray
+    values_E: np.ndarray
+
+
+@dataclass(frozen=True)
+class CodeShard:
+    """One shard on disk and what is known of it without reading its firings."""
+
+    path: Path
+    first_sequence: int
+    n_sequences: int
+    context_length: int
+    n_tokens: int
+    n_nonfinite: int
+    offsets_L: np.ndarray
+    """Where each feature's firings begin; one more than there are features."""
+
+    def firings(self, first_feature: int = 0, n_features: int | None = None) -> Firings:
+        """Firings of a range of features, read from disk."""
+        last = len(self.offsets_L) - 1 if n_features is None else first_feature + n_features
+        last = min(last, len(self.offsets_L) - 1)
+        begin, end = int(self.offsets_L[first_feature]), int(self.offsets_L[last])
+        counts = np.diff(self.offsets_L[first_feature : last + 1])
+        with safe_open(self.path, framework="np") as tensors:
+            positions = tensors.get_slice("positions")[begin:end]
+            values = tensors.get_slice("values")[begin:end]
+        return Firings(
+            np.repeat(np.arange(first_feature, last, dtype=np.int32), counts),
+            positions.astype(np.int64) + self.first_sequence * self.context_length,
+            values,
+        )
+
+    @property
+    def first_position(self) -> int:
+        """Position of the first token of the first sequence."""
+        return self.first_sequence * self.context_length
+
+    @property
+    def end_position(self) -> int:
+        """Position after the last."""
+        return (self.first_sequence + self.n_sequences) * self.context_length
+
+
+def encode_to_shards(
+    dictionary: "Dictionary",
+    activation_set: "ActivationSet",
+    folder: Path,
+    *,
+    shard_tokens: int,
+    max_nonfinite_share: float,
+    listener: ProgressListener,
+) -> list[CodeShard]:
+    """Encode all valid tokens of all sequences; shards already in ``folder`` are kept as they are.
+
+    Raises:
+        UserError: when more than ``max_nonfinite_share`` of the tokens are NaN or infinite.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    n_sequences, context_length = activation_set.n_sequences, activation_set.context_length
+    step = max(1, shard_tokens // context_length)
+    shards = []
+    for number, first in enumerate(range(0, n_sequences, step)):
+        rows = np.arange(first, min(first + step, n_sequences))
+        path = folder / f"{number:06d}.safetensors"
+        shard = _read_shard(path, rows, context_length, dictionary.d_sae)
+        if shard is None:
+            _write_shard(path, rows, dictionary, activation_set)
+            shard = _read_shard(path, rows, context_length, dictionary.d_sae)
+        if shard is None:
+            raise UserError(f"{path} cannot be read back after writing: check the disk and run again")
+        shards.append(shard)
+        listener(Progress("sequences encoded", int(rows[-1]) + 1, n_sequences))
+    _check_finite(shards, max_nonfinite_share)
+    return shards
+
+
+def _check_finite(shards: list[CodeShard], max_nonfinite_share: float) -> None:
+    n_nonfinite = sum(shard.n_nonfinite for shard in shards)
+    n_tokens = sum(shard.n_tokens for shard in shards)
+    if n_nonfinite > max_nonfinite_share * (n_tokens + n_nonfinite):
+        raise UserError(
+            f"{n_nonfinite} of {n_tokens + n_nonfinite} tokens have NaN or infinite activations or codes, "
+            f"more than {max_nonfinite_share:.2%}: cache the activations again with dtype float32 and "
+            "check the dictionary's weights"
+        )
+
+
+def _write_shard(
+    path: Path, rows: np.ndarray, dictionary: "Dictionary", activation_set: "ActivationSet"
+) -> None:
+    context_length = activation_set.context_length
+    batch = max(1, min(len(rows), _DENSE_NUMBERS // max(1, dictionary.d_sae * context_length)))
+    n_tokens = n_nonfinite = 0
+    features, positions, values = [], [], []
+    for batch_rows, x_BTD, valid_BT in activation_set.batches(rows, batch):
+        encoded = encode_batch(dictionary, x_BTD, valid_BT)
+        n_tokens += encoded.n_tokens
+        n_nonfinite += encoded.n_nonfinite
+        features.append(encoded.features_E)
+        positions.append((int(batch_rows[0]) - int(rows[0])) * context_length + encoded.positions_E)
+        values.append(encoded.values_E)
+    features_E = np.concatenate(features)
+    order = np.argsort(_narrow(features_E, dictionary.d_sae), kind="stable")
+    counts = np.bincount(features_E, minlength=dictionary.d_sae)
+    tensors = {
+        "positions": np.concatenate(positions)[order].astype(np.int32),
+        "values": np.concatenate(values)[order],
+        "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+    }
+    facts = {"first": int(rows[0]), "n": len(rows), "n_tokens": n_tokens, "n_nonfinite": n_nonfinite}
+    _save(path, tensors, facts)
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """Firings of a batch in reading order; positions count from the first token of the batch."""
+
+    features_E: np.ndarray
+    positions_E: np.ndarray
+    values_E: np.ndarray
+    n_tokens: int
+    n_nonfinite: int
+
+
+def encode_batch(dictionary: "Dictionary", x_BTD: np.ndarray, valid_BT: np.ndarray) -> EncodedBatch:
+    """Encode the valid tokens of consecutive sequences; tokens that are not finite are left out."""
+    position_N = np.flatnonzero(valid_BT)
+    x_ND = torch.from_numpy(np.ascontiguousarray(x_BTD.reshape(-1, x_BTD.shape[-1])[position_N]))
+    with torch.inference_mode():
+        x_ND = x_ND.to(device=dictionary.W_enc.device, dtype=torch.float32)
+        finite_N = torch.isfinite(x_ND).all(dim=1)
+        values_NK, indices_NK = dictionary.encode_sparse(x_ND[finite_N])
+        finite_M = torch.isfinite(values_NK).all(dim=1)
+        fires_NK = (values_NK > 0) & finite_M[:, None]
+        row_E = fires_NK.nonzero()[:, 0].cpu().numpy()
+        features_E = indices_NK[fires_NK].to(torch.int32).cpu().numpy()
+        values_E = values_NK[fires_NK].float().cpu().numpy()
+    n_tokens = int(finite_M.sum())
+    position_E = position_N[finite_N.cpu().numpy()][row_E]
+    return EncodedBatch(features_E, position_E, values_E, n_tokens, len(position_N) - n_tokens)
+
+
+def _narrow(features_E: np.ndarray, d_sae: int) -> np.ndarray:
+    """16-bit where they fit: numpy's stable sort is then a radix sort, several times faster."""
+    return features_E.astype(np.uint16) if d_sae <= 1 << 16 else features_E
+
+
+def _save(path: Path, tensors: dict[str, np.ndarray], facts: dict[str, int]) -> None:
+    fault_point("mining.shard")
+    unfinished = temporary_beside(path)
+    save_file(tensors, unfinished, metadata={"format": _FORMAT, "facts": json.dumps(facts)})
+    flush_file(unfinished)
+    unfinished.replace(path)
+    flush_folder(path.parent)
+
+
+def _read_shard(path: Path, rows: np.ndarray, context_length: int, d_sae: int) -> CodeShard | None:
+    """The shard, or None where there is none, it is damaged, or it holds something else."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="np") as tensors:
+            metadata = tensors.metadata() or {}
+            if metadata.get("format") != _FORMAT:
+                return None
+            offsets = tensors.get_tensor("offsets")
+    except (SafetensorError, OSError):
+        return None
+    facts = json.loads(metadata["facts"])
+    if (facts["first"], facts["n"], len(offsets)) != (int(rows[0]), len(rows), d_sae + 1):
+        return None
+    return CodeShard(
+        path, facts["first"], facts["n"], context_length, facts["n_tokens"], facts["n_nonfinite"], offsets
+    )

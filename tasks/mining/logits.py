@@ -1,0 +1,50 @@
+"""What a feature writes, read through the unembedding: the tokens it raises and lowers most.
+
+The direct effect of feature i on the logits is ``W_U' (gain * W_dec[i])``, with the gain of the final
+norm folded in and every dimension of the unembedding centred over the vocabulary, so that a shift of
+all logits, which changes no probability, does not count. Shapes: L features, D ``d_in``, V vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+_CELLS_AT_ONCE = 32_000_000
+
+
+@dataclass(frozen=True)
+class Unembedding:
+    """The map from residual stream to logits: ``W_U`` (D, V), final norm gain (D,), token texts (V)."""
+
+    W_U: torch.Tensor
+    final_norm_gain: torch.Tensor | None
+    tokens: Sequence[str]
+
+
+@dataclass(frozen=True)
+class LogitEffects:
+    """Token ids and logits at both ends, strongest first: (L, n) each."""
+
+    top_ids: np.ndarray
+    top_logits: np.ndarray
+    bottom_ids: np.ndarray
+    bottom_logits: np.ndarray
+
+
+def logit_effects(w_dec_LD: torch.Tensor, unembedding: Unembedding, n: int) -> LogitEffects:
+    """Top and bottom tokens per feature, in blocks: the (L, V) matrix is never stored."""
+    device = w_dec_LD.device
+    w_u_DV = unembedding.W_U.to(device=device, dtype=torch.float32)
+    w_u_DV = w_u_DV - w_u_DV.mean(dim=1, keepdim=True)
+    if unembedding.final_norm_gain is not None:
+        w_u_DV = unembedding.final_norm_gain.to(device=device, dtype=torch.float32)[:, None] * w_u_DV
+    n_kept = min(n, w_u_DV.shape[1], len(unembedding.tokens))
+    step = max(1, _CELLS_AT_ONCE // w_u_DV.shape[1])
+    parts: list[tuple[np.ndarray, ...]] = []
+    for first in range(0, len(w_dec_LD), step):
+        logits = (w_dec_LD[first : first + step] @ w_u_DV)[:, : len(unembedding.tokens)]
+        top, bottom = logits.topk(n_kept, dim=1), logits.topk(n_kept, dim=1, largest=False)
+        parts.append(tuple(t.cpu().numpy() for t in (top.indices, top.values, bottom.indices, bottom.values)))
+    return LogitEffects(*(np.concatenate(part) for part in zip(*parts, strict=True)))

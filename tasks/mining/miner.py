@@ -1,0 +1,126 @@
+"""Mining: what every feature of a dictionary fires on, from one encoding of an activation set."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from catalog.errors import UserError
+from tasks.common.progress import ProgressListener, silent
+from tasks.mining.codes import encode_to_shards
+from tasks.mining.config import MiningConfig
+from tasks.mining.examples import EXAMPLES_SCHEMA, ExampleMiner
+from tasks.mining.features import feature_rows, top_tokens
+from tasks.mining.logits import LogitEffects, Unembedding, logit_effects
+from tasks.mining.nearest import interleave, nearest_by_decoder
+from tasks.mining.split import split_codes
+from tasks.mining.survey import survey
+
+if TYPE_CHECKING:
+    from tasks.activations.shards import ActivationSet
+    from tasks.dictionaries.base import Dictionary
+
+
+@dataclass(frozen=True)
+class Mined:
+    """The rows of ``features`` and ``examples``, ids of dictionary and activation set left out."""
+
+    features: pa.Table
+    examples: Iterator[pa.RecordBatch]
+    """Sorted by feature, band and rank; cut while they are read, from files in the scratch folder."""
+    n_tokens: int
+    """Tokens mined: the valid ones with finite activations, of both document splits."""
+    n_nonfinite: int
+    """Tokens left out because of NaN or infinite numbers."""
+
+    @property
+    def n_alive(self) -> int:
+        """Features that fired at least once."""
+        return int(pc.sum(pc.greater(self.features["n_tokens"], 0)).as_py() or 0)
+
+    @property
+    def examples_schema(self) -> pa.Schema:
+        """Schema of every batch of ``examples``."""
+        return EXAMPLES_SCHEMA
+
+
+def mine(
+    dictionary: "Dictionary",
+    activation_set: "ActivationSet",
+    documents: pa.Table,
+    unembedding: Unembedding | None,
+    config: MiningConfig,
+    scratch: Path,
+    listener: ProgressListener = silent,
+) -> Mined:
+    """Mine all valid tokens of an activation set, train and eval documents alike.
+
+    Args:
+        documents: ``document_id`` and ``text`` in the row order that the set's ``document_index`` means.
+        unembedding: what the logits are read through; None, or one of another width, gives no logits.
+        scratch: holds the encoded shards; a run that was interrupted goes on from them.
+
+    Raises:
+        UserError: for a dictionary of another width, documents that do not belong to the set, or more
+            non-finite tokens than ``config.max_nonfinite_share``.
+    """
+    _check(dictionary, activation_set, documents)
+    shards = encode_to_shards(
+        dictionary,
+        activation_set,
+        scratch / "codes",
+        shard_tokens=config.shard_tokens,
+        max_nonfinite_share=config.max_nonfinite_share,
+        listener=listener,
+    )
+    tokens = activation_set.tokens
+    split_of_document = split_codes(documents["document_id"].to_pylist(), config.explain_share)
+    found = survey(shards, tokens, split_of_document, dictionary.d_sae, config, listener)
+    with torch.inference_mode():
+        w_dec_LD = dictionary.W_dec.detach().float()
+        by_decoder = nearest_by_decoder(w_dec_LD, config.n_nearest)
+        by_coactivation = found.coactivation.nearest(config.n_nearest)
+        effects = _effects(w_dec_LD, unembedding, config.n_logits)
+    features = feature_rows(
+        dictionary,
+        found,
+        by_decoder,
+        by_coactivation,
+        effects,
+        None if unembedding is None else pa.array(unembedding.tokens, pa.string()),
+        top_tokens(found, tokens, documents, config),
+        config,
+    )
+    nearest_Ln = interleave([by_decoder.features_Ln, by_coactivation.features_Ln])
+    examples = ExampleMiner(shards, tokens, documents, found, nearest_Ln, config, listener)
+    n_nonfinite = sum(shard.n_nonfinite for shard in shards)
+    return Mined(features, examples.batches(), found.n_tokens, n_nonfinite)
+
+
+def _effects(w_dec_LD: torch.Tensor, unembedding: Unembedding | None, n: int) -> LogitEffects | None:
+    if unembedding is None or unembedding.W_U.shape[0] != w_dec_LD.shape[1]:
+        return None
+    return logit_effects(w_dec_LD, unembedding, n)
+
+
+def _check(dictionary: "Dictionary", activation_set: "ActivationSet", documents: pa.Table) -> None:
+    if dictionary.d_in != activation_set.d_in:
+        raise UserError(
+            f"the dictionary reads activations of width {dictionary.d_in}, those of "
+            f"{activation_set.hookpoint} have {activation_set.d_in}: mine on the hookpoint it was trained on"
+        )
+    last = max((int(row.max()) for row in _rows(activation_set)), default=-1)
+    if last >= documents.num_rows:
+        raise UserError(
+            f"the activation set names document {last} but only {documents.num_rows} documents were given: "
+            "pass the corpus it was cached from"
+        )
+
+
+def _rows(activation_set: "ActivationSet") -> Iterator["pa.Array"]:
+    index = activation_set.tokens.document_index
+    return (index[first : first + 4096] for first in range(0, len(index), 4096))

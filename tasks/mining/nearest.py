@@ -1,0 +1,100 @@
+"""Nearest features: by the direction they write and by the tokens they fire on.
+
+Shapes: L features, D ``d_in``, n nearest, N tokens.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+
+_CELLS_AT_ONCE = 16_000_000
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """For each feature the n nearest others, strongest first; -1 where there are fewer."""
+
+    features_Ln: np.ndarray
+    scores_Ln: np.ndarray
+
+
+def nearest_by_decoder(w_dec_LD: torch.Tensor, n: int) -> Nearest:
+    """Cosine of decoder rows in blocks, never the whole (L, L); rows of norm 0 have no neighbours."""
+    norms_L = w_dec_LD.norm(dim=1)
+    unit_LD = w_dec_LD / norms_L.clamp_min(torch.finfo(torch.float32).tiny)[:, None]
+    n_features = len(unit_LD)
+    n_kept = min(n, n_features - 1)
+    features = np.full((n_features, n), -1, dtype=np.int32)
+    scores = np.zeros((n_features, n), dtype=np.float32)
+    step = max(1, _CELLS_AT_ONCE // n_features)
+    for first in range(0, n_features, step):
+        block = unit_LD[first : first + step]
+        cosine = block @ unit_LD.T
+        rows = torch.arange(len(block), device=cosine.device)
+        cosine[rows, rows + first] = -torch.inf
+        cosine[:, norms_L == 0] = -torch.inf
+        best, index = cosine.topk(n_kept, dim=1)
+        index[best.isinf()] = -1
+        index[norms_L[first : first + step] == 0] = -1
+        features[first : first + len(block), :n_kept] = index.cpu().numpy()
+        scores[first : first + len(block), :n_kept] = best.cpu().numpy()
+    scores[features < 0] = 0
+    return Nearest(features, scores)
+
+
+class Coactivation:
+    """Counts on a sample of tokens which features fire together."""
+
+    def __init__(self, n_features: int) -> None:
+        self.n_features = n_features
+        self._features: list[np.ndarray] = []
+        self._positions: list[np.ndarray] = []
+
+    def add(self, features_E: np.ndarray, positions_E: np.ndarray) -> None:
+        """Add the firings of sampled tokens."""
+        self._features.append(features_E.astype(np.int32))
+        self._positions.append(positions_E)
+
+    def nearest(self, n: int) -> Nearest:
+        """Highest Jaccard index: tokens on which both fire over tokens on which either does."""
+        fires_NL = self._matrix()
+        fires_LN = fires_NL.T.tocsr()
+        counts_L = np.diff(fires_LN.indptr).astype(np.float32)
+        features = np.full((self.n_features, n), -1, dtype=np.int32)
+        scores = np.zeros((self.n_features, n), dtype=np.float32)
+        step = max(1, _CELLS_AT_ONCE // self.n_features)
+        for first in range(0, self.n_features, step):
+            together = (fires_LN[first : first + step] @ fires_NL).tocoo()
+            row, other = together.row.astype(np.int64), together.col
+            different = other != row + first
+            row, other, both = row[different], other[different], together.data[different]
+            jaccard = both / (counts_L[row + first] + counts_L[other] - both)
+            _keep_best(features[first : first + step], scores[first : first + step], row, other, jaccard)
+        return Nearest(features, scores)
+
+    def _matrix(self) -> sp.csr_matrix:
+        positions = np.concatenate([np.zeros(0, dtype=np.int64), *self._positions])
+        features = np.concatenate([np.zeros(0, dtype=np.int32), *self._features])
+        tokens, row = np.unique(positions, return_inverse=True)
+        ones = np.ones(len(features), dtype=np.float32)
+        return sp.csr_matrix((ones, (row, features)), shape=(len(tokens), self.n_features))
+
+
+def _keep_best(
+    features_Bn: np.ndarray, scores_Bn: np.ndarray, row: np.ndarray, other: np.ndarray, score: np.ndarray
+) -> None:
+    n = features_Bn.shape[1]
+    order = np.lexsort((other, -score, row))
+    row, other, score = row[order], other[order], score[order]
+    rank = np.arange(len(row)) - np.searchsorted(row, row)
+    kept = rank < n
+    features_Bn[row[kept], rank[kept]] = other[kept]
+    scores_Bn[row[kept], rank[kept]] = score[kept]
+
+
+def interleave(lists: Sequence[np.ndarray]) -> np.ndarray:
+    """Columns of several (L, n) lists in turn: nearest of each first."""
+    return np.stack(lists, axis=2).reshape(len(lists[0]), -1)

@@ -1,0 +1,141 @@
+"""The streaming pass: statistics, strongest contexts and fair samples of every feature.
+
+Memory depends on the number of features, never on the number of tokens. Shapes: L features, E firings,
+R peaks; slots are ``feature * 2 + split``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tasks.common.progress import Progress, ProgressListener
+from tasks.mining.codes import CodeShard, Firings
+from tasks.mining.config import N_QUANTILE_BANDS, MiningConfig
+from tasks.mining.hashing import hash64, uniform
+from tasks.mining.nearest import Coactivation
+from tasks.mining.selection import BoundedSelection
+from tasks.mining.statistics import FiringStatistics
+from tasks.mining.windows import chunk_starts, find_peaks
+
+if TYPE_CHECKING:
+    from tasks.activations.packing import PackedTokens
+
+POOL_CHUNKS = 4_096
+"""Chunks of each split that random controls are drawn from."""
+
+_SAMPLE, _POOL_KEY, _POOL_PLACE, _TOKENS = range(4)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over the firings leaves behind."""
+
+    statistics: FiringStatistics
+    top: BoundedSelection
+    """Strongest peaks of each (feature, split); the key is the negative activation."""
+    sample: BoundedSelection
+    """Uniform sample of the peaks of each (feature, split); the key is a hash."""
+    pool: BoundedSelection
+    """Random places of each split, drawn in proportion to the tokens of their chunks."""
+    coactivation: Coactivation
+    n_chunks: int
+    """Chunks with at least one token that is mined."""
+    n_tokens: int
+    """Tokens mined."""
+
+
+def survey(
+    shards: Sequence[CodeShard],
+    tokens: "PackedTokens",
+    split_of_document: np.ndarray,
+    n_features: int,
+    config: MiningConfig,
+    listener: ProgressListener,
+) -> Survey:
+    """Read all firings once."""
+    n_sampled = config.n_per_band * N_QUANTILE_BANDS
+    pass_ = _Pass(tokens, split_of_document, config, n_features, n_sampled)
+    for number, shard in enumerate(shards, start=1):
+        pass_.read(shard)
+        listener(Progress("shards surveyed", number, len(shards)))
+    n_tokens = sum(shard.n_tokens for shard in shards)
+    return Survey(
+        pass_.statistics, pass_.top, pass_.sample, pass_.pool, pass_.coactivation, pass_.n_chunks, n_tokens
+    )
+
+
+class _Pass:
+    def __init__(
+        self,
+        tokens: "PackedTokens",
+        split_of_document: np.ndarray,
+        config: MiningConfig,
+        n_features: int,
+        n_sampled: int,
+    ) -> None:
+        self.tokens, self.split_of_document, self.config = tokens, split_of_document, config
+        self.statistics = FiringStatistics(n_features)
+        self.top = BoundedSelection(2 * n_features, config.n_top)
+        self.sample = BoundedSelection(2 * n_features, n_sampled)
+        self.pool = BoundedSelection(2, POOL_CHUNKS)
+        self.coactivation = Coactivation(n_features)
+        self.n_chunks = 0
+        n_sequences, context_length = tokens.segment.shape
+        self.sampled_share = min(1.0, config.coactivation_tokens / max(1, n_sequences * context_length))
+
+    def read(self, shard: CodeShard) -> None:
+        rows = slice(shard.first_sequence, shard.first_sequence + shard.n_sequences)
+        begins = chunk_starts(np.asarray(self.tokens.segment[rows]), self.config.chunk_tokens).ravel()
+        chunk_of_position = shard.first_position + np.maximum.accumulate(
+            np.where(begins, np.arange(begins.size), 0)
+        )
+        document_of_position = np.asarray(self.tokens.document_index[rows]).ravel()
+        valid = np.asarray(self.tokens.valid[rows]).ravel()
+        self._read_chunks(shard, begins, valid, document_of_position)
+        firings = shard.firings()
+        self.statistics.add(firings)
+        self._read_peaks(shard, firings, chunk_of_position, document_of_position)
+        self._read_coactivation(shard, firings)
+
+    def _read_chunks(
+        self, shard: CodeShard, begins: np.ndarray, valid: np.ndarray, document_of_position: np.ndarray
+    ) -> None:
+        start = np.flatnonzero(begins)
+        n_valid = np.add.reduceat(valid.astype(np.int64), start)
+        length = np.diff(np.append(start, begins.size))
+        used = n_valid > 0
+        start, n_valid, length = start[used], n_valid[used], length[used]
+        self.n_chunks += len(start)
+        chunk = start + shard.first_position
+        seed = self.config.seed
+        keys = -np.log(uniform(seed, chunk, np.full_like(chunk, _POOL_KEY))) / n_valid
+        draw = hash64(seed, chunk, np.full_like(chunk, _POOL_PLACE)) % length.astype(np.uint64)
+        splits = self.split_of_document[document_of_position[start]].astype(np.int64)
+        self.pool.offer(splits, keys, chunk + draw.astype(np.int64), np.zeros(len(chunk), dtype=np.float32))
+
+    def _read_peaks(
+        self,
+        shard: CodeShard,
+        firings: Firings,
+        chunk_of_position: np.ndarray,
+        document_of_position: np.ndarray,
+    ) -> None:
+        peaks = find_peaks(firings, chunk_of_position, shard.first_position)
+        self.statistics.add_chunks(peaks.features_R)
+        documents_R = document_of_position[peaks.positions_R - shard.first_position]
+        slots_R = peaks.features_R * 2 + self.split_of_document[documents_R]
+        self.top.offer(slots_R, -peaks.values_R.astype(np.float64), peaks.positions_R, peaks.values_R)
+        draw_R = uniform(
+            self.config.seed, peaks.chunks_R, peaks.features_R, np.full_like(peaks.chunks_R, _SAMPLE)
+        )
+        self.sample.offer(slots_R, draw_R, peaks.positions_R, peaks.values_R)
+
+    def _read_coactivation(self, shard: CodeShard, firings: Firings) -> None:
+        sequences = np.arange(shard.first_sequence, shard.first_sequence + shard.n_sequences)
+        draw = uniform(self.config.seed, sequences, np.full_like(sequences, _TOKENS))
+        sampled = (draw < self.sampled_share)[
+            firings.positions_E // shard.context_length - shard.first_sequence
+        ]
+        self.coactivation.add(firings.features_E[sampled], firings.positions_E[sampled])
