@@ -1,0 +1,195 @@
+"""Untrusted SQL, contained: one short-lived process per query with nothing in reach but the tables.
+
+DuckDB has no privilege boundary inside a process, so the boundary is the process: isolated interpreter,
+empty environment, limits on memory, time and files, no file access for the engine, locked configuration,
+one query, at most a thousand rows back through a pipe, killed when its time is up.
+"""
+
+import json
+import re
+import subprocess
+import sys
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from datetime import time as time_of_day
+from pathlib import Path
+from typing import Any
+
+from catalog.errors import UserError
+from catalog.relations import derived_views
+from catalog.schemas import TABLES
+from catalog.snapshot import Snapshot, newest_snapshot
+
+MEMORY_BYTES = 3 * 2**30
+DUCKDB_MEMORY = "1GB"
+THREADS = 2
+MAX_SQL_CHARS = 100_000
+MAX_ERROR_CHARS = 500
+MAX_REPLY_BYTES = 64 * 2**20
+CHILD = Path(__file__).with_name("contained_child.py")
+_INTROSPECTION = re.compile(
+    r"\b(show|describe|summarize|information_schema|pg_\w+|duckdb_\w+|sqlite_\w+)\b", re.I
+)
+_ERROR_KIND = re.compile(r"^(?:\w*(?:Exception|Error): )?(?:[A-Z]\w*(?: \w+)? Error: )?")
+
+
+@dataclass(frozen=True)
+class ContainedResult:
+    """Rows of a contained query with names and DuckDB types; ``truncated`` if there were more."""
+
+    columns: list[str]
+    types: list[str]
+    rows: list[tuple[Any, ...]]
+    seconds: float
+    truncated: bool
+
+
+def run_contained(
+    root: Path, sql: str, *, max_rows: int = 1_000, seconds: float = 15.0, snapshot: Snapshot | None = None
+) -> ContainedResult:
+    """Run one query that nobody vouches for.
+
+    Args:
+        root: Folder of the catalogue.
+        sql: Exactly one SELECT (or EXPLAIN) on the catalogue's tables and views.
+        max_rows: Rows to return at most.
+        seconds: Wall time after which the process is killed.
+        snapshot: A version other than the newest.
+
+    Raises:
+        UserError: for anything wrong with the query, its time or its memory, in one sentence.
+    """
+    if len(sql) > MAX_SQL_CHARS:
+        raise UserError(f"the query has {len(sql)} characters; at most {MAX_SQL_CHARS} are allowed")
+    started = time.monotonic()
+    request = _request(snapshot or newest_snapshot(root), sql, max_rows, seconds)
+    reply = _ask(json.dumps(request).encode(), seconds)
+    if "refused" in reply:
+        raise UserError(f"the query was refused: {reply['refused']}")
+    if "error" in reply:
+        raise UserError(f"the query failed: {_sentence(str(reply['error']))}")
+    return ContainedResult(
+        list(reply["columns"]),
+        list(reply["types"]),
+        [tuple(_value(item) for item in row) for row in reply["rows"]],
+        time.monotonic() - started,
+        bool(reply["truncated"]),
+    )
+
+
+def needed_relations(sql: str) -> tuple[list[str], list[str]]:
+    """Tables and derived views that ``sql`` may touch; all of them if it looks into the catalogue itself."""
+    views = dict(derived_views())
+    if _INTROSPECTION.search(sql):
+        return list(TABLES), list(views)
+    wanted = _names_in(sql, (*TABLES, *views))
+    queue = [name for name in wanted if name in views]
+    while queue:
+        found = _names_in(views[queue.pop()], (*TABLES, *views)) - wanted
+        queue += [name for name in found if name in views]
+        wanted |= found
+    return [name for name in TABLES if name in wanted], [name for name in views if name in wanted]
+
+
+def _names_in(sql: str, names: Sequence[str]) -> set[str]:
+    words = set(re.findall(r"\w+", sql.lower()))
+    return {name for name in names if name in words}
+
+
+def _request(snapshot: Snapshot, sql: str, max_rows: int, seconds: float) -> dict[str, Any]:
+    tables, views = needed_relations(sql)
+    return {
+        "sql": sql,
+        "max_rows": max_rows,
+        "max_bytes": MAX_REPLY_BYTES,
+        "seconds": max(1, round(seconds)),
+        "threads": THREADS,
+        "memory_bytes": MEMORY_BYTES,
+        "duckdb_memory": DUCKDB_MEMORY,
+        "tables": {
+            name: {
+                "files": snapshot.paths(name),
+                "schema": b64encode(TABLES[name].schema.serialize().to_pybytes()).decode(),
+            }
+            for name in tables
+        },
+        "views": [f"CREATE VIEW {name} AS {text}" for name, text in derived_views() if name in views],
+    }
+
+
+def _ask(request: bytes, seconds: float) -> dict[str, Any]:
+    """Start the child, hand it the request, read its answer, and see to it that it ends."""
+    child = subprocess.Popen(
+        [sys.executable, "-I", str(CHILD)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={},
+        cwd="/",
+        start_new_session=True,
+    )
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        child.kill()
+
+    timer = threading.Timer(seconds, stop)
+    timer.start()
+    assert child.stdin is not None
+    assert child.stdout is not None
+    try:
+        try:
+            child.stdin.write(request)
+            child.stdin.close()
+        except BrokenPipeError:
+            reply = b""
+        else:
+            reply = child.stdout.read(MAX_REPLY_BYTES + 1)
+    finally:
+        child.kill()
+        child.wait()
+        timer.cancel()
+        child.stdout.close()
+    if late.is_set():
+        raise UserError(f"the query was stopped after {seconds:g} s: narrow it down or add a LIMIT")
+    try:
+        return dict(json.loads(reply))
+    except ValueError as error:
+        raise UserError(
+            f"the query was stopped: it needed more than {MEMORY_BYTES // 2**30} GiB of memory; narrow it down"
+        ) from error
+
+
+def _sentence(message: str) -> str:
+    """The engine's message without class name and source excerpt."""
+    if "out of memory" in message.lower():
+        return f"it needs more memory than the {DUCKDB_MEMORY} it may have; narrow it down"
+    text = " ".join(_ERROR_KIND.sub("", message.partition("\n\nLINE ")[0].strip()).split())
+    if text.startswith("Table with name"):
+        known = ", ".join([*TABLES, *(name for name, _ in derived_views())])
+        return f"{text.partition('!')[0]}; tables and views are {known}"
+    return text[:MAX_ERROR_CHARS]
+
+
+_KINDS = {
+    "datetime": datetime.fromisoformat,
+    "date": date.fromisoformat,
+    "time": time_of_day.fromisoformat,
+    "bytes": bytes.fromhex,
+    "str": str,
+}
+
+
+def _value(item: Any) -> Any:
+    if isinstance(item, list):
+        return [_value(part) for part in item]
+    if isinstance(item, dict):
+        if item["kind"] == "dict":
+            return {_value(key): _value(part) for key, part in item["value"]}
+        return _KINDS.get(item["kind"], str)(item["value"])
+    return item
