@@ -1,0 +1,113 @@
+"""What sources with columns share: which column is what, and how a row becomes a document."""
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from pydantic import PositiveInt
+
+from catalog.errors import UserError
+from tasks.activations.corpora.source import Document
+from tasks.common.config import StrictConfig
+
+
+class ColumnsConfig(StrictConfig):
+    """The columns of a source that has any."""
+
+    text_column: str
+    """Column with the text of the document."""
+    id_column: str | None = None
+    """Column with the document's name, without repeats; without it documents are numbered."""
+    label_columns: tuple[str, ...] = ()
+    """Columns kept beside the text as labels, for example language or topic."""
+    max_documents: PositiveInt | None = None
+    """Read no more than the first so many documents."""
+
+    def wanted_columns(self) -> list[str]:
+        """Every column that is read, each once."""
+        named = [self.text_column, *([self.id_column] if self.id_column else []), *self.label_columns]
+        return list(dict.fromkeys(named))
+
+
+def row_documents(
+    rows: Iterable[Mapping[str, Any]], config: ColumnsConfig, prefix: str
+) -> Iterator[Document]:
+    """Documents from rows, streamed; a null text is an empty document.
+
+    Args:
+        prefix: what numbered documents are called, ``PREFIX-00000012``.
+
+    Raises:
+        UserError: for a text that is not text and a missing id.
+    """
+    for number, row in enumerate(islice(rows, config.max_documents)):
+        text = row[config.text_column]
+        if text is not None and not isinstance(text, str):
+            raise UserError(
+                f"column {config.text_column!r} holds {type(text).__name__}, not text: "
+                "name another text_column"
+            )
+        name = f"{prefix}-{number:08d}" if config.id_column is None else row[config.id_column]
+        if name is None:
+            raise UserError(
+                f"row {number} has no value in column {config.id_column!r}: name another id_column, or "
+                "none to number the documents"
+            )
+        labels = {label: _as_label(row[label]) for label in config.label_columns}
+        yield Document(str(name), text or "", labels)
+
+
+def refuse_missing_columns(config: ColumnsConfig, present: Iterable[str], where: str) -> None:
+    """Say which column is not there, and which are.
+
+    Raises:
+        UserError: when a column the configuration names is missing.
+    """
+    known = sorted(present)
+    missing = [column for column in config.wanted_columns() if column not in known]
+    if missing:
+        raise UserError(f"{where} has no column {missing[0]!r}: its columns are {', '.join(known) or 'none'}")
+
+
+def files_of(path: str, suffix: str | None = None) -> list[Path]:
+    """The files a path means, sorted: a file, a folder (everything in it), or a glob pattern.
+
+    Args:
+        suffix: in a folder, take the files that end so.
+
+    Raises:
+        UserError: when there is none.
+    """
+    place = Path(path).expanduser()
+    if place.is_file():
+        return [place]
+    if place.is_dir():
+        found = place.rglob(f"*{suffix or ''}")
+        files = [file for file in found if not _is_hidden(file.relative_to(place))]
+    else:
+        anchor = Path(place.anchor)
+        pattern = str(place.relative_to(anchor) if place.anchor else place)
+        files = list(anchor.glob(pattern)) if any(sign in pattern for sign in "*?[") else []
+    files = sorted(file for file in files if file.is_file())
+    if not files:
+        raise UserError(f"no {suffix or 'text'} file at {path!r}: name a file, a folder or a glob pattern")
+    return files
+
+
+def files_revision(files: Iterable[Path]) -> str:
+    """sha256 over names and contents of files, shortened to 16 hex digits."""
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as stream:
+            digest.update(f"{file.name}\t{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _as_label(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)

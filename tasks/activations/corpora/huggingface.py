@@ -1,0 +1,79 @@
+"""Documents from a Hugging Face dataset, streamed; nothing of the dataset's own code is run."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from pydantic import model_validator
+
+from catalog.errors import UserError
+from tasks.activations.corpora.columns import (
+    ColumnsConfig,
+    files_of,
+    files_revision,
+    refuse_missing_columns,
+    row_documents,
+)
+from tasks.activations.corpora.source import CORPUS_SOURCES, CorpusSource, Document
+
+
+@CORPUS_SOURCES.register("huggingface")
+class HuggingFaceCorpus(CorpusSource):
+    """One document per row of one split of a dataset on the hub or in a local folder."""
+
+    class Config(ColumnsConfig):
+        """Documents from a Hugging Face dataset."""
+
+        source: Literal["huggingface"] = "huggingface"
+        dataset: str
+        """Name on the hub (``owner/name``) or a local folder of data files."""
+        name: str | None = None
+        """Configuration of the dataset, where it has several."""
+        split: str = "train"
+        """Split of the dataset to read; featlas divides it into train and eval itself."""
+        revision: str | None = None
+        """Commit or tag of the dataset; needed for a dataset on the hub, so that a rerun reads the same."""
+
+        @model_validator(mode="after")
+        def _pin_hub_datasets(self) -> "HuggingFaceCorpus.Config":
+            if self.revision is None and not Path(self.dataset).expanduser().is_dir():
+                raise ValueError(
+                    f"dataset {self.dataset!r} is no local folder, so it is read from the hub: "
+                    "pin a commit in corpus.revision"
+                )
+            return self
+
+    config: Config
+
+    def documents(self) -> Iterator[Document]:
+        """Rows in the order of the dataset."""
+        return row_documents(self._rows(), self.config, prefix=self.config.split)
+
+    def describe(self) -> dict[str, str]:
+        """Source and revision: the pinned commit, or a digest of the local files."""
+        folder = self._folder()
+        revision = self.config.revision or files_revision(files_of(str(folder)))
+        return {"source": "huggingface", "revision": f"{self.config.dataset}@{revision}"}
+
+    def _folder(self) -> Path | None:
+        folder = Path(self.config.dataset).expanduser()
+        return folder if folder.is_dir() else None
+
+    def _rows(self) -> Iterable[Mapping[str, Any]]:
+        import datasets  # heavy, and only this source needs it
+
+        config = self.config
+        try:
+            rows = datasets.load_dataset(
+                str(self._folder() or config.dataset),
+                config.name,
+                split=config.split,
+                revision=config.revision,
+                streaming=True,
+            )
+        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UserError(f"the dataset {config.dataset!r} cannot be read: {reason}") from error
+        if rows.column_names is not None:
+            refuse_missing_columns(config, rows.column_names, f"the dataset {config.dataset!r}")
+        return cast(Iterable[Mapping[str, Any]], rows)

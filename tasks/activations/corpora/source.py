@@ -1,0 +1,55 @@
+"""What a corpus source is, and the rule that splits documents into train and eval."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from tasks.common.config import StrictConfig
+from tasks.common.registry import Registry
+
+Split = Literal["train", "eval"]
+
+
+class Document(NamedTuple):
+    """One text with its name and its labels (``package``, ``language``, whatever the source knows)."""
+
+    document_id: str
+    text: str
+    labels: dict[str, str | None]
+
+
+class CorpusSource(ABC):
+    """Yields documents one at a time, in an order that is the same at every reading.
+
+    A subclass registers itself in `CORPUS_SOURCES` and holds its configuration as ``Config``.
+    """
+
+    Config: ClassVar[type[StrictConfig]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def documents(self) -> Iterator[Document]:
+        """The documents, streamed; duplicates and odd characters are `corpus_table`'s business."""
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """At least ``source`` (where the text is from) and ``revision`` (which state of it)."""
+
+    def split_of(self, document_id: str, eval_share: float) -> Split:
+        """The split of one document; a source with a fixed hold-out overrides this."""
+        return split_of(document_id, eval_share)
+
+
+CORPUS_SOURCES: Registry[CorpusSource] = Registry("corpus source", "tasks.activations.corpora")
+
+
+def split_of(name: str, eval_share: float) -> Split:
+    """``eval`` for about ``eval_share`` of all names, by hash: the same on every machine.
+
+    The eval set of a smaller share is a subset of that of a larger one.
+    """
+    digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()
+    return "eval" if int.from_bytes(digest[:8], "big") < eval_share * 2**64 else "train"

@@ -1,0 +1,153 @@
+"""From a source's documents to the corpus every stage reads: clean, without duplicates, split."""
+
+import hashlib
+from collections.abc import Iterable
+from typing import Annotated, NamedTuple
+
+import pyarrow as pa
+from pydantic import BeforeValidator, SerializeAsAny
+
+from catalog.errors import UserError
+from tasks.activations.corpora.source import CORPUS_SOURCES, Document
+from tasks.common.config import StrictConfig
+
+CorpusConfig = Annotated[
+    SerializeAsAny[StrictConfig], BeforeValidator(CORPUS_SOURCES.resolve_config("source"))
+]
+"""The ``corpus`` section of a pipeline: a mapping whose ``source`` names a registered source."""
+
+CORPUS_SCHEMA = pa.schema(
+    [
+        ("document_id", pa.string()),
+        ("split", pa.string()),
+        ("n_chars", pa.int64()),
+        ("text", pa.string()),
+        ("labels", pa.map_(pa.string(), pa.string())),
+    ]
+)
+BATCH_DOCUMENTS = 1_000
+
+
+class CorpusTable(NamedTuple):
+    """A corpus as a table, in the order of its source."""
+
+    table: pa.Table
+    """Columns of `CORPUS_SCHEMA`, one row per document."""
+    source: str
+    revision: str
+    digest: str
+    """`corpus_digest` of the documents kept."""
+    n_duplicates: int
+    """Documents left out because an earlier one has the same text."""
+    n_empty: int
+    """Documents left out because they have no text but white space."""
+
+
+def corpus_table(config: StrictConfig, eval_share: float) -> CorpusTable:
+    """Read the corpus a configuration names.
+
+    Half surrogates, which no UTF-8 file can hold, become U+FFFD; nothing else is changed.
+
+    Raises:
+        UserError: when the source cannot be read, has no text, or names two documents alike.
+    """
+    source = CORPUS_SOURCES[str(getattr(config, "source", ""))](config)
+    about = source.describe()
+    table = _TableInMaking()
+    for document in source.documents():
+        table.add(document, source.split_of(document.document_id, eval_share))
+    if not table.text_digests:
+        raise UserError(
+            f"the corpus of source {about['source']!r} ({about['revision']}) has no document with text: "
+            "check its path, text column and limits"
+        )
+    return CorpusTable(
+        table=table.finish(),
+        source=about["source"],
+        revision=about["revision"],
+        digest=digest_of_digests(table.text_digests.items()),
+        n_duplicates=table.n_duplicates,
+        n_empty=table.n_empty,
+    )
+
+
+class _TableInMaking:
+    """Takes documents one by one and holds them as Arrow, not as Python objects."""
+
+    def __init__(self) -> None:
+        self.text_digests: dict[str, str] = {}
+        self.n_duplicates = 0
+        self.n_empty = 0
+        self._texts_seen: set[str] = set()
+        self._ids_seen: set[str] = set()
+        self._rows: list[dict[str, object]] = []
+        self._batches: list[pa.RecordBatch] = []
+
+    def add(self, document: Document, split: str) -> None:
+        """Clean the document and keep it, unless it is empty or a duplicate."""
+        document_id, text = without_surrogates(document.document_id), without_surrogates(document.text)
+        if document_id in self._ids_seen:
+            raise UserError(
+                f"two documents of the corpus are named {document_id!r}: choose an id column without "
+                "repeats, or none to number the documents"
+            )
+        self._ids_seen.add(document_id)
+        if not text.strip():
+            self.n_empty += 1
+            return
+        text_digest = hashlib.sha256(text.encode()).hexdigest()
+        if text_digest in self._texts_seen:
+            self.n_duplicates += 1
+            return
+        self._texts_seen.add(text_digest)
+        self.text_digests[document_id] = text_digest
+        labels = [
+            (name, None if value is None else without_surrogates(value))
+            for name, value in document.labels.items()
+        ]
+        self._rows.append(
+            {
+                "document_id": document_id,
+                "split": split,
+                "n_chars": len(text),
+                "text": text,
+                "labels": labels,
+            }
+        )
+        if len(self._rows) == BATCH_DOCUMENTS:
+            self._flush()
+
+    def finish(self) -> pa.Table:
+        """All rows, in the order they came."""
+        self._flush()
+        return pa.Table.from_batches(self._batches, CORPUS_SCHEMA)
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._batches.append(pa.RecordBatch.from_pylist(self._rows, CORPUS_SCHEMA))
+            self._rows = []
+
+
+def corpus_digest(documents: Iterable[Document]) -> str:
+    """sha256 over the sorted lines ``document id, tab, sha256 of the text``."""
+    return digest_of_digests(
+        (document.document_id, hashlib.sha256(document.text.encode()).hexdigest()) for document in documents
+    )
+
+
+def digest_of_digests(text_digests: Iterable[tuple[str, str]]) -> str:
+    """`corpus_digest` from pairs of document id and sha256 of the text."""
+    lines = (f"{document_id}\t{digest}\n" for document_id, digest in sorted(text_digests))
+    total = hashlib.sha256()
+    for line in lines:
+        total.update(line.encode())
+    return total.hexdigest()
+
+
+def without_surrogates(text: str) -> str:
+    """Pairs of half surrogates become the character they mean, a lone half U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text

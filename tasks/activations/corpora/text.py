@@ -1,0 +1,64 @@
+"""Documents from plain text files."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from catalog.errors import UserError
+from tasks.activations.corpora.columns import files_of, files_revision
+from tasks.activations.corpora.source import CORPUS_SOURCES, CorpusSource, Document
+from tasks.common.config import StrictConfig
+
+
+@CORPUS_SOURCES.register("text")
+class TextCorpus(CorpusSource):
+    """One document per UTF-8 file, or per block between blank lines."""
+
+    class Config(StrictConfig):
+        """Documents from text files."""
+
+        source: Literal["text"] = "text"
+        path: str
+        """A text file, a folder (every file in it, hidden ones left out), or a glob pattern."""
+        split_on_blank_lines: bool = False
+        """Make every block of lines between blank lines a document of its own."""
+
+    config: Config
+
+    def documents(self) -> Iterator[Document]:
+        """Files in the order of their paths, blocks in the order of the file."""
+        root = Path(self.config.path).expanduser()
+        for path in files_of(self.config.path):
+            name = path.relative_to(root).as_posix() if root.is_dir() else path.as_posix()
+            labels: dict[str, str | None] = {"folder": path.parent.name, "file": path.name}
+            if not self.config.split_on_blank_lines:
+                yield Document(name, "".join(_lines(path)), labels)
+                continue
+            for number, block in enumerate(_blocks(path)):
+                yield Document(f"{name}#{number}", block, labels)
+
+    def describe(self) -> dict[str, str]:
+        """Source and a digest of the files."""
+        return {"source": "text", "revision": files_revision(files_of(self.config.path))}
+
+
+def _lines(path: Path) -> Iterator[str]:
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            yield from file
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{path} is not UTF-8 text: convert it, or leave it out with a glob pattern in corpus.path"
+        ) from None
+
+
+def _blocks(path: Path) -> Iterator[str]:
+    block: list[str] = []
+    for line in _lines(path):
+        if line.strip():
+            block.append(line)
+        elif block:
+            yield "".join(block)
+            block = []
+    if block:
+        yield "".join(block)
