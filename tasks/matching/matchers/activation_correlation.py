@@ -76,11 +76,11 @@ class ActivationCorrelation(Matcher):
         return Matched(table, facts)
 
     def _check_corpus(self, a: Side, b: Side) -> None:
-        corpora = [side.activation_set.meta["corpus_id"] for side in (a, b)]
-        if corpora[0] != corpora[1]:
+        digests = {str(side.activation_set.meta["corpus_digest"]) for side in (a, b)}
+        if len(digests) > 1:
             raise UserError(
-                f"activation_correlation needs one text, but {a.activation_set_id} was read from corpus "
-                f"{corpora[0]} and {b.activation_set_id} from {corpora[1]}: cache both on one corpus"
+                f"activation_correlation needs one text, but {a.activation_set_id} and "
+                f"{b.activation_set_id} were read from different corpora: cache both on one corpus"
             )
 
     def _frequent(self, codes_SL: csr_array) -> Ints:
