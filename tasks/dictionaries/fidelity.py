@@ -1,0 +1,194 @@
+"""How much of the language model's behaviour survives when activations are replaced.
+
+Shapes: B sequences, T context, D width, V vocabulary, N tokens, P predicted tokens.
+
+In one pass over eval sequences the model runs once untouched and once per replacement. Only valid tokens
+are replaced (never BOS or padding). A causal model is scored on each valid token whose successor lies in
+the same document; a masked model on a fixed random share of its valid tokens, masked. Cross-entropy and
+KL(clean || replaced) are means over the same P tokens, in nats.
+
+- ``ce_recovered`` = (CE_ablated - CE_replaced) / (CE_ablated - CE_clean), for zero and mean ablation
+- ``kl_recovered`` = (KL_ablated - KL_replaced) / KL_ablated
+- ``delta_ce`` = CE_replaced - CE_clean
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tasks.activations.capture import splice
+from tasks.activations.hookpoints import resolve_hookpoint
+from tasks.activations.inputs import model_inputs
+from tasks.activations.language_model import LanguageModel
+from tasks.activations.packing import PackedTokens
+
+VERSION = 1
+CLEAN = "clean"
+ABLATIONS = ("zero_ablation", "mean_ablation")
+MASKED_SHARE = 0.15
+_LOGITS_PER_BATCH = 2**26
+_POSITIONS_AT_ONCE = 4096
+
+Replacement = Callable[[Tensor], Tensor]
+"""Maps activations (N, D), float32, to what stands in their place."""
+
+
+@dataclass
+class Fidelity:
+    """Sums over the predicted tokens, per replacement; the clean run is one of them."""
+
+    n: int = 0
+    ce_sums: dict[str, float] = field(default_factory=dict)
+    kl_sums: dict[str, float] = field(default_factory=dict)
+
+    def ce(self, name: str) -> float:
+        """Mean cross-entropy in nats."""
+        return self.ce_sums[name] / self.n
+
+    def kl(self, name: str) -> float:
+        """Mean KL divergence from the clean predictions in nats."""
+        return self.kl_sums[name] / self.n
+
+    def delta_ce(self, name: str) -> float:
+        """Cross-entropy added by a replacement, in nats."""
+        return self.ce(name) - self.ce(CLEAN)
+
+    def ce_recovered(self, name: str, ablation: str) -> float | None:
+        """Share of the ablation's damage that the replacement avoids; None where it does no damage."""
+        damage = self.delta_ce(ablation)
+        return (self.ce(ablation) - self.ce(name)) / damage if damage > 0 else None
+
+    def kl_recovered(self, name: str, ablation: str) -> float | None:
+        """The same by KL divergence."""
+        damage = self.kl(ablation)
+        return (damage - self.kl(name)) / damage if damage > 0 else None
+
+
+class _Batch(NamedTuple):
+    inputs: dict[str, Any]
+    valid_BT: Tensor
+    scored_BT: Tensor
+    targets_P: Tensor
+
+
+def why_unmeasurable(language_model: LanguageModel, hookpoint: str) -> str | None:
+    """Why CE and KL cannot be measured here, or None."""
+    spec = language_model.spec
+    if not language_model.has_head:
+        return "the model has no language-model head"
+    if not spec.is_causal and spec.mask_token_id is None:
+        return "a masked language model without a mask token"
+    if not resolve_hookpoint(language_model.model, hookpoint).replaceable:
+        return f"{hookpoint} can be read but not replaced in this model"
+    return None
+
+
+@torch.no_grad()
+def measure_fidelity(
+    language_model: LanguageModel,
+    tokens: PackedTokens,
+    rows: NDArray[Any],
+    hookpoint: str,
+    mean_D: Tensor,
+    replacements: Mapping[str, Replacement],
+    *,
+    seed: int = 0,
+) -> Fidelity:
+    """Run the sequences ``rows`` untouched, with each replacement, and with both ablations.
+
+    Args:
+        language_model: The model the activations came from.
+        tokens: The packed tokens of the activation set.
+        rows: Sequences to run, of the eval split.
+        hookpoint: Where values are replaced.
+        mean_D: Mean activation of the train tokens, for the mean ablation.
+        replacements: What to put in place of valid activations, by name.
+        seed: Chooses the masked tokens of a masked model.
+    """
+    ablations: dict[str, Replacement] = {
+        "zero_ablation": torch.zeros_like,
+        "mean_ablation": lambda x_ND: mean_D.to(x_ND).expand_as(x_ND),
+    }
+    result = Fidelity()
+    for batch in _batches(language_model, tokens, rows, seed):
+        clean_PV = _log_probs(language_model, batch, hookpoint, None)
+        result.n += len(batch.targets_P)
+        _add(result, CLEAN, clean_PV, clean_PV, batch.targets_P)
+        for name, replace in {**ablations, **replacements}.items():
+            log_probs_PV = _log_probs(language_model, batch, hookpoint, replace)
+            _add(result, name, clean_PV, log_probs_PV, batch.targets_P)
+    return result
+
+
+def _batches(
+    language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[Any], seed: int
+) -> Iterator[_Batch]:
+    size = max(_LOGITS_PER_BATCH // (language_model.spec.vocab_size * tokens.context_length), 1)
+    for start in range(0, len(rows), size):
+        chosen = np.asarray(rows[start : start + size])
+        batch = _causal(language_model, tokens, chosen)
+        if not language_model.spec.is_causal:
+            batch = _masked(language_model, tokens, chosen, seed)
+        if len(batch.targets_P):
+            yield batch
+
+
+def _causal(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[Any]) -> _Batch:
+    """Score each valid token whose successor is in the same segment, by that successor."""
+    inputs = model_inputs(language_model, tokens, rows)
+    segment_BT, valid_BT = np.asarray(tokens.segment[rows]), np.asarray(tokens.valid[rows])
+    scored_BT = np.zeros_like(valid_BT)
+    scored_BT[:, :-1] = valid_BT[:, :-1] & (segment_BT[:, :-1] == segment_BT[:, 1:])
+    scored, valid = (torch.from_numpy(mask).to(language_model.device) for mask in (scored_BT, valid_BT))
+    return _Batch(inputs, valid, scored, inputs["input_ids"].roll(-1, dims=1)[scored])
+
+
+def _masked(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[Any], seed: int) -> _Batch:
+    """Mask a share of the valid tokens of each sequence, chosen by (seed, sequence), and score those."""
+    inputs = model_inputs(language_model, tokens, rows)
+    valid_BT = np.asarray(tokens.valid[rows])
+    drawn_BT = np.stack([np.random.default_rng((seed, int(row))).random(valid_BT.shape[1]) for row in rows])
+    scored, valid = (
+        torch.from_numpy(mask).to(language_model.device)
+        for mask in (valid_BT & (drawn_BT < MASKED_SHARE), valid_BT)
+    )
+    targets_P = inputs["input_ids"][scored]
+    mask_token = torch.tensor(language_model.spec.mask_token_id, device=language_model.device)
+    inputs["input_ids"] = torch.where(scored, mask_token, inputs["input_ids"])
+    return _Batch(inputs, valid, scored, targets_P)
+
+
+def _log_probs(
+    language_model: LanguageModel, batch: _Batch, hookpoint: str, replace: Replacement | None
+) -> Tensor:
+    """Log-probabilities (P, V) at the scored tokens."""
+
+    def replace_valid(value_BTD: Tensor) -> Tensor:
+        assert replace is not None
+        result = value_BTD.clone()
+        result[batch.valid_BT] = replace(value_BTD[batch.valid_BT].float()).to(value_BTD)
+        return result
+
+    context = nullcontext() if replace is None else splice(language_model, hookpoint, replace_valid)
+    with context:
+        logits = language_model.model(**batch.inputs).logits
+    return torch.log_softmax(logits[batch.scored_BT].float(), dim=-1)
+
+
+def _add(result: Fidelity, name: str, clean_PV: Tensor, log_probs_PV: Tensor, targets_P: Tensor) -> None:
+    ce = -log_probs_PV.gather(1, targets_P.unsqueeze(1)).double().sum()
+    kl = torch.zeros((), dtype=torch.float64, device=ce.device)
+    for clean, other in zip(
+        torch.split(clean_PV, _POSITIONS_AT_ONCE),
+        torch.split(log_probs_PV, _POSITIONS_AT_ONCE),
+        strict=True,
+    ):
+        kl += (clean.exp() * (clean - other)).sum(dim=1).double().sum()
+    result.ce_sums[name] = result.ce_sums.get(name, 0.0) + float(ce)
+    result.kl_sums[name] = result.kl_sums.get(name, 0.0) + float(kl)
