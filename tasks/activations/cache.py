@@ -12,7 +12,6 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from catalog.faults import fault_point
 from catalog.ids import slug
 from tasks.activations.capture import hookpoint_width
 from tasks.activations.config import ActivationsConfig
+from tasks.activations.corpora import CorpusTable
 from tasks.activations.corpus_tokens import check_request, pack_corpus
 from tasks.activations.finished_set import finish_set
 from tasks.activations.forecast import forecast, refuse_above_free, tree_bytes
@@ -32,9 +32,6 @@ from tasks.activations.shard_files import ShardRecord, is_intact, read_index, wr
 from tasks.activations.shard_pass import ShardLayout, write_shard
 from tasks.activations.shards import ActivationSet
 from tasks.common.progress import Progress, ProgressListener, silent
-
-if TYPE_CHECKING:
-    from tasks.activations.corpora import CorpusTable
 
 __all__ = ["ActivationsConfig", "CachedActivations", "cache_activations", "recompute_shards"]
 
@@ -58,7 +55,7 @@ class CachedActivations:
 
 def cache_activations(
     language_model: LanguageModel,
-    corpus: "CorpusTable",
+    corpus: CorpusTable,
     config: ActivationsConfig,
     scratch: Path,
     listener: ProgressListener = silent,

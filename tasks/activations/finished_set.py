@@ -3,21 +3,19 @@
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from catalog.durable import make_folder, replace_file, to_json
 from tasks.activations.config import ActivationsConfig
+from tasks.activations.corpora import CorpusTable
 from tasks.activations.language_model import ModelSpec
 from tasks.activations.packing import ARRAYS, PackedTokens
 from tasks.activations.plan import CachingPlan
 from tasks.activations.shard_files import ShardRecord, read_index, shards_digest
 from tasks.activations.shards import META, TOKENS
 from tasks.activations.token_files import RECORD, file_sha256, read_token_record
-
-if TYPE_CHECKING:
-    from tasks.activations.corpora import CorpusTable
 
 
 def finish_set(
@@ -28,7 +26,7 @@ def finish_set(
     config: ActivationsConfig,
     hookpoint: str,
     plan: CachingPlan,
-    corpus: "CorpusTable",
+    corpus: CorpusTable,
 ) -> None:
     """Put tokens and ``meta.json`` beside the finished shards of ``folder``."""
     records = read_index(folder)

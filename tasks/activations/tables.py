@@ -4,24 +4,22 @@ All without the columns that the store adds (fingerprint, slice, subject).
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from catalog.schemas import COMMON_COLUMNS, TABLES
+from tasks.activations.corpora import CorpusTable
 from tasks.activations.language_model import ModelSpec
 from tasks.activations.packing import PADDING
 from tasks.activations.shards import ActivationSet
-
-if TYPE_CHECKING:
-    from tasks.activations.corpora import CorpusTable
 
 SEQUENCES_PER_BATCH = 500
 N_HEX = 8
 
 
-def corpus_id(corpus: "CorpusTable") -> str:
+def corpus_id(corpus: CorpusTable) -> str:
     """Kind of source plus eight hex of the digest of documents and texts."""
     return f"{corpus.source}-{corpus.digest[:N_HEX]}"
 
@@ -45,7 +43,7 @@ def model_row(spec: ModelSpec) -> pa.Table:
     )
 
 
-def corpus_row(corpus: "CorpusTable") -> pa.Table:
+def corpus_row(corpus: CorpusTable) -> pa.Table:
     """One row of ``corpora``."""
     splits = corpus.table["split"].to_pylist()
     return _row(
@@ -61,7 +59,7 @@ def corpus_row(corpus: "CorpusTable") -> pa.Table:
     )
 
 
-def document_rows(corpus: "CorpusTable") -> pa.Table:
+def document_rows(corpus: CorpusTable) -> pa.Table:
     """The rows of ``documents``."""
     schema = _schema("documents")
     name = pa.repeat(pa.scalar(corpus_id(corpus)), corpus.table.num_rows)
