@@ -1,0 +1,159 @@
+"""``featlas``: the command line. Nothing heavy is imported before a command needs it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from catalog.errors import UserError
+
+DEBUG_FLAG = "--debug"
+
+app = typer.Typer(
+    help="featlas: a scheduled, resumable platform for catalogues of language-model features.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    epilog="Every command takes --debug, which shows the whole traceback of an error.",
+)
+
+CatalogOption = Annotated[
+    str | None,
+    typer.Option("--catalog", metavar="URI", help="Folder of the catalogue [FEATLAS_CATALOG, ./catalogue]"),
+]
+
+
+@app.command()
+def run(
+    pipeline: Annotated[str, typer.Argument(help="Name of a pipeline, or the path of its YAML file")],
+    catalog: CatalogOption = None,
+    stage: Annotated[
+        list[str] | None, typer.Option(help="Only this stage and what it needs; may be repeated")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="Change a setting: dictionaries.0.k=16"),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Recompute the named stages (all, if none is named)")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object")] = False,
+) -> None:
+    """Run a pipeline; what is in the catalogue already is found, the rest is computed."""
+    from flows.commands.run import run_command
+
+    sys.exit(run_command(pipeline, catalog, stage or [], set_ or [], force=force, as_json=as_json))
+
+
+@app.command()
+def sql(
+    query: Annotated[str | None, typer.Argument(help="One SELECT; without it, a shell")] = None,
+    catalog: CatalogOption = None,
+    format_: Annotated[str, typer.Option("--format", help="table, csv, json or parquet")] = "table",
+    output: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal")] = None,
+    max_rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many rows")] = 1_000,
+) -> None:
+    """Ask the catalogue a question in SQL, read-only and contained."""
+    from flows.commands.sql import sql_command
+
+    sql_command(query, catalog, format_, output, max_rows)
+
+
+@app.command()
+def show(
+    feature: Annotated[str, typer.Argument(metavar="DICTIONARY#FEATURE", help="Alias or id, # and index")],
+    catalog: CatalogOption = None,
+) -> None:
+    """Show one feature's card."""
+    from flows.commands.show import show_command
+
+    show_command(feature, catalog)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard")] = 8501,
+    catalog: CatalogOption = None,
+) -> None:
+    """Open the dashboard on the catalogue."""
+    from flows.commands.ui import ui_command
+
+    sys.exit(ui_command(port, catalog))
+
+
+@app.command()
+def up(
+    catalog: CatalogOption = None,
+    server_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server")] = 4200,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard")] = 8501,
+    pipeline: Annotated[
+        list[Path] | None, typer.Option(help="A pipeline file of yours with a schedule; may be repeated")
+    ] = None,
+) -> None:
+    """Run the whole platform on this machine: server, workers, schedules, dashboard."""
+    from flows.commands.up import up_command
+
+    sys.exit(up_command(catalog, server_port, port, pipeline or []))
+
+
+@app.command()
+def deploy(
+    pipeline: Annotated[
+        list[Path] | None, typer.Argument(help="Pipeline files of yours with a schedule")
+    ] = None,
+) -> None:
+    """Register pools, limits, automations and deployments with the server at PREFECT_API_URL."""
+    from flows.commands.deploy import deploy_command
+
+    deploy_command(pipeline or [])
+
+
+@app.command()
+def verify(
+    catalog: CatalogOption = None,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every file and check its checksums")] = False,
+) -> None:
+    """Check schema, keys, orphans and checksums; one line per fault."""
+    from flows.commands.upkeep import verify_command
+
+    sys.exit(verify_command(catalog, deep=deep))
+
+
+@app.command()
+def repair(catalog: CatalogOption = None) -> None:
+    """Mend a damaged end of a table's log."""
+    from flows.commands.upkeep import repair_command
+
+    sys.exit(repair_command(catalog))
+
+
+@app.command()
+def doctor(catalog: CatalogOption = None) -> None:
+    """Say what works on this machine, and what to do about what does not."""
+    from flows.commands.doctor import doctor_command
+
+    sys.exit(doctor_command(catalog))
+
+
+def main() -> None:
+    """Entry point: an error that a user can cause is one sentence and exit code 2."""
+    debug = DEBUG_FLAG in sys.argv or bool(os.environ.get("FEATLAS_DEBUG"))
+    sys.argv = [argument for argument in sys.argv if argument != DEBUG_FLAG]
+    try:
+        app()
+    except UserError as error:
+        if debug:
+            raise
+        print(f"featlas: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""``featlas deploy``: tell the Prefect server what featlas runs."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from catalog.errors import UserError
+from flows.engine import ENGINE_SETTINGS, is_healthy
+
+
+def deploy_command(pipeline_files: Sequence[Path]) -> None:
+    """Register everything with the server at ``PREFECT_API_URL`` and say what was registered.
+
+    Raises:
+        UserError: when no server is named or it does not answer.
+    """
+    api_url = os.environ.get("PREFECT_API_URL")
+    if not api_url:
+        raise UserError("PREFECT_API_URL is not set: name the server, for example http://127.0.0.1:4200/api")
+    if not is_healthy(api_url, timeout_seconds=10):
+        raise UserError(f"no Prefect server answers at {api_url} (PREFECT_API_URL): start it, then try again")
+    for name, value in ENGINE_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    from prefect.client.orchestration import get_client
+
+    from flows.deployments import all_deployments, register
+
+    deployments = all_deployments(pipeline_files)
+    with get_client(sync_client=True) as client:
+        registered = register(client, deployments)
+    for what, names in registered._asdict().items():
+        print(f"{what}: {', '.join(names)}")

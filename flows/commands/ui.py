@@ -1,0 +1,20 @@
+"""``featlas ui``: the dashboard as a child that ends with this process."""
+
+import subprocess
+
+from catalog.settings import catalogue_root
+from dashboards.launch import command, environment
+from flows.attached import attached_command
+
+
+def ui_command(port: int, catalogue: str | None) -> int:
+    """Run the dashboard until it ends or Ctrl-C; returns its exit code."""
+    root = catalogue_root(catalogue)
+    print(f"featlas: the catalogue {root} is at http://127.0.0.1:{port} (Ctrl-C ends)")
+    with subprocess.Popen(attached_command(command(port)), env=environment(root)) as dashboard:
+        try:
+            return dashboard.wait()
+        except KeyboardInterrupt:
+            dashboard.terminate()
+            dashboard.wait()
+            return 0

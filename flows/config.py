@@ -1,0 +1,184 @@
+"""What a pipeline file may say: one YAML per pipeline, composed of the configurations of the stages."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
+
+from catalog.errors import UserError
+from tasks.activations.config import ActivationsConfig
+from tasks.activations.corpora import CorpusConfig
+from tasks.activations.model_source import ModelConfig
+from tasks.autointerp.explainer import AnyExplainerConfig
+from tasks.autointerp.scorer import AnyScorerConfig
+from tasks.common.config import StrictConfig
+from tasks.dictionaries.base import AnyDictionaryConfig
+from tasks.matching.matcher import MatchConfig
+from tasks.mining.config import MiningConfig
+
+PIPELINES = Path(__file__).parent / "pipelines"
+
+Stage = Literal[
+    "load_corpus",
+    "describe_model",
+    "cache_activations",
+    "train_dictionary",
+    "evaluate_dictionary",
+    "mine_examples",
+    "explain_features",
+    "score_explanations",
+    "match_features",
+]
+
+_CRON = re.compile(r"\S+ \S+ \S+ \S+ \S+")
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+class ScheduleConfig(StrictConfig):
+    """When the pipeline runs by itself."""
+
+    cron: str
+    """Five cron fields, for example "0 2 * * *" for every night at two."""
+    timezone: Literal["UTC"] = "UTC"
+    """Always UTC, where every day has one two o'clock."""
+
+    @model_validator(mode="after")
+    def _has_five_fields(self) -> "ScheduleConfig":
+        if _CRON.fullmatch(self.cron) is None:
+            raise ValueError(f"cron {self.cron!r} needs five fields, for example '0 2 * * *'")
+        return self
+
+
+class PipelineConfig(StrictConfig):
+    """One pipeline: which texts, which models, which dictionaries, and what is done with them."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
+    """Name of the pipeline: the stem of its file, lower case letters, digits and dashes."""
+    description: str = ""
+    """What it is for, in a sentence; shown in the Prefect UI."""
+    corpus: CorpusConfig
+    """Texts to read: source and what that source needs."""
+    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    """Language models to look into."""
+    activations: ActivationsConfig
+    """Where and how activations are taken; a model may name its own hookpoints."""
+    dictionaries: tuple[AnyDictionaryConfig, ...] = Field(min_length=1)
+    """Dictionaries to train at every hookpoint of every model."""
+    mining: MiningConfig = MiningConfig()
+    """How examples are chosen."""
+    explain: Annotated[tuple[SerializeAsAny[AnyExplainerConfig], ...], BeforeValidator(_as_list)] = ()
+    """Explainers, each run on every dictionary."""
+    score: Annotated[tuple[SerializeAsAny[AnyScorerConfig], ...], BeforeValidator(_as_list)] = ()
+    """Scorers, each run on the explanations it can judge."""
+    match: Annotated[tuple[MatchConfig, ...], BeforeValidator(_as_list)] = ()
+    """Matchers, each run on the pairs of dictionaries it can compare."""
+    schedule: ScheduleConfig | None = None
+    """When it runs by itself; without one it is started by hand."""
+
+    @model_validator(mode="after")
+    def _has_no_doubles(self) -> "PipelineConfig":
+        for what, names in (
+            ("model", [model.id for model in self.models]),
+            ("dictionary", [dictionary.name() for dictionary in self.dictionaries]),
+        ):
+            double = sorted({name for name in names if names.count(name) > 1})
+            if double:
+                raise ValueError(f"{what} {double[0]!r} is listed twice: give each its own id or settings")
+        return self
+
+
+def pipeline_names() -> list[str]:
+    """Pipelines that come with featlas."""
+    return sorted(path.stem for path in PIPELINES.glob("*.yaml"))
+
+
+def pipeline_path(name_or_path: str) -> Path:
+    """The file of a pipeline given by name or path.
+
+    Raises:
+        UserError: when there is none, naming those there are.
+    """
+    if name_or_path.endswith((".yaml", ".yml")):
+        path = Path(name_or_path).absolute()
+        if path.is_file():
+            return path
+        raise UserError(f"there is no pipeline file {name_or_path}: check the path")
+    if name_or_path in pipeline_names():
+        return PIPELINES / f"{name_or_path}.yaml"
+    raise UserError(
+        f"there is no pipeline {name_or_path!r}: name one of {', '.join(pipeline_names())}, "
+        "or give the path of a .yaml file"
+    )
+
+
+def load_pipeline(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
+    """Read a pipeline file, apply ``path=value`` overrides, check everything.
+
+    Raises:
+        UserError: one sentence for the first thing that is wrong, naming file, place and known names.
+    """
+    path = pipeline_path(name_or_path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"pipeline file {path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"pipeline file {path} must hold a mapping that begins with name: {path.stem}")
+    for override in overrides:
+        set_value(values, override)
+    try:
+        config = PipelineConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"pipeline {path.name}: {first_fault(error)}") from None
+    if config.name != path.stem:
+        raise UserError(f"pipeline {path}: name {config.name!r} must be the stem of the file, {path.stem!r}")
+    return config
+
+
+def set_value(values: dict[str, Any], override: str) -> None:
+    """Apply one override such as ``dictionaries.0.k=16``; the value is read as YAML.
+
+    Raises:
+        UserError: when the override has another form or points to nowhere.
+    """
+    place, separator, text = override.partition("=")
+    keys = place.split(".")
+    if not separator or not all(keys):
+        raise UserError(f"--set {override!r} is not of the form path=value, for example dictionaries.0.k=16")
+    target: Any = values
+    for depth, key in enumerate(keys[:-1]):
+        try:
+            target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
+        except (ValueError, IndexError, AttributeError):
+            where = ".".join(keys[: depth + 1])
+            raise UserError(f"--set {override!r}: there is no {where!r} in the pipeline") from None
+    try:
+        value = yaml.safe_load(text)
+        if isinstance(target, list):
+            target[int(keys[-1])] = value
+        else:
+            target[keys[-1]] = value
+    except (ValueError, IndexError, TypeError, yaml.YAMLError):
+        raise UserError(f"--set {override!r}: cannot set {place!r} to {text!r}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first fault of a validation as one clause: place, then what is wrong."""
+    place: list[str] = []
+    while True:
+        fault = error.errors(include_url=False)[0]
+        place += [str(part) for part in fault["loc"]]
+        cause = fault.get("ctx", {}).get("error")
+        if not isinstance(cause, ValidationError):
+            break
+        error = cause
+    message = fault["msg"].removeprefix("Value error, ")
+    if fault["type"] == "missing":
+        message = "is missing and has no default"
+    return f"{'.'.join(place)}: {message}" if place else message

@@ -1,0 +1,158 @@
+"""The Prefect server a run talks to: the one at ``PREFECT_API_URL``, else one of its own.
+
+Nothing of Prefect is imported here, because Prefect reads its settings once, at import: the functions
+set the environment first.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from catalog.errors import UserError
+from flows.attached import attached_command
+
+STARTUP_SECONDS = 120.0
+HEARTBEAT_SECONDS = 30
+
+ENGINE_SETTINGS = {
+    "PREFECT_CLIENT_MAX_RETRIES": "8",
+    "DO_NOT_TRACK": "1",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
+}
+
+
+def state_folder() -> Path:
+    """Where this machine keeps what is not the catalogue: Prefect's database, locks, logs."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(os.environ.get("FEATLAS_STATE") or Path(base) / "featlas").absolute()
+
+
+def prefect_environment(api_url: str, *, home: Path | None = None) -> dict[str, str]:
+    """The settings of a process that talks to the server at ``api_url``.
+
+    With ``home`` the process uses that Prefect home and so no profile of the user.
+    """
+    settings = {**ENGINE_SETTINGS, "PREFECT_API_URL": api_url}
+    if home is not None:
+        settings["PREFECT_HOME"] = str(home)
+        settings["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
+    return settings
+
+
+def is_healthy(api_url: str, timeout_seconds: float = 2.0) -> bool:
+    """Whether a Prefect server answers at ``api_url``."""
+    try:
+        with urllib.request.urlopen(f"{api_url}/health", timeout=timeout_seconds) as reply:
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def port_is_free(port: int) -> bool:
+    """Whether nothing listens on a TCP port of 127.0.0.1."""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@contextmanager
+def engine(home: Path | None = None) -> Iterator[str]:
+    """A Prefect server to run against; yields its API URL with the environment set for it.
+
+    ``PREFECT_API_URL`` names a running server. Without it a server starts in a Prefect home of its own
+    and stops afterwards; a profile's API URL is never used. The start is under a file lock, because two
+    servers must not migrate one fresh database at once.
+
+    Raises:
+        UserError: when the named server does not answer or the own one does not start in time.
+    """
+    named = os.environ.get("PREFECT_API_URL")
+    if named:
+        if not is_healthy(named, timeout_seconds=10):
+            raise UserError(
+                f"no Prefect server answers at {named} (PREFECT_API_URL): start it with `featlas up`, "
+                "or unset PREFECT_API_URL to let the run start its own"
+            )
+        for name, value in ENGINE_SETTINGS.items():
+            os.environ.setdefault(name, value)
+        yield named
+        return
+    home = home or state_folder() / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    api_url, server = _start_server(home)
+    before = dict(os.environ)
+    os.environ.update(prefect_environment(api_url, home=home))
+    try:
+        yield api_url
+    finally:
+        _stop(server)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def _start_server(home: Path) -> tuple[str, subprocess.Popen[bytes]]:
+    lock = FileLock(home / "server-start.lock")
+    try:
+        lock.acquire(timeout=STARTUP_SECONDS)
+    except Timeout:
+        raise UserError(
+            f"another run has been starting its Prefect server in {home} for {STARTUP_SECONDS:.0f} s: "
+            "stop it, or set PREFECT_API_URL to a running server"
+        ) from None
+    with lock:
+        port = free_port()
+        api_url = f"http://127.0.0.1:{port}/api"
+        log = home / "server.log"
+        server = start_server(port, home=home, log=log, with_ui=False, with_services=False)
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while not is_healthy(api_url):
+            if server.poll() is not None or time.monotonic() > deadline:
+                _stop(server)
+                raise UserError(f"the Prefect server did not start: read {log}, then run again")
+            time.sleep(0.1)
+    return api_url, server
+
+
+def start_server(
+    port: int, *, home: Path, log: Path, with_ui: bool, with_services: bool, host: str = "127.0.0.1"
+) -> subprocess.Popen[bytes]:
+    """Start a Prefect server that dies with this process, its output in ``log``."""
+    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    command += [] if with_ui else ["--no-ui"]
+    command += [] if with_services else ["--no-services"]
+    settings = prefect_environment(f"http://{host}:{port}/api", home=home)
+    settings |= {"PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs"}
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            attached_command(command),
+            env={**os.environ, **settings},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+
+
+def _stop(process: subprocess.Popen[bytes], grace_seconds: float = 10.0) -> None:
+    process.terminate()
+    try:
+        process.wait(grace_seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,29 @@
+"""Match the features of a pipeline's models with each other."""
+
+from typing import Any
+
+from prefect import flow
+
+from catalog.ids import digest
+from flows.config import Stage, load_pipeline
+from flows.parameters import Catalogue, Force, Overrides, PipelineName, run_name
+from flows.reports import publish_summary, started_run
+from flows.spine import run_stages
+
+STAGES: tuple[Stage, ...] = ("match_features",)
+
+
+@flow(name="match-models", flow_run_name=lambda: run_name("match"), persist_result=False)
+def match_models(
+    pipeline: PipelineName = "demo",
+    catalogue: Catalogue = "",
+    force: Force = False,
+    overrides: Overrides = [],  # noqa: B006
+) -> dict[str, Any]:
+    """Match the features of a pipeline's dictionaries across models; missing dictionaries are trained."""
+    config = load_pipeline(pipeline, overrides)
+    forced = frozenset(STAGES) if force else frozenset()
+    with started_run("match-models", config.name, catalogue, forced, digest(config.canonical())) as run:
+        run_stages(run, config, STAGES)
+        publish_summary(run)
+    return run.summary()

@@ -1,0 +1,186 @@
+"""What a run says about itself: its row in ``runs``, its summary, its links."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+import pyarrow as pa
+from prefect import runtime
+from prefect.artifacts import create_link_artifact, create_table_artifact
+from prefect.context import FlowRunContext
+
+from catalog.errors import CatalogueError
+from catalog.ids import digest, stage_fingerprint
+from catalog.ledger import StageOutcome
+from catalog.schemas import TABLES
+from catalog.settings import catalogue_root
+from catalog.store import SliceWrite, publish_rows
+from catalog.version import code_version
+from tasks.policies import StageContext, artifact_key, tell_prefect
+
+MAX_ATTEMPTS = 4
+
+
+class StagesFailed(CatalogueError):
+    """Some stages of a run failed; those that did not need them were still run."""
+
+    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
+@dataclass
+class Run:
+    """A flow run in progress: gathers outcomes and failures, and keeps its row in ``runs`` up to date."""
+
+    flow: str
+    pipeline: str | None
+    context: StageContext
+    started_at: datetime
+    config_digest: str
+    outcomes: list[tuple[str, StageOutcome]] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, label: str, outcome: StageOutcome) -> StageOutcome:
+        """Remember what a stage did."""
+        self.outcomes.append((label, outcome))
+        return outcome
+
+    @contextmanager
+    def branch(self, label: str) -> Iterator[None]:
+        """A part of the graph whose failure does not stop the parts that do not need it."""
+        try:
+            yield
+        except Exception as error:
+            logging.getLogger("prefect.flow_runs").error("%s failed: %s", label, error)
+            self.failures.append(f"{label}: {type(error).__name__}: {error}")
+
+    def summary(self) -> dict[str, Any]:
+        """The run as one JSON object: per stage fingerprint, recomputed or found, rows, seconds."""
+        stages = [
+            {
+                "stage": outcome.stage,
+                "label": label,
+                "fingerprint": outcome.fingerprint,
+                "state": "recomputed" if outcome.recomputed else "found",
+                "rows": outcome.rows,
+                "bytes": outcome.n_bytes,
+                "seconds": round(outcome.seconds, 3),
+                "complete": bool(outcome.facts.get("complete", True)),
+            }
+            for label, outcome in self.outcomes
+        ]
+        return {
+            "run_id": self.context.run_id,
+            "flow": self.flow,
+            "pipeline": self.pipeline,
+            "catalogue": str(self.context.root),
+            "state": "failed" if self.failures else "completed",
+            "stages": stages,
+            "n_recomputed": sum(outcome.recomputed for _, outcome in self.outcomes),
+            "n_found": sum(not outcome.recomputed for _, outcome in self.outcomes),
+            "failures": self.failures,
+            "seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 3),
+        }
+
+    def write_row(self, state: str, error: str | None = None) -> None:
+        """Put the run's row into ``runs``, in the place of the earlier one."""
+        finished = None if state == "running" else datetime.now(UTC)
+        flow_run_id = runtime.flow_run.id
+        row = {
+            "run_id": self.context.run_id,
+            "pipeline": self.pipeline,
+            "flow": self.flow,
+            "deployment": runtime.deployment.name,
+            "prefect_flow_run_id": str(flow_run_id) if flow_run_id else None,
+            "state": state,
+            "started_at": self.started_at,
+            "finished_at": finished,
+            "code_version": code_version(),
+            "config_digest": self.config_digest,
+            "error": error,
+            "summary": None if finished is None else json.dumps(self.summary()),
+        }
+        spec = TABLES["runs"]
+        columns = [name for name in spec.schema.names if name in row]
+        schema = pa.schema([spec.schema.field(name) for name in columns])
+        rows = pa.Table.from_pylist([{name: row[name] for name in columns}], schema=schema)
+        fingerprint = stage_fingerprint("run", 1, {"run_id": self.context.run_id, "state": state})
+        publish_rows(
+            self.context.root, [SliceWrite("runs", self.context.run_id, rows)], fingerprint=fingerprint
+        )
+
+
+@contextmanager
+def started_run(
+    flow: str, pipeline: str | None, catalogue: str, forced: frozenset[str], config_digest: str
+) -> Iterator[Run]:
+    """A run from its first row to its last: completed, or failed with the reason.
+
+    Raises:
+        StagesFailed: at the end, when parts of the graph failed.
+        RuntimeError: when this flow run has been tried too often: it kills whoever runs it.
+    """
+    attempt = int(runtime.flow_run.run_count or 1)
+    if attempt > MAX_ATTEMPTS:
+        raise RuntimeError(
+            f"this run was started {attempt} times and never ended: look for what kills it "
+            "(memory, a hanging driver) before starting a new one"
+        )
+    started_at = datetime.now(UTC)
+    run_id = str(runtime.flow_run.id or digest([flow, pipeline, started_at.isoformat()])[:32])
+    context = StageContext(
+        root=catalogue_root(catalogue or None),
+        run_id=run_id,
+        forced=forced,
+        device=os.environ.get("FEATLAS_DEVICE", "auto"),
+    )
+    run = Run(flow, pipeline, context, started_at, config_digest)
+    run.write_row("running")
+    try:
+        yield run
+        if run.failures:
+            reasons = "; ".join(run.failures)
+            raise StagesFailed(f"{len(run.failures)} part(s) of {flow} failed: {reasons}", run.summary())
+    except Exception as error:
+        run.write_row("failed", error=" ".join(str(error).split())[:2000])
+        raise
+    run.write_row("completed")
+    publish_summary(run)
+
+
+def publish_summary(run: Run) -> None:
+    """Leave the summary and a link to the dashboard's page of the run as Prefect artifacts."""
+    if FlowRunContext.get() is None:
+        return
+    summary = run.summary()
+    rows = [
+        {name: stage[name] for name in ("stage", "label", "state", "seconds")}
+        | {"rows": sum(stage["rows"].values()), "fingerprint": stage["fingerprint"][:12]}
+        for stage in summary["stages"]
+    ]
+    link = dashboard_link("runs", run=run.context.run_id)
+    tell_prefect(
+        create_table_artifact,
+        table=rows,
+        key=artifact_key("summary", run.flow, run.pipeline or "all"),
+        description=f"{summary['n_recomputed']} stages recomputed, {summary['n_found']} found",
+    )
+    tell_prefect(
+        create_link_artifact,
+        link=link,
+        link_text="Open this run in the catalogue",
+        key=artifact_key("catalogue", run.flow, run.pipeline or "all"),
+    )
+
+
+def dashboard_link(page: str, **parameters: str) -> str:
+    """The address of a dashboard page; ``FEATLAS_DASHBOARD_URL`` says where the dashboard is."""
+    base = os.environ.get("FEATLAS_DASHBOARD_URL", "http://127.0.0.1:8501").rstrip("/")
+    return f"{base}/{page}?{urlencode(parameters)}"

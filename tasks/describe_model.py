@@ -1,0 +1,39 @@
+"""Stage: put a language model into the catalogue, recognised by the bytes of its weights and tokenizer."""
+
+from dataclasses import dataclass
+
+from catalog.ledger import Claim, StageOutcome
+from catalog.store import SliceWrite
+from tasks.activations.model_source import ModelConfig, model_folder, tokenizer_digest, weights_digest
+from tasks.common.progress import ProgressListener
+from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
+
+STAGE, VERSION = "describe_model", 1
+
+
+@dataclass(frozen=True)
+class ModelUnit:
+    """A language model."""
+
+    model: ModelConfig
+
+    @property
+    def label(self) -> str:
+        return self.model.id
+
+
+@stage_task(STAGE, retries=3)
+def describe_model(context: StageContext, unit: ModelUnit) -> StageOutcome:
+    """Describe a model from its files, without loading weights; facts: model_id and digests."""
+    folder = model_folder(unit.model)
+    digests = {"tokenizer_digest": tokenizer_digest(folder), "weights_digest": weights_digest(folder)}
+    model = unit.model.model_copy(update={"hookpoints": ()}).canonical()
+
+    def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.activations.language_model import read_model_spec
+        from tasks.activations.tables import model_row
+
+        row = model_row(read_model_spec(unit.model))
+        return Results([SliceWrite("models", unit.label, row)], {"model_id": unit.model.id, **digests})
+
+    return run_unit(context, UnitKey(STAGE, VERSION, unit.label, {"model": model, **digests}), compute)

@@ -1,0 +1,57 @@
+"""Stage: measure a dictionary on the eval documents, beside a PCA and a random dictionary."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from catalog.ledger import Claim, StageOutcome
+from catalog.rows import with_constants
+from catalog.store import SliceWrite
+from tasks.activations.model_source import ModelConfig
+from tasks.common.progress import ProgressListener
+from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
+from tasks.stored import evidence_subject
+
+if TYPE_CHECKING:
+    from tasks.dictionaries.config import EvaluationConfig
+
+STAGE, VERSION = "evaluate_dictionary", 1
+
+
+@dataclass(frozen=True)
+class EvaluateUnit:
+    """A trained dictionary and the model it was trained on."""
+
+    config: "EvaluationConfig"
+    model: ModelConfig
+    trained: StageOutcome
+
+    @property
+    def label(self) -> str:
+        return str(self.trained.facts["dictionary_id"])
+
+
+@stage_task(STAGE)
+def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutcome:
+    """Measure reconstruction, sparsity, geometry and fidelity; facts: the headline figures."""
+    facts = unit.trained.facts
+
+    def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.activations.language_model import load_language_model
+        from tasks.activations.shards import ActivationSet
+        from tasks.dictionaries.evaluation import evaluate
+        from tasks.dictionaries.weights import load_dictionary
+
+        activation_set = ActivationSet.open(context.root / facts["activations_uri"])
+        language_model = load_language_model(unit.model, context.device)
+        dictionary = load_dictionary(context.root / facts["weights_uri"])
+        metrics = evaluate(dictionary, activation_set, language_model, unit.config, listener=listener)
+        keys = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
+        subject = evidence_subject(**keys)
+        headline = {
+            row["metric"]: row["value"] for row in metrics.to_pylist() if row["metric"] in ("fvu", "l0")
+        }
+        slices = [SliceWrite("dictionary_metrics", subject, with_constants(metrics, **keys))]
+        return Results(slices, {**keys, "headline": headline})
+
+    key = UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), [unit.trained.fingerprint])
+    return run_unit(context, key, compute)

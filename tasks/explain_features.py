@@ -1,0 +1,60 @@
+"""Stage: explain the features of a dictionary, by rules or by asking a language model."""
+
+from dataclasses import dataclass
+
+from catalog.ledger import Claim, StageOutcome
+from catalog.store import SliceWrite
+from tasks.autointerp.explainer import EXPLAINERS, ExplainerConfig
+from tasks.autointerp.records import n_firing, read_evidence
+from tasks.common.progress import ProgressListener
+from tasks.llm import answering_model, client_of
+from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
+from tasks.stored import document_labels, example_blocks, stored_rows
+
+STAGE, VERSION = "explain_features", 1
+
+
+@dataclass(frozen=True)
+class ExplainUnit:
+    """A mined dictionary and an explainer."""
+
+    config: ExplainerConfig
+    mined: StageOutcome
+
+    @property
+    def label(self) -> str:
+        return f"{self.config.explainer} {self.mined.facts['dictionary_id']}"
+
+
+@stage_task(STAGE, retries=2)
+def explain_features(context: StageContext, unit: ExplainUnit) -> StageOutcome:
+    """Explain every firing feature; facts: counts by status, cost, and whether a budget stopped it."""
+    facts = unit.mined.facts
+    ids = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
+    prompt_digest = EXPLAINERS[unit.config.explainer].prompt_digest(unit.config)
+    config = {"explainer": unit.config.canonical(), "model": answering_model(unit.config.endpoint_name)}
+
+    def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.autointerp.runner import explain
+
+        features = stored_rows(context.root, "features", **ids)
+        labels = document_labels(context.root, facts["corpus_id"])
+        explained = explain(
+            read_evidence(features, example_blocks(context.root, **ids), labels),
+            unit.config,
+            **ids,
+            scratch=claim.scratch,
+            client=client_of(unit.config.endpoint_name, context.root, claim.fingerprint),
+            run_id=context.run_id,
+            n_features=n_firing(features),
+            listener=listener,
+        )
+        slices = [
+            SliceWrite("explanations", unit.label, explained.explanations),
+            SliceWrite("llm_calls", unit.label, explained.llm_calls),
+        ]
+        inputs = {**ids, "corpus_id": facts["corpus_id"], "explainer": unit.config.explainer}
+        return Results(slices, {**explained.facts, **inputs, "prompt_digest": prompt_digest})
+
+    key = UnitKey(STAGE, VERSION, unit.label, config, [unit.mined.fingerprint], [prompt_digest])
+    return run_unit(context, key, compute)

@@ -1,0 +1,78 @@
+"""Stage: match the features of two dictionaries."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from catalog.ledger import Claim, StageOutcome
+from catalog.store import SliceWrite
+from tasks.common.progress import ProgressListener
+from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tasks.matching.matcher import Side
+
+STAGE, VERSION = "match_features", 1
+
+
+@dataclass(frozen=True)
+class MatchUnit:
+    """Two trained dictionaries and how they are compared."""
+
+    config: Any
+    first: StageOutcome
+    second: StageOutcome
+
+    @property
+    def label(self) -> str:
+        first, second = self.first.facts["dictionary_id"], self.second.facts["dictionary_id"]
+        return f"{self.config.matcher} {first} | {second}"
+
+    @property
+    def same_space(self) -> bool:
+        """Whether both read the same hookpoint of the same model."""
+        return all(self.first.facts[name] == self.second.facts[name] for name in ("model_id", "hookpoint"))
+
+    @property
+    def same_corpus(self) -> bool:
+        """Whether both were looked at on the same texts."""
+        return bool(self.first.facts["corpus_id"] == self.second.facts["corpus_id"])
+
+
+def is_comparable(unit: MatchUnit) -> bool:
+    """Directions are compared within one space, behaviour on shared text across models."""
+    if unit.config.matcher == "decoder_cosine":
+        return unit.same_space
+    return unit.same_corpus and not unit.same_space
+
+
+@stage_task(STAGE)
+def match_features(context: StageContext, unit: MatchUnit) -> StageOutcome:
+    """Match two dictionaries; facts: both ids and the matcher's summary."""
+
+    def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.matching.matcher import match_dictionaries
+
+        first, second = _side(context.root, unit.first), _side(context.root, unit.second)
+        matched = match_dictionaries(first, second, unit.config, listener)
+        ids = {"dictionary_a": first.dictionary_id, "dictionary_b": second.dictionary_id}
+        facts = {**ids, "matcher": unit.config.matcher, "summary": dict(matched.facts)}
+        return Results([SliceWrite("matches", unit.label, matched.table)], facts)
+
+    parents = [unit.first.fingerprint, unit.second.fingerprint]
+    return run_unit(context, UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), parents), compute)
+
+
+def _side(root: "Path", trained: StageOutcome) -> "Side":
+    from tasks.activations.shards import ActivationSet
+    from tasks.dictionaries.weights import load_dictionary
+    from tasks.matching.matcher import Side
+
+    facts = trained.facts
+    return Side(
+        facts["dictionary_id"],
+        facts["activation_set_id"],
+        load_dictionary(root / facts["weights_uri"]),
+        ActivationSet.open(root / facts["activations_uri"]),
+    )

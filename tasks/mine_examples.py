@@ -1,0 +1,83 @@
+"""Stage: one streaming pass that finds each feature's examples and statistics."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from catalog.ledger import Claim, StageOutcome
+from catalog.rows import with_constants
+from catalog.store import SliceWrite
+from tasks.activations.model_source import ModelConfig
+from tasks.common.progress import ProgressListener
+from tasks.mining.config import MiningConfig
+from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
+from tasks.stored import evidence_subject, stored_documents
+
+if TYPE_CHECKING:
+    from tasks.mining.logits import Unembedding
+
+STAGE, VERSION = "mine_examples", 1
+
+
+@dataclass(frozen=True)
+class MineUnit:
+    """A trained dictionary, looked at on the activation set it was trained on."""
+
+    config: MiningConfig
+    model: ModelConfig
+    trained: StageOutcome
+
+    @property
+    def label(self) -> str:
+        return str(self.trained.facts["dictionary_id"])
+
+
+@stage_task(STAGE)
+def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
+    """Mine features and examples; facts: ids of dictionary, set and corpus, counts of features."""
+    facts = unit.trained.facts
+
+    def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.activations.shards import ActivationSet
+        from tasks.dictionaries.weights import load_dictionary
+        from tasks.mining.miner import mine
+
+        mined = mine(
+            load_dictionary(context.root / facts["weights_uri"]),
+            ActivationSet.open(context.root / facts["activations_uri"]),
+            stored_documents(context.root, facts["corpus_id"], ["document_id", "text"]),
+            _unembedding(unit.model, context.device),
+            unit.config,
+            claim.scratch,
+            listener,
+        )
+        ids = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
+        subject = evidence_subject(**ids)
+        slices = [
+            SliceWrite("features", subject, with_constants(mined.features, **ids)),
+            SliceWrite("examples", subject, _with_ids(mined.examples, ids)),
+        ]
+        counts = {"n_features": mined.features.num_rows, "n_alive": mined.n_alive}
+        corpus = {"corpus_id": facts["corpus_id"]}
+        return Results(slices, {**ids, **corpus, **counts, "n_nonfinite": mined.n_nonfinite})
+
+    key = UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), [unit.trained.fingerprint])
+    return run_unit(context, key, compute)
+
+
+def _unembedding(model: ModelConfig, device: str) -> "Unembedding | None":
+    from tasks.activations.language_model import load_language_model
+    from tasks.mining.logits import Unembedding
+
+    language_model = load_language_model(model, device)
+    w_u, gain = language_model.unembedding()
+    if w_u is None:
+        return None
+    return Unembedding(w_u, gain, language_model.token_texts(range(w_u.shape[1])))
+
+
+def _with_ids(batches: Iterable[pa.RecordBatch], ids: dict[str, str]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        yield from with_constants(pa.Table.from_batches([batch]), **ids).to_batches()

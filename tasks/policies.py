@@ -1,0 +1,200 @@
+"""The Prefect vocabulary that stages share: task settings, run names, progress, artifacts, claims.
+
+A stage is a unit of work with a fingerprint. Whether it is done is a fact in the catalogue, so
+Prefect's own cache is off by name, and a task holds nothing but small references.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+from uuid import UUID
+
+import httpx
+from prefect import Task, get_run_logger, task
+from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
+from prefect.exceptions import PrefectException
+
+from catalog.ids import slug
+from catalog.ledger import Claim, Ledger, StageOutcome
+from catalog.store import SliceWrite
+from tasks.common.progress import Progress, ProgressListener, silent
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WAIT_FOR_OTHER_RUN_SECONDS = 6 * 3600.0
+PROGRESS_EVERY_SECONDS = 5.0
+
+terminal_listener: ContextVar[ProgressListener] = ContextVar("terminal_listener", default=silent)
+
+
+class Results(NamedTuple):
+    """What a stage hands to its claim: rows by table, small facts, finished folders."""
+
+    slices: Sequence[SliceWrite]
+    facts: Mapping[str, Any]
+    folders: Mapping[str, Path] = {}
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Where a stage works and for whom; small, so that it can travel as a task parameter."""
+
+    root: Path
+    run_id: str
+    forced: frozenset[str] = frozenset()
+    device: str = "auto"
+    wait_seconds: float = WAIT_FOR_OTHER_RUN_SECONDS
+
+
+@dataclass(frozen=True)
+class UnitKey:
+    """What makes a unit of work itself: everything its fingerprint reads, and a readable label."""
+
+    stage: str
+    version: int
+    label: str
+    config: Mapping[str, Any]
+    parents: Sequence[str] = ()
+    prompt_digests: Sequence[str] = ()
+
+
+def stage_task(name: str, *, retries: int = 0) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a stage of ``stage(context, unit)``: a Prefect task named after what it works on.
+
+    Retries are for stages that read files or talk to an LLM; a stage that only computes has none,
+    because it would fail the same way again.
+    """
+    return task(
+        name=name,
+        task_run_name=name + " {unit.label}",
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=retries,
+        retry_delay_seconds=[5, 30, 120][:retries] or None,
+        retry_condition_fn=_is_worth_a_retry if retries else None,
+    )
+
+
+def _is_worth_a_retry(task_: object, run: object, state: Any) -> bool:
+    """Only what may pass by itself: the operating system and the network, never a user's mistake."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, OSError | TimeoutError | ConnectionError)
+
+
+def is_complete(outcome: StageOutcome) -> bool:
+    """Whether a unit was done to its end, and not stopped by a budget or an endpoint that gave up."""
+    return bool(outcome.facts.get("complete", True))
+
+
+def run_unit(
+    context: StageContext,
+    key: UnitKey,
+    compute: Callable[[Claim, ProgressListener], Results],
+    is_current: Callable[[StageOutcome], bool] = is_complete,
+) -> StageOutcome:
+    """Do a unit of work once: find it committed, or claim it, compute it and commit it.
+
+    A unit that another run is working on is waited for and then found. One that is committed but not
+    ``is_current`` is taken up again: its rows are added to, nothing is paid for twice.
+
+    Raises:
+        AlreadyRunning: when the other run holds the unit for longer than ``context.wait_seconds``.
+    """
+    forced = key.stage in context.forced
+    claim = _claim(context, key, force=forced)
+    if claim.done is not None and not is_current(claim.done):
+        claim = _claim(context, key, force=True)
+    with claim:
+        if claim.done is not None:
+            return claim.done
+        with progress_listener(key) as listener:
+            results = compute(claim, listener)
+        outcome = claim.commit(results.slices, facts=results.facts, folders=results.folders)
+    report_outcome(key, outcome)
+    return outcome
+
+
+def _claim(context: StageContext, key: UnitKey, *, force: bool) -> Claim:
+    return Ledger(context.root, wait_seconds=context.wait_seconds).claim(
+        key.stage,
+        key.version,
+        key.label,
+        key.config,
+        key.parents,
+        key.prompt_digests,
+        run_id=context.run_id,
+        force=force,
+    )
+
+
+class progress_listener:  # noqa: N801
+    """Tell progress to the terminal and to a Prefect progress artifact, the latter at most every 5 s."""
+
+    def __init__(self, key: UnitKey) -> None:
+        self._artifact_key = artifact_key("progress", key.stage, key.label)
+        self._description = f"{key.stage}: {key.label}"
+        self._artifact: UUID | None = None
+        self._told_at = time.monotonic()
+        self._terminal = terminal_listener.get()
+
+    def __enter__(self) -> ProgressListener:
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        if self._artifact is not None:
+            tell_prefect(update_progress_artifact, self._artifact, progress=100.0)
+
+    def _tell(self, progress: Progress) -> None:
+        self._terminal(progress)
+        now = time.monotonic()
+        if not in_task() or progress.total <= 0 or now - self._told_at < PROGRESS_EVERY_SECONDS:
+            return
+        self._told_at = now
+        percent = min(100.0, 100.0 * progress.done / progress.total)
+        if self._artifact is None:
+            self._artifact = tell_prefect(
+                create_progress_artifact, percent, key=self._artifact_key, description=self._description
+            )
+        else:
+            tell_prefect(update_progress_artifact, self._artifact, progress=percent)
+
+
+def report_outcome(key: UnitKey, outcome: StageOutcome) -> None:
+    """Log what a stage made and leave it as a table artifact of the run."""
+    logger = get_run_logger() if in_task() else logging.getLogger(__name__)
+    logger.info("%s %s: %s rows in %.1f s", key.stage, key.label, sum(outcome.rows.values()), outcome.seconds)
+    if not in_task():
+        return
+    table = [{"table": name, "rows": rows} for name, rows in sorted(outcome.rows.items())]
+    tell_prefect(
+        create_table_artifact,
+        table=table,
+        key=artifact_key(key.stage, key.label),
+        description=f"{key.stage} {key.label}: {outcome.seconds:.1f} s, {outcome.fingerprint[:12]}",
+    )
+
+
+def tell_prefect(tell: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
+    """Tell Prefect something that the work does not depend on; a server that is away is only a warning."""
+    try:
+        return tell(*args, **kwargs)
+    except (httpx.HTTPError, PrefectException) as error:
+        logging.getLogger(__name__).warning("Prefect was not told: %s: %s", type(error).__name__, error)
+        return None
+
+
+def artifact_key(*parts: str) -> str:
+    """A Prefect artifact key (lower case letters, digits, dashes), unique per text."""
+    return slug("-".join(parts)).replace("_", "-").replace(".", "-")
+
+
+def in_task() -> bool:
+    """Whether this runs inside a Prefect task run, so that there is an API to tell things to."""
+    return TaskRunContext.get() is not None

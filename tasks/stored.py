@@ -1,0 +1,49 @@
+"""What a stage reads back from the catalogue: documents, evidence, explanations."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.ids import slug
+from catalog.store import TableStore
+
+
+def evidence_subject(dictionary_id: str, activation_set_id: str) -> str:
+    """The subject of all rows that one dictionary has on one activation set."""
+    return f"{dictionary_id} on {activation_set_id}"
+
+
+def stored_rows(root: Path, table: str, columns: Sequence[str] | None = None, **equals: str) -> pa.Table:
+    """Rows of a table whose columns have the values given, in the order of its files."""
+    paths = TableStore(root).snapshot().paths(table)
+    filters = [(name, "=", value) for name, value in equals.items()]
+    return pq.read_table(paths, columns=columns, filters=filters, partitioning=None)
+
+
+def stored_documents(root: Path, corpus_id: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Documents of a corpus by ``document_id``: the order that activation sets count documents in."""
+    return stored_rows(root, "documents", columns, corpus_id=corpus_id).sort_by("document_id")
+
+
+def document_labels(root: Path, corpus_id: str) -> dict[str, dict[str, str]]:
+    """Label columns of each document that has any."""
+    documents = stored_documents(root, corpus_id, ["document_id", "labels"])
+    return {
+        row["document_id"]: {name: value for name, value in row["labels"] if value is not None}
+        for row in documents.to_pylist()
+        if row["labels"]
+    }
+
+
+def example_blocks(root: Path, dictionary_id: str, activation_set_id: str) -> Iterator[pa.Table]:
+    """Examples of a dictionary on an activation set, one block of features at a time."""
+    snapshot = TableStore(root).snapshot()
+    subject = slug(evidence_subject(dictionary_id, activation_set_id))
+    files = snapshot.files("examples", dictionary_slug=slug(dictionary_id), subject=subject)
+    by_block: dict[int, list[str]] = {}
+    for file in files:
+        by_block.setdefault(int(file.partition["feature_block"]), []).append(str(root / file.path))
+    for block in sorted(by_block):
+        yield pq.read_table(by_block[block], partitioning=None)

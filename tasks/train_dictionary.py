@@ -1,0 +1,109 @@
+"""Stage: train a dictionary on an activation set, in a child process that a watchdog looks after."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from catalog.ids import canonical_json, slug, tagged_id
+from catalog.ledger import Claim, StageOutcome
+from catalog.rows import with_constants
+from catalog.schemas import TABLES
+from catalog.store import SliceWrite
+from tasks.common.progress import ProgressListener
+from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
+
+if TYPE_CHECKING:
+    from tasks.dictionaries.config import DictionaryConfig
+
+STAGE, VERSION = "train_dictionary", 1
+
+
+@dataclass(frozen=True)
+class TrainUnit:
+    """A dictionary to train on one hookpoint of a caching run."""
+
+    config: "DictionaryConfig"
+    cached: StageOutcome
+    hookpoint: str
+
+    @property
+    def alias(self) -> str:
+        return f"{self.cached.facts['model_id']}/{self.hookpoint}/{self.config.name()}"
+
+    @property
+    def label(self) -> str:
+        return self.alias
+
+
+@stage_task(STAGE)
+def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
+    """Train to the end, resuming at the last checkpoint; facts: dictionary_id, weights_uri and its inputs."""
+    activations = unit.cached.facts["activation_sets"][unit.hookpoint]
+    training = {name: value for name, value in unit.config.canonical().items() if name != "evaluation"}
+    config = {"dictionary": training, "hookpoint": unit.hookpoint}
+
+    def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.dictionaries.child import train_in_child
+
+        dictionary_id = tagged_id(unit.alias, claim.fingerprint)
+        folder = claim.scratch / "dictionary"
+        trained = train_in_child(
+            unit.config,
+            context.root / activations["uri"],
+            claim.scratch,
+            folder,
+            device=context.device,
+            listener=listener,
+            metadata={"model_name": unit.cached.facts["model_id"], "hook_name": unit.hookpoint},
+        )
+        uri = f"_blobs/dictionaries/{slug(dictionary_id)}"
+        facts = {
+            "dictionary_id": dictionary_id,
+            "alias": unit.alias,
+            "weights_uri": uri,
+            "hookpoint": unit.hookpoint,
+            "activation_set_id": activations["activation_set_id"],
+            "activations_uri": activations["uri"],
+            "model_id": unit.cached.facts["model_id"],
+            "corpus_id": unit.cached.facts["corpus_id"],
+        }
+        log = with_constants(trained.log, dictionary_id=dictionary_id)
+        slices = [
+            SliceWrite("dictionaries", dictionary_id, _row(unit.config, facts, trained)),
+            SliceWrite("training_log", dictionary_id, log),
+            SliceWrite("aliases", unit.alias, _alias_row(unit.alias, dictionary_id)),
+        ]
+        return Results(slices, facts, {uri: folder})
+
+    return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config, [unit.cached.fingerprint]), compute)
+
+
+def _row(config: "DictionaryConfig", facts: dict[str, str], trained: Any) -> pa.Table:
+    hook = {"model_id": facts["model_id"], "hookpoint": facts["hookpoint"]}
+    row = {
+        "dictionary_id": facts["dictionary_id"],
+        "alias": facts["alias"],
+        "reads": [hook],
+        "writes": [hook],
+        "unit_type": "latent",
+        "architecture": config.architecture,
+        "d_in": trained.d_in,
+        "d_sae": trained.d_sae,
+        "config": canonical_json(config.canonical()),
+        "weights_uri": facts["weights_uri"],
+        "weights_digest": trained.weights_digest,
+        "activation_set_id": facts["activation_set_id"],
+        "origin": "trained",
+        "verified": True,
+        "created_at": datetime.now(UTC),
+    }
+    schema = TABLES["dictionaries"].schema
+    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
+
+
+def _alias_row(alias: str, dictionary_id: str) -> pa.Table:
+    row = {"alias": alias, "valid_from": datetime.now(UTC), "dictionary_id": dictionary_id}
+    schema = TABLES["aliases"].schema
+    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
