@@ -107,6 +107,11 @@ class ChatClient(Protocol):
         ...
 
     @property
+    def probes(self) -> bool:
+        """Whether to ask first if the endpoint enforces schemas."""
+        ...
+
+    @property
     def concurrency(self) -> int:
         """How many questions may be under way at once."""
         ...

@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 from catalog.errors import UserError
 from tasks.autointerp.chat import ChatClient, Stopped
 from tasks.autointerp.journal import Journal
+from tasks.autointerp.probing import probe
 from tasks.autointerp.rows import now_text
 from tasks.common.progress import Progress, ProgressListener
 
 CHEAP_SYNC_SECONDS = 1.0
+PROBE_KEY = "probe"
 Unit = TypeVar("Unit")
 Record = dict[str, Any]
 
@@ -23,10 +25,17 @@ class Ending:
 
     stopped: str | None = None
     left: list[str] = field(default_factory=list)
+    enforces_schema: bool | None = None
+    probes: list[Record] = field(default_factory=list)
 
     def facts(self) -> dict[str, Any]:
-        """``complete``, ``stopped`` and ``n_left`` for the stage's facts."""
-        return {"complete": self.stopped is None, "stopped": self.stopped, "n_left": len(self.left)}
+        """``complete``, ``stopped``, ``n_left`` and ``enforces_schema`` for the stage's facts."""
+        return {
+            "complete": self.stopped is None,
+            "stopped": self.stopped,
+            "n_left": len(self.left),
+            "enforces_schema": self.enforces_schema,
+        }
 
 
 class Drive:
@@ -52,6 +61,9 @@ class Drive:
         ending = Ending()
         pending = iter(units)
 
+        def n_done() -> int:
+            return len(journal) - (PROBE_KEY in journal)
+
         async def worker() -> None:
             for key, unit in pending:
                 if key in journal:
@@ -66,17 +78,33 @@ class Drive:
                     ending.left.append(key)
                     continue
                 journal.append(key, {**record, "finished_at": now_text()})
-                self.listener(Progress(self.what, len(journal), max(self.total, len(journal))))
+                self.listener(Progress(self.what, n_done(), max(self.total, n_done())))
 
         try:
+            await self._probe(journal, ending)
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.client.concurrency if self.client else 1):
                     group.create_task(worker())
-            return list(journal.records()), ending
+            return [record for record in journal.records() if record["key"] != PROBE_KEY], ending
         finally:
             journal.close()
             if self.client is not None:
                 await self.client.close()
+
+    async def _probe(self, journal: Journal, ending: Ending) -> None:
+        """Ask once per stage whether the endpoint enforces schemas; a journalled answer is kept."""
+        if self.client is None or not self.client.probes:
+            return
+        if PROBE_KEY not in journal:
+            try:
+                enforces, call = await probe(self.client)
+            except Stopped as stop:
+                ending.stopped = str(stop)
+                return
+            record = {"enforces_schema": enforces, "calls": [call.to_plain()], "finished_at": now_text()}
+            journal.append(PROBE_KEY, record)
+        answer = journal.record(PROBE_KEY)
+        ending.enforces_schema, ending.probes = answer["enforces_schema"], [answer]
 
 
 def client_for(name: str, needed: bool, client: ChatClient | None) -> ChatClient | None:

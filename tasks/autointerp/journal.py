@@ -54,6 +54,14 @@ class Journal:
                 file.seek(self._offsets[key])
                 yield json.loads(file.readline())
 
+    def record(self, key: str) -> dict[str, Any]:
+        """The record of one key; raises ``KeyError`` where there is none."""
+        self._file.flush()
+        with self.path.open("rb") as file:
+            file.seek(self._offsets[key])
+            record: dict[str, Any] = json.loads(file.readline())
+        return record
+
     def close(self) -> None:
         """Sync and close."""
         self.sync()

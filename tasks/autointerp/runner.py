@@ -95,7 +95,7 @@ def explain(
     records, ending = asyncio.run(drive.run(keyed, work))
     explanations = [record["explanation"] for record in records]
     statuses = Counter(row["status"] for row in explanations)
-    calls = _call_rows(records, run_id)
+    calls = _call_rows([*ending.probes, *records], run_id)
     facts = {"n_features": len(explanations), "n_ok": statuses["ok"], "statuses": dict(statuses)}
     return Explained(
         table_of("explanations", explanations),
@@ -140,12 +140,10 @@ def score(
 
     drive = Drive(scratch / "scored.jsonl", scorer.client, "explanations scored", len(scored), listener)
     records, ending = asyncio.run(drive.run(units(), work))
-    calls = _call_rows(records, run_id)
+    calls = _call_rows([*ending.probes, *records], run_id)
     rows = [row for record in records for row in record["scores"]]
-    values = [
-        row["value"] for row in rows if (row["metric"], row["variant"]) == ("balanced_accuracy", "mixed")
-    ]
-    facts = {"n_explanations": len(records), "n_scored": sum(value is not None for value in values)}
+    with_value = {row["explanation_id"] for row in rows if row["value"] is not None}
+    facts = {"n_explanations": len(records), "n_scored": len(with_value)}
     return Scored(
         table_of("scores", rows),
         table_of("judgements", (row for record in records for row in judgement_rows(record))),

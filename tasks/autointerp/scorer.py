@@ -131,7 +131,7 @@ def items_of(
     for kind, limit in limits.items():
         bands = [(band,) for band in FIRING_BANDS] if kind == "firing" else [(kind,)]
         found = [evidence.rows("score", band) for band in bands]
-        chosen = np.concatenate(found) if limit is None else _spread(found, limit, generator)
+        chosen = np.concatenate(found) if limit is None else spread(found, limit, generator)
         rows.append(chosen)
         kinds += [kind] * len(chosen)
     row_I, kind_I = np.concatenate(rows), np.asarray(kinds, object)
@@ -141,8 +141,8 @@ def items_of(
     return Items(row_I, kind_I == "firing", kind_I)
 
 
-def _spread(groups: Sequence[Rows], limit: int, generator: np.random.Generator | None) -> Rows:
-    """Up to ``limit`` rows taken from the groups in turn."""
+def spread(groups: Sequence[Rows], limit: int, generator: np.random.Generator | None = None) -> Rows:
+    """Up to ``limit`` rows taken from the groups in turn, each in its order or, with a generator, drawn."""
     queues = [list(rows if generator is None else generator.permutation(rows)) for rows in groups]
     chosen: list[int] = []
     while len(chosen) < limit and any(queues):

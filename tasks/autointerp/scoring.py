@@ -24,7 +24,7 @@ class Donors:
             self._pools.setdefault(explanation.explainer, []).append(explanation)
 
     def of(self, explanation: Explanation) -> list[Explanation]:
-        """``n_drawn`` explanations of other features by the same explainer, by seed; fewer if there are fewer."""
+        """``n_drawn`` explanations of other features by the same explainer, drawn by seed."""
         pool = self._pools.get(explanation.explainer, [])
         generator = seeded("donors", self.seed, explanation.explanation_id)
         order = generator.permutation(len(pool)) if len(pool) <= 4 * self.n_drawn else None

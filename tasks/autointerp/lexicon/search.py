@@ -81,10 +81,9 @@ class RuleSearch:
         best = final.best(1)[0]
         answers_W = final.masks[best].any(axis=-1)
         hit = float(answers_W[self.positive_W].mean())
-        silent = answers_W[~self.positive_W]
-        return Found(
-            final.rules[best], float(final.values[best]), hit, float(silent.mean()) if len(silent) else 0.0
-        )
+        silent_W = answers_W[~self.positive_W]
+        false = float(silent_W.mean()) if len(silent_W) else 0.0
+        return Found(final.rules[best], float(final.values[best]), hit, false)
 
     def _singles(self) -> _Pool:
         rules: list[Rule] = []
@@ -110,8 +109,8 @@ class RuleSearch:
         A positive window counts half if the rule holds at some token of it, and half if it holds at one
         that fires; the silent groups count alike. Shares are (hits + 1/2) / (n + 1).
         """
-        any_MW = masks.any(axis=-1)
-        local_MW = (masks & self.firing_WK).any(axis=-1)
+        any_MW = np.asarray(masks.any(axis=-1), bool)
+        local_MW = np.asarray((masks & self.firing_WK).any(axis=-1), bool)
         hit_M = (_share(any_MW, self.positive_W) + _share(local_MW, self.positive_W)) / 2
         quiet_M = np.bitwise_count(masks & self.quiet_WK).sum(axis=(-1, -2)) / max(self.n_quiet, 1)
         tokens_M = (_share(local_MW, self.positive_W) + 1 - quiet_M) / 2

@@ -56,10 +56,7 @@ def _conjunction(rule: Both) -> str:
     """The tokens first, then the circumstances."""
     subjects = [p for p in rule.parts if _is_subject(p)]
     others = [p for p in rule.parts if not _is_subject(p)]
-    if not subjects:
-        head = "tokens"
-    else:
-        head = " that are also ".join(in_words(part) for part in subjects)
+    head = " that are also ".join(in_words(part) for part in subjects) or "tokens"
     return " ".join([head, *(_circumstance(part) for part in others)])
 
 

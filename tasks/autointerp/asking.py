@@ -1,0 +1,231 @@
+"""Asking a question until it has an end: cache, budget, tries, deadline, validation.
+
+Knows nothing of the wire; every end is one of the outcomes of ``llm_calls``, or `Stopped`.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from catalog.ids import digest
+from catalog.schemas import CallOutcome
+from tasks.autointerp.budget import Budget, Spend
+from tasks.autointerp.chat import CallRecord, ChatReply, ChatRequest, Message, Reply, Stopped
+from tasks.autointerp.endpoint import EndpointProfile
+from tasks.autointerp.patience import Patience
+from tasks.autointerp.prompt_cache import PromptCache
+from tasks.autointerp.replies import Completion, Rejected, Unavailable, judge_reply
+from tasks.autointerp.scrub import scrub
+
+TOKENS_PER_MESSAGE = 32
+MAX_REPAIRED_CHARS = 2_000
+MAX_PARKINGS = 5
+REPAIR = "Not a valid reply ({problem}). Reply again with nothing but the JSON object that was asked for."
+
+
+class Wire(Protocol):
+    """Sends one request; raises `Unavailable`, `Rejected` or `Stopped`."""
+
+    async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
+        """Send the messages and return what came back."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+@dataclass(slots=True)
+class _Course:
+    """How one question has gone so far."""
+
+    started: float
+    deadline: float
+    attempts: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    cost_usd: float = 0.0
+    finish_reason: str | None = None
+    text: str | None = None
+    messages: list[Message] = field(default_factory=list)
+
+
+class Asker:
+    """A chat client on one endpoint, to be used within one event loop at a time."""
+
+    def __init__(
+        self, profile: EndpointProfile, wire: Wire, cache: PromptCache, budget: Budget, owner: str
+    ) -> None:
+        self.profile = profile
+        self.wire = wire
+        self.cache = cache
+        self.budget = budget
+        self.owner = owner
+        self._patience = Patience(profile)
+        self._slots = asyncio.Semaphore(profile.concurrency)
+
+    @property
+    def model(self) -> str:
+        """Model as the endpoint calls it."""
+        return self.profile.model
+
+    @property
+    def concurrency(self) -> int:
+        """Questions under way at once."""
+        return self.profile.concurrency
+
+    @property
+    def probes(self) -> bool:
+        """Whether to ask first if the endpoint enforces schemas."""
+        return self.profile.probe
+
+    async def ask(self, request: ChatRequest) -> ChatReply:
+        """Answer from the cache or the endpoint; every failure of this one question is an outcome.
+
+        Raises:
+            Stopped: when the budget or quota is used up, the key is refused, the endpoint asks to wait
+                longer than allowed, or too many questions failed in a row.
+        """
+        key = request.digest(self.model)
+        call_id = digest([self.owner, request.purpose, request.unit, key])[:32]
+        known = self.cache.get(key)
+        if known is not None:
+            return _replay(request, call_id, known)
+        async with self._slots:
+            self._patience.check()
+            now = time.monotonic()
+            course = _Course(now, now + self.profile.deadline_seconds)
+            try:
+                outcome, value, error = await self._converse(request, course)
+            except Stopped as stop:
+                self._patience.stopped = str(stop)
+                raise
+        reply = ChatReply(self._record(request, call_id, key, course, outcome), value, error)
+        self._patience.count(error if outcome == "error" else None)
+        if outcome != "error":
+            entry = {"reply": course.text, "error": error, "record": reply.record.to_plain()}
+            self.cache.put(key, entry)
+        return reply
+
+    async def close(self) -> None:
+        """Close connections and forget why asking stopped: a later run may try again."""
+        await self.wire.close()
+        self._patience = Patience(self.profile)
+        self._slots = asyncio.Semaphore(self.profile.concurrency)
+
+    async def _converse(
+        self, request: ChatRequest, course: _Course
+    ) -> tuple[CallOutcome, Reply | None, str | None]:
+        """Ask, judge the reply, and ask once more if it does not fit the schema."""
+        course.messages = self._messages(request)
+        completion, error = await self._try(request, course)
+        if completion is None:
+            return "error", None, error
+        outcome, value, problem = judge_reply(request, completion)
+        if outcome != "invalid":
+            return outcome, value, problem
+        course.messages += [
+            Message("assistant", (completion.text or "")[:MAX_REPAIRED_CHARS]),
+            Message("user", REPAIR.format(problem=problem)),
+        ]
+        completion, error = await self._try(request, course)
+        if completion is None:
+            return "invalid", None, f"{problem}; asked again: {error}"
+        return judge_reply(request, completion)
+
+    async def _try(self, request: ChatRequest, course: _Course) -> tuple[Completion | None, str | None]:
+        """One answer over the wire, with tries and waits, or the reason for none."""
+        error = f"no answer within {self.profile.deadline_seconds:g} s"
+        n_tries = n_parkings = 0
+        while n_tries < self.profile.attempts and n_parkings <= MAX_PARKINGS:
+            course.deadline += await self._patience.turn()
+            left = course.deadline - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                return await self._send(request, course, min(left, self.profile.attempt_seconds)), None
+            except Rejected as rejection:
+                return None, str(rejection)
+            except Unavailable as failure:
+                error = str(failure)
+                if self._patience.park(failure.wait_seconds):
+                    n_parkings += 1
+                    continue
+                n_tries += 1
+                if n_tries < self.profile.attempts:
+                    await self._patience.pause(n_tries, failure.wait_seconds, course.deadline)
+        return None, error
+
+    async def _send(self, request: ChatRequest, course: _Course, seconds: float) -> Completion:
+        """One request within ``seconds``: reserved before, accounted for after."""
+        most_prompt = sum(len(m.content.encode()) + TOKENS_PER_MESSAGE for m in course.messages)
+        most = self._spend(most_prompt, request.max_tokens)
+        self.budget.reserve(most)
+        actual = Spend()
+        course.attempts += 1
+        try:
+            async with asyncio.timeout(seconds):
+                completion = await self.wire.complete(request, course.messages)
+            sent, received = completion.prompt_tokens, completion.completion_tokens
+            actual = most if sent is None or received is None else self._spend(sent, received)
+        except TimeoutError:
+            actual = most
+            raise Unavailable(f"no answer within {seconds:.1f} s", answered=True) from None
+        except (Unavailable, Rejected) as failure:
+            actual = most if failure.answered else actual
+            raise
+        finally:
+            course.cost_usd += actual.usd
+            self.budget.settle(most, actual)
+        course.prompt_tokens = _plus(course.prompt_tokens, sent)
+        course.completion_tokens = _plus(course.completion_tokens, received)
+        course.finish_reason, course.text = completion.finish_reason, completion.text
+        return completion
+
+    def _messages(self, request: ChatRequest) -> list[Message]:
+        """The prompt with a fresh nonce; secrets are taken out of what goes to a remote endpoint."""
+        messages = list(request.messages(secrets.token_hex(8)))
+        if self.profile.is_local:
+            return messages
+        return [replace(message, content=scrub(message.content)) for message in messages]
+
+    def _spend(self, prompt_tokens: int, completion_tokens: int) -> Spend:
+        cost = self.profile.cost_usd(prompt_tokens, completion_tokens)
+        return Spend(cost, prompt_tokens + completion_tokens)
+
+    def _record(
+        self, request: ChatRequest, call_id: str, key: str, course: _Course, outcome: CallOutcome
+    ) -> CallRecord:
+        return CallRecord(
+            call_id=call_id,
+            purpose=request.purpose,
+            endpoint=self.profile.name,
+            model=self.model,
+            prompt_digest=key,
+            prompt_tokens=course.prompt_tokens,
+            completion_tokens=course.completion_tokens,
+            cost_usd=course.cost_usd,
+            latency_ms=(time.monotonic() - course.started) * 1000,
+            attempts=course.attempts,
+            outcome=outcome,
+            finish_reason=course.finish_reason,
+            cached=False,
+        )
+
+
+def _replay(request: ChatRequest, call_id: str, entry: dict[str, Any]) -> ChatReply:
+    """An answer from the cache; free, unless this very call got it before the process was killed."""
+    record = CallRecord(**entry["record"])
+    if record.call_id != call_id:
+        free: dict[str, Any] = {"cost_usd": 0.0, "latency_ms": 0.0, "attempts": 0, "cached": True}
+        record = replace(record, call_id=call_id, purpose=request.purpose, **free)
+    is_ok = record.outcome == "ok"
+    value = request.reply.model_validate_json(entry["reply"]) if is_ok else None
+    return ChatReply(record, value, entry["error"])
+
+
+def _plus(a: int | None, b: int | None) -> int | None:
+    return a if b is None else (a or 0) + b

@@ -1,0 +1,160 @@
+"""Endpoint profiles: where a language model is asked, its limits and prices. Never in a pipeline file.
+
+A profile ``judge-local`` comes from the table ``[endpoints.judge-local]`` of ``featlas.toml`` and from
+variables ``FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL``, ``..._MODEL`` and so on, which win. The key is
+``FEATLAS_ENDPOINT_JUDGE_LOCAL_API_KEY``, or ``OPENAI_API_KEY`` for OpenAI itself and for this machine.
+"""
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, ValidationError
+
+from catalog.errors import UserError
+from tasks.common.config import StrictConfig
+
+OPENAI_URL = "https://api.openai.com/v1"
+NO_KEY = "no-key"
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
+
+
+class EndpointProfile(StrictConfig):
+    """An OpenAI-compatible endpoint, with how it may be used."""
+
+    name: str
+    """Name by which pipelines refer to the profile."""
+    base_url: str
+    """Address up to and including the version, for example http://127.0.0.1:8000/v1."""
+    model: str
+    """Model as the endpoint calls it."""
+    concurrency: int = Field(default=4, ge=1, le=256)
+    """Questions under way at once."""
+    requests_per_minute: int | None = Field(default=None, ge=1)
+    """Requests per minute, if the endpoint limits them."""
+    deadline_seconds: float = Field(default=120.0, gt=0)
+    """Longest time for one question with all tries; a long wait the endpoint asked for is not counted."""
+    attempt_seconds: float = Field(default=60.0, gt=0)
+    """Longest time for one request."""
+    attempts: int = Field(default=4, ge=1)
+    """Requests per question before it counts as failed."""
+    max_wait_seconds: float = Field(default=900.0, ge=0)
+    """Longest wait that the endpoint may ask for; above it the stage stops and a rerun continues."""
+    max_body_bytes: int = Field(default=4_000_000, ge=1_000)
+    """Largest reply that is read."""
+    breaker_errors: int = Field(default=20, ge=1)
+    """Failed questions in a row after which the stage stops."""
+    input_usd_per_million: float = Field(default=0.0, ge=0)
+    """Price of a million tokens sent."""
+    output_usd_per_million: float = Field(default=0.0, ge=0)
+    """Price of a million tokens received."""
+    budget_usd: float | None = Field(default=None, ge=0)
+    """Most that may be spent on this endpoint in one UTC day."""
+    budget_tokens: int | None = Field(default=None, ge=0)
+    """Most tokens, sent and received, in one UTC day."""
+    probe: bool = True
+    """Ask once per stage whether the endpoint enforces a reply schema."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether text sent there stays on this machine or its private network."""
+        host = urlsplit(self.base_url).hostname or ""
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:
+            return host == "localhost" or "." not in host or host.endswith((".local", ".internal"))
+        return address.is_loopback or address.is_private
+
+    def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
+        """Price of a call."""
+        total = prompt_tokens * self.input_usd_per_million + completion_tokens * self.output_usd_per_million
+        return total / 1e6
+
+
+def load_endpoint(
+    name: str, environ: Mapping[str, str], config_path: Path = Path("featlas.toml")
+) -> EndpointProfile:
+    """The profile ``name`` from the file and the environment.
+
+    Raises:
+        UserError: for an unknown, incomplete or wrong profile.
+    """
+    if _NAME.fullmatch(name) is None:
+        raise UserError(f"endpoint {name!r} is not a valid name: use lower-case letters, digits and '-'")
+    known = _from_file(config_path)
+    fields: dict[str, Any] = dict(known.get(name, {}))
+    for field in EndpointProfile.model_fields:
+        value = environ.get(f"{_prefix(name)}{field.upper()}")
+        if value is not None and field != "name":
+            fields[field] = value
+    if name == "openai":
+        fields.setdefault("base_url", environ.get("OPENAI_BASE_URL", OPENAI_URL))
+    if not fields:
+        names = ", ".join(sorted(known)) or "none"
+        raise UserError(
+            f"no endpoint profile {name!r} (known in {config_path}: {names}): add [endpoints.{name}] with "
+            f"base_url and model, or set {_prefix(name)}BASE_URL and {_prefix(name)}MODEL"
+        )
+    try:
+        profile = EndpointProfile.model_validate({**fields, "name": name})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"endpoint profile {name!r}: {where}: {first['msg']}") from None
+    _check_url(profile)
+    return profile
+
+
+def load_api_key(profile: EndpointProfile, environ: Mapping[str, str]) -> str:
+    """The key to send; an endpoint on this machine may need none.
+
+    ``OPENAI_API_KEY`` is not sent to anybody but OpenAI, ``OPENAI_BASE_URL`` and this machine.
+
+    Raises:
+        UserError: when a remote endpoint has no key.
+    """
+    own = environ.get(f"{_prefix(profile.name)}API_KEY")
+    if own:
+        return own
+    shared = environ.get("OPENAI_API_KEY")
+    trusted = (OPENAI_URL, environ.get("OPENAI_BASE_URL", OPENAI_URL))
+    if shared and (profile.is_local or profile.base_url.rstrip("/") in (u.rstrip("/") for u in trusted)):
+        return shared
+    if profile.is_local:
+        return NO_KEY
+    raise UserError(f"endpoint profile {profile.name!r} has no key: set {_prefix(profile.name)}API_KEY")
+
+
+def _prefix(name: str) -> str:
+    return f"FEATLAS_ENDPOINT_{name.upper().replace('-', '_')}_"
+
+
+def _from_file(path: Path) -> dict[str, dict[str, Any]]:
+    if not path.is_file():
+        return {}
+    try:
+        endpoints = tomllib.loads(path.read_text("utf-8")).get("endpoints", {})
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+    if not isinstance(endpoints, dict) or not all(isinstance(v, dict) for v in endpoints.values()):
+        raise UserError(f"{path}: 'endpoints' must hold one table per profile, for example [endpoints.judge]")
+    if any("api_key" in fields for fields in endpoints.values()):
+        raise UserError(
+            f"{path}: a key does not belong in a file: set FEATLAS_ENDPOINT_<NAME>_API_KEY instead"
+        )
+    return endpoints
+
+
+def _check_url(profile: EndpointProfile) -> None:
+    parts = urlsplit(profile.base_url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        raise UserError(
+            f"endpoint profile {profile.name!r}: base_url {profile.base_url!r} must be http(s)://host/path "
+            "without a user name or password"
+        )
+    if parts.scheme == "http" and not profile.is_local:
+        raise UserError(f"endpoint profile {profile.name!r}: use https for the remote host {parts.hostname}")

@@ -1,0 +1,114 @@
+"""Explanations by a language model that reads the contexts a feature fires in."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal, cast
+
+import numpy as np
+from pydantic import Field
+
+from catalog.ids import digest
+from tasks.autointerp.chat import ChatRequest, Message, Reply
+from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig
+from tasks.autointerp.lexicon.vocabulary import Bools
+from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, marked, prompt_file_digest
+from tasks.autointerp.records import FIRING_BANDS, Example, FeatureEvidence, Rows
+from tasks.autointerp.scorer import spread
+
+PROMPT = "explain_contexts.v1"
+MAX_TEXT = 300
+
+
+class ContextsConfig(ExplainerConfig):
+    """A language model sees contexts of every strength, marked, and some in which the feature is silent."""
+
+    explainer: Literal["contexts"] = "contexts"
+    endpoint: str
+    """Name of the endpoint profile to ask."""
+    n_firing: int = Field(default=16, ge=1)
+    """Contexts shown in which the feature fires, drawn over all strengths."""
+    n_silent: int = Field(default=4, ge=0)
+    """Contexts shown in which it does not, those of its neighbours first."""
+    max_tokens: int = Field(default=200, ge=16)
+    """Longest reply in tokens."""
+
+
+class ExplanationReply(Reply):
+    """The reply to the prompt."""
+
+    explanation: str = Field(min_length=1, max_length=MAX_TEXT)
+
+
+@EXPLAINERS.register("contexts")
+class ContextsExplainer(Explainer):
+    """Asks for one short phrase; whatever is not a valid reply ends as status and error."""
+
+    Config = ContextsConfig
+    needs_client = True
+    config: ContextsConfig
+
+    @classmethod
+    def prompt_digest(cls, config: ContextsConfig) -> str:
+        return digest([prompt_file_digest(PROMPT), ExplanationReply.model_json_schema(), MARK_SHARE])
+
+    async def write(self, evidence: FeatureEvidence) -> Draft:
+        assert self.client is not None
+        firing = spread([evidence.rows("explain", (band,)) for band in FIRING_BANDS], self.config.n_firing)
+        silent = evidence.rows("explain", ("neighbour", "random"))[: self.config.n_silent]
+        examples = [evidence.example(int(row)) for row in (*_strongest_first(evidence, firing), *silent)]
+        scale = evidence.max_activation
+
+        def messages(nonce: str) -> Sequence[Message]:
+            return _messages(examples, scale, nonce)
+
+        request = ChatRequest(
+            "explain",
+            str(evidence.feature_index),
+            messages,
+            ExplanationReply,
+            self.config.max_tokens,
+            check=_check,
+        )
+        reply = await self.client.ask(request)
+        if reply.value is None:
+            return Draft(None, reply.outcome, reply.error, calls=(reply.record,))
+        text = " ".join(cast(ExplanationReply, reply.value).explanation.split())
+        return Draft(text, calls=(reply.record,))
+
+
+def _check(reply: Reply) -> str | None:
+    return None if cast(ExplanationReply, reply).explanation.strip() else "the explanation is blank"
+
+
+def _strongest_first(evidence: FeatureEvidence, rows: Rows) -> Rows:
+    top = evidence.windows.activation_WT[rows].max(axis=1, initial=0.0)
+    return rows[np.argsort(-top, kind="stable")]
+
+
+def _messages(examples: Sequence[Example], scale: float, nonce: str) -> Sequence[Message]:
+    marks = choose_marks([example.text for example in examples])
+    shown = []
+    for example in examples:
+        chosen = marked_tokens(example, scale)
+        if not chosen.any():
+            shown.append("Not active:\n" + fence("passage", example.text, nonce))
+            continue
+        strengths = ", ".join(
+            f"{token!r} {max(1, math.ceil(10 * min(1.0, value / (scale or value))))}"
+            for token, value, is_chosen in zip(
+                example.tokens, example.activations, chosen.tolist(), strict=True
+            )
+            if is_chosen
+        )
+        text = f"{marked(example.tokens, chosen, marks)}\n\n{strengths}"
+        shown.append("Active:\n" + fence("passage", text, nonce))
+    return fill(PROMPT, nonce=nonce, open=marks[0], close=marks[1], items="\n\n".join(shown))
+
+
+def marked_tokens(example: Example, scale: float) -> Bools:
+    """Tokens above `MARK_SHARE` of the feature's largest activation, else of the window's own."""
+    activations = np.asarray(example.activations, np.float32)
+    chosen: Bools = activations > MARK_SHARE * scale
+    if not chosen.any():
+        chosen = (activations > MARK_SHARE * activations.max(initial=0.0)) & (activations > 0)
+    return chosen

@@ -1,0 +1,113 @@
+"""What the scorers that ask a language model share: items in small groups, one call each."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, Literal, cast
+
+import numpy as np
+from pydantic import Field
+
+from catalog.ids import digest
+from tasks.autointerp.chat import CallRecord, ChatRequest, Message, Purpose, Reply
+from tasks.autointerp.metrics import UNANSWERED, Answers
+from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, prompt_file_digest
+from tasks.autointerp.records import SILENT_BANDS, FeatureEvidence
+from tasks.autointerp.scorer import Explanation, Items, Judged, Scorer, ScorerConfig, items_of, seeded
+
+TOKENS_PER_ANSWER = 8
+BASE_TOKENS = 64
+KINDS = ("firing", *SILENT_BANDS)
+
+
+class JudgeConfig(ScorerConfig):
+    """A language model judges a sample of held-out contexts, a few at a time."""
+
+    endpoint: str
+    """Name of the endpoint profile to ask."""
+    n_firing: int = Field(default=20, ge=1)
+    """Contexts in which the feature fires, drawn evenly over all strengths."""
+    n_random: int = Field(default=10, ge=0)
+    """Random contexts in which it is silent."""
+    n_neighbour: int = Field(default=10, ge=0)
+    """Contexts of its nearest features in which it is silent."""
+    items_per_call: int = Field(default=5, ge=1, le=50)
+    """Contexts shown in one question; the last question may have fewer."""
+
+
+class JudgeReply(Reply):
+    """The reply to the prompt: one number for each passage."""
+
+    answers: list[Literal[0, 1]]
+
+
+class JudgeScorer(Scorer):
+    """Shows explanation and contexts; an invalid reply leaves its group unanswered, never guessed."""
+
+    needs_client = True
+    config: JudgeConfig
+    prompt: str
+    purpose: Purpose
+
+    @classmethod
+    def prompt_digest(cls, config: Any) -> str:
+        return digest([prompt_file_digest(cls.prompt), JudgeReply.model_json_schema(), MARK_SHARE])
+
+    def can_judge(self, explanation: Explanation) -> bool:
+        return True
+
+    def items(self, evidence: FeatureEvidence) -> Items:
+        config = self.config
+        limits: dict[str, int | None] = {
+            "firing": config.n_firing,
+            "random": config.n_random,
+            "neighbour": config.n_neighbour,
+        }
+        return items_of(evidence, limits, seeded("items", config.seed, evidence.feature_index))
+
+    @abstractmethod
+    def passages(
+        self, evidence: FeatureEvidence, items: Items, chosen: slice, marks: tuple[str, str]
+    ) -> list[str]:
+        """The texts to show for some of the items."""
+
+    async def judge(self, explanation: Explanation, evidence: FeatureEvidence, items: Items) -> Judged:
+        assert self.client is not None
+        answer_I: Answers = np.full(len(items), UNANSWERED, np.int8)
+        call_ids: list[str | None] = [None] * len(items)
+        calls: list[CallRecord] = []
+        for start in range(0, len(items), self.config.items_per_call):
+            chosen = slice(start, min(start + self.config.items_per_call, len(items)))
+            reply = await self.client.ask(self._request(explanation, evidence, items, chosen))
+            calls.append(reply.record)
+            call_ids[chosen] = [reply.record.call_id] * (chosen.stop - chosen.start)
+            if reply.value is not None:
+                answer_I[chosen] = cast(JudgeReply, reply.value).answers
+        return Judged(answer_I, (), tuple(call_ids), tuple(calls))
+
+    def _request(
+        self, explanation: Explanation, evidence: FeatureEvidence, items: Items, chosen: slice
+    ) -> ChatRequest:
+        count = chosen.stop - chosen.start
+        texts = ["".join(evidence.windows.tokens(int(row))) for row in items.row_I[chosen]]
+        marks = choose_marks([explanation.text, *texts])
+        passages = self.passages(evidence, items, chosen, marks)
+
+        def messages(nonce: str) -> Sequence[Message]:
+            return fill(
+                self.prompt,
+                nonce=nonce,
+                open=marks[0],
+                close=marks[1],
+                count=count,
+                sample=", ".join(str(i % 2) for i in range(count)),
+                explanation=explanation.text,
+                items="\n\n".join(fence("passage", passage, nonce) for passage in passages),
+            )
+
+        def check(reply: Reply) -> str | None:
+            n_answers = len(cast(JudgeReply, reply).answers)
+            return None if n_answers == count else f"{n_answers} answers for {count} passages"
+
+        unit = f"{evidence.feature_index}/{explanation.explanation_id}/{self.config.seed}/{chosen.start}"
+        max_tokens = BASE_TOKENS + TOKENS_PER_ANSWER * count
+        return ChatRequest(self.purpose, unit, messages, JudgeReply, max_tokens, check=check)

@@ -1,0 +1,60 @@
+"""Prompts from their files, with corpus text fenced so that it stays data."""
+
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
+from string import Template
+
+from tasks.autointerp.chat import Message
+from tasks.autointerp.lexicon.vocabulary import Bools
+
+MARKS = (("«", "»"), ("⟦", "⟧"), ("≪", "≫"), ("❰", "❱"), ("⦃", "⦄"), ("⟪", "⟫"))
+MARK_SHARE = 0.3
+"""A token is marked above this share of the feature's (or, where that marks none, the window's) largest."""
+
+
+@cache
+def _parts(name: str) -> tuple[str, str]:
+    text = (files("tasks.autointerp.prompts") / f"{name}.md").read_text("utf-8")
+    system, _, user = text.partition("\n---\n")
+    return system.strip(), user.strip()
+
+
+def prompt_file_digest(name: str) -> str:
+    """SHA-256 of a prompt file's text."""
+    return hashlib.sha256("\n---\n".join(_parts(name)).encode()).hexdigest()
+
+
+def fill(name: str, **values: object) -> list[Message]:
+    """The two messages of a prompt; ``$name`` in the values stays as it is."""
+    system, user = (Template(part).substitute(values) for part in _parts(name))
+    return [Message("system", system), Message("user", user)]
+
+
+def fence(kind: str, text: str, nonce: str) -> str:
+    """Text between tags that it cannot know."""
+    return f"<{kind}-{nonce}>\n{text}\n</{kind}-{nonce}>"
+
+
+def choose_marks(texts: Sequence[str]) -> tuple[str, str]:
+    """A pair of marks that occurs in none of the texts; the first pair if all of them do."""
+    together = "".join(texts)
+    for pair in MARKS:
+        if pair[0] not in together and pair[1] not in together:
+            return pair
+    return MARKS[0]
+
+
+def marked(tokens: Sequence[str], chosen: Bools, marks: tuple[str, str]) -> str:
+    """The text with each run of chosen tokens between marks."""
+    pieces: list[str] = []
+    inside = False
+    for token, is_chosen in zip(tokens, chosen.tolist(), strict=True):
+        if is_chosen != inside:
+            pieces.append(marks[0] if is_chosen else marks[1])
+            inside = is_chosen
+        pieces.append(token)
+    if inside:
+        pieces.append(marks[1])
+    return "".join(pieces)

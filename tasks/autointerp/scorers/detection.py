@@ -1,0 +1,27 @@
+"""Detection: from the explanation alone, does the feature fire somewhere in this context?"""
+
+from typing import Literal
+
+from tasks.autointerp.judging import JudgeConfig, JudgeScorer
+from tasks.autointerp.records import FeatureEvidence
+from tasks.autointerp.scorer import SCORERS, Items
+
+
+class DetectionConfig(JudgeConfig):
+    """The judge sees the contexts unmarked."""
+
+    scorer: Literal["detection"] = "detection"
+
+
+@SCORERS.register("detection")
+class DetectionScorer(JudgeScorer):
+    """Tests whether an explanation tells contexts apart; high for topics as well as for tokens."""
+
+    Config = DetectionConfig
+    prompt = "judge_detection.v1"
+    purpose = "detection"
+
+    def passages(
+        self, evidence: FeatureEvidence, items: Items, chosen: slice, marks: tuple[str, str]
+    ) -> list[str]:
+        return ["".join(evidence.windows.tokens(int(row))) for row in items.row_I[chosen]]
