@@ -223,7 +223,10 @@ class _Plan:
     def _note(self) -> None:
         tables = {change.table for change in self.changes} | {item.write.table for item in self.staged}
         for table in sorted(tables):
-            DeltaLog(self.root, table).ensure()
+            if DeltaLog(self.root, table).ensure() < self.base.tables.get(table, 0):
+                raise CatalogueError(
+                    f"the log of table {table} lost its newest entries; run `featlas repair` before writing"
+                )
         note = {
             "commit_id": self.commit_id,
             "base": self.base.version,

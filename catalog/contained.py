@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from datetime import time as time_of_day
@@ -161,7 +161,8 @@ def _ask(request: bytes, seconds: float) -> dict[str, Any]:
         return dict(json.loads(reply))
     except ValueError as error:
         raise UserError(
-            f"the query was stopped: it needed more than {MEMORY_BYTES // 2**30} GiB of memory; narrow it down"
+            f"the query was stopped: it needed more than {MEMORY_BYTES // 2**30} GiB of memory; "
+            "narrow it down"
         ) from error
 
 
@@ -176,7 +177,7 @@ def _sentence(message: str) -> str:
     return text[:MAX_ERROR_CHARS]
 
 
-_KINDS = {
+_KINDS: dict[str, Callable[[str], Any]] = {
     "datetime": datetime.fromisoformat,
     "date": date.fromisoformat,
     "time": time_of_day.fromisoformat,

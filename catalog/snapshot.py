@@ -128,12 +128,29 @@ def file_list_path(root: Path, table: str, version: int) -> Path:
     return root / FOLDER / FILE_LISTS / table / f"{version}.json"
 
 
-def _file_list(root: Path, table: str, version: int) -> list[DataFile]:
+def kept_file_list(root: Path, table: str, version: int) -> list[DataFile] | None:
+    """The kept list of a table's version; None when it is missing or damaged."""
     try:
         entries = json.loads(file_list_path(root, table, version).read_bytes())
         return [DataFile(path, rows, n_bytes, partition) for path, rows, n_bytes, partition in entries]
     except (OSError, ValueError, TypeError):
-        return DeltaLog(root, table).files(version)
+        return None
+
+
+def replace_snapshot(base: Snapshot, tables: Mapping[str, int], fingerprint: str, commit_id: str) -> Snapshot:
+    """Commit exactly ``tables`` after ``base``: for repairs, where a log may have become shorter."""
+    for name, number in tables.items():
+        _keep_file_list(base.root, name, number)
+    snapshot = Snapshot(base.root, base.version + 1, dict(tables), datetime.now(UTC), fingerprint, commit_id)
+    path = base.root / FOLDER / f"{snapshot.version}.json"
+    if not create_file(path, _content(snapshot, base), "snapshot"):
+        raise CatalogueError(f"{path} appeared during the repair; stop other writers and repair again")
+    return snapshot
+
+
+def _file_list(root: Path, table: str, version: int) -> list[DataFile]:
+    kept = kept_file_list(root, table, version)
+    return DeltaLog(root, table).files(version) if kept is None else kept
 
 
 def _keep_file_list(root: Path, table: str, version: int) -> None:

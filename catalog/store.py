@@ -32,6 +32,36 @@ class TableStore:
         publish_views(snapshot)
         return snapshot
 
+    def verify(self, *, deep: bool = False) -> list[str]:
+        """Every fault found, one line each; see ``catalog.verify``."""
+        from catalog.verify import verify
+
+        return verify(self.root, deep=deep)
+
+    def repair(self) -> list[str]:
+        """Mend what a power cut left; see ``catalog.repair``."""
+        from catalog.repair import repair
+
+        return repair(self.root)
+
+    def compact(self) -> Snapshot:
+        """The same rows in fewer files; see ``catalog.upkeep``."""
+        from catalog.upkeep import compact
+
+        return compact(self.root)
+
+    def vacuum(self, *, keep_versions: int = 20, older_than_seconds: float = 7 * 24 * 3600.0) -> list[str]:
+        """Delete what no kept version needs; see ``catalog.upkeep``."""
+        from catalog.upkeep import vacuum
+
+        return vacuum(self.root, keep_versions=keep_versions, older_than_seconds=older_than_seconds)
+
+    def restore(self, version: int) -> Snapshot:
+        """A new version with the rows of an old one; see ``catalog.upkeep``."""
+        from catalog.upkeep import restore
+
+        return restore(self.root, version)
+
     def history(self) -> list[Snapshot]:
         """Every version that is still described, newest first."""
         return [read_snapshot(self.root, version) for version in reversed(versions(self.root))]

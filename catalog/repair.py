@@ -1,0 +1,215 @@
+"""``featlas repair``: mend what a power cut can leave behind, without ever silently going back.
+
+The newest ``_catalogue/N.json`` and the kept file lists say which files were acknowledged; data files are
+on disk before any of them. A damaged log tail is moved aside and the acknowledged files are committed anew
+on what is left of the log; without a file list they are found by their footers. What is moved lies in
+``_catalogue/damaged``.
+"""
+
+import json
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from catalog.commit import LOCK_SECONDS, PENDING, roll_back
+from catalog.delta_log import DeltaLog
+from catalog.durable import flush_folder, make_folder, said_plainly
+from catalog.errors import CatalogueError
+from catalog.parquet_io import DataFile
+from catalog.publish import publish_views
+from catalog.schemas import TABLES
+from catalog.snapshot import (
+    FOLDER,
+    Snapshot,
+    file_list_path,
+    kept_file_list,
+    read_snapshot,
+    replace_snapshot,
+    versions,
+)
+
+DAMAGED = "damaged"
+N_CHECKED = 200
+
+
+def repair(root: Path) -> list[str]:
+    """Mend the catalogue; returns what was done, one line each.
+
+    Raises:
+        CatalogueError: when acknowledged data files themselves are gone; they are named.
+    """
+    if not (root / FOLDER).is_dir():
+        return []
+    with said_plainly("repair", root), FileLock(str(root / FOLDER / "commit.lock"), timeout=LOCK_SECONDS):
+        done = _mend_note(root)
+        newest, said = _mend_snapshot(root)
+        done += said
+        moved: dict[str, int] = {}
+        for table in sorted({*newest.tables, *(t for t in TABLES if DeltaLog(root, t).log_folder.is_dir())}):
+            said, version = _mend_log(root, table, newest)
+            done += said
+            if said and table in newest.tables:
+                moved[table] = version
+        if (root / FOLDER / PENDING).exists() and roll_back(root):
+            done.append("rolled back an interrupted commit")
+        if moved:
+            newest = replace_snapshot(newest, {**newest.tables, **moved}, "repair", secrets.token_hex(8))
+            done.append(f"published version {newest.version} with the acknowledged files")
+        if publish_views(newest):
+            done.append("published catalogue.sql and catalogue.duckdb")
+    return done
+
+
+def _mend_note(root: Path) -> list[str]:
+    """A note cut short was never the promise of anything; the logs are compared with N instead."""
+    note = root / FOLDER / PENDING
+    if not note.exists():
+        return []
+    try:
+        json.loads(note.read_bytes())["commit_id"]
+    except (ValueError, KeyError, TypeError):
+        return [_aside(root, note)]
+    return []
+
+
+def _mend_snapshot(root: Path) -> tuple[Snapshot, list[str]]:
+    """The newest readable version; a newer one that is damaged is rebuilt from the logs."""
+    known = versions(root)
+    done: list[str] = []
+    for version in reversed(known):
+        try:
+            snapshot = read_snapshot(root, version)
+        except CatalogueError:
+            done.append(_aside(root, root / FOLDER / f"{version}.json"))
+            continue
+        if not done:
+            return snapshot, []
+        break
+    if not done:
+        return Snapshot(root), []
+    tables = {name: DeltaLog(root, name).latest() for name in TABLES if DeltaLog(root, name).exists()}
+    before = Snapshot(root, known[-1] - 1)
+    rebuilt = replace_snapshot(before, tables, "repair", _noted_commit(root))
+    return rebuilt, [*done, f"rebuilt version {rebuilt.version} from the tables' logs"]
+
+
+def _noted_commit(root: Path) -> str:
+    """Commit that was under way: if its N existed, damaged or not, it was complete."""
+    note = root / FOLDER / PENDING
+    return str(json.loads(note.read_bytes())["commit_id"]) if note.exists() else secrets.token_hex(8)
+
+
+def _mend_log(root: Path, table: str, newest: Snapshot) -> tuple[list[str], int]:
+    """Make the log of one table readable and let it show the acknowledged files."""
+    log = DeltaLog(root, table)
+    acknowledged = newest.tables.get(table, 0)
+    if table not in newest.tables and not log.exists():
+        return [], 0
+    bad = _first_bad_entry(log.log_folder, acknowledged)
+    if bad is None and _opens(log, acknowledged):
+        return [], acknowledged
+    wanted = kept_file_list(root, table, acknowledged) if table in newest.tables else []
+    done = [_aside(root, path) for path in _tail(log.log_folder, bad)]
+    for path in file_list_path(root, table, 0).parent.glob("*.json"):
+        if bad is not None and int(path.stem) >= bad:
+            path.unlink()
+    log.ensure()
+    present = {file.path: file for file in log.files(log.latest())}
+    if wanted is None:
+        wanted = _files_by_footer(root, table, present)
+    lost = [file.path for file in wanted if not (root / file.path).is_file()]
+    if lost:
+        raise CatalogueError(f"table {table}: {len(lost)} acknowledged files are gone, first {lost[0]}")
+    names = {file.path for file in wanted}
+    add = [file for file in wanted if file.path not in present]
+    remove = [file for path, file in present.items() if path not in names]
+    version = log.commit(add, remove, {"fingerprint": "repair"}) if add or remove else log.latest()
+    return [*done, f"{table}: rebuilt the log with {len(wanted)} acknowledged files"], version
+
+
+def _first_bad_entry(folder: Path, acknowledged: int) -> int | None:
+    """Lowest version up to the newest whose log entry is missing, empty or cut short."""
+    numbers = {int(path.stem): path for path in folder.glob("*.json") if path.stem.isdigit()}
+    highest = max([acknowledged, *numbers])
+    for version in range(max(min(numbers, default=0), highest - N_CHECKED), highest + 1):
+        path = numbers.get(version)
+        if path is None or not _is_entry(path):
+            return version
+    return None
+
+
+def _is_entry(path: Path) -> bool:
+    lines = path.read_bytes().splitlines()
+    try:
+        return bool(lines) and all(isinstance(json.loads(line), dict) for line in lines)
+    except ValueError:
+        return False
+
+
+def _opens(log: DeltaLog, version: int) -> bool:
+    if not log.exists():
+        return False
+    try:
+        log.files(version)
+        return log.latest() >= version
+    except CatalogueError:
+        return False
+
+
+def _tail(folder: Path, bad: int | None) -> Iterator[Path]:
+    """The damaged entry and everything after it; checkpoints always, they are only a short cut."""
+    for path in sorted(folder.glob("*")):
+        number = path.name.partition(".")[0]
+        if "checkpoint" in path.name or (bad is not None and number.isdigit() and int(number) >= bad):
+            yield path
+
+
+def _files_by_footer(root: Path, table: str, present: dict[str, DataFile]) -> list[DataFile]:
+    """What must have been live: the newest file of every partition, or all rows of shared files.
+
+    Of an unpartitioned table every file counts whose rows no newer file repeats.
+    """
+    spec = TABLES[table]
+    found: dict[Path, DataFile] = {}
+    for path in (root / table).rglob("v*.parquet"):
+        if path.parent.name == "_delta_log":
+            continue
+        try:
+            footer = pq.read_metadata(path)
+        except (OSError, pa.ArrowException):
+            continue
+        partition = json.loads((footer.metadata or {}).get(b"featlas.partition", b"{}"))
+        name = path.relative_to(root).as_posix()
+        found[path] = DataFile(name, footer.num_rows, path.stat().st_size, partition)
+    by_age = sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    wanted: list[DataFile] = []
+    seen_partitions: set[str] = set()
+    seen_keys: set[tuple[object, ...]] = set()
+    for path in by_age:
+        file = found[path]
+        if spec.partition_by:
+            text = json.dumps(file.partition, sort_keys=True)
+            if text not in seen_partitions:
+                wanted.append(file)
+            seen_partitions.add(text)
+            continue
+        columns = pq.read_table(path, columns=list(spec.key), partitioning=None).to_pydict()
+        keys = set(zip(*columns.values(), strict=True))
+        if file.path in present or not keys <= seen_keys:
+            wanted.append(file)
+        seen_keys |= keys
+    return wanted
+
+
+def _aside(root: Path, path: Path) -> str:
+    folder = root / FOLDER / DAMAGED
+    make_folder(folder)
+    name = path.relative_to(root).as_posix()
+    path.rename(folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name.replace('/', '-')}")
+    flush_folder(path.parent)
+    return f"moved {name} aside: it was damaged"

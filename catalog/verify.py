@@ -1,0 +1,121 @@
+"""``featlas verify``: is everything there, is it what was written, does it fit together?"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.checks import check_data
+from catalog.commit import PENDING
+from catalog.connection import connect
+from catalog.delta_log import DeltaLog
+from catalog.errors import CatalogueError
+from catalog.parquet_io import DataFile, hash_file, read_file
+from catalog.publish import published_version
+from catalog.relations import sql_type
+from catalog.schemas import TABLES, TableSpec
+from catalog.snapshot import FOLDER, Snapshot, newest_snapshot
+
+FOLDERS = (("activation_sets", "uri", ""), ("dictionaries", "weights_uri", "sae_weights.safetensors"))
+
+
+def verify(root: Path, *, deep: bool = False) -> list[str]:
+    """Every fault found, one line each; an empty list means a sound catalogue.
+
+    Without ``deep``: logs, presence and size of files, their schema and row counts, keys, nulls,
+    enumerations, ranges, references, sizes of slices. ``deep`` reads every byte: SHA-256 of each data
+    file and of the dictionaries' weights, and the checksum of every Parquet page.
+    """
+    try:
+        snapshot = newest_snapshot(root)
+    except CatalogueError as error:
+        return [str(error)]
+    faults = list(_check_commits(snapshot))
+    broken = False
+    for name in snapshot.tables:
+        try:
+            for file in snapshot.files(name):
+                found = list(_check_file(root, TABLES[name], file, deep=deep))
+                faults += found
+                broken = broken or bool(found)
+        except CatalogueError as error:
+            faults.append(str(error))
+            broken = True
+    if broken:
+        return [*faults, "rows were not checked, because files are damaged"]
+    with connect(root, snapshot=snapshot) as connection:
+        faults += check_data(connection)
+        for table, column, weights in FOLDERS:
+            digest = "weights_digest" if weights else "digest"
+            for uri, wanted in connection.execute(f"select {column}, {digest} from {table}").fetchall():
+                faults += _check_folder(root, table, str(uri), weights, str(wanted) if deep else "")
+    return faults
+
+
+def _check_commits(snapshot: Snapshot) -> Iterator[str]:
+    if (snapshot.root / FOLDER / PENDING).exists():
+        yield "an interrupted commit waits to be rolled back: run `featlas repair`"
+    for table, version in snapshot.tables.items():
+        if table not in TABLES:
+            yield f"{table}: not a table of this version of featlas"
+            continue
+        try:
+            logged = DeltaLog(snapshot.root, table).files(version)
+        except CatalogueError as error:
+            yield str(error)
+            continue
+        if [file.path for file in logged] != [file.path for file in snapshot.files(table)]:
+            yield f"{table}: the log shows other files than were committed: run `featlas repair`"
+    if snapshot.version and published_version(snapshot.root) < snapshot.version:
+        yield f"catalogue.sql and catalogue.duckdb are older than version {snapshot.version}"
+
+
+def _check_file(root: Path, spec: TableSpec, file: DataFile, *, deep: bool) -> Iterator[str]:
+    path = root / file.path
+    if not path.is_file():
+        yield f"{spec.name}: {file.path} is missing"
+        return
+    if path.stat().st_size != file.n_bytes:
+        yield f"{spec.name}: {file.path} has {path.stat().st_size} bytes, committed were {file.n_bytes}"
+        return
+    try:
+        footer = pq.read_metadata(path)
+        schema = footer.schema.to_arrow_schema()
+    except (OSError, pa.ArrowException) as error:
+        yield f"{spec.name}: {file.path} has no readable footer: {error}"
+        return
+    if footer.num_rows != file.rows:
+        yield f"{spec.name}: {file.path} has {footer.num_rows} rows, committed were {file.rows}"
+    yield from _check_schema(spec, file, schema)
+    if not deep:
+        return
+    if hash_file(path) != file.sha256:
+        yield f"{spec.name}: {file.path} was altered: its SHA-256 is not that of its name"
+    try:
+        read_file(root, file.path)
+    except CatalogueError as error:
+        yield f"{spec.name}: {error}"
+
+
+def _check_schema(spec: TableSpec, file: DataFile, schema: pa.Schema) -> Iterator[str]:
+    for column in spec.columns:
+        if column.since > file.schema_version:
+            continue
+        index = schema.get_field_index(column.name)
+        if index < 0:
+            yield f"{spec.name}: {file.path} lacks column {column.name}"
+        elif sql_type(kind := schema.field(index).type) != sql_type(column.type):
+            yield f"{spec.name}: {file.path} has {column.name} as {kind}, not {column.type}"
+
+
+def _check_folder(root: Path, table: str, uri: str, weights: str, digest: str) -> Iterator[str]:
+    folder = (root / uri).resolve()
+    if Path(uri).is_absolute() or not folder.is_relative_to(root.resolve()):
+        yield f"{table}: folder {uri} is not below the catalogue"
+    elif not folder.is_dir():
+        yield f"{table}: folder {uri} is missing"
+    elif weights and not (folder / weights).is_file():
+        yield f"{table}: {uri}/{weights} is missing"
+    elif weights and digest and hash_file(folder / weights) != digest:
+        yield f"{table}: {uri}/{weights} was altered: its SHA-256 is not the recorded one"
