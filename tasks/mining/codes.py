@@ -10,6 +10,7 @@ A position is ``sequence_index * context_length + token``, int64.
 """
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,6 +72,11 @@ class CodeShard:
         )
 
     @property
+    def n_firings(self) -> int:
+        """Firings of all features."""
+        return int(self.offsets_L[-1])
+
+    @property
     def first_position(self) -> int:
         """Position of the first token of the first sequence."""
         return self.first_sequence * self.context_length
@@ -98,7 +104,7 @@ def encode_to_shards(
     folder.mkdir(parents=True, exist_ok=True)
     n_sequences, context_length = activation_set.n_sequences, activation_set.context_length
     step = max(1, shard_tokens // context_length)
-    shards = []
+    shards: list[CodeShard] = []
     for number, first in enumerate(range(0, n_sequences, step)):
         rows = np.arange(first, min(first + step, n_sequences))
         path = folder / f"{number:06d}.safetensors"
@@ -109,9 +115,22 @@ def encode_to_shards(
         if shard is None:
             raise UserError(f"{path} cannot be read back after writing: check the disk and run again")
         shards.append(shard)
+        if number == 0:
+            _check_space(path, n_shards=-(-n_sequences // step))
         listener(Progress("sequences encoded", int(rows[-1]) + 1, n_sequences))
     _check_finite(shards, max_nonfinite_share)
     return shards
+
+
+def _check_space(first_shard: Path, n_shards: int) -> None:
+    """Refuse early what cannot fit, by the size of the first shard."""
+    n_missing = n_shards - sum(1 for _ in first_shard.parent.glob("*.safetensors"))
+    need, free = n_missing * first_shard.stat().st_size, shutil.disk_usage(first_shard.parent).free
+    if need > free:
+        raise UserError(
+            f"mining needs about {need / 1e9:.1f} GB more in {first_shard.parent}, {free / 1e9:.1f} GB are "
+            "free: make room, or mine fewer tokens"
+        )
 
 
 def _check_finite(shards: list[CodeShard], max_nonfinite_share: float) -> None:
@@ -188,9 +207,17 @@ def _narrow(features_E: np.ndarray, d_sae: int) -> np.ndarray:
 def _save(path: Path, tensors: dict[str, np.ndarray], facts: dict[str, int]) -> None:
     fault_point("mining.shard")
     unfinished = temporary_beside(path)
-    save_file(tensors, unfinished, metadata={"format": _FORMAT, "facts": json.dumps(facts)})
-    flush_file(unfinished)
-    unfinished.replace(path)
+    try:
+        save_file(tensors, unfinished, metadata={"format": _FORMAT, "facts": json.dumps(facts)})
+        flush_file(unfinished)
+        unfinished.replace(path)
+    except (OSError, SafetensorError) as error:
+        unfinished.unlink(missing_ok=True)
+        n_bytes = sum(tensor.nbytes for tensor in tensors.values())
+        raise UserError(
+            f"cannot write {n_bytes:,} bytes to {path}: {error}; make room or fix the permissions, "
+            "finished shards are kept for the next run"
+        ) from error
     flush_folder(path.parent)
 
 

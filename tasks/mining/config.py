@@ -31,7 +31,7 @@ class MiningConfig(StrictConfig):
     n_logits: int = Field(default=10, ge=1)
     """Tokens kept at both ends of the direct effect on the logits."""
     coactivation_tokens: int = Field(default=200_000, ge=1)
-    """Tokens (whole sequences, drawn by hash) on which co-activation is counted."""
+    """Tokens (whole sequences, drawn by hash) on which co-activation is counted, fewer where L0 is high."""
     dense_above: float = Field(default=0.1, gt=0, le=1)
     """Share of tokens above which a firing feature is called dense."""
     max_nonfinite_share: float = Field(default=0.001, ge=0, le=1)

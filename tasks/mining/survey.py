@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 POOL_CHUNKS = 4_096
 """Chunks of each split that random controls are drawn from."""
 
+_MOST_PAIRS = 500_000_000
+"""Upper bound on the pairs of features counted for co-activation: mean L0 squared per token."""
+
 _SAMPLE, _POOL_KEY, _POOL_PLACE, _TOKENS = range(4)
 
 
@@ -55,12 +58,13 @@ def survey(
     listener: ProgressListener,
 ) -> Survey:
     """Read all firings once."""
-    n_sampled = config.n_per_band * N_QUANTILE_BANDS
-    pass_ = _Pass(tokens, split_of_document, config, n_features, n_sampled)
+    n_tokens = sum(shard.n_tokens for shard in shards)
+    mean_l0 = sum(shard.n_firings for shard in shards) / max(1, n_tokens)
+    n_coactivation = min(config.coactivation_tokens, _MOST_PAIRS / max(1.0, mean_l0**2))
+    pass_ = _Pass(tokens, split_of_document, config, n_features, n_coactivation / max(1, n_tokens))
     for number, shard in enumerate(shards, start=1):
         pass_.read(shard)
         listener(Progress("shards surveyed", number, len(shards)))
-    n_tokens = sum(shard.n_tokens for shard in shards)
     return Survey(
         pass_.statistics, pass_.top, pass_.sample, pass_.pool, pass_.coactivation, pass_.n_chunks, n_tokens
     )
@@ -73,17 +77,16 @@ class _Pass:
         split_of_document: np.ndarray,
         config: MiningConfig,
         n_features: int,
-        n_sampled: int,
+        coactivation_share: float,
     ) -> None:
         self.tokens, self.split_of_document, self.config = tokens, split_of_document, config
         self.statistics = FiringStatistics(n_features)
         self.top = BoundedSelection(2 * n_features, config.n_top)
-        self.sample = BoundedSelection(2 * n_features, n_sampled)
+        self.sample = BoundedSelection(2 * n_features, config.n_per_band * N_QUANTILE_BANDS)
         self.pool = BoundedSelection(2, POOL_CHUNKS)
         self.coactivation = Coactivation(n_features)
         self.n_chunks = 0
-        n_sequences, context_length = tokens.segment.shape
-        self.sampled_share = min(1.0, config.coactivation_tokens / max(1, n_sequences * context_length))
+        self.coactivation_share = coactivation_share
 
     def read(self, shard: CodeShard) -> None:
         rows = slice(shard.first_sequence, shard.first_sequence + shard.n_sequences)
@@ -135,7 +138,7 @@ class _Pass:
     def _read_coactivation(self, shard: CodeShard, firings: Firings) -> None:
         sequences = np.arange(shard.first_sequence, shard.first_sequence + shard.n_sequences)
         draw = uniform(self.config.seed, sequences, np.full_like(sequences, _TOKENS))
-        sampled = (draw < self.sampled_share)[
+        sampled = (draw < self.coactivation_share)[
             firings.positions_E // shard.context_length - shard.first_sequence
         ]
         self.coactivation.add(firings.features_E[sampled], firings.positions_E[sampled])

@@ -6,10 +6,13 @@ the token after it, and the further tokens of one character are empty. A token o
 BOS, is empty too. Shapes: W windows, C tokens per window.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+
+_DOCUMENTS_AT_ONCE = 512
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ def token_bounds(start_WC: np.ndarray, end_WC: np.ndarray) -> np.ndarray:
     Positions beyond a context's end are given with ``start == end``.
     """
     wide_WC = end_WC > start_WC
-    any_wide_W = wide_WC.any(axis=1)
-    first_W = np.where(any_wide_W, start_WC[np.arange(len(start_WC)), wide_WC.argmax(axis=1)], 0)
+    first_wide_W = start_WC[np.arange(len(start_WC)), wide_WC.argmax(axis=1)]
+    first_W = np.where(wide_WC.any(axis=1), first_wide_W, start_WC.max(axis=1))
     ends = np.where(wide_WC, end_WC, 0)
     bounds = np.concatenate([first_W[:, None], ends], axis=1)
     result: np.ndarray = np.maximum.accumulate(bounds, axis=1)
@@ -60,15 +63,20 @@ def cut_tokens(
     documents, group_W = np.unique(document_W, return_inverse=True)
     order = np.argsort(group_W, kind="stable")
     edges = np.searchsorted(group_W[order], np.arange(len(documents) + 1))
-    for number, text in enumerate(texts.take(pa.array(documents)).to_pylist()):
+    for number, utf8 in enumerate(_utf8(texts, documents)):
         rows = order[edges[number] : edges[number + 1]]
-        utf8 = text.encode()
         byte_bounds[rows] = _to_bytes(utf8, bounds[rows])
         for row, begin, end in zip(
             rows.tolist(), byte_bounds[rows, 0].tolist(), byte_bounds[rows, -1].tolist(), strict=True
         ):
             pieces[row] = utf8[begin:end]
     return CutTokens(bounds[:, 0], bounds[:, -1], pieces, np.diff(byte_bounds, axis=1))
+
+
+def _utf8(texts: pa.ChunkedArray, documents: np.ndarray) -> Iterator[bytes]:
+    for begin in range(0, len(documents), _DOCUMENTS_AT_ONCE):
+        taken = texts.take(pa.array(documents[begin : begin + _DOCUMENTS_AT_ONCE]))
+        yield from (text.encode() for text in taken.to_pylist())
 
 
 def _to_bytes(utf8: bytes, chars: np.ndarray) -> np.ndarray:
