@@ -12,10 +12,11 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from catalog.durable import make_folder
+from catalog.durable import TEMPORARY_PREFIX, make_folder, said_plainly
 from catalog.errors import UserError
 from catalog.faults import fault_point
 from catalog.ids import slug
@@ -25,12 +26,12 @@ from tasks.activations.corpora import CorpusTable
 from tasks.activations.corpus_tokens import check_request, pack_corpus
 from tasks.activations.finished_set import finish_set
 from tasks.activations.forecast import forecast, refuse_above_free, tree_bytes
-from tasks.activations.language_model import LanguageModel
+from tasks.activations.language_model import LanguageModel, ModelSpec
 from tasks.activations.packing import PackedTokens
 from tasks.activations.plan import CachingPlan, choose_formats, open_plan, save_plan
 from tasks.activations.shard_files import ShardRecord, is_intact, read_index, write_index
 from tasks.activations.shard_pass import ShardLayout, write_shard
-from tasks.activations.shards import ActivationSet
+from tasks.activations.shards import TOKENS, ActivationSet
 from tasks.common.progress import Progress, ProgressListener, silent
 
 __all__ = ["ActivationsConfig", "CachedActivations", "cache_activations", "recompute_shards"]
@@ -67,30 +68,18 @@ def cache_activations(
             on disk or in memory, meets another attempt's leftovers, or too many activations are not finite.
     """
     check_request(language_model.spec, config)
-    make_folder(scratch)
-    plan = open_plan(scratch, language_model.spec, corpus.digest, config)
-    widths = {name: hookpoint_width(language_model, name) for name in config.hookpoints}
-    packed = pack_corpus(language_model, corpus.table, config, scratch / "tokens", listener)
-    if plan is None:
-        formats = choose_formats(language_model, packed, config)
-        plan = save_plan(scratch, language_model.spec, corpus.digest, config, formats, widths)
-    need = forecast(
-        language_model,
-        widths,
-        plan.dtypes,
-        n_sequences=packed.n_sequences,
-        context_length=config.context_length,
-        batch_sequences=config.batch_sequences,
-    )
-    refuse_above_free(need, language_model, scratch, tree_bytes(scratch))
-    folders = {name: scratch / slug(name) for name in config.hookpoints}
-    for folder in folders.values():
-        make_folder(folder)
-    layout = ShardLayout(packed.n_sequences, plan.sequences_per_shard, config.batch_sequences)
-    _write_missing(language_model, packed, layout, folders, plan, listener)
-    for name, folder in folders.items():
-        fault_point("cache.finish")
-        finish_set(folder, scratch / "tokens", packed, language_model.spec, config, name, plan, corpus)
+    with said_plainly("cache activations in", scratch):
+        make_folder(scratch)
+        _sweep(scratch)
+        packed, plan = _prepare(language_model, corpus, config, scratch, listener)
+        folders = {name: scratch / slug(name) for name in config.hookpoints}
+        for folder in folders.values():
+            make_folder(folder)
+        records = _write_missing(language_model, packed, config, folders, plan, listener)
+        for name, folder in folders.items():
+            fault_point("cache.finish")
+            facts = _facts(language_model.spec, corpus.digest, config)
+            finish_set(folder, scratch / TOKENS, packed, records[name], name, plan, facts)
     return CachedActivations(folders, packed.n_sequences, packed.n_tokens)
 
 
@@ -130,16 +119,46 @@ def recompute_shards(activation_set: ActivationSet, language_model: LanguageMode
     return damaged
 
 
+def _prepare(
+    language_model: LanguageModel,
+    corpus: CorpusTable,
+    config: ActivationsConfig,
+    scratch: Path,
+    listener: ProgressListener,
+) -> tuple[PackedTokens, CachingPlan]:
+    """Tokens and plan, from an earlier attempt where there was one; refuse what will not fit."""
+    spec = language_model.spec
+    plan = open_plan(scratch, spec, corpus.digest, config)
+    packed = pack_corpus(language_model, corpus.table, config, scratch / TOKENS, listener)
+    if plan is None:
+        widths = {name: hookpoint_width(language_model, name) for name in config.hookpoints}
+        formats = choose_formats(language_model, packed, config)
+        plan = save_plan(scratch, spec, corpus.digest, config, formats, widths)
+    need = forecast(
+        language_model,
+        plan.widths,
+        plan.dtypes,
+        n_sequences=packed.n_sequences,
+        context_length=config.context_length,
+        batch_sequences=config.batch_sequences,
+    )
+    refuse_above_free(need, language_model, scratch, tree_bytes(scratch))
+    return packed, plan
+
+
 def _write_missing(
     language_model: LanguageModel,
     packed: PackedTokens,
-    layout: ShardLayout,
+    config: ActivationsConfig,
     folders: Mapping[str, Path],
     plan: CachingPlan,
     listener: ProgressListener,
-) -> None:
+) -> dict[str, dict[int, ShardRecord]]:
+    """Write every shard that is not there yet; returns the records of all, by hookpoint and number."""
+    layout = ShardLayout(packed.n_sequences, plan.sequences_per_shard, config.batch_sequences)
     done = {name: _intact_shards(folder) for name, folder in folders.items()}
     n_valid = int(np.count_nonzero(packed.valid))
+    n_places = packed.n_sequences * packed.context_length
     for number in range(layout.n_shards):
         missing = {name: folder for name, folder in folders.items() if number not in done[name]}
         if missing:
@@ -148,9 +167,26 @@ def _write_missing(
                 done[name][number] = record
                 _refuse_nonfinite(name, done[name], n_valid, plan)
                 write_index(folders[name], done[name])
-        n_sequences = layout.bounds(number)[1]
-        total = packed.n_sequences * packed.context_length
-        listener(Progress("tokens cached", n_sequences * packed.context_length, total))
+        listener(Progress("tokens cached", layout.bounds(number)[1] * packed.context_length, n_places))
+    return done
+
+
+def _sweep(scratch: Path) -> None:
+    """Remove unfinished files of an attempt that was killed."""
+    for path in scratch.rglob(f"{TEMPORARY_PREFIX}*"):
+        path.unlink(missing_ok=True)
+
+
+def _facts(spec: ModelSpec, corpus_digest: str, config: ActivationsConfig) -> dict[str, Any]:
+    """What an activation set says about where it comes from."""
+    return {
+        "model_id": spec.model_id,
+        "weights_digest": spec.weights_digest,
+        "tokenizer_digest": spec.tokenizer_digest,
+        "corpus_digest": corpus_digest,
+        "context_length": config.context_length,
+        "config": config.canonical(),
+    }
 
 
 def _intact_shards(folder: Path) -> dict[int, ShardRecord]:

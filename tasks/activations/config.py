@@ -34,7 +34,7 @@ class ActivationsConfig(StrictConfig):
     """Seed of the order in which documents are taken."""
     batch_sequences: int = Field(default=32, ge=1)
     """Sequences in one forward pass."""
-    shard_mebibytes: int = Field(default=32, ge=1)
+    shard_mebibytes: float = Field(default=32, gt=0)
     """Size of a shard: what is redone at most after a crash."""
 
     @model_validator(mode="after")

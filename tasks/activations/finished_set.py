@@ -7,43 +7,46 @@ from typing import Any
 
 import numpy as np
 
-from catalog.durable import make_folder, replace_file, to_json
-from tasks.activations.config import ActivationsConfig
-from tasks.activations.corpora import CorpusTable
-from tasks.activations.language_model import ModelSpec
+from catalog.durable import flush_file, make_folder, replace_file, to_json
 from tasks.activations.packing import ARRAYS, PackedTokens
 from tasks.activations.plan import CachingPlan
-from tasks.activations.shard_files import ShardRecord, read_index, shards_digest
+from tasks.activations.shard_files import ShardRecord, shards_digest, write_index
 from tasks.activations.shards import META, TOKENS
 from tasks.activations.token_files import RECORD, file_sha256, read_token_record
+
+FORMAT = 1
 
 
 def finish_set(
     folder: Path,
     token_folder: Path,
     packed: PackedTokens,
-    spec: ModelSpec,
-    config: ActivationsConfig,
+    records: dict[int, ShardRecord],
     hookpoint: str,
     plan: CachingPlan,
-    corpus: CorpusTable,
+    facts: dict[str, Any],
 ) -> None:
-    """Put tokens and ``meta.json`` beside the finished shards of ``folder``."""
-    records = read_index(folder)
+    """Put tokens and ``meta.json`` beside the finished shards of ``folder``.
+
+    Args:
+        folder: Shards of one hookpoint.
+        token_folder: Token files shared by all hookpoints.
+        packed: The same tokens, opened.
+        records: Every shard of the hookpoint.
+        hookpoint: Its name.
+        plan: Number format, width and size of shards.
+        facts: What else ``meta.json`` shall say (model, corpus, configuration).
+    """
+    write_index(folder, records)
     n_valid = _place_tokens(folder / TOKENS, token_folder, packed, records, plan.sequences_per_shard)
     n_normed = sum(record.n_normed for record in records.values())
     norm_sum = sum(records[number].norm_sum for number in sorted(records))
     meta: dict[str, Any] = {
-        "format": 1,
+        **facts,
+        "format": FORMAT,
         "hookpoint": hookpoint,
-        "model_id": spec.model_id,
-        "weights_digest": spec.weights_digest,
-        "tokenizer_digest": spec.tokenizer_digest,
-        "corpus_digest": corpus.digest,
-        "config": config.canonical(),
         "d_in": plan.widths[hookpoint],
         "dtype": plan.dtypes[hookpoint],
-        "context_length": config.context_length,
         "sequences_per_shard": plan.sequences_per_shard,
         "n_shards": len(records),
         "n_sequences": packed.n_sequences,
@@ -71,12 +74,12 @@ def _place_tokens(
         if name != "valid":
             _share(source / f"{name}.npy", target / f"{name}.npy")
     valid_ST = np.array(packed.valid)
-    flat = valid_ST.reshape(-1)
+    places_per_shard = sequences_per_shard * packed.context_length
     for number, record in records.items():
-        flat[
-            np.array(record.nonfinite, dtype=np.int64) + number * sequences_per_shard * packed.context_length
-        ] = False
+        dropped = np.array(record.nonfinite, dtype=np.int64)
+        valid_ST.reshape(-1)[number * places_per_shard + dropped] = False
     np.save(target / "valid.npy", valid_ST, allow_pickle=False)
+    flush_file(target / "valid.npy")
     token_record = read_token_record(source)
     assert token_record is not None
     sha256 = {**token_record["sha256"], "valid": file_sha256(target / "valid.npy")}

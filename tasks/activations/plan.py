@@ -63,7 +63,7 @@ def save_plan(
 ) -> CachingPlan:
     """Decide the size of shards and keep the plan."""
     widest = max(np.dtype(dtypes[name]).itemsize * widths[name] for name in config.hookpoints)
-    n_fitting = config.shard_mebibytes * MEBIBYTE // (widest * config.context_length)
+    n_fitting = int(config.shard_mebibytes * MEBIBYTE) // (widest * config.context_length)
     per_shard = max(1, n_fitting // config.batch_sequences) * config.batch_sequences
     plan = CachingPlan(dict(dtypes), dict(widths), per_shard)
     stored = {

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from catalog.durable import flush_folder, replace_file, to_json
+from catalog.durable import flush_folder, replace_file, temporary_beside, to_json
 from catalog.errors import UserError
 from catalog.faults import fault_point
 from tasks.activations.token_files import file_sha256
@@ -85,7 +85,7 @@ class ShardWriter:
     def __init__(self, folder: Path, number: int, shape: tuple[int, int, int], dtype: ShardFormat) -> None:
         self.path = folder / shard_name(number)
         self.record = ShardRecord(number, self.path.name, 0, shape[0], 0, "", (), 0.0, 0)
-        self._unfinished = self.path.with_name(f".tmp-{self.path.name}")
+        self._unfinished = temporary_beside(self.path)
         self._sha256 = hashlib.sha256()
         self._file = self._unfinished.open("wb")
         header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
