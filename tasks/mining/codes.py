@@ -187,9 +187,11 @@ def encode_batch(dictionary: "Dictionary", x_BTD: np.ndarray, valid_BT: np.ndarr
     x_ND = torch.from_numpy(np.ascontiguousarray(x_BTD.reshape(-1, x_BTD.shape[-1])[position_N]))
     with torch.inference_mode():
         x_ND = x_ND.to(device=dictionary.W_enc.device, dtype=torch.float32)
-        finite_N = torch.isfinite(x_ND).all(dim=1)
-        values_NK, indices_NK = dictionary.encode_sparse(x_ND[finite_N])
-        finite_M = torch.isfinite(values_NK).all(dim=1)
+        finite_N = x_ND.sum(dim=1).isfinite()  # any NaN or infinite number makes the sum one
+        if not finite_N.all():
+            x_ND = x_ND[finite_N]
+        values_NK, indices_NK = dictionary.encode_sparse(x_ND)
+        finite_M = values_NK.sum(dim=1).isfinite()
         fires_NK = (values_NK > 0) & finite_M[:, None]
         row_E = fires_NK.nonzero()[:, 0].cpu().numpy()
         features_E = indices_NK[fires_NK].to(torch.int32).cpu().numpy()

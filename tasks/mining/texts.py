@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from catalog.errors import UserError
+
 _DOCUMENTS_AT_ONCE = 512
 
 
@@ -80,11 +82,18 @@ def _utf8(texts: pa.ChunkedArray, documents: np.ndarray) -> Iterator[bytes]:
 
 
 def _to_bytes(utf8: bytes, chars: np.ndarray) -> np.ndarray:
-    """Byte offsets of character offsets; beyond the end of the text they are its length."""
+    """Byte offsets of character offsets.
+
+    Raises:
+        UserError: when a token reaches beyond the text.
+    """
     raw = np.frombuffer(utf8, dtype=np.uint8)
-    n_chars = len(utf8) if utf8.isascii() else int(((raw & 0xC0) != 0x80).sum())
-    inside: np.ndarray = np.minimum(chars, n_chars)
-    if n_chars == len(utf8):
-        return inside
-    begins: np.ndarray = np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))[inside]
-    return begins
+    begins = np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))
+    last = int(chars.max(initial=0))
+    if last >= len(begins):
+        raise UserError(
+            f"a token ends at character {last} of a document that has {len(begins) - 1}: the documents are "
+            "not those that the activations were cached from"
+        )
+    offsets: np.ndarray = begins[chars]
+    return offsets

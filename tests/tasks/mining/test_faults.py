@@ -5,7 +5,6 @@ import resource
 import signal
 import subprocess
 import sys
-import textwrap
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -13,11 +12,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from catalog.errors import UserError
 from catalog.faults import ENVIRONMENT, InjectedFault
-from tasks.mining import MiningConfig, mine
+from tasks.activations.shards import ActivationSet
+from tasks.dictionaries.base import build_dictionary, dictionary_config
+from tasks.mining.config import MiningConfig
+from tasks.mining.miner import mine
 
 CONFIG = MiningConfig(
     window_tokens=8, tokens_before_peak=5, chunk_tokens=16, n_top=6, n_per_band=4, shard_tokens=500
@@ -74,44 +77,27 @@ def test_an_unbroken_run_and_a_resumed_one_agree(
         assert resumed[1].equals(unbroken[1])
 
 
-CHILD = """
-    import sys
-    from pathlib import Path
-    import pyarrow.parquet as pq
-    import torch
-    from tasks.activations.shards import ActivationSet
-    from tasks.dictionaries.base import build_dictionary, dictionary_config
-    from tasks.mining import MiningConfig, mine
-
-    folder, scratch = map(Path, sys.argv[1:])
-    fields = dict(expansion_factor=2, k=3, seed=0, n_tokens=1000, batch_tokens=100, lr=1e-3)
+def mine_topk(folder: Path, scratch: Path) -> tuple[pa.Table, pa.Table, int]:
+    """What the process that is killed runs, and the unbroken run it is compared with."""
+    fields = {"expansion_factor": 2, "k": 3, "seed": 0, "n_tokens": 1000, "batch_tokens": 100, "lr": 1e-3}
     dictionary = build_dictionary(dictionary_config({"architecture": "topk", **fields}), 12)
     documents = pq.read_table(folder / "documents.parquet")
-    config = MiningConfig(window_tokens=8, tokens_before_peak=5, chunk_tokens=16, shard_tokens=200)
-    mined = mine(dictionary, ActivationSet.open(folder), documents, None, config, scratch)
-    for batch in mined.examples:
-        pq.write_table(mined.features, scratch / "features.parquet")
-        pq.write_table(__import__("pyarrow").Table.from_batches([batch]), scratch / "examples.parquet")
-"""
+    return _mine_all(dictionary, ActivationSet.open(folder), documents, scratch)
 
 
 def test_kill_minus_nine_loses_nothing(planted_set, documents, tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
-
     pq.write_table(documents, planted_set.folder / "documents.parquet")
-
-    def run(scratch: Path, fault: str | None) -> int:
-        environment = {k: v for k, v in os.environ.items() if k != ENVIRONMENT} | {"OMP_NUM_THREADS": "1"}
-        environment |= {ENVIRONMENT: fault} if fault else {}
-        command = [sys.executable, "-c", textwrap.dedent(CHILD), str(planted_set.folder), str(scratch)]
-        scratch.mkdir(exist_ok=True)
-        return subprocess.run(command, env=environment, timeout=120, check=False).returncode
-
-    assert run(tmp_path / "killed", "mining.shard:3:kill") == -signal.SIGKILL
-    assert run(tmp_path / "killed", None) == 0
-    assert run(tmp_path / "unbroken", None) == 0
-    for name in ("features.parquet", "examples.parquet"):
-        assert pq.read_table(tmp_path / "killed" / name).equals(pq.read_table(tmp_path / "unbroken" / name))
+    run = "import runpy, sys; from pathlib import Path as P; "
+    call = run + "runpy.run_path(sys.argv[1])['mine_topk'](*map(P, sys.argv[2:]))"
+    command = [sys.executable, "-c", call, __file__, str(planted_set.folder), str(tmp_path / "killed")]
+    environment = os.environ | {ENVIRONMENT: "mining.shard:3:kill", "OMP_NUM_THREADS": "1"}
+    killed = subprocess.run(command, env=environment, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list((tmp_path / "killed/codes").glob("*.safetensors"))) == 2
+    resumed = mine_topk(planted_set.folder, tmp_path / "killed")
+    unbroken = mine_topk(planted_set.folder, tmp_path / "unbroken")
+    assert resumed[0].equals(unbroken[0])
+    assert resumed[1].equals(unbroken[1])
 
 
 def test_a_damaged_or_foreign_shard_is_written_again(

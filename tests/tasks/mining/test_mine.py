@@ -14,7 +14,10 @@ from catalog.errors import UserError
 from catalog.schemas import TABLES
 from tasks.activations.shards import ActivationSet
 from tasks.dictionaries.base import Dictionary
-from tasks.mining import Mined, MiningConfig, Unembedding, example_split, mine
+from tasks.mining.config import MiningConfig
+from tasks.mining.logits import Unembedding
+from tasks.mining.miner import Mined, mine
+from tasks.mining.split import example_split
 
 N_FEATURES = 12
 CONFIG = MiningConfig(
@@ -262,3 +265,10 @@ def test_wrong_width_and_wrong_corpus_are_refused(planted, documents, identity, 
         mine(identity(7), planted["activation_set"], documents, None, CONFIG, tmp_path)
     with pytest.raises(UserError, match="only 3 documents"):
         mine(**planted, documents=documents.slice(0, 3), unembedding=None, config=CONFIG, scratch=tmp_path)
+
+
+def test_texts_of_another_corpus_are_refused(planted, documents, tmp_path: Path) -> None:
+    """Cutting them would show contexts that the feature never saw."""
+    shuffled = documents.set_column(1, "text", [documents["text"].to_pylist()[::-1]])
+    with pytest.raises(UserError, match="not those that the activations were cached from"):
+        mine(**planted, documents=shuffled, unembedding=None, config=CONFIG, scratch=tmp_path)
