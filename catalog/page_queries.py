@@ -1,0 +1,269 @@
+"""The queries of the dashboard's pages: one typed function per ``sql/page_*.sql``.
+
+Every function takes a connection of ``catalog.connection`` and returns an Arrow table of at most a
+thousand rows. Files are chosen by the caller where a page must read only a few of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files as resources
+from typing import Any, Literal
+
+import duckdb
+import pyarrow as pa
+
+Sort = Literal["score", "density", "rare", "activation", "matches", "index"]
+
+
+@cache
+def page_sql(name: str) -> str:
+    """The text of ``sql/page_<name>.sql``, as a page shows it."""
+    return (resources("catalog") / "sql" / f"page_{name}.sql").read_text(encoding="utf-8")
+
+
+def _read(connection: duckdb.DuckDBPyConnection, name: str, parameters: Mapping[str, Any]) -> pa.Table:
+    text = page_sql(name)
+    if not parameters:
+        return connection.sql(text).to_arrow_table()
+    return connection.sql(text, params=dict(parameters)).to_arrow_table()
+
+
+def dictionaries(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Every dictionary with size, fidelity, coverage and the share of labels above chance."""
+    return _read(connection, "dictionaries", {})
+
+
+def models(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Every language model with what was read from it."""
+    return _read(connection, "models", {})
+
+
+def changes(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """What the last finished run changed: dictionaries, labels and matches."""
+    return _read(connection, "changes", {})
+
+
+def browse(
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    dictionary_id: str | None = None,
+    model_id: str | None = None,
+    status: str | None = None,
+    density_low: float | None = None,
+    density_high: float | None = None,
+    score_low: float | None = None,
+    matched: bool | None = None,
+    words: Sequence[str] | None = None,
+    token: str | None = None,
+    sort: Sort = "score",
+    limit: int = 50,
+    offset: int = 0,
+) -> pa.Table:
+    """One page of features that fit the filters; ``n_found`` counts all that fit.
+
+    ``words`` (lower case) must all occur in the label; ``token`` in a top token. The order ``score`` is by
+    the lower end of the score's interval, dense features last.
+    """
+    parameters = {
+        "dictionary_id": dictionary_id,
+        "model_id": model_id,
+        "status": status,
+        "density_low": density_low,
+        "density_high": density_high,
+        "score_low": score_low,
+        "matched": matched,
+        "words": list(words) if words else None,
+        "token": token or None,
+        "sort": sort,
+        "limit": limit,
+        "offset": offset,
+    }
+    return _read(connection, "browse", parameters)
+
+
+def feature(
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    dictionary_id: str,
+    feature_index: int,
+    activation_set_id: str | None = None,
+) -> pa.Table:
+    """One feature with its dictionary and activation set; no row where it was not mined."""
+    parameters = {
+        "dictionary_id": dictionary_id,
+        "feature_index": feature_index,
+        "activation_set_id": activation_set_id,
+    }
+    return _read(connection, "feature", parameters)
+
+
+def feature_step(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, activation_set_id: str, feature_index: int
+) -> pa.Table:
+    """Index of the firing features before and after one."""
+    parameters = {
+        "dictionary_id": dictionary_id,
+        "activation_set_id": activation_set_id,
+        "feature_index": feature_index,
+    }
+    return _read(connection, "feature_step", parameters)
+
+
+def feature_examples(
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    files: Sequence[str],
+    dictionary_id: str,
+    activation_set_id: str,
+    feature_index: int,
+) -> pa.Table:
+    """The mined contexts of one feature, from the files of its block (as the store names them)."""
+    parameters = {
+        "files": list(files),
+        "dictionary_id": dictionary_id,
+        "activation_set_id": activation_set_id,
+        "feature_index": feature_index,
+    }
+    return _read(connection, "feature_examples", parameters)
+
+
+def feature_explanations(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int
+) -> pa.Table:
+    """Every explanation of a feature, newest first."""
+    parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
+    return _read(connection, "feature_explanations", parameters)
+
+
+def feature_scores(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int
+) -> pa.Table:
+    """Every score of every explanation of a feature."""
+    parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
+    return _read(connection, "feature_scores", parameters)
+
+
+def feature_judgements(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int, explanation_id: str
+) -> pa.Table:
+    """The judged items of one explanation."""
+    parameters = {
+        "dictionary_id": dictionary_id,
+        "feature_index": feature_index,
+        "explanation_id": explanation_id,
+    }
+    return _read(connection, "feature_judgements", parameters)
+
+
+def feature_matches(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int
+) -> pa.Table:
+    """Matching features of other dictionaries, best first."""
+    parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
+    return _read(connection, "feature_matches", parameters)
+
+
+def labels(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_indices: Sequence[int]
+) -> pa.Table:
+    """Best labels of some features of a dictionary."""
+    parameters = {"dictionary_id": dictionary_id, "feature_indices": list(feature_indices)}
+    return _read(connection, "labels", parameters)
+
+
+def provenance(connection: duckdb.DuckDBPyConnection, *, fingerprints: Sequence[str]) -> pa.Table:
+    """The stage attempts that made some rows."""
+    return _read(connection, "provenance", {"fingerprints": list(fingerprints)})
+
+
+def document(connection: duckdb.DuckDBPyConnection, *, corpus_id: str, document_id: str) -> pa.Table:
+    """One document of a corpus, whole."""
+    return _read(connection, "document", {"corpus_id": corpus_id, "document_id": document_id})
+
+
+def common_contexts(
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    files_a: Sequence[str],
+    dictionary_a: str,
+    feature_a: int,
+    files_b: Sequence[str],
+    dictionary_b: str,
+    feature_b: int,
+) -> pa.Table:
+    """Places where the mined contexts of two features overlap in the same document."""
+    parameters = {
+        "files_a": list(files_a),
+        "dictionary_a": dictionary_a,
+        "feature_a": feature_a,
+        "files_b": list(files_b),
+        "dictionary_b": dictionary_b,
+        "feature_b": feature_b,
+    }
+    return _read(connection, "common_contexts", parameters)
+
+
+def pair(
+    connection: duckdb.DuckDBPyConnection,
+    *,
+    dictionary_a: str,
+    feature_a: int,
+    dictionary_b: str,
+    feature_b: int,
+) -> pa.Table:
+    """What matching found about two features."""
+    parameters = {
+        "dictionary_a": dictionary_a,
+        "feature_a": feature_a,
+        "dictionary_b": dictionary_b,
+        "feature_b": feature_b,
+    }
+    return _read(connection, "pair", parameters)
+
+
+def compare_rates(connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str) -> pa.Table:
+    """Share of firing features of ``dictionary_a`` with a mutual match in the other, by density decade."""
+    return _read(connection, "compare_rates", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
+
+
+def compare_scores(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str
+) -> pa.Table:
+    """Distribution of the scores of mutual matches."""
+    return _read(connection, "compare_scores", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
+
+
+def compare_matches(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str
+) -> pa.Table:
+    """The strongest mutual matches, with labels."""
+    return _read(connection, "compare_matches", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
+
+
+def compare_unmatched(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str
+) -> pa.Table:
+    """Firing features of ``dictionary_a`` without a mutual match in the other."""
+    return _read(
+        connection, "compare_unmatched", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b}
+    )
+
+
+def runs(connection: duckdb.DuckDBPyConnection, *, limit: int = 50) -> pa.Table:
+    """Runs, newest first."""
+    return _read(connection, "runs", {"limit": limit})
+
+
+def stage_runs(connection: duckdb.DuckDBPyConnection, *, run_id: str) -> pa.Table:
+    """Stage attempts of one run."""
+    return _read(connection, "stage_runs", {"run_id": run_id})
+
+
+def trends(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Main metrics of each alias through its retrains."""
+    return _read(connection, "trends", {})
+
+
+def columns(connection: duckdb.DuckDBPyConnection, *, relation: str) -> pa.Table:
+    """Columns of a table or view with their DuckDB types."""
+    return _read(connection, "columns", {"relation": relation})

@@ -1,0 +1,52 @@
+-- What the last finished run changed: dictionaries, labels (new, better, worse, lost) and matches; at most eight
+-- of each kind, with how many of the kind there are.
+with last as (
+    select max_by(run_id, started_at) as run_id from runs where state <> 'running'
+),
+written as (
+    select distinct s.fingerprint from stage_runs as s join last using (run_id) where s.state = 'committed'
+),
+labels as (
+    select
+        e.dictionary_id, e.feature_index, e.text, e.status, s.ci_low, e.created_at,
+        e.fingerprint in (select fingerprint from written) as is_new
+    from explanations as e
+    left join explanation_scores as s using (explanation_id)
+),
+earlier as (
+    select dictionary_id, feature_index, max_by(text, coalesce(ci_low, -1)) as text, max(ci_low) as ci_low
+    from labels
+    where not is_new and status = 'ok'
+    group by dictionary_id, feature_index
+),
+latest as (
+    select
+        dictionary_id, feature_index, max_by(text, coalesce(ci_low, -1)) filter (where status = 'ok') as text,
+        max(ci_low) as ci_low
+    from labels
+    where is_new
+    group by dictionary_id, feature_index
+),
+changed as (
+    select 1 as place, 'new_dictionary' as kind, dictionary_id, null::integer as feature_index, null as before, alias as after,
+        0.0 as weight
+    from dictionaries
+    where fingerprint in (select fingerprint from written)
+    union all
+    select
+        case when n.text is null then 5 when o.text is null then 2 when n.ci_low >= o.ci_low then 3 else 4 end,
+        case when n.text is null then 'lost_label' when o.text is null then 'new_label'
+            when n.ci_low >= o.ci_low then 'better_label' else 'worse_label' end,
+        n.dictionary_id, n.feature_index, o.text, n.text, coalesce(n.ci_low, 0)
+    from latest as n
+    left join earlier as o using (dictionary_id, feature_index)
+    where (n.text is not null or o.text is not null) and n.text is distinct from o.text
+    union all
+    select 6, 'new_match', dictionary_a, feature_a, null, dictionary_b || '#' || feature_b, score
+    from matches
+    where mutual and fingerprint in (select fingerprint from written)
+)
+select kind, dictionary_id, feature_index, before, after, count(*) over (partition by kind) as n_of_kind
+from changed
+qualify row_number() over (partition by kind order by weight desc, dictionary_id, feature_index) <= 8
+order by place, weight desc, dictionary_id, feature_index

@@ -1,0 +1,12 @@
+-- One feature on one activation set (the one with most tokens where none is named).
+select f.*, d.alias, d.architecture, d.d_sae, d.reads[1].model_id as model_id, d.reads[1].hookpoint as hookpoint,
+    a.corpus_id, a.n_valid_tokens
+from features as f
+join dictionaries as d using (dictionary_id)
+left join activation_sets as a on a.activation_set_id = f.activation_set_id
+where
+    f.dictionary_id = $dictionary_id
+    and f.feature_index = $feature_index
+    and ($activation_set_id::varchar is null or f.activation_set_id = $activation_set_id::varchar)
+order by a.n_valid_tokens desc nulls last, f.activation_set_id
+limit 1

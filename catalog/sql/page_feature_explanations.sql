@@ -1,0 +1,11 @@
+-- Every explanation of a feature through time, newest first, with what it cost.
+select
+    e.explanation_id, e.explainer, e.model, e.prompt_digest, e.text, e.status, e.error, e.created_at, e.fingerprint,
+    c.cost_usd, c.prompt_tokens, c.completion_tokens, s.run_id, s.code_version
+from explanations as e
+left join llm_calls as c using (call_id)
+left join (select fingerprint, max_by(run_id, attempt) as run_id, max_by(code_version, attempt) as code_version
+    from stage_runs where state = 'committed' group by fingerprint) as s on s.fingerprint = e.fingerprint
+where e.dictionary_id = $dictionary_id and e.feature_index = $feature_index
+order by e.created_at desc, e.explanation_id
+limit 200

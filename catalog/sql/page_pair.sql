@@ -1,0 +1,7 @@
+-- What is known of two features as a pair, in either direction.
+select method, score, rank, mutual, margin, n, p_value, q_value, verdict, activation_sets
+from matches
+where
+    (dictionary_a = $dictionary_a and feature_a = $feature_a and dictionary_b = $dictionary_b and feature_b = $feature_b)
+    or (dictionary_a = $dictionary_b and feature_a = $feature_b and dictionary_b = $dictionary_a and feature_b = $feature_a)
+order by method

@@ -1,0 +1,111 @@
+"""What the compare page shows about two dictionaries or two features."""
+
+from dataclasses import dataclass
+
+from catalog.errors import UserError
+from dashboards import data
+from dashboards.data import Catalogue, Row
+from dashboards.selection import Side
+
+
+@dataclass(frozen=True)
+class Dictionaries:
+    """Two dictionaries and how their features match."""
+
+    a: str
+    b: str
+    rates_a: list[Row]
+    rates_b: list[Row]
+    scores: list[Row]
+    matches: list[Row]
+    unmatched_a: list[Row]
+    unmatched_b: list[Row]
+    queries: dict[str, data.Query]
+
+
+@dataclass(frozen=True)
+class FeatureSide:
+    """One feature of a pair: its row, best label and examples."""
+
+    name: str
+    row: Row
+    label: Row | None
+    examples: list[Row]
+
+    @property
+    def largest(self) -> float:
+        """Its maximum activation, 0 if it never fired."""
+        return float(self.row["max_activation"] or 0.0)
+
+
+@dataclass(frozen=True)
+class Features:
+    """Two features, the contexts they share and what matching says of them."""
+
+    a: FeatureSide
+    b: FeatureSide
+    pair: list[Row]
+    common: list[Row]
+    queries: dict[str, data.Query]
+
+    def scale(self, side: str) -> float:
+        """The activation that is drawn in full colour on a side: its own maximum, so that sides compare."""
+        return (self.a if side == "a" else self.b).largest
+
+
+def compare_dictionaries(catalogue: Catalogue, a: str, b: str) -> Dictionaries:
+    """Read how two dictionaries match."""
+    there, back = {"dictionary_a": a, "dictionary_b": b}, {"dictionary_a": b, "dictionary_b": a}
+    return Dictionaries(
+        a,
+        b,
+        data.rows(catalogue, "compare_rates", **there),
+        data.rows(catalogue, "compare_rates", **back),
+        data.rows(catalogue, "compare_scores", **there),
+        data.rows(catalogue, "compare_matches", **there),
+        data.rows(catalogue, "compare_unmatched", **there),
+        data.rows(catalogue, "compare_unmatched", **back),
+        {
+            "Match rate by density": data.query("compare_rates", **there),
+            "Distribution of scores": data.query("compare_scores", **there),
+            "Matches": data.query("compare_matches", **there),
+            "Unmatched": data.query("compare_unmatched", **there),
+        },
+    )
+
+
+def compare_features(catalogue: Catalogue, a: Side, b: Side) -> Features:
+    """Read two features and what they share.
+
+    Raises:
+        UserError: when one of them is not in the catalogue.
+    """
+    sides = [_side(catalogue, side) for side in (a, b)]
+    key = {
+        "dictionary_a": a.dictionary,
+        "feature_a": a.feature_index,
+        "dictionary_b": b.dictionary,
+        "feature_b": b.feature_index,
+    }
+    files = [data.example_files(catalogue, side.dictionary, side.feature_index or 0) for side in (a, b)]
+    places = {"files_a": files[0], "files_b": files[1], **key}
+    common = data.rows(catalogue, "common_contexts", **places) if all(files) else []
+    queries = {
+        "The pair": data.query("pair", **key),
+        "Shared contexts": data.query("common_contexts", **places),
+    }
+    return Features(sides[0], sides[1], data.rows(catalogue, "pair", **key), common, queries)
+
+
+def _side(catalogue: Catalogue, side: Side) -> FeatureSide:
+    index = side.feature_index or 0
+    key = {"dictionary_id": side.dictionary, "feature_index": index}
+    row = data.one(catalogue, "feature", **key, activation_set_id=None)
+    if row is None:
+        raise UserError(
+            f"{side.dictionary} has no feature {index}: choose another index, or browse its features"
+        )
+    label = data.one(catalogue, "labels", dictionary_id=side.dictionary, feature_indices=(index,))
+    return FeatureSide(
+        side.text, row, label, data.examples(catalogue, side.dictionary, row["activation_set_id"], index)
+    )

@@ -1,0 +1,1 @@
+"""Pure drawing from plain rows: nothing here reads the catalogue."""

@@ -1,0 +1,126 @@
+"""The parts pages are put together from: headings, key figures, facts, tables, notices."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from catalog.ids import alias_of
+from dashboards.components.markup import Element, Node, el
+from dashboards.components.text_marks import token_label, visible
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A key figure: its name, its value as text, and the definition that a hover shows."""
+
+    name: str
+    value: str
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table; ``number`` aligns right, ``wide`` hides it on narrow screens."""
+
+    name: str
+    help: str = ""
+    number: bool = False
+    wide: bool = False
+
+    @property
+    def classes(self) -> str:
+        """The classes of its cells."""
+        return " ".join(name for name, on in (("number", self.number), ("wide", self.wide)) if on)
+
+
+def heading(title: str, note: str = "") -> Element:
+    """Heading of a section with a quiet note beside it."""
+    return el(
+        "div", el("h2", title), el("span", note, cls="quiet small") if note else None, cls="row section"
+    )
+
+
+def section(title: str, *parts: Node | None, note: str = "") -> Element:
+    """A section of a page under its heading."""
+    return el("section", heading(title, note), *parts, cls="block stack")
+
+
+def quiet(words: str) -> Element:
+    """A sentence that stands where there is nothing to show."""
+    return el("p", words, cls="quiet")
+
+
+def key_figures(items: Iterable[Figure], *, compact: bool = False) -> Element:
+    """Figures side by side, name below value."""
+    parts = [el("div", el("dt", f.name), el("dd", f.value), title=f.help or None) for f in items]
+    return el("dl", *parts, cls="figures compact" if compact else "figures")
+
+
+def facts(pairs: Iterable[tuple[str, Node]]) -> Element:
+    """Names and values below one another, for provenance."""
+    children: list[Node] = []
+    for name, value in pairs:
+        children += [el("dt", name), el("dd", value)]
+    return el("dl", *children, cls="facts")
+
+
+def table(
+    columns: Sequence[Column], rows: Iterable[Sequence[Node]], *, name: str, fold: bool = False
+) -> Element:
+    """A table named for screen readers; ``fold`` turns its rows into blocks on a narrow screen."""
+    head = [el("th", c.name, cls=c.classes, title=c.help or None, scope="col") for c in columns]
+    body = [
+        el("tr", *(el("td", cell, cls=column.classes) for column, cell in zip(columns, row, strict=True)))
+        for row in rows
+    ]
+    drawn = el(
+        "table", el("thead", el("tr", *head)), el("tbody", *body), cls="fold" if fold else "", aria_label=name
+    )
+    return drawn if fold else el("div", drawn, cls="scroll", role="region", aria_label=name, tabindex=0)
+
+
+def notice(message: str, *more: Node, bad: bool = False) -> Element:
+    """A framed sentence: what is so and what to do."""
+    return el("div", el("p", visible(message)), *more, cls="notice bad" if bad else "notice")
+
+
+def short_dictionary(dictionary: str) -> str:
+    """A dictionary in few letters: model, layer and name, without the digits that make it unique."""
+    model, *middle, name = alias_of(dictionary).split("/")
+    return " ".join(
+        [model, *(part.removeprefix("blocks.") for part in middle), name] if middle else [dictionary]
+    )
+
+
+def badge(words: str, *, strong: bool = False, bad: bool = False) -> Element:
+    """A word in a rounded frame."""
+    return el("span", words, cls="badge bad" if bad else "badge strong" if strong else "badge")
+
+
+def chips(tokens: Iterable[str]) -> Element:
+    """Tokens in small frames, hidden characters visible."""
+    return el(
+        "span", *(el("span", token_label(token), cls="chip", title=token_label(token)) for token in tokens)
+    )
+
+
+def highlighted(value: str, words: Sequence[str]) -> Element:
+    """A label with the search words marked."""
+    shown = visible(value)
+    if not words:
+        return el("span", shown, cls="isolate")
+    pattern = re.compile("(" + "|".join(re.escape(word) for word in words) + ")", re.IGNORECASE)
+    parts = [el("mark", part) if position % 2 else part for position, part in enumerate(pattern.split(shown))]
+    return el("span", *(part for part in parts if part != ""), cls="isolate")
+
+
+def label_text(label: str | None) -> Element:
+    """A label in a table; a quiet word where there is none."""
+    return el("span", visible(label), cls="isolate") if label else el("span", "no label", cls="quiet")
+
+
+def label_line(label: str | None) -> Element:
+    """A label as the headline of its feature."""
+    if label is None:
+        return el("p", "No label yet", cls="lead quiet")
+    return el("p", visible(label), cls="lead isolate")

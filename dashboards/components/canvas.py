@@ -1,0 +1,30 @@
+"""Where trees of elements are drawn in a page, and where clicks on their links come back."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboards import links
+from dashboards.components.markup import Node, plain
+
+_HERE = Path(__file__).parent
+STYLE = (_HERE / "style.css").read_text(encoding="utf-8")
+
+_drawing = st.components.v2.component(
+    "featlas_drawing",
+    html="<div class='root'></div>\n",
+    css=STYLE,
+    js=(_HERE / "drawing.js").read_text(encoding="utf-8"),
+)
+
+
+def draw(*nodes: Node, key: str) -> None:
+    """Draw ``nodes`` at this place of the page; ``key`` is unique within the page.
+
+    A plain click on an inner link opens that page without a reload; other clicks are the browser's.
+    """
+    _drawing(
+        key=key,
+        data={"nodes": [plain(node) for node in nodes]},
+        on_open_change=lambda: links.remember(st.session_state[key]["open"]),
+    )

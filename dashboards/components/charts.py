@@ -1,0 +1,95 @@
+"""Small charts as SVG and bars: a histogram, a line through time, horizontal bars."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dashboards import figures
+from dashboards.components.markup import Element, Node, el
+
+WIDTH, HEIGHT = 400, 120
+BASE = 98
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bin of a histogram: its edges and how many fall in it."""
+
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One horizontal bar; a negative value is drawn hollow."""
+
+    label: Node
+    value: float
+    text: str
+    help: str = ""
+
+
+def histogram(bins: Sequence[Bin], *, name: str, unit: str, logarithmic: bool = True) -> Element:
+    """Bars of counts, by default on a logarithmic scale; hover tells the edges and the count of a bin."""
+    filled = [b for b in bins if b.n > 0]
+    if not filled:
+        return el("span", "no values", cls="quiet small")
+    height_of = (lambda n: math.log10(n + 1)) if logarithmic else float
+    tallest = max(height_of(b.n) for b in filled)
+    step = WIDTH / len(bins)
+    drawn = []
+    for position, b in enumerate(bins):
+        height = 84 * height_of(b.n) / tallest if b.n > 0 else 0
+        label = f"{figures.significant(b.low)} to {figures.significant(b.high)}: {figures.count(b.n)} {unit}"
+        drawn.append(
+            el(
+                "rect",
+                el("title", label),
+                cls="bin",
+                x=f"{position * step + 0.5:.2f}",
+                y=f"{BASE - height:.2f}",
+                width=f"{max(1.0, step - 1):.2f}",
+                height=f"{height:.2f}",
+            )
+        )
+    edges = (
+        el("text", figures.significant(bins[0].low, 2), x="0", y="116"),
+        el("text", figures.significant(bins[-1].high), x=str(WIDTH), y="116", text_anchor="end"),
+    )
+    scale = "logarithmic scale, " if logarithmic else ""
+    alt = f"{name}: {scale}{figures.count(sum(b.n for b in bins))} {unit} in {len(bins)} bins"
+    axis = el("line", x1="0", x2=str(WIDTH), y1=str(BASE), y2=str(BASE))
+    return el("svg", *drawn, axis, *edges, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=alt)
+
+
+def line(values: Sequence[float], *, name: str) -> Element:
+    """A line through values at equal steps, first to last, with its first and last value in words."""
+    low, high = min(values), max(values)
+    spread = (high - low) or 1.0
+    step = WIDTH / max(1, len(values) - 1)
+    points = [f"{i * step:.1f},{86 - 76 * (v - low) / spread:.1f}" for i, v in enumerate(values)]
+    ends = f"from {figures.significant(values[0])} to {figures.significant(values[-1])}"
+    alt = f"{name}: {len(values)} values {ends}"
+    return el(
+        "svg",
+        el("line", x1="0", x2=str(WIDTH), y1=str(BASE), y2=str(BASE)),
+        el("path", d="M" + " L".join(points), cls="line"),
+        el("text", figures.significant(values[0]), x="0", y="116"),
+        el("text", figures.significant(values[-1]), x=str(WIDTH), y="116", text_anchor="end"),
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        role="img",
+        aria_label=alt,
+    )
+
+
+def bars(items: Sequence[Bar], *, wrap: bool = False) -> Element:
+    """Labelled horizontal bars on one common scale, numbers at the right."""
+    largest = max((abs(item.value) for item in items), default=0.0) or 1.0
+    cells: list[Node] = []
+    for item in items:
+        width = f"width:{100 * abs(item.value) / largest:.1f}%"
+        cells.append(el("span", item.label, cls="label wrap" if wrap else "label", title=item.help or None))
+        cells.append(el("span", cls="bar less" if item.value < 0 else "bar", style=width, aria_hidden="true"))
+        cells.append(el("span", item.text, cls="number"))
+    return el("div", *cells, cls="bars")

@@ -1,0 +1,112 @@
+"""The parts of the SQL page: example queries, the list of columns, the line over a result."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from dashboards import figures
+from dashboards.components.blocks import notice
+from dashboards.components.markup import Element, Node, el
+
+
+class Example(NamedTuple):
+    """A query that teaches a part of the schema."""
+
+    title: str
+    note: str
+    sql: str
+
+
+EXAMPLES = (
+    Example(
+        "Best labels",
+        "feature_cards is the view to begin with: one wide row per feature with its best label and score.",
+        """SELECT dictionary_id, feature_index, label, score, ci_low, chance, density
+FROM feature_cards
+WHERE ci_low > chance AND status = 'alive'
+ORDER BY ci_low DESC
+LIMIT 20""",
+    ),
+    Example(
+        "Search labels",
+        "Labels are text: search them with ILIKE over every dictionary at once.",
+        """SELECT alias, feature_index, label, score
+FROM feature_cards
+WHERE label ILIKE '%return%'
+ORDER BY ci_low DESC NULLS LAST
+LIMIT 50""",
+    ),
+    Example(
+        "Same in two models",
+        "matches holds pairs of features; join feature_cards twice to see both labels.",
+        """SELECT m.score, m.q_value, a.label AS first, b.label AS second
+FROM matches AS m
+JOIN feature_cards AS a ON a.dictionary_id = m.dictionary_a AND a.feature_index = m.feature_a
+JOIN feature_cards AS b ON b.dictionary_id = m.dictionary_b AND b.feature_index = m.feature_b
+WHERE m.mutual AND m.q_value <= 0.05
+ORDER BY m.score DESC
+LIMIT 50""",
+    ),
+    Example(
+        "Quality of dictionaries",
+        "dictionary_metrics is long: one row per value, each with its definition's version and controls.",
+        """SELECT d.alias, m.metric, m.variant, m.value, m.n, m.control
+FROM dictionary_metrics AS m
+JOIN dictionaries AS d USING (dictionary_id)
+WHERE m.split = 'eval' AND m.metric IN ('fvu', 'l0', 'ce_recovered')
+ORDER BY d.alias, m.metric""",
+    ),
+    Example(
+        "Time per stage",
+        "stage_runs says what every night computed, how long it took and what it wrote.",
+        """SELECT stage, count(*) AS attempts, round(avg(seconds), 1) AS mean_seconds, sum(rows) AS rows
+FROM stage_runs
+WHERE state = 'committed'
+GROUP BY stage
+ORDER BY mean_seconds DESC""",
+    ),
+)
+
+
+class AnswerLike(Protocol):
+    """What the line over a result needs to know."""
+
+    @property
+    def table(self) -> "Sized | None": ...
+    @property
+    def error(self) -> str | None: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def truncated(self) -> bool: ...
+
+
+class Sized(Protocol):
+    """A table with a number of rows."""
+
+    @property
+    def num_rows(self) -> int: ...
+
+
+def example_note(title: str) -> Element:
+    """What an example teaches."""
+    return el("p", next(example.note for example in EXAMPLES if example.title == title), cls="quiet small")
+
+
+def column_list(columns: Sequence[tuple[str, str, str]]) -> Element:
+    """Names, types and meanings of columns."""
+    children: list[Node] = []
+    for name, kind, meaning in columns:
+        children.append(
+            el("li", el("code", name), " ", el("span", kind, cls="quiet small"), title=meaning or None)
+        )
+    return el("ul", *children, cls="columns")
+
+
+def answer_line(answer: AnswerLike) -> Element:
+    """Rows and time, or the error."""
+    if answer.error is not None or answer.table is None:
+        return notice(answer.error or "no rows", bad=True)
+    said = f"{figures.count(answer.table.num_rows)} rows in {figures.duration(answer.seconds)}"
+    if answer.truncated:
+        said += "; there are more: add LIMIT or a condition, or use “featlas sql” for all of them"
+    return el("p", said, cls="quiet small")

@@ -1,0 +1,34 @@
+"""One definition per number, shown by hovering over it."""
+
+DENSITY = "Share of valid tokens on which the feature fires."
+MAX_ACTIVATION = "Largest activation of the feature on this activation set."
+FVU = (
+    "Fraction of variance unexplained, pooled over eval documents (0 is perfect, 1 is the mean). Version 1. "
+    "In brackets the same with principal components, as many as features fire on a token."
+)
+CE_RECOVERED = (
+    "Cross-entropy recovered on eval documents: 1 when the reconstruction costs nothing, 0 when it is no "
+    "better than replacing the activation by its mean. Version 1."
+)
+L0 = "Features that fire on a token, mean over eval documents. Version 1."
+UNSEEN = "Share of features that never fired on the activation set."
+LABELLED = "Share of firing features with at least one explanation."
+ABOVE_CHANCE = (
+    "Share of firing features whose best label beats chance: the lower end of the 95 % interval of its "
+    "balanced accuracy lies above the score of shuffled labels."
+)
+MATCHED = "Share of firing features with a mutual best match in another dictionary."
+Q_VALUE = "Expected share of false matches among those at least as strong (Benjamini and Hochberg)."
+MARGIN = "Score of the match minus that of the next best partner."
+SCORE = (
+    "Balanced accuracy of the best label, with its 95 % interval; the mark is chance, measured with shuffled "
+    "labels. Ranked by the lower end of the interval."
+)
+COACTIVATION = "Tokens on which both fire over tokens on which either fires (Jaccard)."
+COSINE = "Cosine of the decoder directions."
+DECODER_NORM = "Euclidean length of the feature's decoder row."
+ENCODER_COSINE = "Cosine between the feature's encoder column and decoder row."
+LOGITS = (
+    "Decoder direction read through the final norm's gain and the unembedding: which next tokens the feature "
+    "makes likelier."
+)

@@ -1,0 +1,57 @@
+// Builds the tree that Python sends. Only listed tags and attributes exist here, every string is a
+// text node, and links lead inside the dashboard or to a plain http(s) address.
+const SVG = new Set(["svg", "g", "rect", "line", "path", "text", "title"])
+const TAGS = new Set(
+  ("a abbr button code dd div dl dt em g h2 h3 li line mark ol p path rect section small span strong svg table tbody " +
+    "td text th thead time title tr ul").split(" "),
+)
+const ATTRIBUTES = new Set(
+  ("aria-hidden aria-label class colspan d datetime height href preserveAspectRatio role rowspan scope style " +
+    "tabindex text-anchor title viewBox width x x1 x2 y y1 y2").split(" "),
+)
+const INSIDE = /^[a-z]+(\?[^#]*)?$/
+const OUTSIDE = /^https?:\/\//
+
+function setLink(element, href) {
+  if (INSIDE.test(href)) {
+    element.setAttribute("href", href)
+  } else if (OUTSIDE.test(href)) {
+    element.setAttribute("href", href)
+    element.setAttribute("target", "_blank")
+    element.setAttribute("rel", "noopener noreferrer")
+  }
+}
+
+function build(node) {
+  if (typeof node === "string") return document.createTextNode(node)
+  const [tag, attributes, children] = node
+  if (!TAGS.has(tag)) throw new Error(`element ${tag} is not drawn`)
+  const element = SVG.has(tag)
+    ? document.createElementNS("http://www.w3.org/2000/svg", tag)
+    : document.createElement(tag)
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "href") setLink(element, value)
+    else if (ATTRIBUTES.has(name)) element.setAttribute(name, value)
+  }
+  for (const child of children) element.appendChild(build(child))
+  return element
+}
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component
+  const root = parentElement.querySelector(".root")
+  root.replaceChildren(...data.nodes.map(build))
+  root.onclick = (event) => {
+    const copy = event.target.closest("button.copy")
+    if (copy) {
+      navigator.clipboard.writeText(copy.title).then(() => (copy.textContent = "copied"))
+      return
+    }
+    const link = event.target.closest("a[href]")
+    if (!link || event.button !== 0 || event.metaKey || event.ctrlKey || event.shiftKey) return
+    const href = link.getAttribute("href")
+    if (!INSIDE.test(href)) return
+    event.preventDefault()
+    setTriggerValue("open", href)
+  }
+}

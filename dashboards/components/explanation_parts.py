@@ -1,0 +1,106 @@
+"""Explanations of a feature through time, each with its author, cost, scores and judgements."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dashboards import figures, links
+from dashboards.components.blocks import Column, badge, table
+from dashboards.components.examples import BANDS
+from dashboards.components.feature_parts import best_score, score_of
+from dashboards.components.markup import Element, Node, el
+from dashboards.components.scores import score_block
+from dashboards.components.text_marks import visible
+
+Row = Mapping[str, Any]
+
+SCORE_COLUMNS = (
+    Column("scorer"),
+    Column("judge", "LLM that judged; none where a rule was evaluated."),
+    Column("measure"),
+    Column("against", "What the silent examples are: random text, or text on which similar features fire."),
+    Column("value", "With its 95 % interval.", number=True),
+    Column("chance", "The same score of shuffled explanations on the same items.", number=True),
+    Column("n", "Judged items.", number=True),
+    Column("answered", "Share of items with a valid answer.", number=True),
+)
+JUDGEMENT_COLUMNS = (
+    Column("item", number=True),
+    Column("scorer"),
+    Column("judge"),
+    Column("example"),
+    Column("fires"),
+    Column("judge said"),
+    Column("probability", number=True),
+)
+
+
+def explanation(row: Row, scores: Sequence[Row]) -> Element:
+    """One explanation: text, author, time, cost and its best score in words."""
+    own = [s for s in scores if s["explanation_id"] == row["explanation_id"]]
+    author = row["explainer"] + (f", {row['model']}" if row["model"] else "")
+    details: list[Node] = [el("span", author), el("span", figures.moment(row["created_at"]))]
+    if row["cost_usd"] is not None:
+        tokens = figures.count((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0))
+        details.append(el("span", f"{figures.money(row['cost_usd'])}, {tokens} tokens"))
+    if row["run_id"]:
+        details.append(el("a", "run", href=links.page("runs", run=row["run_id"])))
+    if row["status"] == "ok":
+        said = el("p", visible(row["text"] or ""), cls="isolate")
+    else:
+        reason = visible(row["error"] or "no reason recorded")
+        said = el("p", badge(row["status"], bad=True), " ", el("span", reason, cls="quiet"))
+    return el(
+        "div",
+        said,
+        el("div", *details, cls="row small quiet"),
+        score_block(score_of(best_score(own))) if row["status"] == "ok" else None,
+        cls="stack",
+    )
+
+
+def score_table(scores: Sequence[Row]) -> Element:
+    """Every score of one explanation."""
+    rows = []
+    for s in scores:
+        interval = (
+            f" ({figures.decimal(s['ci_low'])}–{figures.decimal(s['ci_high'])})"
+            if s["ci_low"] is not None
+            else ""
+        )
+        rows.append(
+            (
+                s["scorer"],
+                s["judge"],
+                s["metric"].replace("_", " "),
+                s["negatives"],
+                figures.decimal(s["value"]) + interval,
+                figures.decimal(s["chance"]),
+                figures.count(s["n"]),
+                figures.percent(s["answered_share"]),
+            )
+        )
+    return table(SCORE_COLUMNS, rows, name="Scores of this explanation")
+
+
+def judgement_table(judgements: Sequence[Row]) -> Element:
+    """Every judged item of one explanation; wrong answers stand out."""
+    rows = []
+    for j in judgements:
+        said = "no answer" if j["answer"] is None else _yes(j["answer"])
+        wrong = j["answer"] is not None and j["answer"] != j["truth"]
+        rows.append(
+            (
+                str(j["item"]),
+                j["scorer"],
+                j["judge"],
+                f"{BANDS.get(j['band'], (j['band'], ''))[0].lower()} {j['rank']}",
+                _yes(j["truth"]),
+                badge(said, bad=True) if wrong else el("span", said),
+                figures.decimal(j["probability"]),
+            )
+        )
+    return table(JUDGEMENT_COLUMNS, rows, name="Judged items of this explanation")
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"

@@ -1,0 +1,251 @@
+"""The parts of the feature page, drawn from plain rows."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dashboards import figures, links
+from dashboards.components import definitions
+from dashboards.components.blocks import Figure, badge, chips, facts, key_figures, label_line, section
+from dashboards.components.charts import Bar, Bin, bars, histogram
+from dashboards.components.markup import Element, Node, el
+from dashboards.components.scores import Score, score_block
+from dashboards.components.text_marks import token_label, visible
+
+Row = Mapping[str, Any]
+QUANTILES_SHOWN = 6
+_HARDEST_FIRST = {"neighbour": 0, "mixed": 1, "random": 2}
+NEVER_FIRED = "This feature never fired on this activation set, so there are no examples to show."
+
+
+def score_of(row: Row | None) -> Score:
+    """The score held by a row of ``feature_cards`` or ``scores``."""
+    if row is None:
+        return Score(None, None, None, None, None)
+    value = row["score"] if "score" in row else row["value"]
+    n = row["n_judged"] if "n_judged" in row else row["n"]
+    return Score(value, row["ci_low"], row["ci_high"], row["chance"], n)
+
+
+def best_score(scores: Sequence[Row], explanation_id: str | None = None) -> Row | None:
+    """The balanced accuracy to believe, of one explanation or of all.
+
+    Of each explanation the score against its hardest negatives, as in the view ``explanation_scores``; of
+    several the one with the highest lower end.
+    """
+    hardest: dict[str, Row] = {}
+    for score in scores:
+        if score["metric"] != "balanced_accuracy" or score["value"] is None:
+            continue
+        if explanation_id not in (None, score["explanation_id"]):
+            continue
+        known = hardest.get(score["explanation_id"])
+        if known is None or _rank(score) < _rank(known):
+            hardest[score["explanation_id"]] = score
+    return min(hardest.values(), key=_low_end, default=None)
+
+
+def _low_end(score: Row) -> float:
+    return 1.0 if score["ci_low"] is None else -float(score["ci_low"])
+
+
+def _rank(score: Row) -> tuple[int, float]:
+    return _HARDEST_FIRST.get(score["variant"], 3), _low_end(score)
+
+
+def firing_figures(row: Row) -> list[Figure]:
+    """How often and how strongly a feature fires."""
+    return [
+        Figure("density", figures.percent(row["density"]), definitions.DENSITY),
+        Figure("fired on", figures.count(row["n_tokens"]), "Valid tokens on which it fired."),
+        Figure("largest", figures.significant(row["max_activation"]), definitions.MAX_ACTIVATION),
+    ]
+
+
+def status_badge(status: str) -> Element:
+    """Whether it is alive, unseen or dense."""
+    return badge(status, strong=status == "alive", bad=status == "dense")
+
+
+def best_label(explanations: Sequence[Row], best: Row | None) -> str | None:
+    """Text of the best scored explanation, else of the newest that has one."""
+    for row in explanations:
+        if row["text"] and (best is None or row["explanation_id"] == best["explanation_id"]):
+            return str(row["text"])
+    return None
+
+
+def header(
+    row: Row, explanations: Sequence[Row], scores: Sequence[Row], previous: str | None, following: str | None
+) -> Element:
+    """Name, steps to the features beside it, label, score, density and status."""
+    best = best_score(scores)
+    named = f"{row['dictionary_id']}#{row['feature_index']}"
+    copy = el("button", "copy", cls="copy", title=named)
+    steps = el("span", _step("← previous", previous), _step("next →", following), cls="row small")
+    return el(
+        "div",
+        el("div", el("span", el("code", named), " ", copy), steps, cls="spread"),
+        label_line(best_label(explanations, best)),
+        el(
+            "div",
+            score_block(score_of(best)),
+            key_figures(firing_figures(row), compact=True),
+            status_badge(row["status"]),
+            cls="row",
+        ),
+        cls="stack",
+    )
+
+
+def _step(words: str, href: str | None) -> Element:
+    return el("a", words, href=href) if href else el("span", words, cls="quiet")
+
+
+def examples_note(row: Row) -> str:
+    """How much text the examples were chosen from."""
+    return (
+        f"from {figures.compact(row['n_valid_tokens'])} tokens of {row['corpus_id'] or 'an unknown corpus'}"
+    )
+
+
+def evidence(
+    row: Row, labels: Mapping[int, str | None], found: Sequence[Row], stages: Sequence[Row]
+) -> list[Element]:
+    """The right column: distribution, logits, neighbours, matches and provenance."""
+    parts = [
+        distribution(row),
+        logits(row),
+        neighbours(row, labels),
+        matches(row, found),
+        provenance(row, stages),
+    ]
+    return [part for part in parts if part is not None]
+
+
+def distribution(row: Row) -> Element:
+    """Histogram and quantiles of the activations."""
+    bins = [Bin(b["low"], b["high"], b["n"]) for b in row["histogram"]]
+    quantiles = [Figure(f"{q['q']:.0%}", figures.significant(q["value"])) for q in row["quantiles"]]
+    return section(
+        "Activations",
+        histogram(bins, name="Histogram of activations", unit="tokens"),
+        key_figures(quantiles[:QUANTILES_SHOWN], compact=True) if quantiles else None,
+        note="where it fires, logarithmic",
+    )
+
+
+def logits(row: Row) -> Element | None:
+    """Tokens it raises and lowers most; nothing where there is no unembedding."""
+    if not row["top_logits"] and not row["bottom_logits"]:
+        return None
+
+    def side(items: Sequence[Row]) -> Element:
+        return bars(
+            [
+                Bar(
+                    el("span", token_label(i["token"]), cls="mono isolate"),
+                    i["logit"],
+                    figures.signed(i["logit"]),
+                    f"token id {i['token_id']}",
+                )
+                for i in items[:8]
+            ]
+        )
+
+    raised = el("div", el("span", "raises", cls="quiet small"), side(row["top_logits"]), cls="stack")
+    lowered = el("div", el("span", "lowers", cls="quiet small"), side(row["bottom_logits"]), cls="stack")
+    return section("Logits", el("div", raised, lowered, cls="pair", title=definitions.LOGITS))
+
+
+def neighbours(row: Row, labels: Mapping[int, str | None]) -> Element:
+    """Nearest features by direction and by firing together."""
+
+    def side(title: str, help: str, items: Sequence[Row]) -> Element:
+        drawn = [
+            Bar(
+                _neighbour_label(row["dictionary_id"], i["feature_index"], labels.get(i["feature_index"])),
+                i["score"],
+                f"{i['score']:.2f}",
+            )
+            for i in items[:6]
+        ]
+        found: Node = bars(drawn) if drawn else el("span", "none", cls="quiet small")
+        return el("div", el("span", title, cls="quiet small", title=help), found, cls="stack")
+
+    return section(
+        "Nearest features",
+        side("by direction (cosine)", definitions.COSINE, row["nearest_by_decoder"]),
+        side("by firing together (Jaccard)", definitions.COACTIVATION, row["nearest_by_coactivation"]),
+    )
+
+
+def _neighbour_label(dictionary: str, index: int, label: str | None) -> Element:
+    shown = el("span", " ", visible(label), cls="quiet isolate") if label else None
+    return el("span", el("a", f"#{index}", href=links.feature(dictionary, index)), shown)
+
+
+def matches(row: Row, found: Sequence[Row]) -> Element:
+    """Matching features of other dictionaries with the evidence for each."""
+    here = f"{row['dictionary_id']}#{row['feature_index']}"
+    parts: list[Node] = []
+    for match in found[:8]:
+        there = f"{match['dictionary_id']}#{match['feature_index']}"
+        words = [f"{match['method'].replace('_', ' ')} {match['score']:.2f}"]
+        words += [f"q = {figures.significant(match['q_value'], 2)}"] if match["q_value"] is not None else []
+        words += ["mutual best" if match["mutual"] else "one-sided", match["verdict"]]
+        parts.append(
+            el(
+                "div",
+                el(
+                    "a", there, href=links.feature(match["dictionary_id"], match["feature_index"]), cls="mono"
+                ),
+                el("span", visible(match["label"]), cls="isolate") if match["label"] else None,
+                el(
+                    "span",
+                    ", ".join(words) + "  ",
+                    el("a", "compare", href=links.compare(here, there)),
+                    cls="quiet small",
+                    title=definitions.Q_VALUE,
+                ),
+                cls="stack",
+            )
+        )
+    body = (
+        el("div", *parts, cls="stack")
+        if parts
+        else el("span", "No match in another dictionary.", cls="quiet small")
+    )
+    return section("Matches", body)
+
+
+def provenance(row: Row, stages: Sequence[Row]) -> Element:
+    """Where the numbers of this page come from."""
+    pairs: list[tuple[str, Node]] = [
+        ("model", row["model_id"]),
+        ("hookpoint", row["hookpoint"]),
+        ("corpus", row["corpus_id"] or figures.MISSING),
+        ("activation set", el("code", row["activation_set_id"])),
+        ("valid tokens", figures.count(row["n_valid_tokens"])),
+        (
+            "decoder norm",
+            el("span", figures.significant(row["decoder_norm"]), title=definitions.DECODER_NORM),
+        ),
+        (
+            "encoder · decoder",
+            el("span", figures.significant(row["encoder_decoder_cosine"]), title=definitions.ENCODER_COSINE),
+        ),
+        ("top tokens", chips(row["top_tokens"][:8])),
+    ]
+    for stage in stages:
+        said = f"{figures.moment(stage['finished_at'])}, featlas {stage['code_version']}"
+        run = el("a", "run", href=links.page("runs", run=stage["run_id"])) if stage["run_id"] else None
+        pairs.append(
+            (stage["stage"].replace("_", " "), el("span", said, " ", run, title=_config(stage["config"])))
+        )
+    pairs.append(("fingerprint", el("code", row["fingerprint"][:16])))
+    return section("Provenance", facts(pairs))
+
+
+def _config(text: str) -> str:
+    return json.dumps(json.loads(text), indent=1)[:1500]

@@ -1,0 +1,57 @@
+// One listener for the page's keys; typing in a field is left alone.
+const listeners = new WeakMap()
+
+function make(tag, text, className) {
+  const element = document.createElement(tag)
+  if (text) element.textContent = text
+  if (className) element.className = className
+  return element
+}
+
+function helpDialog(keys) {
+  const dialog = make("dialog")
+  dialog.setAttribute("aria-label", "Keyboard help")
+  const list = make("dl")
+  for (const [key, meaning] of keys) list.append(make("dt", key), make("dd", meaning))
+  const close = make("button", "Close")
+  close.onclick = () => dialog.close()
+  dialog.append(make("h2", "Keys"), list, close)
+  return dialog
+}
+
+function typing(event) {
+  const target = event.composedPath()[0]
+  return target instanceof Element && target.matches("input:not([type=range]), textarea, select, [contenteditable=true]")
+}
+
+function focusSearch(label) {
+  const field = document.querySelector(`input[aria-label="${label}"]`)
+  if (!field) return false
+  field.focus()
+  field.select()
+  return true
+}
+
+export default function (component) {
+  const { data, parentElement, setTriggerValue } = component
+  const root = parentElement.querySelector(".root")
+  const dialog = helpDialog(data.keys)
+  const hint = make("button", "Keys: ? for help", "hint")
+  hint.type = "button"
+  hint.onclick = () => dialog.showModal()
+  root.replaceChildren(hint, dialog)
+
+  const onKey = (event) => {
+    if (event.metaKey || event.ctrlKey || event.altKey || typing(event)) return
+    if (event.key === "?") dialog.open ? dialog.close() : dialog.showModal()
+    else if (event.key === "/") focusSearch(data.field) || setTriggerValue("open", data.search)
+    else if ((event.key === "j" || event.key === "k") && data[event.key]) setTriggerValue("open", data[event.key])
+    else return
+    event.preventDefault()
+  }
+  const earlier = listeners.get(parentElement)
+  if (earlier) document.removeEventListener("keydown", earlier)
+  listeners.set(parentElement, onKey)
+  document.addEventListener("keydown", onKey)
+  return () => document.removeEventListener("keydown", listeners.get(parentElement))
+}

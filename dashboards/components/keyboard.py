@@ -1,0 +1,40 @@
+"""Keys that work on every page: ``j`` and ``k``, ``/`` and ``?``."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from dashboards import links
+from dashboards.components.canvas import STYLE
+
+_HERE = Path(__file__).parent
+KEYS = (
+    ("j", "next feature"),
+    ("k", "previous feature"),
+    ("/", "search features"),
+    ("?", "this help"),
+    ("Esc", "close"),
+)
+
+_keyboard = st.components.v2.component(
+    "featlas_keyboard",
+    html="<div class='root'></div>\n",
+    css=STYLE + (_HERE / "keyboard.css").read_text(encoding="utf-8"),
+    js=(_HERE / "keyboard.js").read_text(encoding="utf-8"),
+)
+
+
+def draw_keyboard(previous: str | None = None, following: str | None = None) -> None:
+    """Listen for the keys; ``previous`` and ``following`` are addresses for ``k`` and ``j``."""
+    key = "keyboard"
+    _keyboard(
+        key=key,
+        data={
+            "k": previous,
+            "j": following,
+            "search": links.page("browse"),
+            "field": links.SEARCH_LABEL,
+            "keys": [list(pair) for pair in KEYS],
+        },
+        on_open_change=lambda: links.remember(st.session_state[key]["open"]),
+    )

@@ -1,0 +1,159 @@
+"""The parts of the overview: last run, troubles, a card per dictionary, what changed."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dashboards import figures, links
+from dashboards.components import definitions
+from dashboards.components.blocks import (
+    Column,
+    Figure,
+    badge,
+    heading,
+    key_figures,
+    notice,
+    quiet,
+    section,
+    short_dictionary,
+    table,
+)
+from dashboards.components.markup import Element, Node, el
+from dashboards.components.text_marks import visible
+
+Row = Mapping[str, Any]
+KINDS = {
+    "new_dictionary": ("new dictionary", "new dictionaries"),
+    "new_label": ("new label", "new labels"),
+    "better_label": ("better label", "better labels"),
+    "worse_label": ("worse label", "worse labels"),
+    "lost_label": ("lost label", "lost labels"),
+    "new_match": ("new match", "new matches"),
+}
+CHANGE_COLUMNS = (Column("change"), Column("where"), Column("before", wide=True), Column("after"))
+
+
+def troubles(runs: Sequence[Row]) -> Iterator[Element]:
+    """A notice for the newest run if it did not complete."""
+    if runs and runs[0]["state"] in ("failed", "crashed"):
+        run = runs[0]
+        why = run["error"] or "no reason was recorded"
+        link = el("a", "See the run", href=links.page("runs", run=run["run_id"]))
+        yield notice(f"The last run {run['state']}: {why}", link, bad=True)
+
+
+def last_run(runs: Sequence[Row]) -> Element:
+    """One line on the newest run."""
+    if not runs:
+        return el("p", "No run has been recorded yet.", cls="quiet")
+    run = runs[0]
+    took = (run["finished_at"] - run["started_at"]).total_seconds() if run["finished_at"] else None
+    return el(
+        "p",
+        "Last run ",
+        el("a", run["pipeline"] or run["flow"], href=links.page("runs", run=run["run_id"])),
+        f" {run['state']}, {figures.moment(run['started_at'])}, {figures.duration(took)}, "
+        f"spent {figures.money(run['cost_usd'])}.",
+        cls="quiet",
+    )
+
+
+def model_sections(models: Sequence[Row], dictionaries: Sequence[Row]) -> Element:
+    """For each model a heading and the cards of its dictionaries."""
+    known = {model["model_id"]: model for model in models}
+    named = dict.fromkeys([*known, *(row["model_id"] for row in dictionaries)])
+    sections = []
+    for model_id in named:
+        model = known.get(model_id)
+        note = "" if model is None else _about(model)
+        own = [row for row in dictionaries if row["model_id"] == model_id]
+        body = dictionary_cards(own) if own else el("p", "No dictionary yet.", cls="quiet")
+        sections.append(el("section", heading(model_id, note), body))
+    return el("div", *sections, cls="models block")
+
+
+def _about(model: Row) -> str:
+    return (
+        f"{model['architecture']}, {figures.compact(model['n_parameters'])} parameters, "
+        f"{model['n_layers']} layers, {figures.compact(model['n_valid_tokens'])} tokens read"
+    )
+
+
+def dictionary_cards(rows: Sequence[Row]) -> Element:
+    """A card per dictionary."""
+    return el("div", *(_card(row) for row in rows), cls="cards")
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _card(row: Row) -> Element:
+    n_firing = row["n_alive"] + row["n_dense"]
+    name = row["alias"].removeprefix(f"{row['model_id']}/")
+    control = json.loads(row["fvu_control"]).get("pca") if row["fvu_control"] else None
+    beside = f" ({figures.decimal(control)})" if isinstance(control, int | float) else ""
+    items = [
+        Figure("features", figures.count(row["d_sae"])),
+        Figure("FVU" + (" (PCA)" if beside else ""), figures.decimal(row["fvu"]) + beside, definitions.FVU),
+        Figure(
+            "CE recovered", figures.decimal(row["ce_recovered"]), row["ce_note"] or definitions.CE_RECOVERED
+        ),
+        Figure("L0", figures.significant(row["l0"]), definitions.L0),
+        Figure("unseen", figures.percent(_share(row["n_unseen"], row["n_features"]), 2), definitions.UNSEEN),
+        Figure("labelled", figures.percent(_share(row["n_labelled"], n_firing), 2), definitions.LABELLED),
+        Figure(
+            "above chance",
+            figures.percent(_share(row["n_above_chance"], n_firing), 2),
+            definitions.ABOVE_CHANCE,
+        ),
+        Figure("matched", figures.percent(_share(row["n_matched"], n_firing), 2), definitions.MATCHED),
+    ]
+    marks: list[Node] = [badge(row["architecture"])]
+    if row["origin"] != "trained":
+        marks.append(badge(row["origin"]))
+    if not row["verified"]:
+        marks.append(badge("unverified", bad=True))
+    return el(
+        "div",
+        el("h3", el("a", name, href=links.page("browse", dictionary=row["alias"]))),
+        key_figures(items),
+        el("div", *marks, el("span", figures.moment(row["created_at"]), cls="quiet small"), cls="row"),
+        cls="card",
+    )
+
+
+def change_section(changes: Sequence[Row], runs: Sequence[Row]) -> Element:
+    """What the last run changed: counts, and the changes themselves."""
+    note = f"in the run of {figures.moment(runs[0]['started_at'])}" if runs else ""
+    if not changes:
+        return section("What changed", quiet("Nothing changed since the run before."), note=note)
+    totals = {row["kind"]: row["n_of_kind"] for row in changes}
+    counts = [Figure(KINDS[kind][n != 1], figures.count(n)) for kind, n in totals.items()]
+    rows = [
+        (
+            KINDS[row["kind"]][0],
+            _reference(row["dictionary_id"], row["feature_index"]),
+            el("span", visible(row["before"] or figures.MISSING), cls="isolate"),
+            _after(row),
+        )
+        for row in changes
+    ]
+    drawn = table(CHANGE_COLUMNS, rows, name="Changes of the last run", fold=True)
+    return section("What changed", key_figures(counts, compact=True), drawn, note=note)
+
+
+def _after(row: Row) -> Element:
+    if row["kind"] == "new_match":
+        dictionary, _, index = row["after"].rpartition("#")
+        return _reference(dictionary, int(index))
+    return el("span", visible(row["after"] or figures.MISSING), cls="isolate")
+
+
+def _reference(dictionary: str, index: int | None) -> Element:
+    if index is None:
+        href, shown = links.page("browse", dictionary=dictionary), short_dictionary(dictionary)
+        return el("a", shown, href=href, title=dictionary)
+    mark = el("span", f" #{index}", cls="mono")
+    href = links.feature(dictionary, index)
+    return el("a", short_dictionary(dictionary), mark, href=href, title=f"{dictionary}#{index}")

@@ -1,0 +1,162 @@
+"""The parts of the runs page."""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dashboards import figures, links
+from dashboards.components import definitions
+from dashboards.components.blocks import (
+    Column,
+    Figure,
+    badge,
+    facts,
+    heading,
+    key_figures,
+    notice,
+    quiet,
+    section,
+    table,
+)
+from dashboards.components.charts import Bar, bars, line
+from dashboards.components.markup import Element, Node, el
+from dashboards.components.text_marks import visible
+
+Row = Mapping[str, Any]
+NO_TRENDS = "Trends appear once a dictionary was trained a second time."
+METRIC_NAMES = {"fvu": "FVU", "l0": "L0", "ce_recovered": "CE recovered"}
+METRIC_HELP = {"fvu": definitions.FVU, "l0": definitions.L0, "ce_recovered": definitions.CE_RECOVERED}
+RUN_COLUMNS = (
+    Column("began"),
+    Column("run"),
+    Column("state"),
+    Column("took", number=True),
+    Column(
+        "recomputed",
+        "Stages this run computed itself; the others were found finished.",
+        number=True,
+        wide=True,
+    ),
+    Column("rows", number=True, wide=True),
+    Column("spent", number=True),
+)
+
+
+def seconds_of(run: Row) -> float | None:
+    """Wall time of a run that ended."""
+    return (run["finished_at"] - run["started_at"]).total_seconds() if run["finished_at"] else None
+
+
+def state_badge(state: str) -> Element:
+    """The state of a run or attempt."""
+    return badge(state, strong=state in ("completed", "committed"), bad=state in ("failed", "crashed"))
+
+
+def run_section(run: Row, stages: Sequence[Row], prefect: str) -> Element:
+    """One run: figures, what its stages took, and its failures."""
+    items = [
+        Figure("took", figures.duration(seconds_of(run))),
+        Figure("stages recomputed", figures.count(run["n_stages"])),
+        Figure("rows", figures.count(run["rows"])),
+        Figure("written", figures.size(run["bytes"])),
+        Figure("LLM calls", figures.count(run["n_calls"])),
+        Figure("spent", figures.money(run["cost_usd"])),
+    ]
+    pairs: list[tuple[str, Node]] = [
+        ("run", el("code", run["run_id"])),
+        ("flow", run["flow"] + (f" / {run['deployment']}" if run["deployment"] else "")),
+        ("featlas", run["code_version"]),
+    ]
+    if run["prefect_flow_run_id"]:
+        href = f"{prefect}/runs/flow-run/{run['prefect_flow_run_id']}"
+        pairs.append(("Prefect", el("a", "open this run in Prefect", href=href)))
+    return el(
+        "section",
+        el(
+            "div",
+            heading(run["pipeline"] or run["flow"], figures.moment(run["started_at"])),
+            state_badge(run["state"]),
+            cls="row",
+        ),
+        notice(run["error"], bad=True) if run["error"] else None,
+        key_figures(items),
+        facts(pairs),
+        _stages(run, stages),
+        cls="block stack wide-gap",
+    )
+
+
+def _stages(run: Row, stages: Sequence[Row]) -> Element:
+    drawn = []
+    for stage in stages:
+        name = el(
+            "span",
+            stage["stage"].replace("_", " "),
+            " ",
+            el("span", visible(stage["label"]), cls="quiet isolate"),
+        )
+        text = figures.duration(stage["seconds"]) + (
+            "" if stage["state"] == "committed" else f", {stage['state']}"
+        )
+        help = stage["error"] or f"{figures.count(stage['rows'])} rows, {figures.size(stage['bytes'])}"
+        drawn.append(Bar(name, stage["seconds"], text, visible(help)))
+    found = [item for item in _summary(run) if not item.get("recomputed", True)]
+    none = el("p", "No stage was recomputed: everything was found finished.", cls="quiet")
+    parts: list[Node] = [el("h3", "Stages by duration"), bars(drawn, wrap=True) if drawn else none]
+    if found:
+        names = ", ".join(sorted({str(item.get("stage", "")).replace("_", " ") for item in found}))
+        parts.append(el("p", f"Found finished: {len(found)} ({visible(names)}).", cls="quiet small"))
+    return el("div", *parts, cls="stack")
+
+
+def _summary(run: Row) -> list[Mapping[str, Any]]:
+    """The per-stage entries of a run's summary, whatever else it holds."""
+    if not run["summary"]:
+        return []
+    content = json.loads(run["summary"])
+    entries = content.get("stages", []) if isinstance(content, dict) else content
+    return [entry for entry in entries if isinstance(entry, dict)]
+
+
+def run_table(runs: Sequence[Row], chosen: str) -> Element:
+    """All runs, newest first, a link each."""
+    rows = []
+    for run in runs:
+        when = figures.moment(run["started_at"])
+        href = links.page("runs", run=run["run_id"])
+        first: Node = el("strong", when) if run["run_id"] == chosen else el("a", when, href=href)
+        summary = _summary(run)
+        recomputed = f"{run['n_stages']} of {len(summary)}" if summary else figures.count(run["n_stages"])
+        rows.append(
+            (
+                first,
+                run["pipeline"] or run["flow"],
+                state_badge(run["state"]),
+                figures.duration(seconds_of(run)),
+                recomputed,
+                figures.count(run["rows"]),
+                figures.money(run["cost_usd"]),
+            )
+        )
+    return section("All runs", table(RUN_COLUMNS, rows, name="Runs"))
+
+
+def trend_section(rows: Sequence[Row]) -> Element:
+    """The main metrics of each alias through its retrains."""
+    series: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        series[row["alias"], row["metric"]].append(row["value"])
+    cards = [
+        el(
+            "div",
+            el("h3", METRIC_NAMES[metric], title=METRIC_HELP[metric]),
+            el("span", alias, cls="quiet small"),
+            line(values, name=f"{METRIC_NAMES[metric]} of {alias}"),
+            cls="card",
+        )
+        for (alias, metric), values in series.items()
+        if len(values) > 1
+    ]
+    body = el("div", *cards, cls="cards") if cards else quiet(NO_TRENDS)
+    return section("Trends", body, note="main metrics on eval documents, through retrains")

@@ -1,0 +1,83 @@
+"""A score with its chance level and interval: as words, and as a bar."""
+
+from dataclasses import dataclass
+
+from dashboards import figures
+from dashboards.components.markup import Element, el
+
+NO_BETTER = "no label better than chance"
+NOT_SCORED = "not scored yet"
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Balanced accuracy of a label with its 95 % interval, the score of shuffled labels, and items judged."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    chance: float | None
+    n: int | None
+
+    @property
+    def chance_level(self) -> float:
+        """The measured chance level, else one half, that of balanced accuracy."""
+        return 0.5 if self.chance is None else self.chance
+
+    @property
+    def above_chance(self) -> bool:
+        """Whether the lower end of the interval lies above chance."""
+        return self.low is not None and self.low > self.chance_level
+
+
+def explanation_of(score: Score) -> str:
+    """What a hover over a score says."""
+    return (
+        "Balanced accuracy: mean of the share of firing and of silent examples that the label tells rightly, "
+        f"on documents the explainer did not see. 95 % interval {figures.decimal(score.low)} to "
+        f"{figures.decimal(score.high)}, chance {figures.decimal(score.chance_level)} (shuffled labels), "
+        f"n = {figures.count(score.n)} judged examples."
+    )
+
+
+def _left(share: float) -> str:
+    return f"{100 * min(1.0, max(0.0, share)):.1f}%"
+
+
+def score_bar(score: Score) -> Element:
+    """The bar alone: value, interval and the mark of chance on a scale from 0 to 1."""
+    value, low, high = score.value or 0.0, score.low, score.high
+    interval = None
+    if low is not None and high is not None:
+        width = f"{100 * max(0.0, high - low):.1f}%"
+        interval = el("span", cls="interval", style=f"left:{_left(low)};width:{width}")
+    return el(
+        "div",
+        el("span", cls="fill", style=f"width:{_left(value)}"),
+        interval,
+        el("span", cls="chance", style=f"left:{_left(score.chance_level)}"),
+        cls="track",
+        aria_hidden="true",
+    )
+
+
+def score_block(score: Score, *, brief: bool = False) -> Element:
+    """Value, bar and words; ``brief`` leaves out the sentence, as in a table."""
+    if score.value is None:
+        return el("span", NOT_SCORED, cls="quiet small")
+    interval = f"{figures.decimal(score.low)}–{figures.decimal(score.high)}"
+    value = el(
+        "span", figures.decimal(score.value), " ", el("span", interval, cls="quiet small"), cls="value"
+    )
+    words = None if score.above_chance else NO_BETTER
+    if not brief:
+        measured = f"chance {figures.decimal(score.chance_level)}, n = {figures.count(score.n)}"
+        words = measured if words is None else f"{words} ({measured})"
+    return el(
+        "div",
+        value,
+        score_bar(score),
+        el("span", words, cls="words") if words else None,
+        cls="score" if score.above_chance else "score none",
+        title=explanation_of(score),
+    )

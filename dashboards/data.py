@@ -1,0 +1,137 @@
+"""What the pages read: the only place with caches, keyed by the catalogue's version.
+
+A publish makes a new version, so that nothing here needs to be told; entries of old versions fall out by
+number. Every call takes a cursor of its own from the one engine of a version and fetches fully.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import streamlit as st
+
+from catalog import page_queries
+from catalog.connection import connect
+from catalog.ids import slug
+from catalog.queries import resolve_dictionary
+from catalog.schemas import feature_block
+from catalog.settings import catalogue_root
+from catalog.snapshot import newest_snapshot, read_snapshot
+
+Row = dict[str, Any]
+Query = tuple[str, Mapping[str, Any]]
+ENGINES_KEPT = 2
+RESULTS_KEPT = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The catalogue as one run of a page sees it: a folder and a version."""
+
+    root: str
+    version: int
+    committed_at: datetime | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever published."""
+        return self.version == 0
+
+
+def current() -> Catalogue:
+    """The newest version of the catalogue that this server shows."""
+    root = catalogue_root(None)
+    snapshot = newest_snapshot(root)
+    return Catalogue(str(root), snapshot.version, snapshot.committed_at)
+
+
+@st.cache_resource(max_entries=ENGINES_KEPT, show_spinner=False)
+def _engine(root: str, version: int) -> duckdb.DuckDBPyConnection:
+    return connect(snapshot=read_snapshot(catalogue_root(root), version))
+
+
+def read(root: str, version: int, query: str, parameters: Mapping[str, Any]) -> list[Row]:
+    """Rows of one page query, from a cursor of its own."""
+    cursor = _engine(root, version).cursor()
+    try:
+        table: pa.Table = getattr(page_queries, query)(cursor, **parameters)
+        return list(table.to_pylist())
+    finally:
+        cursor.close()
+
+
+@st.cache_data(max_entries=RESULTS_KEPT, show_spinner=False)
+def _rows(root: str, version: int, query: str, parameters: tuple[tuple[str, Any], ...]) -> list[Row]:
+    return read(root, version, query, dict(parameters))
+
+
+def rows(catalogue: Catalogue, query: str, **parameters: Any) -> list[Row]:
+    """Rows of the page query ``query``, cached for this version of the catalogue.
+
+    A file that housekeeping removed between two reads is answered by one reload from the newest version.
+    """
+    named = tuple(parameters.items())
+    try:
+        return _rows(catalogue.root, catalogue.version, query, named)
+    except duckdb.IOException:
+        _engine.clear()
+        return _rows(catalogue.root, current().version, query, named)
+
+
+def one(catalogue: Catalogue, query: str, **parameters: Any) -> Row | None:
+    """The first row of a page query, or ``None``."""
+    found = rows(catalogue, query, **parameters)
+    return found[0] if found else None
+
+
+@st.cache_data(max_entries=RESULTS_KEPT, show_spinner=False)
+def _resolved(root: str, version: int, name: str) -> str:
+    cursor = _engine(root, version).cursor()
+    try:
+        return resolve_dictionary(cursor, name)
+    finally:
+        cursor.close()
+
+
+def dictionary_id(catalogue: Catalogue, name: str) -> str:
+    """The dictionary that an id or alias means.
+
+    Raises:
+        UserError: naming what comes close, when there is none.
+    """
+    return _resolved(catalogue.root, catalogue.version, name)
+
+
+@st.cache_data(max_entries=RESULTS_KEPT, show_spinner=False)
+def _block_files(root: str, version: int, dictionary: str, block: int) -> list[str]:
+    snapshot = read_snapshot(catalogue_root(root), version)
+    return snapshot.paths("examples", dictionary_slug=slug(dictionary), feature_block=block)
+
+
+def example_files(catalogue: Catalogue, dictionary: str, feature_index: int) -> tuple[str, ...]:
+    """The files that hold the examples of a feature: those of its block only."""
+    block = feature_block(feature_index)
+    return tuple(_block_files(catalogue.root, catalogue.version, dictionary, block))
+
+
+def examples(catalogue: Catalogue, dictionary: str, activation_set: str, feature_index: int) -> list[Row]:
+    """The mined contexts of a feature; empty where none were mined."""
+    files = example_files(catalogue, dictionary, feature_index)
+    if not files:
+        return []
+    return rows(
+        catalogue,
+        "feature_examples",
+        files=files,
+        dictionary_id=dictionary,
+        activation_set_id=activation_set,
+        feature_index=feature_index,
+    )
+
+
+def query(name: str, **parameters: Any) -> Query:
+    """Text and parameters of a page query, to be shown under the page."""
+    return page_queries.page_sql(name), parameters

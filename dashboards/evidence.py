@@ -1,0 +1,80 @@
+"""Everything the feature page shows about one feature, gathered from a handful of queries."""
+
+from dataclasses import dataclass
+
+from catalog.errors import UserError
+from dashboards import data, links
+from dashboards.data import Catalogue, Row
+from dashboards.selection import FeatureSelection
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One feature and what is known of it; ``previous`` and ``following`` are addresses."""
+
+    row: Row
+    examples: list[Row]
+    explanations: list[Row]
+    scores: list[Row]
+    matches: list[Row]
+    stages: list[Row]
+    labels: dict[int, str | None]
+    previous: str | None
+    following: str | None
+    queries: dict[str, data.Query]
+
+
+def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
+    """Read one feature.
+
+    Raises:
+        UserError: when the dictionary or the feature is not in the catalogue.
+    """
+    dictionary = data.dictionary_id(catalogue, selection.dictionary)
+    index = selection.feature_index
+    row = data.one(
+        catalogue,
+        "feature",
+        dictionary_id=dictionary,
+        feature_index=index,
+        activation_set_id=selection.activation_set,
+    )
+    if row is None:
+        where = f" on activation set {selection.activation_set}" if selection.activation_set else ""
+        raise UserError(
+            f"{dictionary} has no feature {index}{where}: choose another index, or browse its features"
+        )
+    key = {"dictionary_id": dictionary, "feature_index": index}
+    activation_set = row["activation_set_id"]
+    step = data.one(catalogue, "feature_step", activation_set_id=activation_set, **key) or {}
+    near = [n["feature_index"] for side in ("decoder", "coactivation") for n in row[f"nearest_by_{side}"]]
+    explanations = data.rows(catalogue, "feature_explanations", **key)
+    made_by = sorted({row["fingerprint"], *(e["fingerprint"] for e in explanations[:3])})
+    labels = data.rows(
+        catalogue, "labels", dictionary_id=dictionary, feature_indices=tuple(sorted(set(near)))
+    )
+    files = data.example_files(catalogue, dictionary, index)
+    return Evidence(
+        row=row,
+        examples=data.examples(catalogue, dictionary, activation_set, index),
+        explanations=explanations,
+        scores=data.rows(catalogue, "feature_scores", **key),
+        matches=data.rows(catalogue, "feature_matches", **key),
+        stages=data.rows(catalogue, "provenance", fingerprints=tuple(made_by)),
+        labels={found["feature_index"]: found["label"] for found in labels},
+        previous=_address(selection, step.get("previous_index")),
+        following=_address(selection, step.get("next_index")),
+        queries={
+            "The feature": data.query("feature", **key, activation_set_id=activation_set),
+            "Its examples": data.query(
+                "feature_examples", files=list(files), activation_set_id=activation_set, **key
+            ),
+            "Its explanations": data.query("feature_explanations", **key),
+            "Their scores": data.query("feature_scores", **key),
+            "Its matches": data.query("feature_matches", **key),
+        },
+    )
+
+
+def _address(selection: FeatureSelection, index: int | None) -> str | None:
+    return None if index is None else links.feature(selection.dictionary, index, selection.activation_set)

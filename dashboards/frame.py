@@ -1,0 +1,77 @@
+"""What every page has around it: title, freshness, the message instead of an error, the keys."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import streamlit as st
+
+from catalog.errors import UserError
+from dashboards import data, figures
+from dashboards.components.blocks import notice
+from dashboards.components.canvas import draw
+from dashboards.components.keyboard import draw_keyboard
+from dashboards.components.markup import el
+
+_log = logging.getLogger(__name__)
+
+FAILURE = (
+    "This page could not be drawn; the server's log says why. Run “featlas verify” to check the catalogue."
+)
+EMPTY = (
+    "This catalogue is empty: nothing was published yet. Fill it from the project's folder with “make demo”, "
+    "or with “featlas run demo --catalog FOLDER” for the folder shown below; this page shows the features as "
+    "soon as they are there."
+)
+
+
+@dataclass
+class Frame:
+    """The page being drawn: the catalogue it sees and where ``k`` and ``j`` lead."""
+
+    catalogue: data.Catalogue
+    previous: str | None = None
+    following: str | None = None
+
+
+@contextmanager
+def page(title: str) -> Iterator[Frame]:
+    """Draw the frame of a page around its content.
+
+    A user's error ends the content with its sentence; any other error is logged with its trace and
+    shown as one sentence without it.
+    """
+    st.title(title, anchor=False)
+    try:
+        frame = Frame(data.current())
+        yield frame
+    except UserError as error:
+        draw(notice(str(error), bad=True), key="user-error")
+        frame = None
+    except Exception:
+        _log.exception("page %s failed", title)
+        draw(notice(FAILURE, bad=True), key="failure")
+        frame = None
+    _foot(frame)
+
+
+def _foot(frame: Frame | None) -> None:
+    st.space("medium")
+    if frame is not None:
+        _freshness(frame.catalogue)
+    draw_keyboard(frame.previous if frame else None, frame.following if frame else None)
+
+
+def _freshness(catalogue: data.Catalogue) -> None:
+    if catalogue.empty:
+        said = f"Catalogue folder {catalogue.root}"
+    else:
+        when = figures.moment(catalogue.committed_at)
+        said = f"Catalogue of {when}, version {catalogue.version}. All times are UTC."
+    draw(el("p", said, cls="quiet small"), key="freshness")
+
+
+def empty_state() -> None:
+    """What a page shows when there is nothing to show yet."""
+    draw(notice(EMPTY), key="empty")

@@ -1,0 +1,40 @@
+"""How the dashboard is started: one command line, the same for users, services and tests."""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+OPTIONS: Mapping[str, str] = {
+    "server.headless": "true",
+    "server.fileWatcherType": "none",
+    "server.runOnSave": "false",
+    "server.enableStaticServing": "false",
+    "server.enableXsrfProtection": "true",
+    "server.maxUploadSize": "1",
+    "server.showEmailPrompt": "false",
+    "browser.gatherUsageStats": "false",
+    "client.showErrorDetails": "none",
+    "client.showErrorLinks": "false",
+    "client.toolbarMode": "minimal",
+    "theme.base": str(HERE / "theme.toml"),
+}
+
+
+def command(port: int = 8501, address: str = "127.0.0.1") -> list[str]:
+    """The command line that serves the dashboard on ``address:port``.
+
+    It listens on the loopback interface unless told otherwise: there is no login of its own, so put an
+    authenticating proxy in front before opening it to others.
+    """
+    options = {**OPTIONS, "server.port": str(port), "server.address": address}
+    flags = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "streamlit", "run", str(HERE / "asgi.py"), *flags]
+
+
+def environment(catalogue: str | Path | None = None) -> dict[str, str]:
+    """The environment to start it with; ``catalogue`` is the folder to show."""
+    extra = {} if catalogue is None else {"FEATLAS_CATALOG": str(Path(catalogue).resolve())}
+    return {**os.environ, **extra}

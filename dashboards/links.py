@@ -1,0 +1,52 @@
+"""Addresses inside the dashboard: how they are made and how a click on one is followed."""
+
+from collections.abc import Mapping
+from urllib.parse import parse_qsl, urlencode
+
+import streamlit as st
+
+PAGES = ("overview", "browse", "feature", "compare", "runs", "sql")
+SEARCH_LABEL = "Search labels"
+_PENDING = "_pending_link"
+
+
+def page(name: str, **parameters: object) -> str:
+    """The address of a page, relative to the dashboard: ``feature?dictionary=...&feature=3``."""
+    kept = {key: str(value) for key, value in parameters.items() if value is not None and value != ""}
+    return f"{name}?{urlencode(kept)}" if kept else name
+
+
+def feature(dictionary: str, feature_index: int, activation_set: str | None = None) -> str:
+    """The address of a feature."""
+    return page("feature", dictionary=dictionary, feature=feature_index, set=activation_set)
+
+
+def compare(a: str, b: str) -> str:
+    """The address that compares two dictionaries, or two features in text form."""
+    return page("compare", a=a, b=b)
+
+
+def parse(href: str) -> tuple[str, Mapping[str, str]]:
+    """Page name and parameters of an address made by ``page``.
+
+    Raises:
+        ValueError: for a page that does not exist.
+    """
+    name, _, query = href.partition("?")
+    if name not in PAGES:
+        raise ValueError(f"no page {name!r}; known: {', '.join(PAGES)}")
+    return name, dict(parse_qsl(query))
+
+
+def remember(href: str | None) -> None:
+    """Note a clicked address; the next run of the script goes there before it draws anything."""
+    if href:
+        st.session_state[_PENDING] = href
+
+
+def follow_pending() -> None:
+    """Go to the address that was clicked, if one was."""
+    href = st.session_state.pop(_PENDING, None)
+    if href:
+        name, parameters = parse(href)
+        st.switch_page(f"views/{name}.py", query_params=dict(parameters))

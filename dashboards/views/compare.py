@@ -1,0 +1,95 @@
+"""Compare: are these two the same?"""
+
+import streamlit as st
+
+from dashboards import data, frame
+from dashboards.comparison import compare_dictionaries, compare_features
+from dashboards.components import compare_parts, pair_parts
+from dashboards.components.blocks import heading, notice
+from dashboards.components.canvas import draw
+from dashboards.components.examples import band_of_side, bands_of
+from dashboards.components.heatmap import draw_heatmap
+from dashboards.components.sql_text import draw_sql
+from dashboards.selection import CompareSelection, Side
+
+
+def view() -> None:
+    """Draw the page."""
+    with frame.page("Compare") as shown:
+        known = data.rows(shown.catalogue, "dictionaries")
+        if not known:
+            frame.empty_state()
+            return
+        selection = choose(CompareSelection.from_url(st.query_params.to_dict()), known)
+        if selection.a is None or selection.b is None:
+            draw(notice(compare_parts.HOW), key="how")
+            return
+        a, b = (resolved(shown.catalogue, side) for side in (selection.a, selection.b))
+        if a.feature_index is None or b.feature_index is None:
+            dictionaries(shown.catalogue, a, b)
+        else:
+            features(shown.catalogue, a, b)
+
+
+def choose(asked: CompareSelection, known: list[data.Row]) -> CompareSelection:
+    """Two fields for the sides; what they hold goes to the address."""
+    names = [str(row["dictionary_id"]) for row in known]
+    default = [
+        asked.a.text if asked.a else names[0],
+        asked.b.text if asked.b else names[1] if len(names) > 1 else "",
+    ]
+    fields = st.columns(2)
+    help = "A dictionary, or one of its features as DICTIONARY#FEATURE; aliases are fine."
+    texts = [
+        field.text_input(label, value, key=f"{label}={value}", help=help)
+        for field, label, value in zip(fields, ("First", "Second"), default, strict=True)
+    ]
+    sides = [Side.parse(text.strip()) if text.strip() else None for text in texts]
+    st.query_params.from_dict({key: side.text for key, side in zip("ab", sides, strict=True) if side})
+    return CompareSelection(*sides)
+
+
+def resolved(catalogue: data.Catalogue, side: Side) -> Side:
+    """The side with the dictionary's id in the place of an alias."""
+    return Side(data.dictionary_id(catalogue, side.dictionary), side.feature_index)
+
+
+def dictionaries(catalogue: data.Catalogue, a: Side, b: Side) -> None:
+    """Match rate by density, distribution of scores, the strongest matches, and what has none."""
+    found = compare_dictionaries(catalogue, a.dictionary, b.dictionary)
+    draw(
+        compare_parts.rates(found),
+        compare_parts.score_distributions(found),
+        *compare_parts.match_table(found),
+        compare_parts.unmatched(found),
+        key="compared",
+    )
+    draw_sql(found.queries)
+
+
+def features(catalogue: data.Catalogue, a: Side, b: Side) -> None:
+    """Labels, verdict and evidence, shared contexts and examples on one scale of colour."""
+    found = compare_features(catalogue, a, b)
+    draw(pair_parts.sides(found), pair_parts.verdict(found), key="pair")
+    if found.common:
+        draw(heading("Shared contexts", pair_parts.SHARED_NOTE), key="shared-title")
+        for column, side in zip(st.columns(2, gap="large"), "ab", strict=True):
+            with column:
+                draw_heatmap(
+                    [band_of_side(found.common, side)],
+                    found.scale(side),
+                    key=f"shared-{side}",
+                    documents=False,
+                )
+    draw(heading("Strongest contexts of each"), key="each-title")
+    for column, one in zip(st.columns(2, gap="large"), (found.a, found.b), strict=True):
+        with column:
+            top = bands_of([row for row in one.examples if row["band"] == "top"])
+            if top:
+                draw_heatmap(top, one.largest, key=f"top-{one.name}", documents=False)
+            else:
+                draw(notice("No examples: it never fired."), key=f"none-{one.name}")
+    draw_sql(found.queries)
+
+
+view()

@@ -1,0 +1,45 @@
+"""Runs: did last night go well, and what did it do?"""
+
+import os
+
+import streamlit as st
+
+from dashboards import data, frame
+from dashboards.components import run_parts as parts
+from dashboards.components.blocks import notice
+from dashboards.components.canvas import draw
+from dashboards.components.sql_text import draw_sql
+
+PREFECT_VARIABLE = "FEATLAS_PREFECT_UI_URL"
+PREFECT_DEFAULT = "http://127.0.0.1:4200"
+RUNS_SHOWN = 50
+
+
+def view() -> None:
+    """Draw the page."""
+    with frame.page("Runs") as shown:
+        runs = data.rows(shown.catalogue, "runs", limit=RUNS_SHOWN)
+        if not runs:
+            frame.empty_state()
+            return
+        asked = st.query_params.get("run") or runs[0]["run_id"]
+        prefect = os.environ.get(PREFECT_VARIABLE, PREFECT_DEFAULT).rstrip("/")
+        chosen = next((run for run in runs if run["run_id"] == asked), None)
+        if chosen is None:
+            draw(notice(f"There is no run {asked!r} among the last {RUNS_SHOWN}."), key="no-run")
+        else:
+            stages = data.rows(shown.catalogue, "stage_runs", run_id=asked)
+            draw(parts.run_section(chosen, stages, prefect), key="run")
+        draw(parts.run_table(runs, asked), key="runs")
+        trends = data.rows(shown.catalogue, "trends")
+        draw(parts.trend_section(trends), key="trends")
+        draw_sql(
+            {
+                "Runs": data.query("runs", limit=RUNS_SHOWN),
+                "Stages of the run": data.query("stage_runs", run_id=asked),
+                "Trends": data.query("trends"),
+            }
+        )
+
+
+view()
