@@ -71,8 +71,10 @@ class OpenAIWire:
             )
         except openai.APIStatusError as error:
             raise self._status_failure(error) from None
-        except openai.APIConnectionError as error:
-            raise self._connection_failure(error) from None
+        except _BadBody as error:
+            raise Rejected(str(error), answered=True) from None
+        except (openai.APIConnectionError, httpx2.HTTPError) as error:
+            raise _connection_failure(error) from None
         except (openai.OpenAIError, json.JSONDecodeError, ValueError) as error:
             raise Unavailable(f"unreadable reply: {type(error).__name__}", answered=True) from None
         return _read(completion)
@@ -123,20 +125,17 @@ class OpenAIWire:
             return Unavailable(f"HTTP {status}: {reason}", wait_seconds=_retry_after(error.response.headers))
         return Rejected(f"HTTP {status}: {reason}")
 
-    def _connection_failure(self, error: openai.APIConnectionError) -> Exception:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, _BadBody):
-            cause = cause.__cause__
-        if cause is not None:
-            return Rejected(str(cause), answered=True)
-        sent = not isinstance(error.__cause__, httpx2.ConnectError | httpx2.ConnectTimeout)
-        return Unavailable(f"no answer: {type(error.__cause__ or error).__name__}", answered=sent)
-
     def _reason(self, error: openai.APIStatusError) -> str:
         """What the endpoint says, short and without the key."""
         body = error.body if isinstance(error.body, dict) else {}
         said = str(body.get("message") or error.response.reason_phrase)
         return said.replace(self._api_key, "[key]")[:MAX_ERROR_CHARS]
+
+
+def _connection_failure(error: Exception) -> Unavailable:
+    cause = error.__cause__ or error
+    sent = not isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout)
+    return Unavailable(f"no answer: {type(cause).__name__}", answered=sent)
 
 
 class _BadBody(Exception):

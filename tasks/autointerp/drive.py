@@ -82,14 +82,24 @@ class Drive:
 
         try:
             await self._probe(journal, ending)
-            async with asyncio.TaskGroup() as group:
-                for _ in range(self.client.concurrency if self.client else 1):
-                    group.create_task(worker())
+            await self._all_workers(worker)
             return [record for record in journal.records() if record["key"] != PROBE_KEY], ending
         finally:
             journal.close()
             if self.client is not None:
                 await self.client.close()
+
+    async def _all_workers(self, worker: Callable[[], Awaitable[None]]) -> None:
+        """As many workers as questions may be under way; the first error ends all and is raised as it is."""
+        tasks = [
+            asyncio.ensure_future(worker()) for _ in range(self.client.concurrency if self.client else 1)
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _probe(self, journal: Journal, ending: Ending) -> None:
         """Ask once per stage whether the endpoint enforces schemas; a journalled answer is kept."""

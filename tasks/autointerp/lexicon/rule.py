@@ -20,7 +20,7 @@ from tasks.autointerp.lexicon.windows import Windows
 
 GRAMMAR_VERSION = 1
 Place = Literal["here", "previous", "next", "before", "line"]
-PositionName = Literal["document_start", "line_start", "line_end", "sequence_start", "repeat"]
+PositionName = Literal["document_start", "line_start", "line_end", "sequence_start", "repeat", "near_repeat"]
 NEAR_TOKENS = 5
 SEQUENCE_START_TOKENS = 4
 
@@ -84,7 +84,9 @@ class PositionRule(Rule):
         if self.name == "line_start":
             return windows.line_start_WT
         if self.name == "repeat":
-            return windows.repeat_WT
+            return windows.lag_WT > 0
+        if self.name == "near_repeat":
+            return (windows.lag_WT > 0) & (windows.lag_WT <= NEAR_TOKENS)
         if self.name == "line_end":
             return at_place(windows.vocabulary.table("class", ("newline",)), "next", windows)
         holds_WT = np.zeros(token_WT.shape, bool)
@@ -151,6 +153,26 @@ class Either(Rule):
 
     def to_plain(self) -> dict[str, Any]:
         return {"op": "or", "of": [part.to_plain() for part in self.parts]}
+
+
+@dataclass(frozen=True, slots=True)
+class Except(Rule):
+    """A rule holds, and the token is none of a few texts."""
+
+    rule: Rule
+    values: tuple[str, ...]
+
+    @property
+    def complexity(self) -> float:
+        return self.rule.complexity + 0.5 + 0.25 * len(self.values)
+
+    def holds(self, windows: Windows) -> Bools:
+        excepted_WT = windows.vocabulary.table("is", self.values)[windows.token_WT]
+        holds_WT: Bools = self.rule.holds(windows) & ~excepted_WT
+        return holds_WT
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"op": "except", "rule": self.rule.to_plain(), "values": list(self.values)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +252,8 @@ def _parse(plain: Mapping[str, Any]) -> Rule:
         return LabelRule(str(plain["name"]), str(plain["value"]))
     if op == "constant":
         return Constant(bool(plain["value"]))
+    if op == "except":
+        return Except(_parse(plain["rule"]), tuple(map(str, plain["values"])))
     if op in ("and", "or"):
         parts = tuple(_parse(part) for part in plain["of"])
         if not parts:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tasks.autointerp.lexicon.candidates import candidates
-from tasks.autointerp.lexicon.rule import Both, Either, Rule, TokenRule
+from tasks.autointerp.lexicon.rule import Both, Either, Except, Rule, TokenRule
 from tasks.autointerp.lexicon.vocabulary import Bools
 from tasks.autointerp.lexicon.windows import Windows
 
@@ -20,6 +20,12 @@ Packed = npt.NDArray[np.uint64]
 Values = npt.NDArray[np.float64]
 PEAK_SHARE = 0.3
 """A token counts as fired on above this share of the window's largest activation."""
+N_REFINED = 4
+"""How many of the best rules are tried with exceptions."""
+WIDE_SHARE = 0.95
+MAX_COMPLEXITY = 2.5
+MAX_TRIED = 16
+"""How many exceptions are tried on each."""
 LOCAL_WEIGHT = 0.1
 """Weight of telling tokens apart inside a window, beside telling windows apart."""
 
@@ -63,7 +69,7 @@ class RuleSearch:
         self.limits = limits
         self.positive_W: Bools = group_W == 0
         self.silent_groups: list[Bools] = [group_W == g for g in (1, 2) if (group_W == g).any()]
-        firing_WT = windows.firing(PEAK_SHARE) & self.positive_W[:, None]
+        self.firing_WT = firing_WT = windows.firing(PEAK_SHARE) & self.positive_W[:, None]
         inside_WT = (windows.token_WT > 0) & self.positive_W[:, None]
         self.firing_WK = pack(firing_WT)
         self.quiet_WK = pack(inside_WT & ~firing_WT)
@@ -78,6 +84,7 @@ class RuleSearch:
         merged = _merge(pool, pairs, triples, keep=self.limits.beam)
         either = self._disjunctions(merged, merged.best(16))
         final = _merge(merged, either, keep=self.limits.beam)
+        final = self._with(final, *self._exceptions(final))
         best = final.best(1)[0]
         answers_W = final.masks[best].any(axis=-1)
         hit = float(answers_W[self.positive_W].mean())
@@ -129,23 +136,55 @@ class RuleSearch:
         rules: list[Rule] = []
         masks: list[Packed] = []
         for members in families.values():
-            if len(members) > 1:
-                chosen, mask = self._grow(singles, members)
-                parts = [singles.rules[i] for i in chosen]
-                if len(parts) > 1:
-                    rules.append(_token_set([p for p in parts if isinstance(p, TokenRule)]))
-                    masks.append(mask)
+            first = max(members, key=lambda i: float(singles.values[i]))
+            others = [i for i in members if i != first]
+            start = (singles.masks[first], float(singles.values[first]))
+            cost = singles.rules[first].complexity
+            chosen, mask = self._grow(start, cost, singles.masks[others], np.bitwise_or)
+            if chosen:
+                parts = [singles.rules[i] for i in (first, *(others[k] for k in chosen))]
+                rules.append(_token_set([part for part in parts if isinstance(part, TokenRule)]))
+                masks.append(mask)
         return rules, masks
 
-    def _grow(self, singles: _Pool, members: list[int]) -> tuple[list[int], Packed]:
-        left = list(members)
-        chosen = [max(left, key=lambda i: float(singles.values[i]))]
-        left.remove(chosen[0])
-        mask, value = singles.masks[chosen[0]], float(singles.values[chosen[0]])
-        step = 0.25 * self.limits.penalty
-        while left and len(chosen) < self.limits.max_values:
-            grown = mask | singles.masks[left]
-            cost = self.limits.penalty * singles.rules[chosen[0]].complexity + step * len(chosen)
+    def _exceptions(self, pool: _Pool) -> tuple[list[Rule], list[Packed]]:
+        """The best rules without the tokens they most often hold at where the feature is silent."""
+        rules: list[Rule] = []
+        masks: list[Packed] = []
+        token_WT = self.windows.token_WT
+        for i in self._refinable(pool):
+            rule = pool.rules[i]
+            wrong_WT = rule.holds(self.windows) & ~self.firing_WT
+            counts = np.bincount(token_WT[wrong_WT], minlength=1)
+            tokens = [int(t) for t in np.argsort(-counts, kind="stable")[:MAX_TRIED] if counts[t] > 1]
+            if not tokens:
+                continue
+            kept = pack(np.stack([token_WT != t for t in tokens]))
+            start = (pool.masks[i], float(pool.values[i]))
+            chosen, mask = self._grow(start, rule.complexity + 0.5, kept, np.bitwise_and)
+            if chosen:
+                texts = self.windows.vocabulary.texts
+                rules.append(Except(rule, tuple(texts[tokens[k]] for k in chosen)))
+                masks.append(mask)
+        return rules, masks
+
+    def _refinable(self, pool: _Pool) -> list[int]:
+        """The best rules, and the best of those that hold in nearly every firing window."""
+        hit_M = pool.masks.any(axis=-1)[:, self.positive_W].mean(axis=1)
+        order = pool.best(len(pool.rules))
+        wide = [i for i in order if hit_M[i] >= WIDE_SHARE and pool.rules[i].complexity <= MAX_COMPLEXITY]
+        return list(dict.fromkeys((*order[:N_REFINED], *wide[:N_REFINED])))
+
+    def _grow(
+        self, start: tuple[Packed, float], complexity: float, parts: Packed, combine: np.ufunc
+    ) -> tuple[list[int], Packed]:
+        """Add the part that gains most to a mask, again and again, while the objective gains."""
+        mask, value = start
+        chosen: list[int] = []
+        left = list(range(len(parts)))
+        while left and len(chosen) < self.limits.max_values - 1:
+            grown: Packed = combine(mask, parts[left])
+            cost = self.limits.penalty * (complexity + 0.25 * (len(chosen) + 1))
             values = self.objective(grown) - cost
             best = int(np.argmax(values))
             if values[best] <= value:

@@ -3,7 +3,7 @@
 Legend: W windows, T tokens of the longest window; shorter windows are padded with token 0.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +24,7 @@ class Windows:
     token_WT: Codes
     activation_WT: Floats
     line_start_WT: Bools
-    repeat_WT: Bools
+    lag_WT: npt.NDArray[np.int16]
     length_W: Codes
     peak_W: Codes
     document_start_W: Bools
@@ -47,7 +47,7 @@ class Windows:
             self.token_WT[rows],
             self.activation_WT[rows],
             self.line_start_WT[rows],
-            self.repeat_WT[rows],
+            self.lag_WT[rows],
             self.length_W[rows],
             self.peak_W[rows],
             self.document_start_W[rows],
@@ -100,39 +100,13 @@ def build_windows(
         token_WT,
         activation_WT,
         _line_starts(vocabulary, token_WT, document_start_W),
-        _repeats(vocabulary, token_WT),
+        _lags(vocabulary, token_WT),
         length_W,
         peak_W,
         document_start_W,
         sequence_start_W,
         document_W,
         labels,
-    )
-
-
-def windows_of(
-    texts: Sequence[Sequence[str]],
-    activations: Sequence[Sequence[float]] | None = None,
-    documents: Sequence[str] | None = None,
-    labels: Mapping[str, Mapping[str, str]] = NO_LABELS,  # type: ignore[assignment]
-    starts: Sequence[int] | None = None,
-) -> Windows:
-    """Windows from plain lists of token texts; ``starts`` are positions in document and sequence."""
-    distinct = sorted({token for text in texts for token in text})
-    position = {text: i + 1 for i, text in enumerate(distinct)}
-    length_W = np.asarray([len(text) for text in texts], np.int32)
-    values = activations if activations is not None else [[0.0] * len(text) for text in texts]
-    starts_W = np.asarray(starts if starts is not None else [1] * len(texts), np.int32)
-    return build_windows(
-        Vocabulary(distinct),
-        np.asarray([position[token] for text in texts for token in text], np.int32),
-        np.asarray([value for row in values for value in row], np.float32),
-        length_W,
-        peak_W=np.asarray([int(np.argmax(row)) if len(row) else 0 for row in values], np.int32),
-        document_start_W=starts_W == 0,
-        sequence_start_W=starts_W,
-        document_W=np.asarray(documents or [str(i) for i in range(len(texts))], object),
-        labels=labels,
     )
 
 
@@ -160,13 +134,13 @@ def _line_starts(vocabulary: Vocabulary, token_WT: Codes, document_start_W: Bool
     return start_WT
 
 
-def _repeats(vocabulary: Vocabulary, token_WT: Codes) -> Bools:
-    """Tokens with a letter or digit that stood in the window before."""
+def _lags(vocabulary: Vocabulary, token_WT: Codes) -> npt.NDArray[np.int16]:
+    """How many tokens ago the same token stood in the window, 0 if it did not or has no letter or digit."""
     worded_V = np.fromiter(
         (any(c.isalnum() for c in text) for text in vocabulary.texts), bool, len(vocabulary)
     )
-    repeat_WT = np.zeros(token_WT.shape, bool)
-    for lag in range(1, token_WT.shape[1]):
-        repeat_WT[:, lag:] |= token_WT[:, lag:] == token_WT[:, :-lag]
-    repeat_WT &= worded_V[token_WT]
-    return repeat_WT
+    lag_WT = np.zeros(token_WT.shape, np.int16)
+    for lag in range(token_WT.shape[1] - 1, 0, -1):
+        lag_WT[:, lag:][token_WT[:, lag:] == token_WT[:, :-lag]] = lag
+    lag_WT[~worded_V[token_WT]] = 0
+    return lag_WT

@@ -6,6 +6,7 @@ from tasks.autointerp.lexicon.rule import (
     Both,
     Constant,
     Either,
+    Except,
     LabelRule,
     PositionRule,
     Rule,
@@ -27,6 +28,7 @@ _POSITIONS = {
     "line_end": "at the end of a line",
     "sequence_start": f"among the first {SEQUENCE_START_TOKENS} tokens of the context",
     "repeat": "that occurred before in the context",
+    "near_repeat": f"that occurred within the last {NEAR_TOKENS} tokens",
 }
 
 
@@ -40,8 +42,10 @@ def in_words(rule: Rule) -> str:
         return _tokens(rule)
     if isinstance(rule, Constant):
         return "everything" if rule.value else "nothing"
-    if isinstance(rule, PositionRule) and rule.name == "repeat":
-        return "words that occurred before in the context"
+    if isinstance(rule, Except):
+        return f"{in_words(rule.rule)}, but not on {_listed([quoted(value) for value in rule.values])}"
+    if isinstance(rule, PositionRule) and rule.name in ("repeat", "near_repeat"):
+        return f"words {_POSITIONS[rule.name]}"
     return f"tokens {_circumstance(rule)}"
 
 
@@ -61,7 +65,7 @@ def _conjunction(rule: Both) -> str:
 
 
 def _is_subject(rule: Rule) -> bool:
-    return isinstance(rule, (Both, Either)) or (isinstance(rule, TokenRule) and rule.place == "here")
+    return isinstance(rule, (Both, Either, Except)) or (isinstance(rule, TokenRule) and rule.place == "here")
 
 
 def _circumstance(rule: Rule) -> str:
