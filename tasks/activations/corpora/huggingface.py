@@ -35,11 +35,13 @@ class HuggingFaceCorpus(CorpusSource):
         """Commit or tag of the dataset; needed for a dataset on the hub, so that a rerun reads the same."""
 
         @model_validator(mode="after")
-        def _pin_hub_datasets(self) -> "HuggingFaceCorpus.Config":
-            if self.revision is None and not Path(self.dataset).expanduser().is_dir():
+        def _bound_hub_datasets(self) -> "HuggingFaceCorpus.Config":
+            if Path(self.dataset).expanduser().is_dir():
+                return self
+            if self.revision is None or self.max_documents is None:
                 raise ValueError(
                     f"dataset {self.dataset!r} is no local folder, so it is read from the hub: "
-                    "pin a commit in corpus.revision"
+                    "pin a commit in corpus.revision and say how much to read in corpus.max_documents"
                 )
             return self
 

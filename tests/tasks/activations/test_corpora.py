@@ -160,10 +160,12 @@ def test_hugging_face_dataset_from_a_local_folder(parquet: Path) -> None:
         read(**config, split="dev")
 
 
-def test_a_dataset_on_the_hub_needs_a_revision() -> None:
+@pytest.mark.parametrize("given", [{}, {"revision": "0" * 40}, {"max_documents": 5}])
+def test_a_dataset_on_the_hub_needs_a_revision_and_a_limit(given: dict[str, object]) -> None:
+    common = {"dataset": "owner/name", "text_column": "text"}
     with pytest.raises(ValidationError, match="pin a commit"):
-        HuggingFaceCorpus.Config(dataset="owner/name", text_column="text")
-    HuggingFaceCorpus.Config(dataset="owner/name", text_column="text", revision="0" * 40)
+        HuggingFaceCorpus.Config.model_validate({**common, **given})
+    HuggingFaceCorpus.Config.model_validate({**common, "revision": "0" * 40, "max_documents": 5})
 
 
 def test_unknown_sources_and_fields_are_refused() -> None:
