@@ -1,7 +1,7 @@
 """What every dictionary configuration has in common."""
 
 import math
-from typing import Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,9 @@ class EvaluationConfig(StrictConfig):
 
 class DictionaryConfig(StrictConfig):
     """The fields all architectures share; each architecture adds its own, at least its sparsity."""
+
+    example: ClassVar[dict[str, Any]] = {}
+    """Sparsity settings for a small trial with about two active latents per token."""
 
     architecture: str
     """Name in the registry, for example topk."""
@@ -113,6 +116,8 @@ class DictionaryConfig(StrictConfig):
 
 class KeptConfig(DictionaryConfig):
     """Shared by the architectures that keep a fixed number of latents and revive the dead."""
+
+    example: ClassVar[dict[str, Any]] = {"k": 2}
 
     k: int = Field(ge=1)
     """Latents kept per token (on average, for batch_topk)."""

@@ -273,12 +273,13 @@ def _run_steps(
         run.step()
         listener(Progress("tokens trained", run.state.n_tokens, total))
         stop = should_stop()
-        if stop or time.monotonic() - saved_at >= pause:
+        is_last = run.state.step == run.config.n_steps
+        if stop or is_last or time.monotonic() - saved_at >= pause:
             save_began = time.monotonic()
             save_checkpoint(folder, run.checkpoint())
             saved_at = time.monotonic()
             pause = max(checkpoint_seconds, (saved_at - save_began) / _SAVE_SHARE)
-        if stop:
+        if stop and not is_last:
             raise TrainingInterrupted(f"stopped at step {run.state.step} of {run.config.n_steps}")
     return (run.state.n_tokens - n_before) / max(time.monotonic() - began, 1e-9)
 

@@ -13,6 +13,8 @@ from tasks.dictionaries.config import DictionaryConfig
 class JumpReLUConfig(DictionaryConfig):
     """A JumpReLU dictionary; give ``target_l0`` or ``l0_coefficient`` alone."""
 
+    example: ClassVar[dict[str, Any]] = {"target_l0": 2.0}
+
     architecture: Literal["jumprelu"] = "jumprelu"
     target_l0: float | None = Field(default=None, gt=0)
     """Mean number of active latents to aim at: the penalty is (L0 / target - 1)^2 times target_weight."""

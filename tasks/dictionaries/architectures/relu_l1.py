@@ -1,6 +1,6 @@
 """ReLU with an L1 penalty (Bricken et al. 2023; Cunningham et al. 2023, arXiv 2309.08600)."""
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -11,6 +11,8 @@ from tasks.dictionaries.config import DictionaryConfig
 
 class ReluL1Config(DictionaryConfig):
     """A ReLU dictionary; ``l1_coefficient`` trades reconstruction for sparsity."""
+
+    example: ClassVar[dict[str, Any]] = {"l1_coefficient": 0.3}
 
     architecture: Literal["relu_l1"] = "relu_l1"
     l1_coefficient: float = Field(gt=0)

@@ -1,0 +1,189 @@
+"""What every architecture of the registry has to satisfy; a new one is tested without an edit here."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import TypeAdapter, ValidationError
+
+from catalog.errors import UserError
+from tasks.dictionaries.base import (
+    ARCHITECTURES,
+    AnyDictionaryConfig,
+    Dictionary,
+    TrainingState,
+    build_dictionary,
+    dictionary_config,
+)
+from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.metrics import ReconstructionSums
+from tasks.dictionaries.trainer import TrainedDictionary, train
+from tasks.dictionaries.weights import load_dictionary, save_dictionary
+
+NAMES = ARCHITECTURES.names()
+
+
+def make_config(name: str, **changes: Any) -> DictionaryConfig:
+    example = ARCHITECTURES[name].Config.example
+    fields = {"architecture": name, "d_sae": 48, "n_tokens": 150_000, "batch_tokens": 256, "lr": 4e-3}
+    return dictionary_config({**fields, **example, **changes})
+
+
+def make_state(dictionary: Dictionary, **changes: Any) -> TrainingState:
+    fields: dict[str, Any] = {
+        "n_steps": 10,
+        "dead_after_tokens": 100,
+        "total_variance": 2.0,
+        "mean_norm": 4.0,
+        "tokens_since_fired": torch.zeros(dictionary.d_sae, dtype=torch.int64),
+        "generator": torch.Generator(),
+        "step": 9,
+    }
+    return TrainingState(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def trained(planted: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, TrainedDictionary]:
+    scratch = tmp_path_factory.mktemp("scratch")
+    return {
+        name: train(make_config(name), planted, scratch / name, device="cpu", n_threads=1) for name in NAMES
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_config_survives_a_round_trip_through_a_pipeline_field(name: str) -> None:
+    config = make_config(name)
+    adapter = TypeAdapter(AnyDictionaryConfig)
+    again = adapter.validate_python(adapter.dump_python(config, mode="json"))
+    assert again == config
+    assert type(again) is type(config)
+    assert again.name().startswith(f"{name}-w48-")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_sparsity_has_no_default(name: str) -> None:
+    with pytest.raises(ValidationError):
+        dictionary_config({"architecture": name, "d_sae": 48, "n_tokens": 1000})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_and_agreement_of_dense_and_sparse_codes(name: str, planted: Any, trained: Any) -> None:
+    dictionary = trained[name].dictionary
+    x_ND = planted.valid_tokens("eval")[:200]
+    codes_NL = dictionary.encode(x_ND)
+    values_NK, indices_NK = dictionary.encode_sparse(x_ND)
+    assert codes_NL.shape == (200, 48)
+    assert codes_NL.min() >= 0
+    assert torch.equal(torch.zeros_like(codes_NL).scatter_add(1, indices_NK, values_NK), codes_NL + 0.0)
+    torch.testing.assert_close(dictionary(x_ND), dictionary.decode_sparse(values_NK, indices_NK))
+    assert torch.equal(dictionary.encode(x_ND[3:4]) > 0, codes_NL[3:4] > 0), "a token is encoded by itself"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_lowers_fvu_and_finds_the_planted_directions(name: str, planted: Any, trained: Any) -> None:
+    result = trained[name]
+    sums = ReconstructionSums()
+    x_ND = planted.valid_tokens("eval")
+    sums.add(x_ND, result.dictionary(x_ND))
+    fvu = [row["value"] for row in result.log.to_pylist() if row["metric"] == "fvu"]
+    assert sums.values()[("fvu", "")] < 0.5 * fvu[0]
+    directions = torch.from_numpy(planted.directions).float()
+    mmcs = (directions @ result.dictionary.W_dec.T).amax(dim=1).mean()
+    assert mmcs >= 0.9
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_saved_and_loaded_dictionary_is_the_same(
+    name: str, planted: Any, trained: Any, tmp_path: Path
+) -> None:
+    dictionary = trained[name].dictionary
+    save_dictionary(dictionary, tmp_path)
+    again = load_dictionary(tmp_path)
+    x_ND = planted.valid_tokens("eval")[:300]
+    assert torch.equal(again.encode(x_ND), dictionary.encode(x_ND))
+    assert torch.equal(again(x_ND), dictionary(x_ND))
+    assert again.config == dictionary.config
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("scale", [0.01, 7.5])
+def test_folding_the_scale_changes_units_alone(name: str, scale: float, planted: Any, trained: Any) -> None:
+    dictionary = trained[name].dictionary
+    x_ND = planted.valid_tokens("eval")[:300].double()
+    scaled = build_dictionary(dictionary.config, 16).double()
+    scaled.load_state_dict({key: value.double() for key, value in dictionary.state_dict().items()})
+    codes_NL, recon_ND = scaled.encode(x_ND * scale), scaled(x_ND * scale)
+    scaled.fold_scale(scale)
+    torch.testing.assert_close(scaled.encode(x_ND), codes_NL / scale)
+    torch.testing.assert_close(scaled(x_ND), recon_ND / scale)
+    torch.testing.assert_close(scaled.W_dec.norm(dim=1), torch.ones(48).double(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_decoder_rows_keep_unit_norm_and_their_gradient_is_tangent(name: str, planted: Any) -> None:
+    dictionary = build_dictionary(make_config(name), 16)
+    state = make_state(dictionary)
+    dictionary.before_training(state)
+    dictionary.training_loss(planted.valid_tokens("train")[:256], state).loss.backward()
+    dictionary.project_decoder_gradient()
+    assert dictionary.W_dec.grad is not None
+    assert dictionary.W_dec.grad.norm() > 0
+    along = (dictionary.W_dec.grad * dictionary.W_dec).sum(dim=1)
+    assert along.abs().max() < 1e-5 * dictionary.W_dec.grad.norm()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradient_of_the_decoder_matches_finite_differences(name: str, planted: Any) -> None:
+    """The decoder is where every loss is smooth: no selection, no threshold."""
+    dictionary = build_dictionary(make_config(name), 16).double()
+    state = make_state(dictionary)
+    dictionary.before_training(state)
+    x_ND = planted.valid_tokens("train")[:64].double()
+    dictionary.training_loss(x_ND, state).loss.backward()
+    step = torch.randn(48, 16, generator=torch.Generator().manual_seed(0)).double()
+    assert dictionary.W_dec.grad is not None
+    expected = float((dictionary.W_dec.grad * step).sum())
+    losses = []
+    for sign in (1, -1):
+        with torch.no_grad():
+            dictionary.W_dec.add_(sign * 1e-5 * step)
+            losses.append(float(dictionary.training_loss(x_ND, state).loss))
+            dictionary.W_dec.sub_(sign * 1e-5 * step)
+    assert (losses[0] - losses[1]) / 2e-5 == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_inputs_of_any_scale_train_alike(name: str, planted: Any, tmp_path: Path) -> None:
+    class Louder:
+        d_in, context_length, tokens = planted.d_in, planted.context_length, planted.tokens
+        sequence_rows = staticmethod(planted.sequence_rows)
+
+        @staticmethod
+        def read(rows: Any) -> Any:
+            return planted.read(rows).astype("float32") * 64
+
+    config = make_config(name, n_tokens=5_000)
+    quiet = train(config, planted, tmp_path / "quiet", device="cpu").dictionary
+    loud = train(config, Louder(), tmp_path / "loud", device="cpu").dictionary
+    torch.testing.assert_close(loud.W_dec, quiet.W_dec, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(loud.b_dec, quiet.b_dec * 64, atol=1e-2, rtol=1e-3)
+
+
+def test_sizes_that_cannot_work_are_refused_in_one_sentence() -> None:
+    with pytest.raises(UserError, match="k = 50 exceeds its 48 latents"):
+        build_dictionary(make_config("topk", k=50), 16)
+    with pytest.raises(ValidationError, match="exactly one of expansion_factor and d_sae"):
+        make_config("topk", expansion_factor=8)
+    with pytest.raises(ValidationError, match="exactly one of target_l0 and l0_coefficient"):
+        make_config("jumprelu", l0_coefficient=1.0)
+    with pytest.raises(ValueError, match="unknown architecture 'tpok'; known: batch_topk, jumprelu"):
+        dictionary_config({"architecture": "tpok"})
+    with pytest.raises(ValueError, match="name the architecture in 'architecture'"):
+        dictionary_config({"k": 3})
+
+
+def test_names_say_what_matters() -> None:
+    assert make_config("topk", d_sae=None, expansion_factor=8, k=32).name() == "topk-x8-k32-s0"
+    assert make_config("relu_l1", l1_coefficient=0.1, seed=3).name() == "relu_l1-w48-l0.1-s3"
+    assert make_config("jumprelu", target_l0=20).name() == "jumprelu-w48-t20-s0"

@@ -1,0 +1,168 @@
+"""The training loop: a stopped training ends as an unbroken one, bit for bit."""
+
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from catalog.errors import UserError
+from tasks.dictionaries.base import ARCHITECTURES, TrainingStep, dictionary_config
+from tasks.dictionaries.trainer import (
+    NonFiniteLoss,
+    TrainedDictionary,
+    TrainingInterrupted,
+    TrainingRun,
+    train,
+)
+
+NAMES = ARCHITECTURES.names()
+
+
+def make_config(name: str, **changes: Any) -> Any:
+    fields = {"architecture": name, "d_sae": 48, "n_tokens": 6_000, "batch_tokens": 100, "lr": 3e-3}
+    extra = {"buffer_tokens": 2_000, "dead_after_tokens": 500}
+    return dictionary_config({**fields, **extra, **ARCHITECTURES[name].Config.example, **changes})
+
+
+def stop_at(step: int) -> Any:
+    calls = count(1)
+    return lambda: next(calls) >= step
+
+
+def assert_same(a: TrainedDictionary, b: TrainedDictionary) -> None:
+    for name, tensor in a.dictionary.state_dict().items():
+        assert torch.equal(tensor, b.dictionary.state_dict()[name]), name
+    assert a.log.equals(b.log)
+    assert (a.scale, a.n_nonfinite) == (b.scale, b.n_nonfinite)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_resumed_equals_unbroken_bit_for_bit(name: str, planted: Any, tmp_path: Path) -> None:
+    config = make_config(name)
+    unbroken = train(config, planted, tmp_path / "unbroken", device="cpu", n_threads=1)
+    for steps in (1, 17, 25):  # stopped three times, twice in mid buffer
+        with pytest.raises(TrainingInterrupted):
+            train(config, planted, tmp_path / "broken", device="cpu", n_threads=1, should_stop=stop_at(steps))
+        torch.rand(7)  # what happens in between must not matter
+    resumed = train(config, planted, tmp_path / "broken", device="cpu", n_threads=1)
+    assert_same(resumed, unbroken)
+
+
+def test_log_has_no_gap_and_no_repeat(planted: Any, tmp_path: Path) -> None:
+    config = make_config("topk")
+    with pytest.raises(TrainingInterrupted):
+        train(config, planted, tmp_path, device="cpu", n_threads=1, should_stop=stop_at(31))
+    rows = train(config, planted, tmp_path, device="cpu", n_threads=1).log.to_pylist()
+    assert [row["step"] for row in rows if row["metric"] == "loss"] == list(range(1, 61))
+    assert [row["n_tokens"] for row in rows if row["metric"] == "loss"] == list(range(100, 6_001, 100))
+    assert {row["metric"] for row in rows} == {"loss", "fvu", "l0", "lr", "unseen_share", "aux_loss"}
+
+
+def test_a_finished_training_is_returned_without_a_step(planted: Any, tmp_path: Path) -> None:
+    config = make_config("batch_topk")
+    first = train(config, planted, tmp_path, device="cpu", n_threads=1)
+    again = train(
+        config, planted, tmp_path, device="cpu", n_threads=1, listener=lambda _: pytest.fail("a step")
+    )
+    assert_same(again, first)
+
+
+def test_number_of_threads_is_resumed_and_given_back(planted: Any, tmp_path: Path) -> None:
+    config = make_config("topk")
+    used = []
+
+    def stop() -> bool:
+        used.append(torch.get_num_threads())
+        return len(used) == 3
+
+    with pytest.raises(TrainingInterrupted):
+        train(config, planted, tmp_path, device="cpu", n_threads=2, should_stop=stop)
+    assert torch.get_num_threads() == 1
+    train(config, planted, tmp_path, device="cpu", n_threads=1, should_stop=stop)
+    assert set(used) == {2}
+
+
+def test_another_configuration_does_not_take_up_a_checkpoint(planted: Any, tmp_path: Path) -> None:
+    with pytest.raises(TrainingInterrupted):
+        train(make_config("topk"), planted, tmp_path, device="cpu", should_stop=stop_at(2))
+    with pytest.raises(UserError, match="belongs to another configuration"):
+        train(make_config("topk", seed=1), planted, tmp_path, device="cpu")
+
+
+def test_learning_rate_warms_up_and_decays(planted: Any) -> None:
+    run = TrainingRun(make_config("topk", n_tokens=100_000, lr=1.0), planted, torch.device("cpu"))
+    rates = []
+    for step in range(1000):
+        run.state.step = step
+        rates.append(run.learning_rate())
+    assert rates[0] == pytest.approx(1 / 50)
+    assert rates[49] == rates[500] == rates[800] == 1.0
+    assert rates[900] == pytest.approx(0.5)
+    assert rates[999] == pytest.approx(1 / 200)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_that_is_not_finite_ends_the_training(name: str, planted: Any, tmp_path: Path) -> None:
+    run = TrainingRun(make_config(name), planted, torch.device("cpu"))
+    run.start()
+    with torch.no_grad():
+        run.dictionary.W_dec[0, 0] = torch.inf
+        run.dictionary.b_enc[0] = 100
+    with pytest.raises(NonFiniteLoss, match="at step 1: lower lr"):
+        run.step()
+
+
+def test_constant_activations_are_refused(planted: Any, tmp_path: Path) -> None:
+    class Constant:
+        d_in, context_length, tokens = planted.d_in, planted.context_length, planted.tokens
+        sequence_rows = staticmethod(planted.sequence_rows)
+
+        @staticmethod
+        def read(rows: Any) -> Any:
+            return planted.read(rows) * 0 + 3
+
+    with pytest.raises(UserError, match="all activations are equal"):
+        train(make_config("topk"), Constant(), tmp_path, device="cpu")
+
+
+def test_sparse_training_follows_a_dense_reference(planted: Any) -> None:
+    """TopK against plain autograd on dense matrices, AuxK included: losses equal within 1e-3."""
+    run = TrainingRun(
+        make_config("topk", n_tokens=40_000, dead_after_tokens=300), planted, torch.device("cpu")
+    )
+    reference = TrainingRun(run.config, planted, torch.device("cpu"))
+    reference.dictionary.training_loss = dense_loss(reference)  # type: ignore[method-assign]
+    for each in (run, reference):
+        each.start()
+    worst = aux_seen = 0.0
+    for _ in range(200):
+        a, b = run.step(), reference.step()
+        worst = max(worst, abs(float(a.loss.detach() / b.loss.detach()) - 1))
+        aux_seen = max(aux_seen, float(a.parts["aux_loss"]))
+    assert worst < 1e-3
+    assert aux_seen > 0, "the comparison is meant to cover AuxK"
+
+
+def dense_loss(run: TrainingRun) -> Any:
+    dictionary: Any = run.dictionary
+
+    def loss(x: torch.Tensor, state: Any) -> TrainingStep:
+        acts = ((x - dictionary.b_dec) @ dictionary.W_enc + dictionary.b_enc).relu()
+        top = acts.topk(dictionary.config.k, dim=1)
+        codes = torch.zeros_like(acts).scatter(1, top.indices, top.values)
+        error = x - dictionary.b_dec - codes @ dictionary.W_dec
+        aux = torch.zeros(())
+        if state.dead.any():
+            residual = error.detach()
+            dead = acts * state.dead
+            best = dead.topk(min(dictionary.config.n_aux(16), int(state.dead.sum())), dim=1)
+            estimate = torch.zeros_like(acts).scatter(1, best.indices, best.values) @ dictionary.W_dec
+            spread = (residual - residual.mean(dim=0)).square().sum()
+            aux = (residual - estimate).square().sum() / spread
+        sse = error.square().sum(dim=1).mean()
+        total = sse / state.total_variance + dictionary.config.aux_alpha * aux
+        return TrainingStep(total, sse.detach(), codes.count_nonzero() / len(x), (codes > 0).any(dim=0))
+
+    return loss
