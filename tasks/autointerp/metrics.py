@@ -130,13 +130,3 @@ def interval(metric: str, c: Confusion, which: int = 0) -> Interval | None:
     below = float(np.hypot(p - hit.low, q - quiet.low)) / 2
     above = float(np.hypot(hit.high - p, quiet.high - q)) / 2
     return Interval(max(0.0, (p + q) / 2 - below), min(1.0, (p + q) / 2 + above))
-
-
-def auroc(scores: Values, truth: npt.NDArray[np.bool_]) -> float | None:
-    """Share of positive-negative pairs in the right order, ties counting half; None without pairs."""
-    positive, negative = scores[truth], scores[~truth]
-    if not len(positive) or not len(negative):
-        return None
-    higher = (positive[:, None] > negative).mean()
-    ties = (positive[:, None] == negative).mean()
-    return float(higher + ties / 2)
