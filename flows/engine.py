@@ -4,6 +4,7 @@ Nothing of Prefect is imported here, because Prefect reads its settings once, at
 set the environment first.
 """
 
+import atexit
 import os
 import socket
 import subprocess
@@ -11,8 +12,6 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -72,17 +71,21 @@ def port_is_free(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
-@contextmanager
-def engine(home: Path | None = None) -> Iterator[str]:
-    """A Prefect server to run against; yields its API URL with the environment set for it.
+def connect_engine(home: Path | None = None) -> str:
+    """Make sure that there is a Prefect server to run against; returns its API URL, environment set for it.
 
     ``PREFECT_API_URL`` names a running server. Without it a server starts in a Prefect home of its own
-    and stops afterwards; a profile's API URL is never used. The start is under a file lock, because two
-    servers must not migrate one fresh database at once.
+    and lives as long as this process; a profile's API URL is never used. The start is under a file lock,
+    because two servers must not migrate one fresh database at once.
+
+    Call this before Prefect is imported. The own server is stopped at exit, after Prefect's own exit
+    handlers, which still send it logs and events.
 
     Raises:
         UserError: when the named server does not answer or the own one does not start in time.
     """
+    for name, value in ENGINE_SETTINGS.items():
+        os.environ.setdefault(name, value)
     named = os.environ.get("PREFECT_API_URL")
     if named:
         if not is_healthy(named, timeout_seconds=10):
@@ -90,21 +93,13 @@ def engine(home: Path | None = None) -> Iterator[str]:
                 f"no Prefect server answers at {named} (PREFECT_API_URL): start it with `featlas up`, "
                 "or unset PREFECT_API_URL to let the run start its own"
             )
-        for name, value in ENGINE_SETTINGS.items():
-            os.environ.setdefault(name, value)
-        yield named
-        return
+        return named
     home = home or state_folder() / "prefect"
     home.mkdir(parents=True, exist_ok=True)
     api_url, server = _start_server(home)
-    before = dict(os.environ)
+    atexit.register(_stop, server)
     os.environ.update(prefect_environment(api_url, home=home))
-    try:
-        yield api_url
-    finally:
-        _stop(server)
-        os.environ.clear()
-        os.environ.update(before)
+    return api_url
 
 
 def _start_server(home: Path) -> tuple[str, subprocess.Popen[bytes]]:

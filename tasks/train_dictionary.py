@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
 if TYPE_CHECKING:
     from tasks.dictionaries.config import DictionaryConfig
+    from tasks.dictionaries.supervisor import ChildTraining
 
 STAGE, VERSION = "train_dictionary", 1
 
@@ -45,15 +46,13 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
     config = {"dictionary": training, "hookpoint": unit.hookpoint}
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
-        from tasks.dictionaries.child import train_in_child
+        from tasks.dictionaries.supervisor import train_in_child
 
         dictionary_id = tagged_id(unit.alias, claim.fingerprint)
-        folder = claim.scratch / "dictionary"
         trained = train_in_child(
             unit.config,
             context.root / activations["uri"],
             claim.scratch,
-            folder,
             device=context.device,
             listener=listener,
             metadata={"model_name": unit.cached.facts["model_id"], "hook_name": unit.hookpoint},
@@ -75,12 +74,12 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
             SliceWrite("training_log", dictionary_id, log),
             SliceWrite("aliases", unit.alias, _alias_row(unit.alias, dictionary_id)),
         ]
-        return Results(slices, facts, {uri: folder})
+        return Results(slices, facts, {uri: trained.folder})
 
     return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config, [unit.cached.fingerprint]), compute)
 
 
-def _row(config: "DictionaryConfig", facts: dict[str, str], trained: Any) -> pa.Table:
+def _row(config: "DictionaryConfig", facts: dict[str, str], trained: "ChildTraining") -> pa.Table:
     hook = {"model_id": facts["model_id"], "hookpoint": facts["hookpoint"]}
     row = {
         "dictionary_id": facts["dictionary_id"],
@@ -89,11 +88,11 @@ def _row(config: "DictionaryConfig", facts: dict[str, str], trained: Any) -> pa.
         "writes": [hook],
         "unit_type": "latent",
         "architecture": config.architecture,
-        "d_in": trained.d_in,
-        "d_sae": trained.d_sae,
+        "d_in": trained.dictionary.d_in,
+        "d_sae": trained.dictionary.d_sae,
         "config": canonical_json(config.canonical()),
         "weights_uri": facts["weights_uri"],
-        "weights_digest": trained.weights_digest,
+        "weights_digest": trained.result.weights_digest,
         "activation_set_id": facts["activation_set_id"],
         "origin": "trained",
         "verified": True,

@@ -9,7 +9,7 @@ from typing import Any
 
 from catalog.errors import UserError
 from catalog.settings import catalogue_root
-from flows.engine import engine
+from flows.engine import connect_engine
 
 
 def run_command(
@@ -28,8 +28,8 @@ def run_command(
     """
     root = catalogue_root(catalogue)
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
-    with engine():
-        summary = _run(pipeline, str(root), stages, overrides, force=force, quiet=as_json)
+    connect_engine()
+    summary = _run(pipeline, str(root), stages, overrides, force=force, quiet=as_json)
     print(json.dumps(summary) if as_json else _report(summary))
     return 0 if summary["state"] == "completed" else 1
 
