@@ -17,6 +17,7 @@ FLOAT16_LIMIT = 6e4 / 2
 """Half of what float16 holds (65,504): room for tokens that the probe does not see."""
 ROUNDING_SHARE_LIMIT = 1e-4
 """Rounding error that float16 may add, as a share of the variance that a dictionary has to explain."""
+_TOKENS_AT_A_TIME = 512
 
 
 @dataclass(slots=True)
@@ -32,13 +33,16 @@ class RangeProbe:
 
     def add(self, x_ND: Tensor) -> None:
         """Take tokens into account; tokens that are not finite are none of the probe's business."""
-        x_ND = x_ND.double()
-        x_ND = x_ND[torch.isfinite(x_ND).all(dim=1)]
-        if not len(x_ND):
-            return
         if self.n == 0:
             self._sums = np.zeros(x_ND.shape[1])
             self._squares = np.zeros(x_ND.shape[1])
+        for start in range(0, len(x_ND), _TOKENS_AT_A_TIME):
+            self._add_part(x_ND[start : start + _TOKENS_AT_A_TIME].double())
+
+    def _add_part(self, x_ND: Tensor) -> None:
+        x_ND = x_ND[torch.isfinite(x_ND).all(dim=1)]
+        if not len(x_ND):
+            return
         self.n += len(x_ND)
         self.peak = max(self.peak, float(x_ND.abs().max()))
         self.rounding += float((x_ND - x_ND.half().double()).nan_to_num(posinf=0, neginf=0).square().sum())

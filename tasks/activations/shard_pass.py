@@ -6,7 +6,6 @@ Shapes: B sequences, T context, D width.
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from tasks.activations.capture import capture
 from tasks.activations.forecast import PENDING_BATCHES
@@ -48,15 +48,6 @@ class ShardLayout:
             yield slice(start, min(start + self.batch_sequences, end))
 
 
-@dataclass(slots=True)
-class _Gathered:
-    """What a shard's record says beside its file."""
-
-    nonfinite: list[int] = field(default_factory=list)
-    norm_sum: float = 0.0
-    n_normed: int = 0
-
-
 class _Background:
     """Runs writes in order on one thread, a few at most waiting; errors surface at the next call."""
 
@@ -74,6 +65,36 @@ class _Background:
             self._pending.popleft().result()
 
 
+@dataclass(slots=True)
+class _GrowingShard:
+    """The shard of one hookpoint while it is written, with what its record will say."""
+
+    writer: ShardWriter
+    dtype: ShardFormat
+    first_sequence: int
+    nonfinite: list[int] = field(default_factory=list)
+    norm_sum: float = 0.0
+    n_normed: int = 0
+
+    def take(self, x_BTD: Tensor, packed: PackedTokens, rows: slice, background: _Background) -> None:
+        """Store a batch and count its norms and non-finite tokens."""
+        padding_BT = torch.from_numpy(packed.segment[rows] == PADDING).to(x_BTD.device)
+        values, finite_tensor, norms_tensor = storable(x_BTD, padding_BT, self.dtype)
+        background.write(self.writer, values)
+        finite_BT, valid_BT = finite_tensor.numpy(), np.asarray(packed.valid[rows])
+        sequences, places = np.nonzero(valid_BT & ~finite_BT)
+        offset = rows.start - self.first_sequence
+        self.nonfinite += ((sequences + offset) * packed.context_length + places).tolist()
+        n_train = max(0, min(rows.stop, packed.n_train) - rows.start)
+        counted_BT = (valid_BT & finite_BT)[:n_train]
+        self.norm_sum += float(norms_tensor.numpy()[:n_train][counted_BT].sum(dtype=np.float64))
+        self.n_normed += int(np.count_nonzero(counted_BT))
+
+    def finish(self) -> ShardRecord:
+        """Make the shard durable."""
+        return self.writer.finish(self.first_sequence, tuple(self.nonfinite), self.norm_sum, self.n_normed)
+
+
 def write_shard(
     language_model: LanguageModel,
     packed: PackedTokens,
@@ -89,59 +110,33 @@ def write_shard(
         The record of the shard by hookpoint; files are durable, indices are the caller's to write.
     """
     first, end = layout.bounds(number)
-    gathered = {name: _Gathered() for name in folders}
-    with _writers(folders, number, (end - first, packed.context_length), dtypes, widths) as writers:
+    shards: dict[str, _GrowingShard] = {}
+    try:
+        for name, folder in folders.items():
+            shape = (end - first, packed.context_length, widths[name])
+            shards[name] = _GrowingShard(
+                ShardWriter(folder, number, shape, dtypes[name]), dtypes[name], first
+            )
         with ThreadPoolExecutor(1, "shard-writer") as executor:
             background = _Background(executor)
             for rows in layout.batches(number):
-                captured = capture(language_model, list(folders), model_inputs(language_model, packed, rows))
-                padding_BT = torch.from_numpy(packed.segment[rows] == PADDING)
-                for name, x_BTD in captured.items():
-                    values, finite_BT, norms_BT = storable(
-                        x_BTD, padding_BT.to(language_model.device), dtypes[name]
-                    )
-                    _gather(
-                        gathered[name], packed, rows, rows.start - first, finite_BT.numpy(), norms_BT.numpy()
-                    )
-                    background.write(writers[name], values)
+                _run_batch(language_model, packed, rows, shards, background)
             background.drain()
-        return {
-            name: writers[name].finish(first, tuple(facts.nonfinite), facts.norm_sum, facts.n_normed)
-            for name, facts in gathered.items()
-        }
+        return {name: shard.finish() for name, shard in shards.items()}
+    except BaseException:
+        for shard in shards.values():
+            shard.writer.abandon()
+        raise
 
 
-def _gather(
-    facts: _Gathered,
+def _run_batch(
+    language_model: LanguageModel,
     packed: PackedTokens,
     rows: slice,
-    offset: int,
-    finite_BT: npt.NDArray[np.bool_],
-    norms_BT: npt.NDArray[np.float32],
+    shards: Mapping[str, _GrowingShard],
+    background: _Background,
 ) -> None:
-    valid_BT = np.asarray(packed.valid[rows])
-    sequences, places = np.nonzero(valid_BT & ~finite_BT)
-    facts.nonfinite += ((sequences + offset) * packed.context_length + places).tolist()
-    n_train = max(0, min(rows.stop, packed.n_train) - rows.start)
-    counted_BT = (valid_BT & finite_BT)[:n_train]
-    facts.norm_sum += float(norms_BT[:n_train][counted_BT].sum(dtype=np.float64))
-    facts.n_normed += int(np.count_nonzero(counted_BT))
-
-
-@contextmanager
-def _writers(
-    folders: Mapping[str, Path],
-    number: int,
-    shape_ST: tuple[int, int],
-    dtypes: Mapping[str, ShardFormat],
-    widths: Mapping[str, int],
-) -> Iterator[dict[str, ShardWriter]]:
-    writers: dict[str, ShardWriter] = {}
-    try:
-        for name, folder in folders.items():
-            writers[name] = ShardWriter(folder, number, (*shape_ST, widths[name]), dtypes[name])
-        yield writers
-    except BaseException:
-        for writer in writers.values():
-            writer.abandon()
-        raise
+    """One forward pass; a function of its own, so that nothing of it is alive during the next one."""
+    captured = capture(language_model, list(shards), model_inputs(language_model, packed, rows))
+    for name, shard in shards.items():
+        shard.take(captured.pop(name), packed, rows, background)
