@@ -8,27 +8,28 @@ from pydantic import Field
 from catalog.errors import CatalogueError
 from catalog.ids import digest
 from catalog.store import TableStore
+from flows.commands.upkeep import damaged_shards
 from flows.parameters import Catalogue, run_name
 from flows.reports import started_run
 
-KeepHours = Annotated[
-    int,
-    Field(
-        ge=24, le=24 * 365, description="Hours a file stays after no version needs it: above the longest run"
-    ),
-]
-Deep = Annotated[bool, Field(description="Read every file and check its checksums, not only the lists")]
+KeepHours = Annotated[int, Field(ge=24, le=24 * 365)]
 
 
 @flow(name="housekeeping", flow_run_name=lambda: run_name("housekeeping", ""), persist_result=False)
-def housekeeping(catalogue: Catalogue = "", keep_hours: KeepHours = 168, deep: Deep = True) -> dict[str, Any]:
-    """Compact small files, remove files that no version needs any more, verify; fails on a fault."""
+def housekeeping(catalogue: Catalogue = "", keep_hours: KeepHours = 168, deep: bool = True) -> dict[str, Any]:
+    """Compact small files, remove files that no kept version needs, verify; fails on a fault.
+
+    Args:
+        catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
+        keep_hours: Hours a file stays after no version needs it; more than the longest run takes
+        deep: Read every file and check its checksums, not only lists, schema and keys
+    """
     config_digest = digest({"keep_hours": keep_hours, "deep": deep})
     with started_run("housekeeping", None, catalogue, frozenset(), config_digest) as run:
         store = TableStore(run.context.root)
-        compacted = store.compact()
-        removed = store.vacuum(keep_hours=keep_hours)
-        faults = store.verify(deep=deep)
+        store.compact()
+        removed = store.vacuum(older_than_seconds=keep_hours * 3600.0)
+        faults = store.verify(deep=deep) + (damaged_shards(store) if deep else [])
         if faults:
             raise CatalogueError(f"{len(faults)} fault(s) in {run.context.root}: {'; '.join(faults[:5])}")
-    return run.summary() | {"compacted": compacted, "removed": removed}
+    return run.summary() | {"n_removed": len(removed)}

@@ -6,7 +6,7 @@ from prefect import flow
 
 from catalog.ids import digest
 from flows.config import Stage, load_pipeline
-from flows.parameters import Catalogue, Force, Overrides, PipelineName, run_name
+from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.reports import publish_summary, started_run
 from flows.spine import run_stages
 
@@ -17,10 +17,17 @@ STAGES: tuple[Stage, ...] = ("match_features",)
 def match_models(
     pipeline: PipelineName = "demo",
     catalogue: Catalogue = "",
-    force: Force = False,
-    overrides: Overrides = [],  # noqa: B006
+    force: bool = False,
+    overrides: list[Override] = [],  # noqa: B006 (never changed)
 ) -> dict[str, Any]:
-    """Match the features of a pipeline's dictionaries across models; missing dictionaries are trained."""
+    """Match the features of a pipeline's dictionaries across models; what this needs is found or computed.
+
+    Args:
+        pipeline: Name of a pipeline that comes with featlas, or the path of a pipeline file
+        catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
+        force: Match again though it is done
+        overrides: Settings to change for this run, each as path=value: match.0.n_shifts=1000
+    """
     config = load_pipeline(pipeline, overrides)
     forced = frozenset(STAGES) if force else frozenset()
     with started_run("match-models", config.name, catalogue, forced, digest(config.canonical())) as run:

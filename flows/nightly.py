@@ -1,33 +1,33 @@
 """The nightly flow: all stages of one pipeline."""
 
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
-from pydantic import Field
 
 from catalog.ids import digest
 from flows.config import Stage, load_pipeline
-from flows.parameters import Catalogue, Force, Overrides, PipelineName, run_name
+from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.reports import publish_summary, started_run
 from flows.spine import NEEDS, run_stages
 
-Stages = Annotated[
-    list[Stage],
-    Field(description="Only these stages and what they need; none named means all"),
-]
 
-
-@flow(
-    name="nightly", flow_run_name=lambda: run_name("nightly"), persist_result=False, validate_parameters=True
-)
+@flow(name="nightly", flow_run_name=lambda: run_name("nightly"), persist_result=False)
 def nightly(
     pipeline: PipelineName = "demo",
     catalogue: Catalogue = "",
-    stages: Stages = [],  # noqa: B006 (a default of None would make the form offer two types)
-    force: Force = False,
-    overrides: Overrides = [],  # noqa: B006
+    stages: list[Stage] = [],  # noqa: B006 (never changed; None would make the form offer two types)
+    force: bool = False,
+    overrides: list[Override] = [],  # noqa: B006
 ) -> dict[str, Any]:
-    """Run every stage of a pipeline: what is in the catalogue already is found, the rest is computed."""
+    """Run every stage of a pipeline: what is in the catalogue already is found, the rest is computed.
+
+    Args:
+        pipeline: Name of a pipeline that comes with featlas, or the path of a pipeline file
+        catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
+        stages: Only these stages and what they need; none named means all
+        force: Recompute the named stages (all, if none is named) though they are done
+        overrides: Settings to change for this run, each as path=value: dictionaries.0.k=16
+    """
     config = load_pipeline(pipeline, overrides)
     forced = frozenset(stages or NEEDS) if force else frozenset()
     with started_run("nightly", config.name, catalogue, forced, digest(config.canonical())) as run:

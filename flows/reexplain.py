@@ -6,7 +6,7 @@ from prefect import flow
 
 from catalog.ids import digest
 from flows.config import Stage, load_pipeline
-from flows.parameters import Catalogue, Force, Overrides, PipelineName, run_name
+from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.reports import publish_summary, started_run
 from flows.spine import run_stages
 
@@ -17,10 +17,17 @@ STAGES: tuple[Stage, ...] = ("explain_features", "score_explanations")
 def reexplain(
     pipeline: PipelineName = "demo",
     catalogue: Catalogue = "",
-    force: Force = False,
-    overrides: Overrides = [],  # noqa: B006
+    force: bool = False,
+    overrides: list[Override] = [],  # noqa: B006 (never changed)
 ) -> dict[str, Any]:
-    """Explain and score the features of a pipeline's dictionaries; nothing is trained or mined anew."""
+    """Explain and score the features of a pipeline's dictionaries; what these need is found or computed.
+
+    Args:
+        pipeline: Name of a pipeline that comes with featlas, or the path of a pipeline file
+        catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
+        force: Ask again though nothing changed; answers in the prompt cache cost nothing
+        overrides: Settings to change for this run, each as path=value: explain.0.endpoint=judge
+    """
     config = load_pipeline(pipeline, overrides)
     forced = frozenset(STAGES) if force else frozenset()
     with started_run("reexplain", config.name, catalogue, forced, digest(config.canonical())) as run:

@@ -140,6 +140,7 @@ def started_run(
         run_id=run_id,
         forced=forced,
         device=os.environ.get("FEATLAS_DEVICE", "auto"),
+        checkpoint_seconds=float(os.environ.get("FEATLAS_CHECKPOINT_SECONDS", "15")),
     )
     run = Run(flow, pipeline, context, started_at, config_digest)
     run.write_row("running")

@@ -50,6 +50,7 @@ class StageContext:
     run_id: str
     forced: frozenset[str] = frozenset()
     device: str = "auto"
+    checkpoint_seconds: float = 15.0
     wait_seconds: float = WAIT_FOR_OTHER_RUN_SECONDS
 
 

@@ -55,6 +55,7 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
             claim.scratch,
             device=context.device,
             listener=listener,
+            checkpoint_seconds=context.checkpoint_seconds,
             metadata={"model_name": unit.cached.facts["model_id"], "hook_name": unit.hookpoint},
         )
         uri = f"_blobs/dictionaries/{slug(dictionary_id)}"

@@ -75,6 +75,14 @@ class EndpointProfile(StrictConfig):
         return total / 1e6
 
 
+def endpoint_names(environ: Mapping[str, str], config_path: Path = Path("featlas.toml")) -> list[str]:
+    """Names of the profiles in the file and of those that the environment gives a base URL."""
+    pattern = re.compile(r"FEATLAS_ENDPOINT_([A-Z0-9_]+)_BASE_URL")
+    matches = (pattern.fullmatch(name) for name in environ)
+    named = {match[1].lower().replace("_", "-") for match in matches if match}
+    return sorted(named | set(_from_file(config_path)))
+
+
 def load_endpoint(
     name: str, environ: Mapping[str, str], config_path: Path = Path("featlas.toml")
 ) -> EndpointProfile:

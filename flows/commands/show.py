@@ -1,0 +1,89 @@
+"""``featlas show``: one feature's card in the terminal."""
+
+from typing import Any
+
+from catalog.connection import connect
+from catalog.errors import UserError
+from catalog.ids import parse_feature, slug
+from catalog.queries import feature_card, feature_examples, feature_matches
+from catalog.resolve import resolve_dictionary
+from catalog.schemas import feature_block
+from catalog.settings import catalogue_root
+from catalog.store import TableStore
+
+N_EXAMPLES = 8
+N_MATCHES = 3
+N_LOGITS = 6
+
+
+def show_command(feature: str, catalogue: str | None) -> None:
+    """Print label, score, statistics, top contexts and matches of a feature.
+
+    Raises:
+        UserError: for a malformed name, an unknown dictionary, or a feature that it does not have.
+    """
+    root = catalogue_root(catalogue)
+    wanted = parse_feature(feature)
+    snapshot = TableStore(root).snapshot()
+    with connect(root, snapshot=snapshot) as connection:
+        dictionary_id = resolve_dictionary(connection, wanted.dictionary)
+        key: Any = {"dictionary_id": dictionary_id, "feature_index": wanted.feature_index}
+        cards = feature_card(connection, **key).to_pylist()
+        if not cards:
+            raise UserError(
+                f"dictionary {dictionary_id} has no mined feature {wanted.feature_index}: "
+                "choose a smaller index, or run the mining stage"
+            )
+        block = feature_block(wanted.feature_index)
+        files = snapshot.paths("examples", dictionary_slug=slug(dictionary_id), feature_block=block)
+        examples = feature_examples(connection, files=files, **key).to_pylist() if files else []
+        matches = feature_matches(connection, limit=N_MATCHES, **key).to_pylist()
+    print("\n".join([*_head(cards[0]), *_contexts(examples), *_partners(matches)]))
+
+
+def _head(card: dict[str, Any]) -> list[str]:
+    lines = [f"{card['dictionary_id']}#{card['feature_index']}   {card['status']}"]
+    lines.append(f"  label     {visible(card['label']) if card['label'] else 'none yet'}")
+    if card["score"] is not None:
+        interval = "" if card["ci_low"] is None else f" [{card['ci_low']:.2f}, {card['ci_high']:.2f}]"
+        chance = "" if card["chance"] is None else f", chance {card['chance']:.2f}"
+        lines.append(
+            f"  score     {card['score']:.2f}{interval}{chance} ({card['scorer']}, {card['variant']})"
+        )
+    largest = "-" if card["max_activation"] is None else f"{card['max_activation']:.3g}"
+    lines.append(f"  fires on  {card['n_tokens']:,} tokens ({card['density']:.3%}), at most {largest}")
+    for name, title in (("top_logits", "raises"), ("bottom_logits", "lowers")):
+        tokens = "  ".join(visible(logit["token"]) for logit in card[name][:N_LOGITS])
+        lines.append(f"  {title}    {tokens or '-'}")
+    return lines
+
+
+def _contexts(examples: list[dict[str, Any]]) -> list[str]:
+    top = [example for example in examples if example["band"] == "top"][:N_EXAMPLES]
+    lines = ["  strongest contexts"] if top else ["  no contexts: the feature never fired"]
+    for example in top:
+        peak, tokens = example["peak_position"], example["tokens"]
+        before, after = "".join(tokens[:peak]), "".join(tokens[peak + 1 :])
+        marked = f"{visible(before)[-40:]:>40} [{visible(tokens[peak])}] {visible(after)[:40]}"
+        lines.append(f"  {example['max_activation']:8.3g} {marked}")
+    return lines
+
+
+def _partners(matches: list[dict[str, Any]]) -> list[str]:
+    lines = ["  matches"] if matches else []
+    for match in matches:
+        q_value = "" if match["q_value"] is None else f" q {match['q_value']:.3f}"
+        name = f"{match['dictionary_id']}#{match['feature_index']}"
+        lines.append(f"    {match['score']:.2f}{q_value} {match['verdict']:<9} {name} {match['label'] or ''}")
+    return lines
+
+
+def visible(text: str) -> str:
+    """Text on one line: control, bidi and zero-width characters as escapes, spaces at the ends as dots."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    inner = shown.strip(" ")
+    if not inner:
+        return "·" * len(shown)
+    start = len(shown) - len(shown.lstrip(" "))
+    end = len(shown) - len(shown.rstrip(" "))
+    return "·" * min(start, 1) + inner + "·" * min(end, 1)
