@@ -223,7 +223,9 @@ class _Plan:
     def _note(self) -> None:
         tables = {change.table for change in self.changes} | {item.write.table for item in self.staged}
         for table in sorted(tables):
-            if DeltaLog(self.root, table).ensure() < self.base.tables.get(table, 0):
+            log, acknowledged = DeltaLog(self.root, table), self.base.tables.get(table, 0)
+            latest = log.ensure()
+            if latest < acknowledged or not (log.is_whole(latest) and log.is_whole(acknowledged)):
                 raise CatalogueError(
                     f"the log of table {table} lost its newest entries; run `featlas repair` before writing"
                 )

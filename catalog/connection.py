@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from catalog.publish import view_statements
+from catalog.relations import create_views
 from catalog.settings import CatalogSettings, catalogue_root
 from catalog.snapshot import Snapshot, newest_snapshot
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def connect(uri: str | Path | None = None, *, snapshot: Snapshot | None = None) -> "DuckDBPyConnection":
     """A connection of one's own, in memory, that sees one version of the catalogue.
 
-    It trusts its caller. Threads must not share it: take ``connection.cursor()`` per call.
+    It trusts its caller. Rows of files that are missing or spoilt are left out; ``damaged_files`` names
+    them and is empty in a sound catalogue. Threads must not share it: take ``connection.cursor()`` per call.
 
     Args:
         uri: Root folder; by default ``FEATLAS_CATALOG`` or ``./catalogue``. Tables that nothing was
@@ -30,5 +31,11 @@ def connect(uri: str | Path | None = None, *, snapshot: Snapshot | None = None) 
         config={"memory_limit": settings.memory_limit, "threads": settings.query_threads}
     )
     connection.execute("SET TimeZone = 'UTC'")
-    connection.execute(";".join(view_statements(snapshot, f"{snapshot.root}/")))
+    _, damaged = create_views(connection, snapshot, f"{snapshot.root}/")
+    connection.execute(
+        'CREATE TABLE damaged_files (table_name VARCHAR, path VARCHAR, "rows" BIGINT, reason VARCHAR)'
+    )
+    if damaged:
+        values = [[damage.table, damage.path, damage.rows, damage.reason] for damage in damaged]
+        connection.executemany("INSERT INTO damaged_files VALUES (?, ?, ?, ?)", values)
     return connection

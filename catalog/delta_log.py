@@ -121,6 +121,10 @@ class DeltaLog:
             f"table {self.table}: {N_ATTEMPTS} commits in a row met another writer; run again"
         )
 
+    def is_whole(self, version: int) -> bool:
+        """Whether the entry of ``version`` is complete; delta-rs takes an empty one for no change."""
+        return is_entry(self.log_folder / f"{version:020d}.json")
+
     def restore(self, version: int) -> int:
         """A new version with the files of an old one."""
         table = self._open()
@@ -158,3 +162,12 @@ class DeltaLog:
         for path in (*entries, *checkpoints, *self.log_folder.glob("_last_checkpoint")):
             flush_file(path)
         flush_folder(self.log_folder)
+
+
+def is_entry(path: Path) -> bool:
+    """Whether a file is a complete log entry: JSON objects, one a line, at least one."""
+    try:
+        lines = path.read_bytes().splitlines()
+        return bool(lines) and all(isinstance(json.loads(line), dict) for line in lines)
+    except (FileNotFoundError, ValueError):
+        return False

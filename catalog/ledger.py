@@ -18,6 +18,7 @@ from catalog.errors import AlreadyRunning
 from catalog.ids import stage_fingerprint
 from catalog.leases import Lease, LeaseFile, new_lease
 from catalog.outcomes import StageOutcome, last_attempt, read_outcome
+from catalog.publish import publish_views
 from catalog.schemas import TABLES
 from catalog.slices import SliceWrite
 from catalog.snapshot import newest_snapshot
@@ -96,6 +97,8 @@ class Ledger:
             if lease.is_live():
                 return None, lease
             done = None if force else self.outcome(fingerprint)
+            if done is not None:
+                publish_views(newest_snapshot(self.root))
             if done is None:
                 token = max(lease.token, last_attempt(newest_snapshot(self.root), fingerprint)) + 1
                 started_at = datetime.now(UTC).isoformat(timespec="seconds")

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 from catalog.durable import flush_file, flush_folder, replace_file, temporary_beside
 from catalog.faults import fault_point
-from catalog.relations import derived_views, table_views
+from catalog.relations import create_views, quoted
 from catalog.snapshot import FOLDER, Snapshot
 
 SQL_FILE = "catalogue.sql"
@@ -42,8 +42,7 @@ def publish_views(snapshot: Snapshot) -> bool:
     with FileLock(str(root / FOLDER / "publish.lock")):
         if published_version(root) >= snapshot.version:
             return False
-        statements = view_statements(snapshot)
-        _publish_duckdb(root / DUCKDB_FILE, statements)
+        statements = _publish_duckdb(root / DUCKDB_FILE, snapshot)
         header = (
             f"-- featlas catalogue version {snapshot.version}\n"
             "-- start the shell in this folder: duckdb -init catalogue.sql\n"
@@ -53,23 +52,17 @@ def publish_views(snapshot: Snapshot) -> bool:
     return True
 
 
-def view_statements(snapshot: Snapshot, prefix: str = "") -> list[str]:
-    """``CREATE VIEW`` for every table and derived view."""
-    views = [*table_views(snapshot, prefix), *derived_views()]
-    return [f"CREATE OR REPLACE VIEW {name} AS {select}" for name, select in views]
-
-
-def _publish_duckdb(path: Path, statements: list[str]) -> None:
+def _publish_duckdb(path: Path, snapshot: Snapshot) -> list[str]:
     import duckdb
 
     temporary = temporary_beside(path)
     try:
         with duckdb.connect() as connection:
-            connection.execute(f"SET file_search_path = '{str(path.parent).replace(chr(39), chr(39) * 2)}'")
-            connection.execute(f"ATTACH '{temporary}' AS published (STORAGE_VERSION '{STORAGE_VERSION}')")
+            connection.execute(f"SET file_search_path = {quoted(str(path.parent))}")
+            attached = quoted(str(temporary))
+            connection.execute(f"ATTACH {attached} AS published (STORAGE_VERSION '{STORAGE_VERSION}')")
             connection.execute("USE published")
-            for statement in statements:
-                connection.execute(statement)
+            statements, _ = create_views(connection, snapshot)
             connection.execute("USE memory")
             connection.execute("DETACH published")
         flush_file(temporary)
@@ -79,3 +72,4 @@ def _publish_duckdb(path: Path, statements: list[str]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    return statements

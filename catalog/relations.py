@@ -3,14 +3,23 @@
 Nothing here comes from a user: names are those of ``schemas.py``, paths are those of the store, quoted.
 """
 
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from catalog.parquet_io import DataFile
 from catalog.schemas import TABLES, TableSpec
 from catalog.snapshot import Snapshot
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+
+logger = logging.getLogger(__name__)
 
 VIEW_FOLDER = Path(__file__).parent / "sql" / "views"
 _SCALARS = {
@@ -22,6 +31,16 @@ _SCALARS = {
     pa.float64(): "DOUBLE",
     pa.timestamp("us", tz="UTC"): "TIMESTAMP WITH TIME ZONE",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """A live data file that is missing or spoilt; its rows are not in the views."""
+
+    table: str
+    path: str
+    rows: int
+    reason: str
 
 
 def sql_type(kind: pa.DataType) -> str:
@@ -61,9 +80,74 @@ def table_select(spec: TableSpec, files: list[DataFile], prefix: str = "") -> st
     return " UNION ALL ".join(selects)
 
 
-def table_views(snapshot: Snapshot, prefix: str = "") -> list[tuple[str, str]]:
-    """Name and select of every table."""
-    return [(name, table_select(spec, snapshot.files(name), prefix)) for name, spec in TABLES.items()]
+def create_views(
+    connection: "DuckDBPyConnection", snapshot: Snapshot, prefix: str = ""
+) -> tuple[list[str], list[Damage]]:
+    """Create every table's and derived view; files that cannot be read are left out and named.
+
+    Sizes are always compared; footers are read where DuckDB refuses a table.
+
+    Returns:
+        The statements that were executed, and what is damaged.
+    """
+    import duckdb
+
+    statements: list[str] = []
+    damaged: list[Damage] = []
+    for name, spec in TABLES.items():
+        files, found = _sound_files(snapshot, name, _size_fault)
+        damaged += found
+        statement = f"CREATE OR REPLACE VIEW {name} AS {table_select(spec, files, prefix)}"
+        try:
+            connection.execute(statement)
+        except duckdb.Error:
+            files, found = _sound_files(snapshot, name, _footer_fault)
+            if not found:
+                raise
+            damaged += [damage for damage in found if damage not in damaged]
+            statement = f"CREATE OR REPLACE VIEW {name} AS {table_select(spec, files, prefix)}"
+            connection.execute(statement)
+        statements.append(statement)
+    for name, select in derived_views():
+        statements.append(f"CREATE OR REPLACE VIEW {name} AS {select}")
+        connection.execute(statements[-1])
+    for damage in damaged:
+        logger.warning("%s: %s %s; run `featlas verify`", damage.table, damage.path, damage.reason)
+    return statements, damaged
+
+
+def _sound_files(
+    snapshot: Snapshot, table: str, fault_of: Callable[[Path, DataFile], str | None]
+) -> tuple[list[DataFile], list[Damage]]:
+    sound, damaged = [], []
+    for file in snapshot.files(table):
+        reason = fault_of(snapshot.root / file.path, file)
+        if reason is None:
+            sound.append(file)
+        else:
+            damaged.append(Damage(table, file.path, file.rows, reason))
+    return sound, damaged
+
+
+def _size_fault(path: Path, file: DataFile) -> str | None:
+    try:
+        n_bytes = path.stat().st_size
+    except FileNotFoundError:
+        return "is missing"
+    return None if n_bytes == file.n_bytes else f"has {n_bytes} bytes, committed were {file.n_bytes}"
+
+
+def _footer_fault(path: Path, file: DataFile) -> str | None:
+    import pyarrow.parquet as pq
+
+    reason = _size_fault(path, file)
+    if reason is not None:
+        return reason
+    try:
+        pq.read_metadata(path)
+    except (OSError, pa.ArrowException):
+        return "has no readable footer"
+    return None
 
 
 @cache

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from catalog.commit import LOCK_SECONDS, PENDING, roll_back
-from catalog.delta_log import DeltaLog
+from catalog.delta_log import DeltaLog, is_entry
 from catalog.durable import flush_folder, make_folder, said_plainly
 from catalog.errors import CatalogueError
 from catalog.parquet_io import DataFile
@@ -138,17 +138,9 @@ def _first_bad_entry(folder: Path, acknowledged: int) -> int | None:
     highest = max([acknowledged, *numbers])
     for version in range(max(min(numbers, default=0), highest - N_CHECKED), highest + 1):
         path = numbers.get(version)
-        if path is None or not _is_entry(path):
+        if path is None or not is_entry(path):
             return version
     return None
-
-
-def _is_entry(path: Path) -> bool:
-    lines = path.read_bytes().splitlines()
-    try:
-        return bool(lines) and all(isinstance(json.loads(line), dict) for line in lines)
-    except ValueError:
-        return False
 
 
 def _opens(log: DeltaLog, version: int) -> bool:

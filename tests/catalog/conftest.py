@@ -1,0 +1,29 @@
+"""Small catalogues for the tests of the catalogue itself."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+def _load(name: str) -> ModuleType:
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"featlas_tests_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Root of an empty catalogue."""
+    return tmp_path / "catalogue"
+
+
+@pytest.fixture(scope="session")
+def small() -> ModuleType:
+    """Makers of small valid tables, see ``small.py``."""
+    return _load("small")
