@@ -69,13 +69,15 @@ def train_in_child(
     n_threads: int | None = None,
     listener: ProgressListener = silent,
     checkpoint_seconds: float = 15.0,
-    watchdog_seconds: float = 300.0,
+    watchdog_seconds: float = 120.0,
+    startup_seconds: float = 600.0,
     max_restarts: int = 3,
 ) -> ChildTraining:
     """Train in a child process; a finished training in ``scratch`` is returned as it is.
 
-    A child without progress for ``watchdog_seconds`` is killed; a killed or crashed child is started
-    again, at most ``max_restarts`` times, and goes on from its last checkpoint.
+    A child that has not made its first step after ``startup_seconds`` (imports, first reading of the data),
+    or later makes none for ``watchdog_seconds``, is killed. A killed or crashed child is started again, at
+    most ``max_restarts`` times, and goes on from its last checkpoint.
 
     Raises:
         UserError: what the training refused (see `train`).
@@ -98,7 +100,7 @@ def train_in_child(
     for attempt in range(max_restarts + 1):
         if _is_finished(scratch):
             return _read_result(scratch)
-        code = _run_child(scratch, listener, watchdog_seconds)
+        code = _run_child(scratch, listener, startup_seconds, watchdog_seconds)
         if code == EXIT_REFUSED and (scratch / ERROR).is_file():
             _raise_refusal(scratch)
         if code == EXIT_INTERRUPTED:
@@ -108,27 +110,31 @@ def train_in_child(
     if _is_finished(scratch):
         return _read_result(scratch)
     raise TrainingFailed(
-        f"dictionary {config.name()!r}: {max_restarts + 1} training processes died, the last one "
-        f"{_how(code)}: give it more memory or lower batch_tokens and buffer_tokens; it said: "
+        f"dictionary {config.name()!r}: the training process {_how(code)} and was started {max_restarts + 1} "
+        f"times: give it more memory or lower batch_tokens and buffer_tokens; it said: "
         f"{_tail(scratch / LOG)}"
     )
 
 
-def _run_child(scratch: Path, listener: ProgressListener, watchdog_seconds: float) -> int:
+def _run_child(
+    scratch: Path, listener: ProgressListener, startup_seconds: float, watchdog_seconds: float
+) -> int:
     """One child from start to end; returns its exit code, negative for a signal."""
     command = [sys.executable, "-m", "tasks.dictionaries.child", str(scratch / "request.json")]
     with (scratch / LOG).open("ab") as log, _child(command, log) as process:
         lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
+        patience = startup_seconds
         while True:
             try:
-                line = lines.get(timeout=watchdog_seconds)
+                line = lines.get(timeout=patience)
             except queue.Empty:
-                logger.warning("no progress for %.0f s: killing the training child", watchdog_seconds)
+                logger.warning("no progress for %.0f s: killing the training child", patience)
                 process.kill()
                 return process.wait()
             if line is None:
                 return process.wait()
+            patience = watchdog_seconds
             done, total = json.loads(line)
             listener(Progress("tokens trained", done, total))
 

@@ -78,7 +78,8 @@ def train(
         device: ``auto``, ``cpu`` or ``cuda``.
         n_threads: CPU threads of a new training; a resumed one keeps the number it began with.
         listener: Told the tokens seen after each step.
-        checkpoint_seconds: Shortest time between two checkpoints.
+        checkpoint_seconds: Shortest time between two checkpoints, longer where saving takes more than
+            a twentieth of the time; 0 saves after every step.
         should_stop: Asked after each step; true means checkpoint and stop.
 
     Raises:
@@ -278,7 +279,8 @@ def _run_steps(
             save_began = time.monotonic()
             save_checkpoint(folder, run.checkpoint())
             saved_at = time.monotonic()
-            pause = max(checkpoint_seconds, (saved_at - save_began) / _SAVE_SHARE)
+            if checkpoint_seconds > 0:
+                pause = max(checkpoint_seconds, (saved_at - save_began) / _SAVE_SHARE)
         if stop and not is_last:
             raise TrainingInterrupted(f"stopped at step {run.state.step} of {run.config.n_steps}")
     return (run.state.n_tokens - n_before) / max(time.monotonic() - began, 1e-9)

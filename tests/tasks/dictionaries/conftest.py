@@ -1,4 +1,4 @@
-"""Activations with planted directions, held in memory, and the golden vectors."""
+"""Activations with planted directions in memory, a small cached activation set, the golden vectors."""
 
 import json
 from collections.abc import Iterator
@@ -7,9 +7,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
+from tasks.activations.cache import ActivationsConfig, cache_activations
+from tasks.activations.corpora import CorpusTable
+from tasks.activations.corpora.table import CORPUS_SCHEMA
+from tasks.activations.embedded import EMBEDDED_MODELS
+from tasks.activations.language_model import LanguageModel, ModelConfig, load_language_model
+from tasks.activations.shards import ActivationSet
+
+HOOKPOINT = "blocks.1.resid_post"
 GOLDEN = Path(__file__).parents[2] / "golden" / "dictionaries.json"
 
 
@@ -67,6 +76,30 @@ def planted() -> PlantedActivations:
 @pytest.fixture(scope="session")
 def golden() -> dict[str, Any]:
     return dict(json.loads(GOLDEN.read_text()))
+
+
+@pytest.fixture(scope="session")
+def language_model() -> LanguageModel:
+    return load_language_model(ModelConfig(id=EMBEDDED_MODELS[0], source="embedded"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def activation_set(language_model: LanguageModel, tmp_path_factory: pytest.TempPathFactory) -> ActivationSet:
+    """The sources of this package as a corpus: every fourth file is for evaluation."""
+    files = sorted((Path(__file__).parents[3] / "tasks" / "dictionaries").rglob("*.py"))
+    rows = [
+        {
+            "document_id": path.name,
+            "split": "eval" if number % 4 == 0 else "train",
+            "n_chars": len(path.read_text()),
+            "text": path.read_text(),
+            "labels": [],
+        }
+        for number, path in enumerate(files)
+    ]
+    corpus = CorpusTable(pa.Table.from_pylist(rows, schema=CORPUS_SCHEMA), "text", "-", "0" * 64, 0, 0)
+    config = ActivationsConfig(hookpoints=(HOOKPOINT,), context_length=64, n_tokens=15_000, eval_share=0.2)
+    return cache_activations(language_model, corpus, config, tmp_path_factory.mktemp("cache")).open(HOOKPOINT)
 
 
 @pytest.fixture(autouse=True)
