@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _FORMAT = "featlas codes 1"
 _DENSE_NUMBERS = 32_000_000
 """Upper bound on N * L while encoding: 128 MB of float32."""
+_SEQUENCES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,9 @@ def _write_shard(
     path: Path, rows: np.ndarray, dictionary: "Dictionary", activation_set: "ActivationSet"
 ) -> None:
     context_length = activation_set.context_length
-    batch = max(1, min(len(rows), _DENSE_NUMBERS // max(1, dictionary.d_sae * context_length)))
     n_tokens = n_nonfinite = 0
     features, positions, values = [], [], []
-    for batch_rows, x_BTD, valid_BT in activation_set.batches(rows, batch):
+    for batch_rows, x_BTD, valid_BT in activation_set.batches(rows, _SEQUENCES_AT_ONCE):
         encoded = encode_batch(dictionary, x_BTD, valid_BT)
         n_tokens += encoded.n_tokens
         n_nonfinite += encoded.n_nonfinite
@@ -184,19 +184,29 @@ class EncodedBatch:
 def encode_batch(dictionary: "Dictionary", x_BTD: np.ndarray, valid_BT: np.ndarray) -> EncodedBatch:
     """Encode the valid tokens of consecutive sequences; tokens that are not finite are left out."""
     position_N = np.flatnonzero(valid_BT)
-    x_ND = torch.from_numpy(np.ascontiguousarray(x_BTD.reshape(-1, x_BTD.shape[-1])[position_N]))
+    x_ND = np.ascontiguousarray(x_BTD.reshape(-1, x_BTD.shape[-1])[position_N])
+    step = max(1, _DENSE_NUMBERS // dictionary.d_sae)
+    slices = [slice(begin, begin + step) for begin in range(0, len(position_N), step)]
+    parts = [_encode_tokens(dictionary, x_ND[part], position_N[part]) for part in slices or [slice(0)]]
+    columns = zip(*((part.features_E, part.positions_E, part.values_E) for part in parts), strict=True)
+    features_E, positions_E, values_E = (np.concatenate(column) for column in columns)
+    n_tokens = sum(part.n_tokens for part in parts)
+    return EncodedBatch(features_E, positions_E, values_E, n_tokens, len(position_N) - n_tokens)
+
+
+def _encode_tokens(dictionary: "Dictionary", x_ND: np.ndarray, position_N: np.ndarray) -> EncodedBatch:
     with torch.inference_mode():
-        x_ND = x_ND.to(device=dictionary.W_enc.device, dtype=torch.float32)
-        finite_N = x_ND.sum(dim=1).isfinite()  # any NaN or infinite number makes the sum one
+        tokens_ND = torch.from_numpy(x_ND).to(device=dictionary.W_enc.device, dtype=torch.float32)
+        finite_N = tokens_ND.sum(dim=1).isfinite()  # any NaN or infinite number makes the sum one
         if not finite_N.all():
-            x_ND = x_ND[finite_N]
-        values_NK, indices_NK = dictionary.encode_sparse(x_ND)
+            tokens_ND = tokens_ND[finite_N]
+        values_NK, indices_NK = dictionary.encode_sparse(tokens_ND)
         finite_M = values_NK.sum(dim=1).isfinite()
         fires_NK = (values_NK > 0) & finite_M[:, None]
         row_E = fires_NK.nonzero()[:, 0].cpu().numpy()
         features_E = indices_NK[fires_NK].to(torch.int32).cpu().numpy()
         values_E = values_NK[fires_NK].float().cpu().numpy()
-    n_tokens = int(finite_M.sum())
+        n_tokens = int(finite_M.sum())
     position_E = position_N[finite_N.cpu().numpy()][row_E]
     return EncodedBatch(features_E, position_E, values_E, n_tokens, len(position_N) - n_tokens)
 

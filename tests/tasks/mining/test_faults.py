@@ -154,3 +154,13 @@ def test_a_full_disk_is_said_in_one_sentence(
         signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
     assert not list((tmp_path / "full" / "codes").iterdir())
     assert _mine_all(identity(12), planted_set, documents, tmp_path / "full")[0].num_rows == 12
+
+
+def test_a_wide_dictionary_is_encoded_in_slices(
+    planted_set, documents, identity, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = _mine_all(identity(12), planted_set, documents, tmp_path / "whole")
+    monkeypatch.setattr("tasks.mining.codes._DENSE_NUMBERS", 12 * 7)
+    sliced = _mine_all(identity(12), planted_set, documents, tmp_path / "sliced")
+    assert sliced[0].equals(whole[0])
+    assert sliced[1].equals(whole[1])
