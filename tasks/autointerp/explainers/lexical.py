@@ -12,7 +12,7 @@ from tasks.autointerp.lexicon.search import Found, RuleSearch, SearchLimits
 from tasks.autointerp.lexicon.wording import in_words
 from tasks.autointerp.records import FIRING_BANDS, FeatureEvidence
 
-SEARCH_VERSION = 1
+SEARCH_VERSION = 2
 
 
 class LexicalConfig(ExplainerConfig):

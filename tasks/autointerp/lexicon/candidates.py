@@ -11,17 +11,18 @@ from tasks.autointerp.lexicon.vocabulary import (
     AFFIX_LENGTHS,
     SUBSTRING_LENGTH,
     TOKEN_CLASSES,
-    Codes,
     TestKind,
     Vocabulary,
     affix,
 )
 from tasks.autointerp.lexicon.windows import Windows
 
-N_TOKENS_HERE = 32
+N_TOKENS_HERE = 48
 N_TOKENS_NEARBY = 12
 N_AFFIXES = 10
 MIN_SHARE = 0.1
+FIRING_SHARE = 0.3
+"""A token counts as fired on above this share of the window's largest activation."""
 _NEARBY: dict[Place, range] = {
     "previous": range(-1, 0),
     "next": range(1, 2),
@@ -32,8 +33,8 @@ SimpleRule = TokenRule | PositionRule | LabelRule
 
 
 def candidates(positives: Windows) -> list[SimpleRule]:
-    """Simple rules that hold at a fair share of the peaks, plainest kinds first."""
-    here = Counter(tokens_at(positives, 0))
+    """Simple rules about the tokens fired on and what stands around the peaks, plainest kinds first."""
+    here = Counter(positives.token_WT[positives.firing(FIRING_SHARE)].tolist())
     rules: list[SimpleRule] = [PositionRule(name) for name in get_args(PositionName)]
     rules += list(_classes(positives.vocabulary, here, "here"))
     rules += list(_exact(positives.vocabulary, here, "here", N_TOKENS_HERE))
@@ -46,14 +47,6 @@ def candidates(positives: Windows) -> list[SimpleRule]:
     rules += list(_exact(positives.vocabulary, line_counts, "line", N_TOKENS_NEARBY))
     rules += list(_labels(positives))
     return rules
-
-
-def tokens_at(windows: Windows, offset: int) -> list[int]:
-    """The token ``offset`` places from the peak of each window, where the window reaches so far."""
-    position_W = windows.peak_W + offset
-    inside = (position_W >= 0) & (position_W < windows.length_W)
-    tokens: Codes = windows.token_WT[np.flatnonzero(inside), position_W[inside]]
-    return [int(token) for token in tokens]
 
 
 def _counted(windows: Windows, offsets: Iterable[int]) -> Counter[int]:

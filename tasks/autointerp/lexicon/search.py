@@ -11,22 +11,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.autointerp.lexicon.candidates import candidates
+from tasks.autointerp.lexicon.candidates import FIRING_SHARE, candidates
 from tasks.autointerp.lexicon.rule import Both, Either, Except, Rule, TokenRule
 from tasks.autointerp.lexicon.vocabulary import Bools
 from tasks.autointerp.lexicon.windows import Windows
 
 Packed = npt.NDArray[np.uint64]
 Values = npt.NDArray[np.float64]
-PEAK_SHARE = 0.3
-"""A token counts as fired on above this share of the window's largest activation."""
 N_REFINED = 4
 """How many of the best rules are tried with exceptions."""
 WIDE_SHARE = 0.95
 MAX_COMPLEXITY = 2.5
 MAX_TRIED = 16
 """How many exceptions are tried on each."""
-LOCAL_WEIGHT = 0.1
+LOCAL_WEIGHT = 0.3
 """Weight of telling tokens apart inside a window, beside telling windows apart."""
 
 
@@ -69,11 +67,12 @@ class RuleSearch:
         self.limits = limits
         self.positive_W: Bools = group_W == 0
         self.silent_groups: list[Bools] = [group_W == g for g in (1, 2) if (group_W == g).any()]
-        self.firing_WT = firing_WT = windows.firing(PEAK_SHARE) & self.positive_W[:, None]
+        self.firing_WT = firing_WT = windows.firing(FIRING_SHARE) & self.positive_W[:, None]
         inside_WT = (windows.token_WT > 0) & self.positive_W[:, None]
         self.firing_WK = pack(firing_WT)
         self.quiet_WK = pack(inside_WT & ~firing_WT)
-        self.n_quiet = int((inside_WT & ~firing_WT).sum())
+        self.n_firing = max(1, int(firing_WT.sum()))
+        self.n_quiet = max(1, int((inside_WT & ~firing_WT).sum()))
 
     def run(self) -> Found:
         """The best rule: single, token set, conjunction of up to three, or one of two of these."""
@@ -111,16 +110,16 @@ class RuleSearch:
         return _Pool(rules, masks, self.objective(masks) - cost)
 
     def objective(self, masks: Packed) -> Values:
-        """Balanced accuracy over windows, shrunk towards a half, with a little of the same over tokens.
+        """Balanced accuracy over windows, shrunk towards a half, and over the tokens of firing windows.
 
         A positive window counts half if the rule holds at some token of it, and half if it holds at one
-        that fires; the silent groups count alike. Shares are (hits + 1/2) / (n + 1).
+        that fires; the silent groups count alike. Shares of windows are (hits + 1/2) / (n + 1).
         """
         any_MW = np.asarray(masks.any(axis=-1), bool)
         local_MW = np.asarray((masks & self.firing_WK).any(axis=-1), bool)
         hit_M = (_share(any_MW, self.positive_W) + _share(local_MW, self.positive_W)) / 2
-        quiet_M = np.bitwise_count(masks & self.quiet_WK).sum(axis=(-1, -2)) / max(self.n_quiet, 1)
-        tokens_M = (_share(local_MW, self.positive_W) + 1 - quiet_M) / 2
+        firing_M = _count(masks & self.firing_WK) / self.n_firing
+        tokens_M = (firing_M + 1 - _count(masks & self.quiet_WK) / self.n_quiet) / 2
         if not self.silent_groups:
             return np.asarray((hit_M + tokens_M) / 2, np.float64)
         silent_M = np.mean([1 - _share(any_MW, group) for group in self.silent_groups], axis=0)
@@ -170,7 +169,8 @@ class RuleSearch:
 
     def _refinable(self, pool: _Pool) -> list[int]:
         """The best rules, and the best of those that hold in nearly every firing window."""
-        hit_M = pool.masks.any(axis=-1)[:, self.positive_W].mean(axis=1)
+        any_MW = np.asarray(pool.masks.any(axis=-1), bool)
+        hit_M = any_MW[:, self.positive_W].mean(axis=1)
         order = pool.best(len(pool.rules))
         wide = [i for i in order if hit_M[i] >= WIDE_SHARE and pool.rules[i].complexity <= MAX_COMPLEXITY]
         return list(dict.fromkeys((*order[:N_REFINED], *wide[:N_REFINED])))
@@ -223,6 +223,11 @@ def pack(mask: Bools) -> Packed:
     bits = np.packbits(mask, axis=-1)
     packed[..., : bits.shape[-1]] = bits
     return packed.view(np.uint64)
+
+
+def _count(masks: Packed) -> Values:
+    """Bits set in each mask (M, W, K)."""
+    return np.asarray(np.bitwise_count(masks).sum(axis=(-1, -2)), np.float64)
 
 
 def _share(answers_MW: Bools, group_W: Bools) -> Values:

@@ -60,9 +60,9 @@ TOKEN_CLASSES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "opening_bracket": ("opening brackets", lambda t: _core(t)[-1:] in tuple("([{")),
     "closing_bracket": ("closing brackets", lambda t: _core(t)[:1] in tuple(")]}")),
     "quote": ("quotation marks", lambda t: any(c in "\"'`“”‘’«»" for c in t)),
-    "whitespace": ("white space", lambda t: bool(t) and not t.strip()),
     "newline": ("line breaks", lambda t: "\n" in t),
     "indentation": ("indentation", _is_indentation),
+    "whitespace": ("white space", lambda t: bool(t) and not t.strip()),
     "word_start": ("words after a space", lambda t: t[:1] == " " and _core(t)[:1].isalnum()),
     "word_inside": ("letters that follow without a space", lambda t: t[:1].isalpha()),
     "underscore": ("text with an underscore", lambda t: "_" in t),
@@ -71,7 +71,7 @@ TOKEN_CLASSES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "long": ("long words", lambda t: len(_core(t)) >= 8 and _core(t).isalpha()),
     "character_rest": ("further bytes of one character", lambda t: not t),
 }
-"""Name of a class of token texts: what its members are called, and the test."""
+"""Name of a class of token texts: what its members are called, and the test; narrow classes first."""
 
 
 class Vocabulary:
