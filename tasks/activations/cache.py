@@ -134,14 +134,7 @@ def _prepare(
         widths = {name: hookpoint_width(language_model, name) for name in config.hookpoints}
         formats = choose_formats(language_model, packed, config)
         plan = save_plan(scratch, spec, corpus.digest, config, formats, widths)
-    need = forecast(
-        language_model,
-        plan.widths,
-        plan.dtypes,
-        n_sequences=packed.n_sequences,
-        context_length=config.context_length,
-        batch_sequences=config.batch_sequences,
-    )
+    need = forecast(language_model, packed, plan.widths, plan.dtypes, config.batch_sequences)
     refuse_above_free(need, language_model, scratch, tree_bytes(scratch))
     return packed, plan
 

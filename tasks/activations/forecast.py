@@ -1,7 +1,4 @@
-"""How much disk and memory caching will take, told before it starts.
-
-Shapes: B sequences in a batch, T context, D width of a hookpoint.
-"""
+"""How much disk and memory caching will take, told before it starts."""
 
 import shutil
 from collections.abc import Mapping
@@ -13,13 +10,21 @@ import psutil
 import torch
 
 from catalog.errors import UserError
+from tasks.activations.capture import capture
+from tasks.activations.inputs import model_inputs
 from tasks.activations.language_model import LanguageModel
+from tasks.activations.memory_meter import MemoryMeter
+from tasks.activations.packing import PackedTokens
 from tasks.activations.shard_files import ShardFormat
 
 N_TOKEN_ARRAYS = 5
 """int32 arrays of packed tokens, shared by all hookpoints; ``valid`` (one byte) is each one's own."""
 PENDING_BATCHES = 3
-"""Batches that may wait for the disk, with the one being written and the one being made."""
+"""Batches in memory besides the one being computed: waiting for the disk, or being written."""
+ALLOCATOR_SHARE = 1.2
+"""Memory held for each byte of live tensors: the C allocator keeps what it may soon need again."""
+FIXED_BYTES = 24 * 2**20
+"""Tokenisation, threads and buffers of the matrix library."""
 _CGROUP = Path("/sys/fs/cgroup")
 MEBIBYTE = 2**20
 
@@ -43,38 +48,24 @@ class Forecast:
 
 def forecast(
     language_model: LanguageModel,
+    packed: PackedTokens,
     widths: Mapping[str, int],
     dtypes: Mapping[str, ShardFormat],
-    *,
-    n_sequences: int,
-    context_length: int,
     batch_sequences: int,
 ) -> Forecast:
-    """Disk and memory for ``n_sequences`` sequences; ``widths`` and ``dtypes`` are by hookpoint."""
-    token_bytes = N_TOKEN_ARRAYS * 4 + len(widths)
-    stored = {name: width * np.dtype(dtypes[name]).itemsize for name, width in widths.items()}
-    disk = n_sequences * context_length * (token_bytes + sum(stored.values()))
-    n_batch = min(batch_sequences, n_sequences) * context_length
-    in_flight = n_batch * sum(PENDING_BATCHES * stored[name] for name in widths)
+    """Disk and memory for caching ``packed``; ``widths`` and ``dtypes`` are by hookpoint.
+
+    Memory is measured, not guessed: one sequence is run and its tensors are counted.
+    """
+    stored = sum(width * np.dtype(dtypes[name]).itemsize for name, width in widths.items())
+    n_places = packed.n_sequences * packed.context_length
+    disk = n_places * (stored + N_TOKEN_ARRAYS * 4 + len(widths))
     weights = sum(p.numel() * p.element_size() for p in language_model.model.parameters())
-    working = _forward_bytes(language_model, n_batch, context_length, widths) + in_flight
-    return Forecast(disk, weights, working)
-
-
-def _forward_bytes(
-    language_model: LanguageModel, n_batch: int, context_length: int, widths: Mapping[str, int]
-) -> int:
-    """The widest moment of a block, the captured copies and one float32 conversion."""
-    model, config = language_model.model, language_model.model.config
-    itemsize = model.dtype.itemsize
-    d_model = int(config.hidden_size)
-    d_mlp = int(getattr(config, "intermediate_size", None) or getattr(config, "n_inner", None) or 4 * d_model)
-    block = n_batch * itemsize * (4 * d_model + 3 * d_mlp)
-    if config._attn_implementation != "sdpa":
-        block += n_batch * context_length * int(config.num_attention_heads) * 2 * max(itemsize, 4)
-    captured = n_batch * itemsize * sum(widths.values())
-    conversion = n_batch * 4 * 2 * max(widths.values())
-    return int(max(block, conversion) + captured)
+    with MemoryMeter() as meter:
+        capture(language_model, list(widths), model_inputs(language_model, packed, slice(0, 1)))
+    n_batch = min(batch_sequences, packed.n_sequences)
+    tensors = n_batch * (meter.peak_bytes + PENDING_BATCHES * packed.context_length * stored)
+    return Forecast(disk, weights, round(ALLOCATOR_SHARE * tensors) + FIXED_BYTES)
 
 
 def refuse_above_free(

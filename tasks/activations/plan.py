@@ -86,11 +86,18 @@ def choose_formats(
     last = max(packed.n_sequences - config.batch_sequences, 0)
     for start in sorted({int(place) for place in np.linspace(0, last, PROBED_BATCHES)}):
         rows = slice(start, min(start + config.batch_sequences, packed.n_sequences))
-        captured = capture(language_model, config.hookpoints, model_inputs(language_model, packed, rows))
-        valid_BT = torch.from_numpy(np.array(packed.valid[rows])).to(language_model.device)
-        for name, x_BTD in captured.items():
-            probes[name].add(x_BTD[valid_BT])
+        _probe_batch(language_model, packed, rows, probes)
     return {name: probe.choose() for name, probe in probes.items()}
+
+
+def _probe_batch(
+    language_model: LanguageModel, packed: PackedTokens, rows: slice, probes: Mapping[str, RangeProbe]
+) -> None:
+    captured = capture(language_model, list(probes), model_inputs(language_model, packed, rows))
+    valid_BT = torch.from_numpy(np.array(packed.valid[rows])).to(language_model.device)
+    for name, probe in probes.items():
+        for x_TD, valid_T in zip(captured.pop(name), valid_BT, strict=True):
+            probe.add(x_TD[valid_T])
 
 
 def _premises(spec: ModelSpec, corpus_digest: str, config: ActivationsConfig) -> dict[str, Any]:

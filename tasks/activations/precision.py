@@ -17,7 +17,6 @@ FLOAT16_LIMIT = 6e4 / 2
 """Half of what float16 holds (65,504): room for tokens that the probe does not see."""
 ROUNDING_SHARE_LIMIT = 1e-4
 """Rounding error that float16 may add, as a share of the variance that a dictionary has to explain."""
-_TOKENS_AT_A_TIME = 512
 
 
 @dataclass(slots=True)
@@ -36,11 +35,7 @@ class RangeProbe:
         if self.n == 0:
             self._sums = np.zeros(x_ND.shape[1])
             self._squares = np.zeros(x_ND.shape[1])
-        for start in range(0, len(x_ND), _TOKENS_AT_A_TIME):
-            self._add_part(x_ND[start : start + _TOKENS_AT_A_TIME].double())
-
-    def _add_part(self, x_ND: Tensor) -> None:
-        x_ND = x_ND[torch.isfinite(x_ND).all(dim=1)]
+        x_ND = x_ND[torch.isfinite(x_ND).all(dim=1)].double()
         if not len(x_ND):
             return
         self.n += len(x_ND)
