@@ -9,8 +9,6 @@ from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tasks.matching.matcher import Side
 
 STAGE, VERSION = "match_features", 1
@@ -54,7 +52,7 @@ def match_features(context: StageContext, unit: MatchUnit) -> StageOutcome:
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.matching.matcher import match_dictionaries
 
-        first, second = _side(context.root, unit.first), _side(context.root, unit.second)
+        first, second = _side(context, unit.first), _side(context, unit.second)
         matched = match_dictionaries(first, second, unit.config, listener)
         ids = {"dictionary_a": first.dictionary_id, "dictionary_b": second.dictionary_id}
         facts = {**ids, "matcher": unit.config.matcher, "summary": dict(matched.facts)}
@@ -64,8 +62,9 @@ def match_features(context: StageContext, unit: MatchUnit) -> StageOutcome:
     return run_unit(context, UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), parents), compute)
 
 
-def _side(root: "Path", trained: StageOutcome) -> "Side":
+def _side(context: StageContext, trained: StageOutcome) -> "Side":
     from tasks.activations.shards import ActivationSet
+    from tasks.common.device import choose_device
     from tasks.dictionaries.weights import load_dictionary
     from tasks.matching.matcher import Side
 
@@ -73,6 +72,6 @@ def _side(root: "Path", trained: StageOutcome) -> "Side":
     return Side(
         facts["dictionary_id"],
         facts["activation_set_id"],
-        load_dictionary(root / facts["weights_uri"]),
-        ActivationSet.open(root / facts["activations_uri"]),
+        load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device)),
+        ActivationSet.open(context.root / facts["activations_uri"]),
     )

@@ -41,11 +41,12 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.activations.shards import ActivationSet
+        from tasks.common.device import choose_device
         from tasks.dictionaries.weights import load_dictionary
         from tasks.mining.miner import mine
 
         mined = mine(
-            load_dictionary(context.root / facts["weights_uri"]),
+            load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device)),
             ActivationSet.open(context.root / facts["activations_uri"]),
             stored_documents(context.root, facts["corpus_id"], ["document_id", "text"]),
             _unembedding(unit.model, context.device),

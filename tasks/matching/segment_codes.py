@@ -70,11 +70,12 @@ def _codes(
     keys: list[Ints] = []
     values: list[np.ndarray] = []
     d_sae, n_done = side.dictionary.d_sae, 0
+    device = side.dictionary.W_enc.device
     for rows, x, _ in side.activation_set.batches(wanted, _SEQUENCES_PER_BATCH):
         segment = lookup[rows]
         used = segment >= 0
-        x_ND = torch.from_numpy(np.asarray(x[used], dtype=np.float32))
-        acts_NK, indices_NK = (part.numpy() for part in side.dictionary.encode_sparse(x_ND))
+        x_ND = torch.from_numpy(np.asarray(x[used], dtype=np.float32)).to(device)
+        acts_NK, indices_NK = (part.cpu().numpy() for part in side.dictionary.encode_sparse(x_ND))
         token, place = np.nonzero(np.isfinite(acts_NK) & (acts_NK > 0))
         keys.append(segment[used][token] * d_sae + indices_NK[token, place])
         values.append(acts_NK[token, place].astype(np.float64))

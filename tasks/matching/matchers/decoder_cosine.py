@@ -80,5 +80,5 @@ def _cosines(
 ) -> Iterator[tuple[slice, Floats]]:
     for start in range(0, len(rows_AD), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(rows_AD)))
-        yield rows, (rows_AD[rows] @ rows_BD.T).numpy().astype(np.float64)
+        yield rows, (rows_AD[rows] @ rows_BD.T).cpu().numpy().astype(np.float64)
         listener(Progress("features compared", rows.stop, len(rows_AD)))
