@@ -6,6 +6,7 @@ The data dictionary in ``catalog/README.md`` is generated from this file. A chan
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, get_args
 
 import pyarrow as pa
@@ -74,8 +75,7 @@ class TableSpec:
     @property
     def schema(self) -> pa.Schema:
         """The Arrow schema of a data file, column descriptions in the field metadata."""
-        fields = [pa.field(c.name, c.type, c.nullable, {"description": c.description}) for c in self.columns]
-        return pa.schema(fields, {"featlas.table": self.name, "featlas.version": str(self.version)})
+        return _arrow_schema(self)
 
     def column(self, name: str) -> Column:
         """The column of that name.
@@ -87,6 +87,12 @@ class TableSpec:
             if column.name == name:
                 return column
         raise KeyError(f"{self.name} has no column {name}")
+
+
+@cache
+def _arrow_schema(spec: TableSpec) -> pa.Schema:
+    fields = [pa.field(c.name, c.type, c.nullable, {"description": c.description}) for c in spec.columns]
+    return pa.schema(fields, {"featlas.table": spec.name, "featlas.version": str(spec.version)})
 
 
 def _c(name: str, type_: pa.DataType, description: str, values: object = None) -> Column:
@@ -189,7 +195,7 @@ _TABLES = (
         _c("bytes", _I64, "Bytes in all files"),
         _c("schema_version", _I32, "Version of the table's schema when written"),
         _c("committed_at", _TIME, "When it was committed"),
-        append_only=True,
+        partition_by=(),
     ),
     _table(
         "models",

@@ -1,0 +1,175 @@
+"""What the derived views say, on rows whose answer is known."""
+
+from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from catalog.connection import connect
+from catalog.relations import derived_views
+from catalog.slices import SliceWrite
+from catalog.store import publish_rows
+
+
+def score(small: ModuleType, explanation: str, variant: str, value: float, **other: Any) -> dict[str, Any]:
+    return {
+        "explanation_id": explanation,
+        "dictionary_id": small.DICTIONARY,
+        "activation_set_id": small.SET,
+        "feature_index": 0,
+        "scorer": "predicate",
+        "judge": "none",
+        "metric": "balanced_accuracy",
+        "variant": variant,
+        "seed": 0,
+        "value": value,
+        "ci_low": value - 0.1,
+        "ci_high": value + 0.1,
+        "chance": 0.5,
+        "n": 40,
+        "answered_share": 1.0,
+        "negatives": variant,
+        "created_at": small.NOW,
+        **other,
+    }
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory, small: ModuleType) -> Path:
+    """Feature 0 has a lucky, a solid and a failed explanation; feature 1 an unscored one."""
+    root = tmp_path_factory.mktemp("views") / "catalogue"
+    small.do_stage(root)
+    base = small.explanations(n=1).to_pylist()[0]
+    explanations = [
+        {**base, "explanation_id": "lucky", "text": "lucky word", "explainer": "contexts"},
+        {**base, "explanation_id": "solid", "text": "solid words", "explainer": "other"},
+        {**base, "explanation_id": "failed", "text": None, "status": "error", "error": "no answer"},
+    ]
+    scores = [
+        score(small, "lucky", "random", 0.99),
+        score(small, "lucky", "neighbour", 0.6),
+        score(small, "solid", "random", 0.9),
+        score(small, "solid", "neighbour", 0.5, seed=1),
+        score(small, "solid", "neighbour", 0.8, created_at=small.NOW + timedelta(hours=1)),
+        score(small, "solid", "neighbour", 0.95, metric="recall"),
+    ]
+    other = "pico-b/blocks.1.resid_post/topk-x8-k32-s0-22222222"
+    pairs = [
+        {
+            "dictionary_a": small.DICTIONARY,
+            "feature_a": 0,
+            "dictionary_b": other,
+            "feature_b": partner,
+            "method": "activation_correlation",
+            "activation_sets": "a | b",
+            "score": 0.9 - partner / 10,
+            "rank": partner,
+            "mutual": partner == 0,
+            "n": 10,
+            "verdict": "same",
+        }
+        for partner in (0, 1)
+    ]
+    failed = small.table("explanations", [{**explanations[2], "created_at": small.NOW + timedelta(hours=2)}])
+    publish_rows(
+        root,
+        [
+            SliceWrite("explanations", "d", small.table("explanations", explanations[:2])),
+            SliceWrite("explanations", "late", failed),
+            SliceWrite("scores", "d", small.table("scores", scores)),
+            SliceWrite("matches", "pair", small.table("matches", pairs)),
+            SliceWrite("dictionaries", other, small.dictionary(other)),
+        ],
+        fingerprint="more",
+    )
+    return root
+
+
+def ask(root: Path, sql: str) -> list[tuple[Any, ...]]:
+    with connect(root) as connection:
+        return connection.execute(sql).fetchall()
+
+
+def test_every_view_can_be_read_on_an_empty_catalogue(tmp_path: Path) -> None:
+    for name, _ in derived_views():
+        assert ask(tmp_path, f"select count(*) from {name}") == [(0,)]
+
+
+def test_the_best_label_is_the_one_with_the_highest_lower_end_against_hard_negatives(filled: Path) -> None:
+    (row,) = ask(
+        filled,
+        "select label, explanation_id, variant, score, ci_low, chance, n_judged, n_explanations, n_matches, "
+        "alias, model_id, hookpoint from feature_cards where feature_index = 0",
+    )
+    assert row[:3] == ("solid words", "solid", "neighbour")
+    assert row[3:7] == pytest.approx((0.8, 0.7, 0.5, 40))
+    assert row[7:9] == (3, 1)
+    assert row[9:] == ("pico-a/blocks.2.resid_post/topk-x8-k32-s0", "pico-a", "blocks.2.resid_post")
+
+
+def test_an_unscored_label_is_shown_without_a_score(filled: Path) -> None:
+    assert ask(filled, "select label, score, n_matches from feature_cards where feature_index = 1") == [
+        ("word 1 of generation 0", None, 0)
+    ]
+    assert ask(filled, "select count(*) from feature_cards") == [(4,)]
+
+
+def test_the_latest_attempt_of_an_explainer_may_be_a_failure(filled: Path) -> None:
+    rows = ask(
+        filled, "select explainer, text, status from latest_explanations where feature_index = 0 order by 1"
+    )
+    assert rows == [
+        ("contexts", "lucky word", "ok"),
+        ("lexical", None, "error"),
+        ("other", "solid words", "ok"),
+    ]
+
+
+def test_mutual_matches_name_both_labels(filled: Path) -> None:
+    assert ask(filled, "select feature_a, label_a, feature_b, label_b from mutual_matches") == [
+        (0, "solid words", 0, None)
+    ]
+
+
+def test_changes_say_what_was_added_changed_and_superseded(root: Path, small: ModuleType) -> None:
+    publish_rows(root, [SliceWrite("runs", "run-1", small.run())], fingerprint="r")
+    small.do_stage(root, 0, run_id="run-0")
+    small.do_stage(root, 1, run_id="run-1")
+    rows = ask(
+        root,
+        "select run_id, in_last_run, change, rows from changes where table_name = 'features' "
+        "order by committed_at",
+    )
+    assert rows == [("run-0", False, "superseded", 4), ("run-1", True, "changed", 4)]
+    added = ask(root, "select distinct change from changes where table_name = 'explanations'")
+    assert added == [("added",)]
+
+
+def test_aliases_mean_the_dictionary_they_were_last_given(root: Path, small: ModuleType) -> None:
+    from catalog.errors import UserError
+    from catalog.queries import resolve_dictionary
+
+    alias = small.DICTIONARY[:-9]
+    newer = f"{alias}-ffffffff"
+    small.do_stage(root)
+    with connect(root) as connection:
+        assert resolve_dictionary(connection, alias) == small.DICTIONARY
+    rows = [
+        {"alias": alias, "valid_from": small.NOW + timedelta(hours=hour), "dictionary_id": dictionary}
+        for hour, dictionary in ((0, small.DICTIONARY), (1, newer))
+    ]
+    publish_rows(
+        root,
+        [
+            SliceWrite("aliases", alias, small.table("aliases", rows)),
+            SliceWrite("dictionaries", newer, small.dictionary(newer)),
+        ],
+        fingerprint="a",
+    )
+    with connect(root) as connection:
+        assert resolve_dictionary(connection, alias) == newer
+        assert resolve_dictionary(connection, small.DICTIONARY) == small.DICTIONARY
+        with pytest.raises(UserError, match=f"close names are .*{alias}"):
+            resolve_dictionary(connection, alias[:-1])
