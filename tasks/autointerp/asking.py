@@ -163,7 +163,7 @@ class Asker:
         """One request within ``seconds``: reserved before, accounted for after."""
         most_prompt = sum(len(m.content.encode()) + TOKENS_PER_MESSAGE for m in course.messages)
         most = self._spend(most_prompt, request.max_tokens)
-        self.budget.reserve(most)
+        reservation = self.budget.reserve(most)
         actual = Spend()
         course.attempts += 1
         try:
@@ -179,7 +179,7 @@ class Asker:
             raise
         finally:
             course.cost_usd += actual.usd
-            self.budget.settle(most, actual)
+            self.budget.settle(reservation, actual)
         course.prompt_tokens = _plus(course.prompt_tokens, sent)
         course.completion_tokens = _plus(course.completion_tokens, received)
         course.finish_reason, course.text = completion.finish_reason, completion.text

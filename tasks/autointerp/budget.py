@@ -24,6 +24,14 @@ class Spend:
     tokens: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """The most a request can cost, on the account of the day it was made."""
+
+    most: Spend
+    account: Path | None
+
+
 class Budget:
     """The day's account of one endpoint; without limits nothing is counted."""
 
@@ -32,40 +40,39 @@ class Budget:
         self.folder = folder
         self.limited = profile.budget_usd is not None or profile.budget_tokens is not None
 
-    def reserve(self, most: Spend) -> None:
+    def reserve(self, most: Spend) -> Reservation:
         """Set aside the most a request can cost.
 
         Raises:
             Stopped: when that would pass a limit.
         """
-        if self.limited:
-            self._add(most, enforce=True)
+        if not self.limited:
+            return Reservation(most, None)
+        account = self._account()
+        self._add(account, most, enforce=True)
+        return Reservation(most, account)
 
-    def settle(self, reserved: Spend, actual: Spend) -> None:
-        """Replace a reservation by what was really spent."""
-        if self.limited:
-            change = Spend(actual.usd - reserved.usd, actual.tokens - reserved.tokens)
-            self._add(change, enforce=False)
+    def settle(self, reservation: Reservation, actual: Spend) -> None:
+        """Replace a reservation by what was really spent, even if its day is over by now."""
+        if reservation.account is not None:
+            most = reservation.most
+            change = Spend(actual.usd - most.usd, actual.tokens - most.tokens)
+            self._add(reservation.account, change, enforce=False)
 
     def spent(self) -> Spend:
         """What the day's account holds, reservations included."""
-        path = self._path()
-        if not path.exists():
-            return Spend()
-        plain = json.loads(path.read_text("utf-8"))
-        return Spend(float(plain["usd"]), int(plain["tokens"]))
+        return _read(self._account())
 
-    def _add(self, change: Spend, *, enforce: bool) -> None:
+    def _add(self, account: Path, change: Spend, *, enforce: bool) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self._path()
-        with FileLock(f"{path}.lock"):
-            before = self.spent()
+        with FileLock(f"{account}.lock"):
+            before = _read(account)
             after = Spend(before.usd + change.usd, before.tokens + change.tokens)
             if enforce:
                 self._refuse_above(after)
-            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            temporary = account.with_suffix(f".{os.getpid()}.tmp")
             temporary.write_text(json.dumps({"usd": after.usd, "tokens": after.tokens}), "utf-8")
-            temporary.replace(path)
+            temporary.replace(account)
 
     def _refuse_above(self, spend: Spend) -> None:
         usd, tokens = self.profile.budget_usd, self.profile.budget_tokens
@@ -77,5 +84,12 @@ class Budget:
                 "run again tomorrow or raise the budget in its profile"
             )
 
-    def _path(self) -> Path:
+    def _account(self) -> Path:
         return self.folder / f"{self.profile.name}-{datetime.now(UTC):%Y-%m-%d}.json"
+
+
+def _read(account: Path) -> Spend:
+    if not account.exists():
+        return Spend()
+    plain = json.loads(account.read_text("utf-8"))
+    return Spend(float(plain["usd"]), int(plain["tokens"]))

@@ -122,10 +122,10 @@ def profile(**limits: float) -> EndpointProfile:
 
 def test_budget_is_shared_and_never_passed(tmp_path: Path) -> None:
     first, second = (Budget(tmp_path, profile(budget_usd=1.0)) for _ in range(2))
-    first.reserve(Spend(0.6, 10))
+    reservation = first.reserve(Spend(0.6, 10))
     with pytest.raises(Stopped, match="budget"):
         second.reserve(Spend(0.5, 10))
-    first.settle(Spend(0.6, 10), Spend(0.1, 5))
+    first.settle(reservation, Spend(0.1, 5))
     second.reserve(Spend(0.5, 10))
     assert first.spent().usd == pytest.approx(0.6)
     assert first.spent().tokens == 15
@@ -133,8 +133,7 @@ def test_budget_is_shared_and_never_passed(tmp_path: Path) -> None:
 
 def test_without_limits_nothing_is_written(tmp_path: Path) -> None:
     budget = Budget(tmp_path / "spend", profile())
-    budget.reserve(Spend(1e9, 10**9))
-    budget.settle(Spend(1e9, 10**9), Spend())
+    budget.settle(budget.reserve(Spend(1e9, 10**9)), Spend())
     assert not (tmp_path / "spend").exists()
 
 

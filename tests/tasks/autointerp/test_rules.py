@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tasks.autointerp.lexicon.objective import pack
 from tasks.autointerp.lexicon.rule import (
     Both,
     Constant,
@@ -18,7 +19,7 @@ from tasks.autointerp.lexicon.rule import (
     TokenRule,
     rule_from_json,
 )
-from tasks.autointerp.lexicon.search import RuleSearch, SearchLimits, pack
+from tasks.autointerp.lexicon.search import RuleSearch, SearchLimits
 from tasks.autointerp.lexicon.vocabulary import TOKEN_CLASSES, Vocabulary
 from tasks.autointerp.lexicon.wording import in_words
 from tests.tasks.autointerp.planted import windows_of
