@@ -17,7 +17,7 @@ class EvaluationConfig(StrictConfig):
 
     max_tokens: int = Field(default=500_000, ge=1)
     """At most so many valid eval tokens are read for the reconstruction metrics."""
-    max_control_tokens: int = Field(default=200_000, ge=1)
+    max_control_tokens: int = Field(default=100_000, ge=1)
     """At most so many valid train tokens are read to fit the controls (PCA, random directions)."""
     fidelity_sequences: int = Field(default=64, ge=0)
     """Eval sequences that are run through the language model for CE and KL; 0 leaves both out."""
@@ -62,7 +62,7 @@ class DictionaryConfig(StrictConfig):
     dead_after_tokens: int | None = Field(default=None, ge=1)
     """A latent silent for so many tokens counts as dead; left out: n_tokens / 20, at most 10 million."""
     buffer_tokens: int = Field(default=262_144, ge=1)
-    """Tokens in the mixing buffer in which the order is fully random."""
+    """Tokens in the mixing buffer, in which the order is fully random; at most 2^28 values."""
     block_sequences: int = Field(default=8, ge=1)
     """Neighbouring sequences that are read together."""
     evaluation: EvaluationConfig = EvaluationConfig()

@@ -11,6 +11,9 @@ from torch import Tensor
 from tasks.dictionaries.architectures.topk import TopK
 from tasks.dictionaries.base import Dictionary, dictionary_config
 
+_BATCH = 4096
+_SCALE_TOKENS = 16_384
+
 
 @dataclass(frozen=True)
 class Pca:
@@ -29,11 +32,13 @@ class Pca:
 
 def fit_pca(x_ND: Tensor, k: int) -> Pca:
     """PCA of train tokens with ``min(k, D)`` components; covariance and eigenvectors in float64."""
-    x = x_ND.double()
-    mean = x.mean(dim=0)
-    centred = x - mean
-    _, vectors = torch.linalg.eigh(centred.T @ centred / len(x))
-    return Pca(mean.float(), vectors.flip(1)[:, :k].float())
+    mean_D = x_ND.mean(dim=0, dtype=torch.float64)
+    covariance_DD = torch.zeros(x_ND.shape[1], x_ND.shape[1], dtype=torch.float64)
+    for batch_ND in torch.split(x_ND, _BATCH):
+        centred_ND = batch_ND - mean_D
+        covariance_DD += centred_ND.T @ centred_ND
+    _, vectors = torch.linalg.eigh(covariance_DD)
+    return Pca(mean_D.float(), vectors.flip(1)[:, :k].float())
 
 
 @torch.no_grad()
@@ -49,7 +54,8 @@ def fit_random(x_ND: Tensor, k: int, d_sae: int, seed: int) -> Dictionary:
     dictionary = TopK(config, x_ND.shape[1])
     dictionary.b_dec.copy_(x_ND.mean(dim=0))
     products = squares = 0.0
-    for batch_ND in torch.split(x_ND, 4096):
+    step = max(len(x_ND) // _SCALE_TOKENS, 1)
+    for batch_ND in torch.split(x_ND[::step], _BATCH):
         target_ND = batch_ND - dictionary.b_dec
         recon_ND = dictionary.decode_sparse(*dictionary.encode_sparse(batch_ND)) - dictionary.b_dec
         products += float((target_ND * recon_ND).sum())

@@ -20,6 +20,9 @@ from catalog.errors import UserError
 from catalog.schemas import Split
 
 LARGEST_NONFINITE_SHARE = 0.001
+_BUFFER_VALUES = 2**28
+_SAMPLE_VALUES = 2**27
+_TOKENS_PER_READ = 16_384
 
 
 class ActivationReader(Protocol):
@@ -59,28 +62,41 @@ class Counts:
     n_read: int = 0
     n_nonfinite: int = 0
 
+    def refuse_many(self) -> None:
+        """Raise ``UserError`` when more than 0.1 % of the tokens were not finite."""
+        if self.n_nonfinite > LARGEST_NONFINITE_SHARE * self.n_read:
+            raise UserError(
+                f"{self.n_nonfinite} of {self.n_read} activations are NaN or infinite: "
+                "cache them again in float32, or look at the model's weights"
+            )
+
 
 def read_valid(activations: ActivationReader, rows: NDArray[Any], counts: Counts | None = None) -> Tensor:
     """The valid, finite tokens of some sequences, in order, as stored: (N, D).
 
+    Sequences are read a few at a time into one block of memory.
+
     Raises:
-        UserError: when more than 0.1 % of the tokens read so far were not finite.
+        UserError: when more than 0.1 % of the tokens counted so far were not finite.
     """
-    x_nTD = torch.from_numpy(np.ascontiguousarray(activations.read(rows)))
-    x_ND = x_nTD[torch.from_numpy(np.array(activations.tokens.valid[rows], dtype=bool))]
-    finite_N = torch.isfinite(x_ND.sum(dim=1, dtype=torch.float32))
     counts = counts if counts is not None else Counts()
-    counts.n_read += len(x_ND)
-    n_bad = int((~finite_N).sum())
-    if n_bad:
-        counts.n_nonfinite += n_bad
-        x_ND = x_ND[finite_N]
-    if counts.n_nonfinite > LARGEST_NONFINITE_SHARE * counts.n_read:
-        raise UserError(
-            f"{counts.n_nonfinite} of {counts.n_read} activations are NaN or infinite: "
-            "cache them again in float32, or look at the model's weights"
-        )
-    return x_ND
+    valid_ST = np.asarray(activations.tokens.valid[rows], dtype=bool)
+    result_ND, n_filled = torch.empty(0), 0
+    step = max(_TOKENS_PER_READ // activations.context_length, 1)
+    for start in range(0, len(rows), step):
+        x_STD = torch.from_numpy(np.ascontiguousarray(activations.read(rows[start : start + step])))
+        x_ND = x_STD[torch.from_numpy(valid_ST[start : start + step])]
+        counts.n_read += len(x_ND)
+        finite_N = torch.isfinite(x_ND.sum(dim=1, dtype=torch.float32))
+        if not finite_N.all():
+            counts.n_nonfinite += int((~finite_N).sum())
+            x_ND = x_ND[finite_N]
+        if start == 0:
+            result_ND = x_ND.new_empty((int(valid_ST.sum()), activations.d_in))
+        result_ND[n_filled : n_filled + len(x_ND)] = x_ND
+        n_filled += len(x_ND)
+    counts.refuse_many()
+    return result_ND[:n_filled]
 
 
 class TokenStream:
@@ -101,6 +117,7 @@ class TokenStream:
         if len(self.rows) == 0 or not np.asarray(activations.tokens.valid[self.rows]).any():
             raise UserError("the activation set has no valid train tokens: cache more documents")
         self.seed, self.batch_tokens, self.block_sequences = seed, batch_tokens, block_sequences
+        buffer_tokens = min(buffer_tokens, _BUFFER_VALUES // activations.d_in)
         self.sequences_per_buffer = max(buffer_tokens // activations.context_length, 1)
         self.cursor = cursor or Cursor()
         self.counts = Counts()
@@ -176,7 +193,11 @@ def sample_rows(rows: NDArray[Any], n_sequences: int) -> NDArray[Any]:
 def sample_tokens(
     activations: ActivationReader, split: Split, n_tokens: int, counts: Counts | None = None
 ) -> Tensor:
-    """Valid tokens of a split, from sequences evenly spread over it: float32 (at most n_tokens, D)."""
+    """Valid tokens of a split, from sequences evenly spread over it: float32 (at most n_tokens, D).
+
+    Never more than 2^27 values, half a gibibyte.
+    """
     per_sequence = activations.context_length
+    n_tokens = min(n_tokens, _SAMPLE_VALUES // activations.d_in)
     rows = sample_rows(activations.sequence_rows(split), max(-(-n_tokens // per_sequence), 1))
     return read_valid(activations, rows, counts)[:n_tokens].float()

@@ -88,6 +88,16 @@ def test_tokens_that_are_not_finite_are_left_out_and_counted() -> None:
         read_valid(activations, np.arange(20))
 
 
+def test_long_reads_are_pieced_together() -> None:
+    activations = NumberedActivations()
+    activations.values = np.tile(activations.values, (1, 1000, 1))
+    activations.tokens.valid = np.tile(activations.tokens.valid, (1, 1000))
+    activations.values[17, 5] = np.inf
+    rows = np.array([17, 3, 4, 11])
+    expected = torch.from_numpy(activations.values[rows][activations.tokens.valid[rows]])
+    assert torch.equal(read_valid(activations, rows), expected[torch.isfinite(expected).all(dim=1)])
+
+
 def test_a_set_without_train_tokens_is_refused() -> None:
     activations = NumberedActivations()
     activations.tokens.valid[:] = False

@@ -1,5 +1,6 @@
 """The training loop: a stopped training ends as an unbroken one, bit for bit."""
 
+from collections import Counter
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from catalog.errors import UserError
+from catalog.faults import InjectedFault
 from tasks.dictionaries.base import ARCHITECTURES, TrainingStep, dictionary_config
 from tasks.dictionaries.trainer import (
     NonFiniteLoss,
@@ -166,3 +168,29 @@ def dense_loss(run: TrainingRun) -> Any:
         return TrainingStep(total, sse.detach(), codes.count_nonzero() / len(x), (codes > 0).any(dim=0))
 
     return loss
+
+
+POINTS = ["train.step", *(f"checkpoint.{name}" for name in ("tensors", "write", "rename", "latest"))]
+
+
+@pytest.mark.parametrize("point", [*POINTS, "checkpoint.pointer.write", "checkpoint.pointer.rename"])
+def test_a_training_survives_every_fault_point(
+    point: str, planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped at the n-th visit of a point for growing n, each time going on, until it runs through."""
+    config = make_config("topk", n_tokens=800)
+    unbroken = train(config, planted, tmp_path / "unbroken", device="cpu", n_threads=1)
+    n_faults = 0
+    for visit in count(1):
+        monkeypatch.setattr("catalog.faults._visits", Counter())
+        monkeypatch.setenv("FEATLAS_FAULT", f"{point}:{visit}:raise")
+        broken = tmp_path / f"broken-{visit}"
+        try:
+            train(config, planted, broken, device="cpu", n_threads=1, checkpoint_seconds=0)
+            break
+        except InjectedFault:
+            n_faults += 1
+        monkeypatch.delenv("FEATLAS_FAULT")
+        resumed = train(config, planted, broken, device="cpu", n_threads=1, checkpoint_seconds=0)
+        assert_same(resumed, unbroken)
+    assert n_faults >= 8
