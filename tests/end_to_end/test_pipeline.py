@@ -1,0 +1,122 @@
+"""A real pipeline through a real Prefect server: complete, found again, partly redone, twice at once."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalog.connection import connect
+from catalog.store import TableStore
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600), pytest.mark.xdist_group("pipeline")]
+
+FILLED = (
+    *("runs", "stage_runs", "slices", "models", "corpora", "documents", "activation_sets", "sequences"),
+    *("dictionaries", "dictionary_metrics", "training_log", "features", "examples", "explanations"),
+    *("scores", "judgements", "matches", "aliases"),
+)
+
+
+def states(summary: dict[str, Any]) -> dict[str, set[str]]:
+    """Per stage whether its units were recomputed or found."""
+    found: dict[str, set[str]] = {}
+    for stage in summary["stages"]:
+        found.setdefault(stage["stage"], set()).add(stage["state"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def summary(user: Any) -> dict[str, Any]:
+    """The first run on an empty catalogue."""
+    return user.run(user.pipeline())
+
+
+def test_the_first_run_computes_every_stage_and_fills_every_table(user: Any, summary: dict[str, Any]) -> None:
+    assert summary["state"] == "completed"
+    assert summary["failures"] == []
+    assert {stage["state"] for stage in summary["stages"]} == {"recomputed"}
+    assert len(summary["stages"]) == 1 + 2 * 7 + 1
+    with connect(user.folder / "catalogue") as connection:
+        counts = {name: connection.execute(f"select count(*) from {name}").fetchone() for name in FILLED}
+    assert [name for name, (count,) in counts.items() if not count] == []
+
+
+def test_the_catalogue_is_sound(user: Any, summary: dict[str, Any]) -> None:
+    done = user.featlas("verify", "--deep", "--catalog", str(user.folder / "catalogue"))
+    assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stdout
+    assert not any((user.folder / "catalogue" / "_scratch").glob("*"))
+
+
+def test_a_run_is_recorded_with_its_summary(user: Any, summary: dict[str, Any]) -> None:
+    with connect(user.folder / "catalogue") as connection:
+        rows = connection.execute("from runs where run_id = $id", {"id": summary["run_id"]}).to_arrow_table()
+    (row,) = rows.to_pylist()
+    assert (row["pipeline"], row["flow"], row["state"], row["error"]) == (
+        "tiny",
+        "nightly",
+        "completed",
+        None,
+    )
+    assert json.loads(row["summary"])["n_recomputed"] == len(summary["stages"])
+    assert row["finished_at"] > row["started_at"]
+    assert row["prefect_flow_run_id"] == summary["run_id"]
+
+
+def test_an_unchanged_pipeline_recomputes_nothing(user: Any, summary: dict[str, Any]) -> None:
+    version = TableStore(user.folder / "catalogue").snapshot().version
+    again = user.run(user.pipeline())
+    assert states(again) == {stage: {"found"} for stage in states(summary)}
+    assert [s["fingerprint"] for s in again["stages"]] == [s["fingerprint"] for s in summary["stages"]]
+    only_the_run_row = 2
+    assert TableStore(user.folder / "catalogue").snapshot().version == version + only_the_run_row
+
+
+def test_a_changed_explainer_redoes_explanations_and_scores_alone(user: Any, summary: dict[str, Any]) -> None:
+    changed = states(user.run(user.pipeline(), "--set", "explain.max_values=3"))
+    redone = {stage for stage, seen in changed.items() if "recomputed" in seen}
+    assert redone == {"explain_features", "score_explanations"}
+
+
+def test_one_stage_can_be_forced(user: Any, summary: dict[str, Any]) -> None:
+    forced = states(user.run(user.pipeline(), "--stage", "match_features", "--force"))
+    assert forced["match_features"] == {"recomputed"}
+    assert forced["train_dictionary"] == {"found"}
+    assert "explain_features" not in forced
+
+
+def test_a_part_that_fails_stops_only_what_needs_it(user: Any, summary: dict[str, Any]) -> None:
+    failed = user.run(user.pipeline(), "--set", "models.1.hookpoints=[blocks.99.resid_post]", exit_code=1)
+    assert failed["state"] == "failed"
+    assert len(failed["failures"]) == 1
+    assert "blocks.99" in failed["failures"][0]
+    assert states(failed)["score_explanations"] == {"found"}
+    with connect(user.folder / "catalogue") as connection:
+        found = connection.execute(
+            "select state, error from runs where run_id = $id", {"id": failed["run_id"]}
+        ).fetchone()
+    assert found is not None
+    assert found[0] == "failed"
+    assert "blocks.99" in found[1]
+
+
+def test_two_runs_at_once_share_the_work(user: Any, api_url: str, tmp_path: Path) -> None:
+    pair = type(user)(tmp_path, api_url)
+    path = pair.pipeline()
+    arguments = ("run", str(path), "--catalog", str(tmp_path / "catalogue"), "--json")
+    processes = [pair.start(*arguments) for _ in range(2)]
+    outputs = [process.communicate(timeout=500) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], [err[-2000:] for _, err in outputs]
+    first, second = (json.loads(out) for out, _ in outputs)
+    n_units = len(first["stages"])
+    assert first["n_recomputed"] + second["n_recomputed"] == n_units
+    with connect(tmp_path / "catalogue") as connection:
+        attempts = connection.execute(
+            "select count(*), count(distinct fingerprint) from stage_runs"
+        ).fetchone()
+        doubled = connection.execute(
+            "select count(*) - count(distinct (dictionary_id, feature_index)) from features"
+        ).fetchone()
+    assert attempts == (n_units, n_units)
+    assert doubled == (0,)
+    assert pair.featlas("verify", "--catalog", str(tmp_path / "catalogue")).returncode == 0

@@ -1,0 +1,171 @@
+"""The whole platform: started by one command, runs from its deployment, and survives being shot at."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+from prefect.client.schemas.objects import FlowRun
+
+from catalog.connection import connect
+from catalog.schemas import TABLES
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200), pytest.mark.xdist_group("platform")]
+
+DEPLOYMENT = "nightly/tiny"
+RESUMED_WITHIN = {"flow": 90, "both": 240, "worker": 240}
+CELLS = [(stage, victim) for stage in ("caching", "training", "explaining") for victim in RESUMED_WITHIN]
+QUICK = {("training", "flow"), ("caching", "worker")}
+PROGRESS = {
+    "caching": "*/*/index.json",
+    "training": "*/checkpoints/LATEST",
+    "explaining": "*/explained.jsonl",
+}
+SLOW: dict[str, Any] = {
+    "models": [{"id": "pico-a", "source": "embedded", "hookpoints": ["blocks.2.resid_post"]}],
+    "activations": {
+        "context_length": 64, "n_tokens": 60_000, "eval_share": 0.25,
+        "batch_sequences": 16, "shard_mebibytes": 0.25,
+    },
+    "dictionaries": [{"architecture": "topk", "d_sae": 512, "k": 8, "lr": 0.001, "n_tokens": 600_000}],
+    "match": [],
+}
+VARYING = {
+    *("run_id", "prefect_flow_run_id", "deployment", "code_version", "summary", "attempt", "lease_token"),
+    *("started_at", "finished_at", "created_at", "committed_at", "valid_from", "seconds", "latency_ms"),
+    *("bytes", "sha256", "file_bytes", "files"),
+}
+
+
+@pytest.fixture(scope="module")
+def client(platform: Any) -> Iterator[SyncPrefectClient]:
+    with SyncPrefectClient(platform.api_url) as connected:
+        yield connected
+
+
+def start(client: SyncPrefectClient, **parameters: Any) -> FlowRun:
+    deployment = client.read_deployment_by_name(DEPLOYMENT)
+    return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
+
+
+def wait_until_completed(client: SyncPrefectClient, run: FlowRun, seconds: float) -> FlowRun:
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = client.read_flow_run(run.id)
+        assert seen.state is not None
+        if seen.state.is_completed():
+            return seen
+        assert not seen.state.is_failed(), seen.state.message
+        assert time.monotonic() < deadline, f"after {seconds:.0f} s the run is {seen.state.name}"
+        time.sleep(0.5)
+
+
+def contents(catalogue: Path) -> dict[str, list[str]]:
+    """Every table as sorted rows, without what another run may have otherwise: ids of runs, times, sizes."""
+    tables = {}
+    with connect(catalogue) as connection:
+        for name, spec in TABLES.items():
+            columns = ", ".join(f'"{c.name}"' for c in spec.columns if c.name not in VARYING)
+            where = "where state = 'committed'" if name == "stage_runs" else ""
+            rows = connection.execute(f"select {columns} from {name} {where}").to_arrow_table()
+            tables[name] = sorted(json.dumps(row, sort_keys=True, default=str) for row in rows.to_pylist())
+    return tables
+
+
+def test_the_deployment_runs_and_reports(platform: Any, client: SyncPrefectClient) -> None:
+    deployment = client.read_deployment_by_name(DEPLOYMENT)
+    assert [(s.slug, s.schedule.cron, s.active) for s in deployment.schedules] == [
+        ("nightly", "0 2 * * *", True)
+    ]
+    run = wait_until_completed(client, start(client), 400)
+    assert run.name.startswith("nightly ")
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+    artifacts = client.read_artifacts(artifact_filter=of_run)
+    keys = " ".join(str(artifact.key) for artifact in artifacts)
+    stages = ("load-corpus", "cache-activations", "train-dictionary", "mine-examples", "explain-features")
+    assert [stage for stage in (*stages, "match-features", "summary", "catalogue") if stage not in keys] == []
+    with connect(platform.catalogue) as connection:
+        found = connection.execute("select state, deployment, flow from runs").fetchall()
+    assert found == [("completed", "tiny", "nightly")]
+
+
+def test_a_second_run_from_the_deployment_computes_nothing(platform: Any, client: SyncPrefectClient) -> None:
+    run = wait_until_completed(client, start(client), 120)
+    with connect(platform.catalogue) as connection:
+        row = connection.execute(
+            "select summary from runs where run_id = $id", {"id": str(run.id)}
+        ).fetchone()
+    assert row is not None
+    assert json.loads(row[0])["n_recomputed"] == 0
+
+
+def test_bad_parameters_are_refused_before_anything_runs(client: SyncPrefectClient) -> None:
+    with pytest.raises(Exception, match="pipeline"):
+        start(client, pipeline="demo; rm -rf /")
+
+
+def test_a_worker_that_dies_is_replaced(platform: Any, wait_for: Any) -> None:
+    worker = platform.worker()
+    worker.kill()
+    wait_for("another worker", lambda: platform.worker() not in (None, worker), 60)
+
+
+@pytest.fixture(scope="module")
+def unbroken(platform: Any, client: SyncPrefectClient) -> dict[str, list[str]]:
+    """What an undisturbed run leaves."""
+    catalogue = platform.user.folder / "unbroken"
+    pipeline = platform.user.pipeline("slow", **SLOW)
+    wait_until_completed(client, start(client, pipeline=str(pipeline), catalogue=str(catalogue)), 400)
+    return contents(catalogue)
+
+
+@pytest.mark.parametrize(
+    ("stage", "victim"),
+    [pytest.param(*cell, marks=[] if cell in QUICK else pytest.mark.faults) for cell in CELLS],
+)
+def test_a_killed_run_ends_as_an_unbroken_one(
+    stage: str, victim: str, platform: Any, client: SyncPrefectClient, unbroken: Any, wait_for: Any
+) -> None:
+    catalogue = platform.user.folder / f"{stage}-{victim}"
+    pipeline = platform.user.pipeline("slow", **SLOW)
+    run = start(client, pipeline=str(pipeline), catalogue=str(catalogue))
+    scratch = catalogue / "_scratch"
+    wait_for(f"the middle of {stage}", lambda: any(scratch.glob(PROGRESS[stage])), 240, every=0.05)
+    flow, worker = platform.flow(), platform.worker()
+    killed_at = time.monotonic()
+    for process in {"flow": [flow], "worker": [worker], "both": [worker, flow]}[victim]:
+        process.kill()
+    if victim != "worker":
+        wait_for("the flow to run again", lambda: platform.flow() not in (None, flow), RESUMED_WITHIN[victim])
+        print(f"{stage}, {victim} killed: running again after {time.monotonic() - killed_at:.0f} s")
+    wait_until_completed(client, run, RESUMED_WITHIN[victim] + 400)
+    assert contents(catalogue) == unbroken
+    assert not [p for p in psutil.process_iter() if "tasks.dictionaries.child" in " ".join(lines(p))]
+
+
+@pytest.mark.faults
+def test_a_server_that_restarts_loses_no_run(
+    platform: Any, client: SyncPrefectClient, unbroken: Any, wait_for: Any
+) -> None:
+    catalogue = platform.user.folder / "server"
+    pipeline = platform.user.pipeline("slow", **SLOW)
+    run = start(client, pipeline=str(pipeline), catalogue=str(catalogue))
+    pattern = PROGRESS["training"]
+    wait_for("training", lambda: any((catalogue / "_scratch").glob(pattern)), 240, every=0.05)
+    server = next(p for p in platform.supervisor.children() if "server" in lines(p))
+    server.kill()
+    wait_for("the server", lambda: platform.is_healthy(), 120)
+    wait_until_completed(client, run, 400)
+    assert contents(catalogue) == unbroken
+
+
+def lines(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
