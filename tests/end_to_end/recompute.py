@@ -18,6 +18,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+DICTIONARY = """
+select dictionary_id, weights_uri, regexp_extract(reads[1].hookpoint, 'blocks.(\\d+).resid_post', 1),
+       activation_set_id
+from dictionaries where alias = $1 order by created_at desc limit 1
+"""
 EXAMPLES = """
 select e.feature_index, e.band, e.rank, e.sequence_index, e.token_start, e.activations, e.token_ids
 from examples e where e.dictionary_id = $dictionary
@@ -55,11 +60,7 @@ def recompute(catalogue: Path, alias: str, model_folder: Path, n: int) -> dict[s
     connection = duckdb.connect()
     connection.execute(f"set file_search_path = '{catalogue}'")
     connection.execute((catalogue / "catalogue.sql").read_text())
-    dictionary, weights_uri, layer, activation_set = connection.execute(
-        "select dictionary_id, weights_uri, regexp_extract(reads[1].hookpoint, 'blocks.(\\d+).resid_post', 1),"
-        " activation_set_id from dictionaries where alias = $1 order by created_at desc limit 1",
-        [alias],
-    ).fetchone()
+    dictionary, weights_uri, layer, activation_set = connection.execute(DICTIONARY, [alias]).fetchone()
     examples = connection.execute(EXAMPLES, {"dictionary": dictionary, "n": n}).fetchall()
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
     n_tokens = n_flips = n_active = 0

@@ -1,6 +1,8 @@
 """A real pipeline through a real Prefect server: complete, found again, partly redone, twice at once."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from catalog.connection import connect
 from catalog.store import TableStore
+from tasks.activations.embedded import embedded_model_path
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600), pytest.mark.xdist_group("pipeline")]
 
@@ -46,6 +49,21 @@ def test_the_catalogue_is_sound(user: Any, summary: dict[str, Any]) -> None:
     done = user.featlas("verify", "--deep", "--catalog", str(user.folder / "catalogue"))
     assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stdout
     assert not any((user.folder / "catalogue" / "_scratch").glob("*"))
+
+
+def test_stored_examples_are_recomputed_by_plain_transformers(user: Any, summary: dict[str, Any]) -> None:
+    """A fresh process without featlas reproduces 200 stored activations within 1e-2."""
+    with connect(user.folder / "catalogue") as connection:
+        (alias,) = connection.execute("select min(alias) from dictionaries").fetchone() or ()
+    script = Path(__file__).with_name("recompute.py")
+    model = embedded_model_path(alias.split("/")[0])
+    command = [sys.executable, str(script), str(user.folder / "catalogue"), alias, str(model), "200"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    compared = json.loads(done.stdout)
+    assert compared["n_examples"] == 200
+    assert compared["n_active_tokens"] > 100
+    assert compared["max_relative_error"] < 1e-2
+    assert compared["flip_share"] <= 0.002
 
 
 def test_a_run_is_recorded_with_its_summary(user: Any, summary: dict[str, Any]) -> None:
