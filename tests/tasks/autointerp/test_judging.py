@@ -139,7 +139,7 @@ def test_order_hides_the_truth_and_depends_on_the_seed(tmp_path: Path) -> None:
     truths = []
     for seed in (0, 0, 1):
         with FakeOpenAI(oracle) as fake:
-            scored = run(fake, tmp_path / f"{len(truths)}", "detection", seed=seed)
+            scored = run(fake, tmp_path / f"{len(truths)}", "detection", seed=seed, shuffles=0)
         truths.append([row["truth"] for row in scored.judgements.to_pylist()])
     assert truths[0] == truths[1] != truths[2]
     assert truths[0][:8] != sorted(truths[0][:8], reverse=True)
