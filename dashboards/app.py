@@ -2,8 +2,6 @@
 
 import streamlit as st
 
-from dashboards import links
-
 st.set_page_config(page_title="featlas", layout="wide", initial_sidebar_state="collapsed")
 
 page = st.navigation(
@@ -17,5 +15,4 @@ page = st.navigation(
     ],
     position="top",
 )
-links.follow_pending()
 page.run()

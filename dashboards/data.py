@@ -19,7 +19,7 @@ from catalog.ids import slug
 from catalog.queries import resolve_dictionary
 from catalog.schemas import feature_block
 from catalog.settings import catalogue_root
-from catalog.snapshot import newest_snapshot, read_snapshot
+from catalog.snapshot import Snapshot, newest_snapshot, read_snapshot
 
 Row = dict[str, Any]
 Query = tuple[str, Mapping[str, Any]]
@@ -50,7 +50,12 @@ def current() -> Catalogue:
 
 @st.cache_resource(max_entries=ENGINES_KEPT, show_spinner=False)
 def _engine(root: str, version: int) -> duckdb.DuckDBPyConnection:
-    return connect(snapshot=read_snapshot(catalogue_root(root), version))
+    return connect(snapshot=_snapshot(root, version))
+
+
+def _snapshot(root: str, version: int) -> Snapshot:
+    folder = catalogue_root(root)
+    return read_snapshot(folder, version) if version else Snapshot(folder)
 
 
 def read(root: str, version: int, query: str, parameters: Mapping[str, Any]) -> list[Row]:
@@ -107,8 +112,7 @@ def dictionary_id(catalogue: Catalogue, name: str) -> str:
 
 @st.cache_data(max_entries=RESULTS_KEPT, show_spinner=False)
 def _block_files(root: str, version: int, dictionary: str, block: int) -> list[str]:
-    snapshot = read_snapshot(catalogue_root(root), version)
-    return snapshot.paths("examples", dictionary_slug=slug(dictionary), feature_block=block)
+    return _snapshot(root, version).paths("examples", dictionary_slug=slug(dictionary), feature_block=block)
 
 
 def example_files(catalogue: Catalogue, dictionary: str, feature_index: int) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from catalog.errors import UserError
 from dashboards import data, figures
@@ -28,11 +29,21 @@ EMPTY = (
 
 @dataclass
 class Frame:
-    """The page being drawn: the catalogue it sees and where ``k`` and ``j`` lead."""
+    """The page being drawn: the catalogue it sees and the place of its keys."""
 
     catalogue: data.Catalogue
-    previous: str | None = None
-    following: str | None = None
+    _keys: DeltaGenerator
+    _listening: bool = False
+
+    def listen(self, previous: str | None = None, following: str | None = None) -> None:
+        """Listen for the keys from now on; ``k`` and ``j`` lead to ``previous`` and ``following``.
+
+        A page that has both says so before it draws its content, lest a quick second press goes astray.
+        """
+        if not self._listening:
+            self._listening = True
+            with self._keys:
+                draw_keyboard(previous, following)
 
 
 @contextmanager
@@ -44,23 +55,23 @@ def page(title: str) -> Iterator[Frame]:
     """
     st.title(title, anchor=False)
     try:
-        frame = Frame(data.current())
-        yield frame
+        catalogue = data.current()
     except UserError as error:
-        draw(notice(str(error), bad=True), key="user-error")
-        frame = None
-    except Exception:
-        _log.exception("page %s failed", title)
-        draw(notice(FAILURE, bad=True), key="failure")
-        frame = None
-    _foot(frame)
-
-
-def _foot(frame: Frame | None) -> None:
+        draw(notice(str(error), bad=True), key="no-catalogue")
+        st.stop()
+    content, foot = st.container(), st.container()
+    shown = Frame(catalogue, foot)
+    with content:
+        try:
+            yield shown
+        except UserError as error:
+            draw(notice(str(error), bad=True), key="user-error")
+        except Exception:
+            _log.exception("page %s failed", title)
+            draw(notice(FAILURE, bad=True), key="failure")
     st.space("medium")
-    if frame is not None:
-        _freshness(frame.catalogue)
-    draw_keyboard(frame.previous if frame else None, frame.following if frame else None)
+    shown.listen()
+    _freshness(shown.catalogue)
 
 
 def _freshness(catalogue: data.Catalogue) -> None:

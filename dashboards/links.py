@@ -1,13 +1,10 @@
-"""Addresses inside the dashboard: how they are made and how a click on one is followed."""
+"""Addresses inside the dashboard: how they are made and read."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode
 
-import streamlit as st
-
 PAGES = ("overview", "browse", "feature", "compare", "runs", "sql")
 SEARCH_LABEL = "Search labels"
-_PENDING = "_pending_link"
 
 
 def page(name: str, **parameters: object) -> str:
@@ -36,17 +33,3 @@ def parse(href: str) -> tuple[str, Mapping[str, str]]:
     if name not in PAGES:
         raise ValueError(f"no page {name!r}; known: {', '.join(PAGES)}")
     return name, dict(parse_qsl(query))
-
-
-def remember(href: str | None) -> None:
-    """Note a clicked address; the next run of the script goes there before it draws anything."""
-    if href:
-        st.session_state[_PENDING] = href
-
-
-def follow_pending() -> None:
-    """Go to the address that was clicked, if one was."""
-    href = st.session_state.pop(_PENDING, None)
-    if href:
-        name, parameters = parse(href)
-        st.switch_page(f"views/{name}.py", query_params=dict(parameters))

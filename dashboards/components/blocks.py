@@ -70,13 +70,16 @@ def table(
     """A table named for screen readers; ``fold`` turns its rows into blocks on a narrow screen."""
     head = [el("th", c.name, cls=c.classes, title=c.help or None, scope="col") for c in columns]
     body = [
-        el("tr", *(el("td", cell, cls=column.classes) for column, cell in zip(columns, row, strict=True)))
-        for row in rows
+        el("tr", *(_cell(column, cell) for column, cell in zip(columns, row, strict=True))) for row in rows
     ]
     drawn = el(
         "table", el("thead", el("tr", *head)), el("tbody", *body), cls="fold" if fold else "", aria_label=name
     )
     return drawn if fold else el("div", drawn, cls="scroll", role="region", aria_label=name, tabindex=0)
+
+
+def _cell(column: Column, content: Node) -> Element:
+    return el("td", content, cls=column.classes, data_name=column.name if column.number else None)
 
 
 def notice(message: str, *more: Node, bad: bool = False) -> Element:
@@ -86,10 +89,8 @@ def notice(message: str, *more: Node, bad: bool = False) -> Element:
 
 def short_dictionary(dictionary: str) -> str:
     """A dictionary in few letters: model, layer and name, without the digits that make it unique."""
-    model, *middle, name = alias_of(dictionary).split("/")
-    return " ".join(
-        [model, *(part.removeprefix("blocks.") for part in middle), name] if middle else [dictionary]
-    )
+    parts = alias_of(dictionary).split("/")
+    return " ".join(part.removeprefix("blocks.") for part in parts) if len(parts) > 1 else dictionary
 
 
 def badge(words: str, *, strong: bool = False, bad: bool = False) -> Element:

@@ -1,10 +1,9 @@
-"""Where trees of elements are drawn in a page, and where clicks on their links come back."""
+"""Where trees of elements are drawn in a page."""
 
 from pathlib import Path
 
 import streamlit as st
 
-from dashboards import links
 from dashboards.components.markup import Node, plain
 
 _HERE = Path(__file__).parent
@@ -23,8 +22,4 @@ def draw(*nodes: Node, key: str) -> None:
 
     A plain click on an inner link opens that page without a reload; other clicks are the browser's.
     """
-    _drawing(
-        key=key,
-        data={"nodes": [plain(node) for node in nodes]},
-        on_open_change=lambda: links.remember(st.session_state[key]["open"]),
-    )
+    _drawing(key=key, data={"nodes": [plain(node) for node in nodes]})

@@ -99,7 +99,7 @@ def column_list(columns: Sequence[tuple[str, str, str]]) -> Element:
         children.append(
             el("li", el("code", name), " ", el("span", kind, cls="quiet small"), title=meaning or None)
         )
-    return el("ul", *children, cls="columns")
+    return el("ul", *children, cls="columns", tabindex=0, aria_label="Columns")
 
 
 def answer_line(answer: AnswerLike) -> Element:

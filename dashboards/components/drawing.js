@@ -6,7 +6,7 @@ const TAGS = new Set(
     "td text th thead time title tr ul").split(" "),
 )
 const ATTRIBUTES = new Set(
-  ("aria-hidden aria-label class colspan d datetime height href preserveAspectRatio role rowspan scope style " +
+  ("aria-hidden aria-label class colspan d data-name datetime height href preserveAspectRatio role rowspan scope style " +
     "tabindex text-anchor title viewBox width x x1 x2 y y1 y2").split(" "),
 )
 const INSIDE = /^[a-z]+(\?[^#]*)?$/
@@ -37,8 +37,14 @@ function build(node) {
   return element
 }
 
+// An address of the dashboard, opened as the back button would: one entry in the history, no reload.
+function go(href) {
+  window.history.pushState(null, "", href)
+  window.dispatchEvent(new PopStateEvent("popstate"))
+}
+
 export default function (component) {
-  const { data, parentElement, setTriggerValue } = component
+  const { data, parentElement } = component
   const root = parentElement.querySelector(".root")
   root.replaceChildren(...data.nodes.map(build))
   root.onclick = (event) => {
@@ -52,6 +58,6 @@ export default function (component) {
     const href = link.getAttribute("href")
     if (!INSIDE.test(href)) return
     event.preventDefault()
-    setTriggerValue("open", href)
+    go(href)
   }
 }

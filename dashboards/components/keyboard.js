@@ -32,8 +32,14 @@ function focusSearch(label) {
   return true
 }
 
+// As the links of a drawing: one entry in the history, no reload.
+function go(href) {
+  window.history.pushState(null, "", href)
+  window.dispatchEvent(new PopStateEvent("popstate"))
+}
+
 export default function (component) {
-  const { data, parentElement, setTriggerValue } = component
+  const { data, parentElement } = component
   const root = parentElement.querySelector(".root")
   const dialog = helpDialog(data.keys)
   const hint = make("button", "Keys: ? for help", "hint")
@@ -44,8 +50,8 @@ export default function (component) {
   const onKey = (event) => {
     if (event.metaKey || event.ctrlKey || event.altKey || typing(event)) return
     if (event.key === "?") dialog.open ? dialog.close() : dialog.showModal()
-    else if (event.key === "/") focusSearch(data.field) || setTriggerValue("open", data.search)
-    else if ((event.key === "j" || event.key === "k") && data[event.key]) setTriggerValue("open", data[event.key])
+    else if (event.key === "/") focusSearch(data.field) || go(data.search)
+    else if ((event.key === "j" || event.key === "k") && data[event.key]) go(data[event.key])
     else return
     event.preventDefault()
   }

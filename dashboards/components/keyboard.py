@@ -26,9 +26,8 @@ _keyboard = st.components.v2.component(
 
 def draw_keyboard(previous: str | None = None, following: str | None = None) -> None:
     """Listen for the keys; ``previous`` and ``following`` are addresses for ``k`` and ``j``."""
-    key = "keyboard"
     _keyboard(
-        key=key,
+        key="keyboard",
         data={
             "k": previous,
             "j": following,
@@ -36,5 +35,4 @@ def draw_keyboard(previous: str | None = None, following: str | None = None) -> 
             "field": links.SEARCH_LABEL,
             "keys": [list(pair) for pair in KEYS],
         },
-        on_open_change=lambda: links.remember(st.session_state[key]["open"]),
     )

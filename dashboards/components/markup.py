@@ -8,72 +8,16 @@ closed list of tags and attributes, so that a label such as ``<script>`` is show
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-TAGS = frozenset(
-    [
-        "a",
-        "abbr",
-        "button",
-        "code",
-        "dd",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "g",
-        "h2",
-        "h3",
-        "li",
-        "line",
-        "mark",
-        "ol",
-        "p",
-        "path",
-        "rect",
-        "section",
-        "small",
-        "span",
-        "strong",
-        "svg",
-        "table",
-        "tbody",
-        "td",
-        "text",
-        "th",
-        "thead",
-        "time",
-        "title",
-        "tr",
-        "ul",
-    ]
-)
-ATTRIBUTES = frozenset(
-    [
-        "aria-hidden",
-        "aria-label",
-        "class",
-        "colspan",
-        "d",
-        "datetime",
-        "height",
-        "href",
-        "preserveAspectRatio",
-        "role",
-        "rowspan",
-        "scope",
-        "style",
-        "tabindex",
-        "text-anchor",
-        "title",
-        "viewBox",
-        "width",
-        "x",
-        "x1",
-        "x2",
-        "y",
-        "y1",
-        "y2",
-    ]
-)
+_TAGS = """
+a abbr button code dd div dl dt em g h2 h3 li line mark ol p path rect section small span strong svg table
+tbody td text th thead time title tr ul
+"""
+_ATTRIBUTES = """
+aria-hidden aria-label class colspan d data-name datetime height href preserveAspectRatio role rowspan scope
+style tabindex text-anchor title viewBox width x x1 x2 y y1 y2
+"""
+TAGS = frozenset(_TAGS.split())
+ATTRIBUTES = frozenset(_ATTRIBUTES.split())
 
 
 @dataclass(frozen=True, slots=True)

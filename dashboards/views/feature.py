@@ -24,7 +24,7 @@ def view() -> None:
             draw(notice("No feature is chosen.", link), key="no-feature")
             return
         found = gather(shown.catalogue, selection)
-        shown.previous, shown.following = found.previous, found.following
+        shown.listen(found.previous, found.following)
         draw(
             feature_parts.header(
                 found.row, found.explanations, found.scores, found.previous, found.following

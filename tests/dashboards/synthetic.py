@@ -5,6 +5,7 @@ Every text that a page draws occurs once as markup, as a Markdown image, and wit
 
 import hashlib
 import json
+import keyword
 import math
 import random
 from collections.abc import Iterator
@@ -37,26 +38,7 @@ PAYLOADS = (
     "👩‍👩‍👧 שלום مرحبا",
     "tab\there\r\nbell\x07",
 )
-WORDS = [
-    "def",
-    "return",
-    "self",
-    "value",
-    "for",
-    "in",
-    "range",
-    "import",
-    "class",
-    "None",
-    "True",
-    "path",
-    "open",
-    "read",
-    "close",
-    "json",
-    "list",
-    "dict",
-]
+WORDS = tuple(keyword.kwlist[:22])
 LABELS = (
     "the token “self” as the first parameter of a method",
     "a closing bracket at the end of a call",
@@ -437,31 +419,37 @@ def _metric_rows() -> list[dict[str, Any]]:
     ]
 
 
+def run_row(run: str, state: str, start: datetime, error: str | None = None) -> dict[str, Any]:
+    """One run of the nightly flow."""
+    return {
+        "run_id": run,
+        "pipeline": "demo",
+        "flow": "nightly",
+        "deployment": "demo",
+        "prefect_flow_run_id": run,
+        "state": state,
+        "started_at": start,
+        "finished_at": start + timedelta(minutes=5),
+        "code_version": "0.1.0",
+        "config_digest": "45" * 32,
+        "error": error,
+        "summary": "[]",
+    }
+
+
+def publish_run(root: Path, run: str, state: str, start: datetime) -> None:
+    """Record one more run."""
+    rows = columns("runs", [run_row(run, state, start)])
+    publish_rows(
+        root, [SliceWrite("runs", run, rows)], fingerprint=stage_fingerprint("runs", 1, {"run": run})
+    )
+
+
 def _run_slices() -> list[SliceWrite]:
+    full = "the disk <b>was</b> full: ![x](http://evil.example/y.png)"
     runs = [
-        {
-            "run_id": run,
-            "pipeline": "demo",
-            "flow": "nightly",
-            "deployment": "demo",
-            "prefect_flow_run_id": run,
-            "state": state,
-            "started_at": start,
-            "finished_at": start + timedelta(minutes=5),
-            "code_version": "0.1.0",
-            "config_digest": "45" * 32,
-            "error": error,
-            "summary": "[]",
-        }
-        for run, state, start, error in (
-            (RUN, "completed", NIGHT, None),
-            (
-                RUN_BEFORE,
-                "failed",
-                NIGHT - timedelta(days=1),
-                "the disk <b>was</b> full: ![x](http://evil.example/y.png)",
-            ),
-        )
+        run_row(RUN, "completed", NIGHT),
+        run_row(RUN_BEFORE, "failed", NIGHT - timedelta(days=1), full),
     ]
     aliases = [
         {

@@ -1,0 +1,147 @@
+"""Every page query: its file, its parameters, its columns."""
+
+import inspect
+import re
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import duckdb
+import pytest
+
+import catalog
+from catalog import page_queries
+from catalog.connection import connect
+from catalog.ids import slug
+from catalog.schemas import feature_block
+from catalog.store import TableStore
+
+FOLDER = Path(catalog.__file__).parent / "sql"
+NAMES = sorted(path.stem.removeprefix("page_") for path in FOLDER.glob("page_*.sql"))
+
+
+@pytest.fixture(scope="module")
+def connection(catalogue: Path) -> duckdb.DuckDBPyConnection:
+    """A connection on the synthetic catalogue."""
+    return connect(catalogue)
+
+
+@pytest.fixture(scope="module")
+def values(catalogue: Path, synthetic: ModuleType) -> dict[str, Any]:
+    """A value for every parameter that a query must be given."""
+    a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
+    snapshot = TableStore(catalogue).snapshot()
+    files = [
+        snapshot.paths("examples", dictionary_slug=slug(d), feature_block=feature_block(5)) for d in (a, b)
+    ]
+    return {
+        "dictionary_id": a,
+        "feature_index": 5,
+        "activation_set_id": synthetic.activation_set_of("pico-a"),
+        "files": files[0],
+        "files_a": files[0],
+        "files_b": files[1],
+        "dictionary_a": a,
+        "feature_a": 5,
+        "dictionary_b": b,
+        "feature_b": 8,
+        "explanation_id": "pico-a-5",
+        "feature_indices": [1, 2, 3],
+        "fingerprints": [_fingerprint(catalogue)],
+        "corpus_id": synthetic.CORPUS,
+        "document_id": "doc-3",
+        "run_id": synthetic.RUN,
+        "relation": "feature_cards",
+    }
+
+
+def _fingerprint(catalogue: Path) -> str:
+    return str(connect(catalogue).sql("select fingerprint from features limit 1").fetchall()[0][0])
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
+    """A connection on a catalogue that nothing was published to."""
+    return connect(tmp_path_factory.mktemp("empty"))
+
+
+def _signature(name: str) -> dict[str, inspect.Parameter]:
+    parameters = dict(inspect.signature(getattr(page_queries, name)).parameters)
+    del parameters["connection"]
+    return parameters
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_function_and_file_have_the_same_parameters(name: str) -> None:
+    parameters = _signature(name)
+    assert set(re.findall(r"\$(\w+)", page_queries.page_sql(name))) == set(parameters)
+    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_query_finds_its_rows(
+    name: str, connection: duckdb.DuckDBPyConnection, values: dict[str, Any]
+) -> None:
+    needed = {k: values[k] for k, p in _signature(name).items() if p.default is inspect.Parameter.empty}
+    found = getattr(page_queries, name)(connection, **needed)
+    columns = found.column_names
+    assert len(columns) == len(set(columns))
+    assert 0 < found.num_rows <= 1000 or name == "trends"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_query_runs_on_an_empty_catalogue(
+    name: str, empty: duckdb.DuckDBPyConnection, values: dict[str, Any]
+) -> None:
+    needed = {k: values[k] for k, p in _signature(name).items() if p.default is inspect.Parameter.empty}
+    assert getattr(page_queries, name)(empty, **needed).column_names
+
+
+@pytest.mark.parametrize(
+    ("filters", "n_found"),
+    [
+        ({}, 320),
+        ({"status": "unseen"}, 2),
+        ({"status": "dense"}, 2),
+        ({"model_id": "pico-a"}, 160),
+        ({"density_low": 0.1}, 2),
+        ({"density_high": 0.0}, 2),
+        ({"matched": True}, 64),
+        ({"matched": False}, 256),
+        ({"words": ["self", "method"]}, 36),
+        ({"token": "SCRIPT"}, 108),
+        ({"score_low": 0.85}, None),
+    ],
+)
+def test_browse_filters(
+    connection: duckdb.DuckDBPyConnection, filters: dict[str, Any], n_found: int | None
+) -> None:
+    rows = page_queries.browse(connection, limit=1000, **filters).to_pylist()
+    assert all(row["n_found"] == len(rows) for row in rows)
+    if n_found is None:
+        assert rows
+        assert all(row["ci_low"] >= 0.85 for row in rows)
+    else:
+        assert len(rows) == n_found
+
+
+@pytest.mark.parametrize(
+    ("sort", "key"),
+    [
+        ("score", lambda r: (r["status"] == "dense", -(r["ci_low"] if r["ci_low"] is not None else -1))),
+        ("density", lambda r: -r["density"]),
+        ("rare", lambda r: r["density"] or 9),
+        ("activation", lambda r: -(r["max_activation"] or 0)),
+        ("matches", lambda r: -r["n_matches"]),
+        ("index", lambda r: (r["dictionary_id"], r["feature_index"])),
+    ],
+)
+def test_browse_orders(connection: duckdb.DuckDBPyConnection, sort: page_queries.Sort, key: Any) -> None:
+    rows = page_queries.browse(connection, sort=sort, limit=1000).to_pylist()
+    assert rows == sorted(rows, key=key)
+
+
+def test_pages_of_browse_join_without_gap(connection: duckdb.DuckDBPyConnection) -> None:
+    whole = page_queries.browse(connection, limit=1000).to_pylist()
+    parts = [page_queries.browse(connection, limit=50, offset=50 * page).to_pylist() for page in range(7)]
+    assert [row for part in parts for row in part] == whole

@@ -1,0 +1,232 @@
+"""Every page on the synthetic catalogue, run as Streamlit runs it."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import dashboards
+from dashboards import links
+
+APP = Path(dashboards.__file__).with_name("app.py")
+Open = Callable[..., AppTest]
+
+
+@pytest.fixture
+def open_page(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
+    """Open a page at an address."""
+
+    def go(name: str, **query: str) -> AppTest:
+        monkeypatch.setenv("FEATLAS_CATALOG", str(catalogue))
+        return _open(name, query)
+
+    return go
+
+
+def _open(name: str, query: dict[str, str]) -> AppTest:
+    app = AppTest.from_file(str(APP), default_timeout=60).run()
+    if name != "overview":
+        app.switch_page(f"views/{name}.py")
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def _flat(node: Any) -> Iterator[str]:
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, list):
+        for part in node:
+            yield from _flat(part)
+    elif isinstance(node, dict):
+        for part in node.values():
+            yield from _flat(part)
+
+
+def said(app: AppTest) -> str:
+    """Every text that the page's own drawings hold."""
+    drawn = [json.loads(element.proto.json) for element in app.get("bidi_component")]
+    return "\n".join(_flat(drawn))
+
+
+@pytest.fixture
+def feature(synthetic: ModuleType) -> dict[str, str]:
+    """Address of a feature with matches and several explanations."""
+    return {"dictionary": synthetic.dictionary_of("pico-a"), "feature": "5"}
+
+
+@pytest.mark.parametrize("name", links.PAGES)
+def test_every_page_draws_without_a_query(open_page: Open, name: str) -> None:
+    app = open_page(name)
+    assert not app.exception
+    assert "could not be drawn" not in said(app)
+
+
+@pytest.mark.parametrize("name", links.PAGES)
+def test_every_page_draws_on_an_empty_catalogue(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("FEATLAS_CATALOG", str(tmp_path / "nothing"))
+    app = _open(name, {})
+    assert not app.exception
+    assert "could not be drawn" not in said(app)
+    if name in ("overview", "browse", "compare", "runs"):
+        assert "make demo" in said(app)
+
+
+def test_overview_tells_models_coverage_and_changes(open_page: Open) -> None:
+    text = said(open_page("overview"))
+    for expected in ("pico-a", "pico-b", "0.11 (0.31)", "above chance", "new labels", "Last run "):
+        assert expected in text
+
+
+def test_browse_filters_sort_and_pages_live_in_the_address(open_page: Open) -> None:
+    app = open_page("browse", q="return line", sort="density", matched="yes")
+    assert "7 features" in said(app)
+    app.text_input[0].set_value("").run()
+    assert dict(app.query_params) == {"sort": "density", "matched": "yes"}
+    assert "64 features" in said(app)
+
+
+def test_browse_turns_pages(open_page: Open) -> None:
+    app = open_page("browse", page="7")
+    assert "320 features" in said(app)
+    assert "301 to 320 shown" in said(app)
+
+
+def test_browse_says_when_nothing_fits(open_page: Open) -> None:
+    assert "No feature fits these filters." in said(open_page("browse", q="zebra"))
+
+
+@pytest.mark.parametrize(
+    "query", [{"page": "minus"}, {"dictionary": "no/such/dictionary"}, {"density_low": "x"}]
+)
+def test_a_bad_address_is_one_sentence(open_page: Open, query: dict[str, str]) -> None:
+    app = open_page("browse", **query)
+    assert not app.exception
+    assert next(iter(query.values())) in said(app)
+
+
+def test_feature_shows_all_its_evidence(
+    open_page: Open, feature: dict[str, str], synthetic: ModuleType
+) -> None:
+    text = said(open_page("feature", **feature))
+    for expected in (
+        f"{feature['dictionary']}#5",
+        "Strongest",
+        "Silent, but similar",
+        "Activations",
+        "Logits",
+        "Nearest features",
+        "q = 0.030",
+        "mutual best",
+        "Provenance",
+        synthetic.CORPUS,
+        "chance 0.51, n = 40",
+        "the endpoint declined",
+    ):
+        assert expected in text, expected
+
+
+def test_feature_by_alias_is_the_same_feature(open_page: Open, feature: dict[str, str]) -> None:
+    alias = feature["dictionary"].rpartition("-")[0]
+    assert f"{feature['dictionary']}#5" in said(open_page("feature", dictionary=alias, feature="5"))
+
+
+def test_next_skips_features_that_never_fired(open_page: Open, feature: dict[str, str]) -> None:
+    app = open_page("feature", **{**feature, "feature": "6"})
+    drawn = [element.proto for element in app.get("bidi_component")]
+    keyboard = next(json.loads(p.json) for p in drawn if p.component_name == "featlas_keyboard")
+    assert links.parse(keyboard["j"])[1]["feature"] == "8"
+    assert links.parse(keyboard["k"])[1]["feature"] == "5"
+
+
+def test_a_feature_that_never_fired_says_so(open_page: Open, feature: dict[str, str]) -> None:
+    text = said(open_page("feature", **{**feature, "feature": "7"}))
+    assert "never fired" in text
+    assert "No label yet" in text
+
+
+def test_an_unknown_feature_is_one_sentence(open_page: Open, feature: dict[str, str]) -> None:
+    assert "has no feature 99999" in said(open_page("feature", **{**feature, "feature": "99999"}))
+
+
+def test_compare_dictionaries(open_page: Open, synthetic: ModuleType) -> None:
+    a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
+    text = said(open_page("compare", a=a, b=b))
+    for expected in ("Match rate", "32 mutual matches, 32 with q ≤ 0.05", "Strongest matches", "Unmatched"):
+        assert expected in text
+
+
+def test_compare_is_the_same_from_both_sides(open_page: Open, synthetic: ModuleType) -> None:
+    a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
+    assert "32 mutual matches" in said(open_page("compare", a=b, b=a))
+
+
+def test_compare_features_shares_contexts_on_own_scales(open_page: Open, synthetic: ModuleType) -> None:
+    a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
+    text = said(open_page("compare", a=f"{a}#5", b=f"{b}#8"))
+    for expected in ("Shared contexts", "each the other's best", "same", "Strongest contexts of each"):
+        assert expected in text
+
+
+def test_runs_shows_stages_and_prefect(
+    open_page: Open, monkeypatch: pytest.MonkeyPatch, synthetic: ModuleType
+) -> None:
+    monkeypatch.setenv("FEATLAS_PREFECT_UI_URL", "http://prefect.example:4200/")
+    text = said(open_page("runs"))
+    assert f"http://prefect.example:4200/runs/flow-run/{synthetic.RUN}" in text
+    assert "mine examples" in text
+    failed = said(open_page("runs", run=synthetic.RUN_BEFORE))
+    assert "the disk <b>was</b> full" in failed
+
+
+def test_the_console_answers_and_keeps_its_answer(open_page: Open) -> None:
+    app = open_page("sql")
+    app.text_area[0].set_value("SELECT count(*) AS n FROM features")
+    app.button[0].click().run()
+    assert app.dataframe[0].value["n"].tolist() == [320]
+    assert "1 rows in" in said(app)
+
+
+def test_the_console_refuses_in_one_sentence(open_page: Open, tmp_path: Path) -> None:
+    target = tmp_path / "out.csv"
+    app = open_page("sql")
+    app.text_area[0].set_value(f"COPY (SELECT 1) TO '{target}'")
+    app.button[0].click().run()
+    assert not app.exception
+    assert "the query" in said(app)
+    assert not target.exists()
+
+
+def test_nothing_but_own_markup_reaches_markdown(
+    open_page: Open, feature: dict[str, str], synthetic: ModuleType
+) -> None:
+    """Text of corpora and models is in drawings and code blocks only, never where Markdown is read."""
+    for name, query in (
+        ("overview", {}),
+        ("browse", {}),
+        ("feature", feature),
+        ("runs", {"run": synthetic.RUN_BEFORE}),
+    ):
+        app = open_page(name, **query)
+        read = [e.value for kind in ("markdown", "caption", "title", "header", "html") for e in app.get(kind)]
+        read += [e.label for kind in ("expander", "button", "text_input", "selectbox") for e in app.get(kind)]
+        for payload in (*synthetic.PAYLOADS, "<b>"):
+            assert not any(payload in str(text) for text in read)
+
+
+def test_a_publish_shows_without_a_restart(
+    catalogue: Path, tmp_path: Path, synthetic: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "growing"
+    shutil.copytree(catalogue, root)
+    monkeypatch.setenv("FEATLAS_CATALOG", str(root))
+    assert "the night after" not in said(_open("runs", {}))
+    synthetic.publish_run(root, "the night after", "completed", synthetic.NIGHT.replace(day=21))
+    assert "the night after" in said(_open("runs", {}))
