@@ -16,8 +16,8 @@ from tasks.activations.language_model import LanguageModel, load_language_model
 from tasks.activations.model_source import ModelConfig
 from tasks.activations.shards import ActivationSet
 
-REPEATS = 5
-N_TOKENS = 64_000
+REPEATS = 3
+N_TOKENS = 25_000
 CONTEXT = 128
 BATCH = 32
 HOOKPOINTS = {
@@ -74,7 +74,7 @@ def _compare(
         n_tokens=N_TOKENS,
         batch_sequences=BATCH,
         dtype="float16",
-        shard_mebibytes=8,
+        shard_mebibytes=4,
     )
     token_ids = torch.from_numpy(
         cache_activations(model, corpus, config, folder / "warm").open(hookpoints[0]).tokens.token_ids.copy()
@@ -84,8 +84,9 @@ def _compare(
         plain.append(_plain_seconds(model, token_ids))
         scratch = folder / str(repeat)
         whole.append(_seconds(model, corpus, config, scratch))
-        for path in scratch.rglob("shard-*"):
-            path.unlink()
+        for pattern in ("shard-*", "index.json"):
+            for path in scratch.rglob(pattern):
+                path.unlink()
         shards.append(_seconds(model, corpus, config, scratch))
     n_tokens = token_ids.numel()
     rows = []
