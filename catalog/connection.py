@@ -1,7 +1,8 @@
 """DuckDB on the catalogue: one view per table and the derived views, all from one version."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from catalog.relations import create_views
 from catalog.settings import CatalogSettings, catalogue_root
@@ -9,6 +10,8 @@ from catalog.snapshot import Snapshot, newest_snapshot
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+
+T = TypeVar("T")
 
 
 def connect(uri: str | Path | None = None, *, snapshot: Snapshot | None = None) -> "DuckDBPyConnection":
@@ -39,3 +42,23 @@ def connect(uri: str | Path | None = None, *, snapshot: Snapshot | None = None) 
         values = [[damage.table, damage.path, damage.rows, damage.reason] for damage in damaged]
         connection.executemany("INSERT INTO damaged_files VALUES (?, ?, ?, ?)", values)
     return connection
+
+
+def read(ask: "Callable[[DuckDBPyConnection], T]", uri: str | Path | None = None) -> T:
+    """What ``ask`` finds on a fresh connection; asked once more if a file vanished meanwhile.
+
+    Readers hold no lock: ``vacuum`` may delete files of versions older than it was told to keep while a
+    long query still reads them. The newest version has all its files, so the second try is on that.
+    """
+    import duckdb
+
+    root = catalogue_root(uri)
+    before = newest_snapshot(root)
+    try:
+        with connect(root, snapshot=before) as connection:
+            return ask(connection)
+    except (duckdb.IOException, FileNotFoundError):
+        if newest_snapshot(root).version == before.version:
+            raise
+    with connect(root) as connection:
+        return ask(connection)

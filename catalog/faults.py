@@ -1,8 +1,8 @@
 """Places where a test may stop the process as a power cut, a full disk or a kill would.
 
 ``FEATLAS_FAULT="point[:n][:action]"`` fires at the n-th visit (default 1) of a named point. Actions:
-``kill`` (SIGKILL, the default), ``raise`` and ``enospc`` (an OSError as from a full disk). Without the
-variable a visit costs one dictionary look-up.
+``kill`` (SIGKILL, the default), ``raise``, and the name of a system error such as ``enospc`` (disk full),
+``erofs`` (read-only disk) or ``eio``. Without the variable a visit costs one dictionary look-up.
 """
 
 import errno
@@ -31,8 +31,9 @@ def fault_point(name: str) -> None:
         return
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-    if action == "enospc":
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+    if hasattr(errno, action.upper()):
+        number = getattr(errno, action.upper())
+        raise OSError(number, os.strerror(number), name)
     raise InjectedFault(f"injected at {name}, visit {nth}")
 
 

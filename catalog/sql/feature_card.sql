@@ -3,7 +3,6 @@ select
     c.*,
     f.quantiles,
     f.histogram,
-    f.encoder_decoder_cosine,
     f.top_logits,
     f.bottom_logits,
     f.nearest_by_decoder,

@@ -27,3 +27,9 @@ def root(tmp_path: Path) -> Path:
 def small() -> ModuleType:
     """Makers of small valid tables, see ``small.py``."""
     return _load("small")
+
+
+@pytest.fixture(scope="session")
+def manifest_store() -> ModuleType:
+    """The plain store, see ``manifest_store.py``."""
+    return _load("manifest_store")

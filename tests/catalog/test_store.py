@@ -236,26 +236,27 @@ def test_the_commit_file_names_one_version_per_table(root: Path, small: ModuleTy
     assert set(content["tables"]) >= {"features", "examples", "stage_runs", "slices"}
 
 
-_FIFTY_READERS = """
+_READERS = """
 import os
 from pathlib import Path
 import deltalake, duckdb, pyarrow.parquet
-from catalog.connection import connect
 from catalog.delta_log import DeltaLog
 
 root = Path({root!r})
-for _ in range(50):
+for _ in range({n}):
     if os.fork() == 0:
-        DeltaLog(root, "features").files(1)
-        print(connect(root).execute("select count(*) from examples").fetchone())
+        files = [str(root / file.path) for file in DeltaLog(root, "features").files(1)]
+        print(duckdb.execute("select count(*) from read_parquet($files)", {{"files": files}}).fetchone())
+        print(pyarrow.parquet.read_table(files[0], columns=["density"]).num_rows)
         break
     assert os.wait()[1] == 0
 """
 
 
-def test_an_interpreter_that_read_a_table_exits_cleanly(root: Path, small: ModuleType) -> None:
+@pytest.mark.parametrize("n", [8, pytest.param(50, marks=pytest.mark.faults)])
+def test_an_interpreter_that_read_a_table_exits_cleanly(root: Path, small: ModuleType, n: int) -> None:
     small.do_stage(root)
-    code = _FIFTY_READERS.format(root=str(root))
+    code = _READERS.format(root=str(root), n=n)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("(8,)") == 50
+    assert done.stdout.count("(4,)") == n

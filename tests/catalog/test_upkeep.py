@@ -8,10 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import duckdb
 import pyarrow as pa
 import pytest
 
-from catalog.connection import connect
+from catalog.connection import connect, read
 from catalog.delta_log import DeltaLog
 from catalog.errors import CatalogueError
 from catalog.schemas import TABLES
@@ -314,3 +315,38 @@ def test_the_note_of_an_interrupted_commit_is_named_and_rolled_back(catalogue: P
     assert any("interrupted commit" in fault for fault in TableStore(catalogue).verify())
     assert TableStore(catalogue).repair() == ["rolled back an interrupted commit"]
     assert sound(catalogue) == []
+
+
+def test_a_reader_whose_files_were_vacuumed_asks_once_more(catalogue: Path, small: ModuleType) -> None:
+    answers = []
+
+    def ask(connection: duckdb.DuckDBPyConnection) -> int:
+        answers.append(None)
+        if len(answers) == 1:
+            small.do_stage(catalogue, 2)
+            TableStore(catalogue).vacuum(keep_versions=1, older_than_seconds=-1)
+        found = connection.execute("select any_value(n_tokens) - 1 from features").fetchone()
+        assert found is not None
+        return int(found[0])
+
+    assert read(ask, catalogue) == 2
+    assert len(answers) == 2
+
+
+def test_a_reader_of_a_file_that_is_gone_for_good_is_told(catalogue: Path) -> None:
+    def ask(connection: duckdb.DuckDBPyConnection) -> None:
+        for path in (catalogue / "features").rglob("*.parquet"):
+            path.unlink()
+        connection.execute("select sum(n_tokens) from features").fetchall()
+
+    with pytest.raises(duckdb.IOException):
+        read(ask, catalogue)
+
+
+def test_a_read_only_disk_is_said_at_once_and_can_be_browsed(
+    catalogue: Path, small: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATLAS_FAULT", "lease.write:1:erofs")
+    with pytest.raises(CatalogueError, match="Read-only file system; nothing was published"):
+        small.do_stage(catalogue, 2)
+    assert generation(catalogue) == [(1,)]

@@ -29,13 +29,14 @@ best as (
                 'ci_low': s.ci_low,
                 'ci_high': s.ci_high,
                 'chance': s.chance,
-                'n_judged': s.n_judged
+                'n_judged': s.n_judged,
+                'explained_at': e.created_at
             },
             {'ci_low': coalesce(s.ci_low, -1), 'score': coalesce(s.score, -1), 'at': e.created_at}
         ) as e,
         count(*) as n_explanations
     from explanations as e
-    left join explanation_scores as s using (explanation_id)
+    left join explanation_scores as s using (dictionary_id, activation_set_id, feature_index, explanation_id)
     where e.status = 'ok'
     group by e.dictionary_id, e.activation_set_id, e.feature_index
 ),
@@ -68,6 +69,7 @@ select
     f.max_activation,
     f.mean_activation,
     f.decoder_norm,
+    f.encoder_decoder_cosine,
     f.top_tokens,
     best.e.text as label,
     best.e.explanation_id as explanation_id,
@@ -81,6 +83,7 @@ select
     best.e.ci_high as ci_high,
     best.e.chance as chance,
     best.e.n_judged as n_judged,
+    best.e.explained_at as explained_at,
     coalesce(best.n_explanations, 0) as n_explanations,
     coalesce(matched.n_matches, 0) as n_matches,
     f.fingerprint

@@ -24,7 +24,7 @@ select
     e.prompt_digest,
     e.fingerprint
 from explanations as e
-left join explanation_scores as s using (explanation_id)
+left join explanation_scores as s using (dictionary_id, activation_set_id, feature_index, explanation_id)
 qualify row_number() over (
     partition by e.dictionary_id, e.activation_set_id, e.feature_index, e.explainer, e.model
     order by e.created_at desc, e.explanation_id

@@ -1,13 +1,13 @@
 -- The newest value of every score: seeds and reruns of one scorer, judge and kind of negatives make one row.
 select
+    dictionary_id,
+    activation_set_id,
+    feature_index,
     explanation_id,
     scorer,
     judge,
     metric,
     variant,
-    any_value(dictionary_id) as dictionary_id,
-    any_value(activation_set_id) as activation_set_id,
-    any_value(feature_index) as feature_index,
     arg_max(value, created_at) as value,
     arg_max(ci_low, created_at) as ci_low,
     arg_max(ci_high, created_at) as ci_high,
@@ -17,4 +17,4 @@ select
     max(created_at) as created_at
 from scores
 where value is not null
-group by explanation_id, scorer, judge, metric, variant
+group by dictionary_id, activation_set_id, feature_index, explanation_id, scorer, judge, metric, variant
