@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 from catalog.errors import UserError
@@ -66,6 +67,7 @@ def _report(summary: dict[str, Any]) -> str:
             f"{n_rows:>9,} rows {stage['seconds']:>7.1f} s"
         )
     lines += [f"  FAILED     {failure}" for failure in summary["failures"]]
+    lines += _landed(Path(summary["catalogue"]))
     lines += [
         f"{summary['n_recomputed']} stages recomputed, {summary['n_found']} found in {summary['catalogue']}",
         "next:",
@@ -75,3 +77,25 @@ def _report(summary: dict[str, Any]) -> str:
         f"  featlas up --catalog {summary['catalogue']}      the whole platform, with the nightly schedule",
     ]
     return "\n".join(lines)
+
+
+def _landed(root: Path) -> list[str]:
+    """What the catalogue holds now: a line per dictionary, with its quality and that of its labels."""
+    from catalog.connection import connect
+    from catalog.page_queries import dictionaries
+
+    with connect(root) as connection:
+        rows = dictionaries(connection).to_pylist()
+    lines = []
+    for row in (row for row in rows if row["is_current"]):
+        figures = (
+            f"{row['d_sae']:,} features, {row['n_alive'] or 0:,} alive, {row['n_labelled'] or 0:,} labelled, "
+            f"{row['n_above_chance'] or 0:,} above chance"
+        )
+        quality = [
+            f"{name} {row[column]:.3f}"
+            for name, column in (("FVU", "fvu"), ("CE recovered", "ce_recovered"))
+            if row[column] is not None
+        ]
+        lines.append(f"  {row['dictionary_id']}: {'; '.join([figures, *quality])}")
+    return lines
