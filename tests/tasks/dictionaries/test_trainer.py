@@ -105,6 +105,16 @@ def test_learning_rate_warms_up_and_decays(planted: Any) -> None:
     assert rates[999] == pytest.approx(1 / 200)
 
 
+def test_default_learning_rate_follows_width_and_length() -> None:
+    def rate(n_steps: int, d_sae: int) -> float:
+        return float(make_config("topk", lr=None, d_sae=d_sae, n_tokens=100 * n_steps).base_lr(16))
+
+    assert rate(10**6, 2**14) == rate(10**5, 2**14) == pytest.approx(2e-4)
+    assert rate(10**5, 2**10) == pytest.approx(8e-4)
+    assert rate(25_000, 2**10) == pytest.approx(16e-4)
+    assert rate(10, 2**10) == pytest.approx(32e-4)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_loss_that_is_not_finite_ends_the_training(name: str, planted: Any, tmp_path: Path) -> None:
     run = TrainingRun(make_config(name), planted, torch.device("cpu"))
