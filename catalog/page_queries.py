@@ -28,6 +28,18 @@ def _read(connection: duckdb.DuckDBPyConnection, name: str, parameters: Mapping[
     return connection.sql(text, params=dict(parameters)).to_arrow_table()
 
 
+def prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make a connection quick for pages that ask the same version of the catalogue again and again.
+
+    The footers of Parquet files are kept, which never change, and so are the rows of ``feature_cards``,
+    under the same name.
+    """
+    connection.execute("set parquet_metadata_cache = true")
+    connection.execute("create table kept_cards as from feature_cards")
+    connection.execute("drop view feature_cards")
+    connection.execute("alter table kept_cards rename to feature_cards")
+
+
 def dictionaries(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """Every dictionary with size, fidelity, coverage and the share of labels above chance."""
     return _read(connection, "dictionaries", {})
@@ -164,10 +176,10 @@ def feature_matches(
 
 
 def labels(
-    connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_indices: Sequence[int]
+    connection: duckdb.DuckDBPyConnection, *, dictionary_ids: Sequence[str], feature_indices: Sequence[int]
 ) -> pa.Table:
-    """Best labels of some features of a dictionary."""
-    parameters = {"dictionary_id": dictionary_id, "feature_indices": list(feature_indices)}
+    """Best labels of some features: one dictionary and one index for each, in two lists of equal length."""
+    parameters = {"dictionary_ids": list(dictionary_ids), "feature_indices": list(feature_indices)}
     return _read(connection, "labels", parameters)
 
 

@@ -105,7 +105,7 @@ def _side(catalogue: Catalogue, side: Side) -> FeatureSide:
         raise UserError(
             f"{side.dictionary} has no feature {index}: choose another index, or browse its features"
         )
-    label = data.one(catalogue, "labels", dictionary_id=side.dictionary, feature_indices=(index,))
+    label = data.one(catalogue, "labels", dictionary_ids=(side.dictionary,), feature_indices=(index,))
     return FeatureSide(
         side.text, row, label, data.examples(catalogue, side.dictionary, row["activation_set_id"], index)
     )

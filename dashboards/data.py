@@ -50,7 +50,9 @@ def current() -> Catalogue:
 
 @st.cache_resource(max_entries=ENGINES_KEPT, show_spinner=False)
 def _engine(root: str, version: int) -> duckdb.DuckDBPyConnection:
-    return connect(snapshot=_snapshot(root, version))
+    connection = connect(snapshot=_snapshot(root, version))
+    page_queries.prepare(connection)
+    return connection
 
 
 def _snapshot(root: str, version: int) -> Snapshot:

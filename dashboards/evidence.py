@@ -18,7 +18,7 @@ class Evidence:
     scores: list[Row]
     matches: list[Row]
     stages: list[Row]
-    labels: dict[int, str | None]
+    labels: dict[tuple[str, int], str]
     previous: str | None
     following: str | None
     queries: dict[str, data.Query]
@@ -47,21 +47,18 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
     key = {"dictionary_id": dictionary, "feature_index": index}
     activation_set = row["activation_set_id"]
     step = data.one(catalogue, "feature_step", activation_set_id=activation_set, **key) or {}
-    near = [n["feature_index"] for side in ("decoder", "coactivation") for n in row[f"nearest_by_{side}"]]
+    matches = data.rows(catalogue, "feature_matches", **key)
     explanations = data.rows(catalogue, "feature_explanations", **key)
     made_by = sorted({row["fingerprint"], *(e["fingerprint"] for e in explanations[:3])})
-    labels = data.rows(
-        catalogue, "labels", dictionary_id=dictionary, feature_indices=tuple(sorted(set(near)))
-    )
     files = data.example_files(catalogue, dictionary, index)
     return Evidence(
         row=row,
         examples=data.examples(catalogue, dictionary, activation_set, index),
         explanations=explanations,
         scores=data.rows(catalogue, "feature_scores", **key),
-        matches=data.rows(catalogue, "feature_matches", **key),
+        matches=matches,
         stages=data.rows(catalogue, "provenance", fingerprints=tuple(made_by)),
-        labels={found["feature_index"]: found["label"] for found in labels},
+        labels=_labels(catalogue, row, matches),
         previous=_address(selection, step.get("previous_index")),
         following=_address(selection, step.get("next_index")),
         queries={
@@ -74,6 +71,18 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
             "Its matches": data.query("feature_matches", **key),
         },
     )
+
+
+def _labels(catalogue: Catalogue, row: Row, matches: list[Row]) -> dict[tuple[str, int], str]:
+    """Labels of the nearest features and of the matching ones, by dictionary and index."""
+    near = (*row["nearest_by_decoder"], *row["nearest_by_coactivation"])
+    wanted = {(row["dictionary_id"], n["feature_index"]) for n in near}
+    wanted |= {(match["dictionary_id"], match["feature_index"]) for match in matches}
+    if not wanted:
+        return {}
+    names, indices = zip(*sorted(wanted), strict=True)
+    found = data.rows(catalogue, "labels", dictionary_ids=names, feature_indices=indices)
+    return {(label["dictionary_id"], label["feature_index"]): label["label"] for label in found}
 
 
 def _address(selection: FeatureSelection, index: int | None) -> str | None:

@@ -13,6 +13,7 @@ from dashboards.components.scores import Score, score_block
 from dashboards.components.text_marks import token_label, visible
 
 Row = Mapping[str, Any]
+Labels = Mapping[tuple[str, int], str]
 QUANTILES_SHOWN = 6
 _HARDEST_FIRST = {"neighbour": 0, "mixed": 1, "random": 2}
 NEVER_FIRED = "This feature never fired on this activation set, so there are no examples to show."
@@ -109,15 +110,13 @@ def examples_note(row: Row) -> str:
     )
 
 
-def evidence(
-    row: Row, labels: Mapping[int, str | None], found: Sequence[Row], stages: Sequence[Row]
-) -> list[Element]:
+def evidence(row: Row, labels: Labels, found: Sequence[Row], stages: Sequence[Row]) -> list[Element]:
     """The right column: distribution, logits, neighbours, matches and provenance."""
     parts = [
         distribution(row),
         logits(row),
         neighbours(row, labels),
-        matches(row, found),
+        matches(row, found, labels),
         provenance(row, stages),
     ]
     return [part for part in parts if part is not None]
@@ -158,13 +157,13 @@ def logits(row: Row) -> Element | None:
     return section("Logits", el("div", raised, lowered, cls="pair", title=definitions.LOGITS))
 
 
-def neighbours(row: Row, labels: Mapping[int, str | None]) -> Element:
+def neighbours(row: Row, labels: Labels) -> Element:
     """Nearest features by direction and by firing together."""
 
     def side(title: str, help: str, items: Sequence[Row]) -> Element:
         drawn = [
             Bar(
-                _neighbour_label(row["dictionary_id"], i["feature_index"], labels.get(i["feature_index"])),
+                _neighbour(row["dictionary_id"], i["feature_index"], labels),
                 i["score"],
                 f"{i['score']:.2f}",
             )
@@ -180,17 +179,19 @@ def neighbours(row: Row, labels: Mapping[int, str | None]) -> Element:
     )
 
 
-def _neighbour_label(dictionary: str, index: int, label: str | None) -> Element:
+def _neighbour(dictionary: str, index: int, labels: Labels) -> Element:
+    label = labels.get((dictionary, index))
     shown = el("span", " ", visible(label), cls="quiet isolate") if label else None
     return el("span", el("a", f"#{index}", href=links.feature(dictionary, index)), shown)
 
 
-def matches(row: Row, found: Sequence[Row]) -> Element:
+def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
     """Matching features of other dictionaries with the evidence for each."""
     here = f"{row['dictionary_id']}#{row['feature_index']}"
     parts: list[Node] = []
     for match in found[:8]:
         there = f"{match['dictionary_id']}#{match['feature_index']}"
+        label = labels.get((match["dictionary_id"], match["feature_index"]))
         words = [f"{match['method'].replace('_', ' ')} {match['score']:.2f}"]
         words += [f"q = {figures.significant(match['q_value'], 2)}"] if match["q_value"] is not None else []
         words += ["mutual best" if match["mutual"] else "one-sided", match["verdict"]]
@@ -200,7 +201,7 @@ def matches(row: Row, found: Sequence[Row]) -> Element:
                 el(
                     "a", there, href=links.feature(match["dictionary_id"], match["feature_index"]), cls="mono"
                 ),
-                el("span", visible(match["label"]), cls="isolate") if match["label"] else None,
+                el("span", visible(label), cls="isolate") if label else None,
                 el(
                     "span",
                     ", ".join(words) + "  ",

@@ -46,6 +46,7 @@ def values(catalogue: Path, synthetic: ModuleType) -> dict[str, Any]:
         "dictionary_b": b,
         "feature_b": 8,
         "explanation_id": "pico-a-5",
+        "dictionary_ids": [a, a, b],
         "feature_indices": [1, 2, 3],
         "fingerprints": [_fingerprint(catalogue)],
         "corpus_id": synthetic.CORPUS,
