@@ -25,6 +25,7 @@ from prefect.utilities.callables import parameter_schema
 from prefect.workers.process import ProcessWorker
 
 from catalog.errors import UserError
+from catalog.version import code_version
 from flows.config import PipelineConfig, load_pipeline, pipeline_names
 
 PREFECT_YAML = Path(__file__).resolve().parents[1] / "infra" / "prefect.yaml"
@@ -212,6 +213,7 @@ def _put_deployment(client: SyncPrefectClient, entry: dict[str, Any]) -> str:
     client.create_deployment(
         flow_id=client.create_flow(flow),
         name=entry["name"],
+        version=code_version(),
         entrypoint=entry["entrypoint"],
         description=entry["description"],
         tags=entry["tags"],

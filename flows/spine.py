@@ -81,7 +81,7 @@ def _model_stages(
         return trained
     for position, hookpoint in enumerate(config.activations.for_model(model).hookpoints):
         for dictionary in config.dictionaries:
-            train_unit = TrainUnit(dictionary, cached, hookpoint)
+            train_unit = TrainUnit(dictionary, cached, hookpoint, model)
             with run.branch(train_unit.label):
                 outcome = run.add(train_unit.label, train_dictionary(run.context, train_unit))
                 trained.append(Trained(model.id, position, dictionary.name(), outcome))
