@@ -36,12 +36,12 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
     facts = unit.trained.facts
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.activations.cache import open_intact
         from tasks.activations.language_model import load_language_model
-        from tasks.activations.shards import ActivationSet
         from tasks.dictionaries.evaluation import evaluate
         from tasks.dictionaries.weights import load_dictionary
 
-        activation_set = ActivationSet.open(context.root / facts["activations_uri"])
+        activation_set = open_intact(context.root / facts["activations_uri"], unit.model, context.device)
         language_model = load_language_model(unit.model, context.device)
         dictionary = load_dictionary(context.root / facts["weights_uri"])
         metrics = evaluate(dictionary, activation_set, language_model, unit.config, listener=listener)

@@ -40,14 +40,14 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
     facts = unit.trained.facts
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
-        from tasks.activations.shards import ActivationSet
+        from tasks.activations.cache import open_intact
         from tasks.common.device import choose_device
         from tasks.dictionaries.weights import load_dictionary
         from tasks.mining.miner import mine
 
         mined = mine(
             load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device)),
-            ActivationSet.open(context.root / facts["activations_uri"]),
+            open_intact(context.root / facts["activations_uri"], unit.model, context.device),
             stored_documents(context.root, facts["corpus_id"], ["document_id", "text"]),
             _unembedding(unit.model, context.device),
             unit.config,

@@ -11,6 +11,7 @@ from catalog.ledger import Claim, StageOutcome
 from catalog.rows import with_constants
 from catalog.schemas import TABLES
 from catalog.store import SliceWrite
+from tasks.activations.model_source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
@@ -28,6 +29,7 @@ class TrainUnit:
     config: "DictionaryConfig"
     cached: StageOutcome
     hookpoint: str
+    model: ModelConfig
 
     @property
     def alias(self) -> str:
@@ -46,8 +48,10 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
     config = {"dictionary": training, "hookpoint": unit.hookpoint}
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.activations.cache import open_intact
         from tasks.dictionaries.supervisor import train_in_child
 
+        open_intact(context.root / activations["uri"], unit.model, context.device)
         dictionary_id = tagged_id(unit.alias, claim.fingerprint)
         trained = train_in_child(
             unit.config,

@@ -26,7 +26,7 @@ from tasks.activations.corpora import CorpusTable
 from tasks.activations.corpus_tokens import check_request, pack_corpus
 from tasks.activations.finished_set import finish_set
 from tasks.activations.forecast import forecast, refuse_above_free, tree_bytes
-from tasks.activations.language_model import LanguageModel, ModelSpec
+from tasks.activations.language_model import LanguageModel, ModelConfig, ModelSpec, load_language_model
 from tasks.activations.packing import PackedTokens
 from tasks.activations.plan import CachingPlan, choose_formats, open_plan, save_plan
 from tasks.activations.shard_files import ShardRecord, is_intact, read_index, write_index
@@ -34,7 +34,7 @@ from tasks.activations.shard_pass import ShardLayout, write_shard
 from tasks.activations.shards import TOKENS, ActivationSet
 from tasks.common.progress import Progress, ProgressListener, silent
 
-__all__ = ["ActivationsConfig", "CachedActivations", "cache_activations", "recompute_shards"]
+__all__ = ["ActivationsConfig", "CachedActivations", "cache_activations", "open_intact", "recompute_shards"]
 
 NONFINITE_SHARE_LIMIT = 1e-3
 logger = logging.getLogger(__name__)
@@ -81,6 +81,20 @@ def cache_activations(
             facts = _facts(language_model.spec, corpus.digest, config)
             finish_set(folder, scratch / TOKENS, packed, records[name], name, plan, facts)
     return CachedActivations(folders, packed.n_sequences, packed.n_tokens)
+
+
+def open_intact(folder: Path, model: ModelConfig, device: str = "auto") -> ActivationSet:
+    """Open a finished set; the model is loaded only if shards are damaged, which are then recomputed.
+
+    Raises:
+        UserError: when the folder holds no set, or it cannot be mended (see `recompute_shards`).
+    """
+    activation_set = ActivationSet.open(folder)
+    damaged = activation_set.corrupt_shards()
+    if damaged:
+        logger.warning("%s: recomputing damaged shards %s", folder, damaged)
+        recompute_shards(activation_set, load_language_model(model, device))
+    return activation_set
 
 
 def recompute_shards(activation_set: ActivationSet, language_model: LanguageModel) -> list[int]:

@@ -114,7 +114,11 @@ class ActivationSet:
     def corrupt_shards(self) -> list[int]:
         """Numbers of the shards whose file is missing, short or altered (reads every byte)."""
         expected = range(int(self.meta["n_shards"]))
-        return [n for n in expected if n not in self.shards or not is_intact(self.folder, self.shards[n])]
+        damaged = [n for n in expected if n not in self.shards or not is_intact(self.folder, self.shards[n])]
+        self._checked = set(expected).difference(damaged)
+        for number in damaged:
+            self._open.pop(number, None)
+        return damaged
 
     def verify(self) -> list[str]:
         """One sentence per damaged file; empty when all is well (reads every byte)."""

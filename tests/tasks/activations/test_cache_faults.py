@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from catalog.errors import UserError
-from tasks.activations.cache import ActivationsConfig, cache_activations, recompute_shards
-from tasks.activations.language_model import LanguageModel
+from tasks.activations.cache import ActivationsConfig, cache_activations, open_intact, recompute_shards
+from tasks.activations.language_model import LanguageModel, ModelConfig
 from tasks.activations.shards import ActivationSet, CorruptShard
 
 Loader = Callable[[str], LanguageModel]
@@ -181,3 +181,14 @@ def test_recomputing_with_another_model_is_refused(finished: ActivationSet, lang
 def test_damaged_tokens_are_found(finished: ActivationSet) -> None:
     _flip_a_byte(finished.folder / "tokens" / "char_end.npy")
     assert finished.verify() == [f"{finished.folder / 'tokens' / 'char_end'} is damaged"]
+
+
+def test_stages_open_sets_that_are_intact_or_mended(
+    finished: ActivationSet, model_config: Callable[[str], ModelConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = finished.read(finished.sequence_rows())
+    _flip_a_byte(finished.folder / "shard-00002.npy")
+    mended = open_intact(finished.folder, model_config("llama"), "cpu")
+    assert np.array_equal(mended.read(mended.sequence_rows()), expected)
+    monkeypatch.setattr("tasks.activations.cache.load_language_model", lambda *_: pytest.fail("loaded"))
+    assert open_intact(finished.folder, model_config("llama"), "cpu").verify() == []
