@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from catalog.parquet_io import DataFile, read_file, write_file
 from catalog.rows import conform
@@ -38,27 +40,30 @@ def replace_partitions(snapshot: Snapshot, table: str, subject: str, add: Sequen
     return Change(table, list(add), snapshot.files(table, subject=subject))
 
 
-def share_files(snapshot: Snapshot, table: str, rows: pa.Table) -> Change:
+def share_files(
+    snapshot: Snapshot, table: str, rows: pa.Table, subjects: Sequence[str] | None = None
+) -> Change:
     """Add ``rows`` to an unpartitioned table.
 
-    In an append-only table, rows whose key is there already are left out; in the others (and in
-    ``slices``) the new rows replace those of the same subject.
+    In an append-only table, rows whose key is there already are left out; in the others the new rows take
+    the place of those of ``subjects`` (slugs; by default those of the rows), in ``slices`` of those that
+    describe the same slice.
     """
     spec = TABLES[table]
     live = snapshot.files(table)
-    replaced_by = REPLACED_BY.get(table, () if spec.append_only else ("subject",))
-    if replaced_by:
-        rewritten = _files_with(snapshot.root, live, rows, replaced_by)
-    else:
-        rewritten = []
+    replaced = _replaced(spec, rows, subjects)
+    if replaced is None:
+        rewritten: list[DataFile] = []
         rows = _new_keys(snapshot.root, live, rows, spec)
+    else:
+        rewritten = _files_with(snapshot.root, live, replaced)
     if rows.num_rows == 0 and not rewritten:
         return Change(table)
     small = [f for f in live if f.rows < SMALL_ROWS and f.n_bytes < SMALL_BYTES]
     merged = list(rewritten)
     if rewritten or len(small) >= MERGE_AT:
         merged += [f for f in small if f not in rewritten]
-    kept = [_without(read_rows(snapshot.root, f, spec), rows, replaced_by) for f in merged]
+    kept = [_without(read_rows(snapshot.root, f, spec), replaced) for f in merged]
     table_rows = sorted_rows(pa.concat_tables([*kept, rows]), spec)
     if table_rows.num_rows == 0:
         return Change(table, [], merged)
@@ -86,23 +91,33 @@ def read_rows(root: Path, file: DataFile, spec: TableSpec) -> pa.Table:
     return conform(table.select(known).replace_schema_metadata(None), spec, common=True)
 
 
-def _without(table: pa.Table, rows: pa.Table, key: Sequence[str]) -> pa.Table:
-    if not key or not rows.num_rows:
+def _replaced(spec: TableSpec, rows: pa.Table, subjects: Sequence[str] | None) -> pa.Table | None:
+    """Keys whose rows the new ones replace; None where nothing is ever replaced."""
+    if spec.name in REPLACED_BY:
+        key = list(REPLACED_BY[spec.name])
+        return rows.select(key).group_by(key).aggregate([])
+    if spec.append_only:
+        return None
+    names = rows.column("subject").unique().to_pylist() if subjects is None else list(subjects)
+    return pa.table({"subject": pa.array(dict.fromkeys(names), pa.string())})
+
+
+def _without(table: pa.Table, gone: pa.Table | None) -> pa.Table:
+    """``table`` without the rows whose key is in ``gone``, in the same order."""
+    if gone is None or not gone.num_rows:
         return table
     positions = pa.array(range(table.num_rows), pa.int64())
-    keys = table.select(list(key)).append_column("_position", positions)
-    gone = rows.select(list(key)).group_by(list(key)).aggregate([])
-    kept = keys.join(gone, list(key), join_type="left anti")
+    keys = table.select(gone.column_names).append_column("_position", positions)
+    kept = keys.join(gone, gone.column_names, join_type="left anti")
     return table.take(kept.column("_position").combine_chunks().sort())
 
 
-def _files_with(root: Path, files: Sequence[DataFile], rows: pa.Table, key: Sequence[str]) -> list[DataFile]:
-    """Those of ``files`` that hold a row with one of the keys in ``rows``."""
-    wanted = rows.select(list(key)).group_by(list(key)).aggregate([])
+def _files_with(root: Path, files: Sequence[DataFile], wanted: pa.Table) -> list[DataFile]:
+    """Those of ``files`` that hold a row with one of the keys in ``wanted``."""
     found = []
     for file in files:
-        present = read_file(root, file.path, list(key))
-        if present.join(wanted, list(key), join_type="left semi").num_rows:
+        present = read_file(root, file.path, wanted.column_names).cast(wanted.schema)
+        if present.join(wanted, wanted.column_names, join_type="left semi").num_rows:
             found.append(file)
     return found
 
@@ -110,8 +125,25 @@ def _files_with(root: Path, files: Sequence[DataFile], rows: pa.Table, key: Sequ
 def _new_keys(root: Path, files: Sequence[DataFile], rows: pa.Table, spec: TableSpec) -> pa.Table:
     """``rows`` without those whose key one of ``files`` has."""
     key = list(spec.key)
+    lead = spec.sort_by[0]
     for file in files:
         if not rows.num_rows:
             break
-        rows = _without(rows, read_file(root, file.path, key).cast(rows.select(key).schema), key)
+        if _may_overlap(root / file.path, lead, rows.column(lead)):
+            present = read_file(root, file.path, key).cast(rows.select(key).schema)
+            rows = _without(rows, present.group_by(key).aggregate([]))
     return rows
+
+
+def _may_overlap(path: Path, column: str, values: pa.ChunkedArray) -> bool:
+    """Whether the range of ``column`` in a file's statistics meets the range of ``values``."""
+    bounds = pc.min_max(values).as_py()
+    footer = pq.read_metadata(path)
+    index = next(i for i in range(footer.num_columns) if footer.schema.column(i).path == column)
+    for group in range(footer.num_row_groups):
+        statistics = footer.row_group(group).column(index).statistics
+        if statistics is None or not statistics.has_min_max:
+            return True
+        if statistics.min <= bounds["max"] and bounds["min"] <= statistics.max:
+            return True
+    return False

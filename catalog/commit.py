@@ -96,29 +96,38 @@ def commit(
     """
     with said_plainly("write to", root):
         make_folder(root)
-        staged = [_stage(root, write, fingerprint) for write in writes]
+        staged: list[_Staged] = []
+        try:
+            for write in writes:
+                staged.append(_stage(root, write, fingerprint))  # noqa: PERF401 - known if the next one fails
+        except BaseException:
+            _discard(root, [file for item in staged for file in item.files])
+            raise
         for source in (folders or {}).values():
             flush_tree(source)
         with commit_lock(root) as base:
             plan = _Plan(base, staged, fingerprint, dict(folders or {}))
-            try:
-                snapshot, sizes = plan.execute(own_rows)
-            except BaseException:
-                roll_back(root)
-                raise
-        return snapshot, sizes
+            with _undone_on_failure(plan):
+                return plan.execute(own_rows)
 
 
-def commit_changes(root: Path, changes: Callable[[Snapshot], Sequence[Change]], reason: str) -> Snapshot:
-    """Publish changes of files alone (compaction); the snapshot is unchanged where there are none."""
+def commit_changes(
+    root: Path, changes: Callable[[Snapshot], Sequence[Change]], reason: str, *, new_files: bool
+) -> Snapshot:
+    """Publish changes of files alone; the snapshot is unchanged where there are none.
+
+    Args:
+        root: Folder of the catalogue.
+        changes: Says what to change, given the newest snapshot under the lock.
+        reason: Noted in the version, for people.
+        new_files: Whether the added files were written for this, and go away if it fails.
+    """
     with said_plainly("write to", root), commit_lock(root) as base:
         plan = _Plan(base, [], slug(reason), {})
-        plan.changes = [change for change in changes(base) if change.add or change.remove]
-        try:
+        plan.owns_files = new_files
+        with _undone_on_failure(plan):
+            plan.changes = [change for change in changes(base) if change.add or change.remove]
             return plan.publish() if plan.changes else base
-        except BaseException:
-            roll_back(root)
-            raise
 
 
 def roll_back(root: Path) -> bool:
@@ -148,6 +157,24 @@ def roll_back(root: Path) -> bool:
     return not committed
 
 
+@contextmanager
+def _undone_on_failure(plan: "_Plan") -> Iterator[None]:
+    """Roll a failed commit back and delete its files, so that a full disk is not filled by retries."""
+    try:
+        yield
+    except BaseException:
+        roll_back(plan.root)
+        if plan.owns_files and newest_snapshot(plan.root).commit_id != plan.commit_id:
+            _discard(plan.root, [file for item in plan.staged for file in item.files])
+            _discard(plan.root, [file for change in plan.changes for file in change.add])
+        raise
+
+
+def _discard(root: Path, files: Sequence[DataFile]) -> None:
+    for file in files:
+        (root / file.path).unlink(missing_ok=True)
+
+
 class _Plan:
     """One commit while it happens, the commit lock held."""
 
@@ -161,12 +188,13 @@ class _Plan:
         self.commit_id = secrets.token_hex(8)
         self.folders = [folder_move(self.root, to, source) for to, source in folders.items()]
         self.changes: list[Change] = []
+        self.owns_files = True
 
     def execute(
         self, own_rows: Callable[[CommitSizes], Sequence[SliceWrite]] | None
     ) -> tuple[Snapshot, CommitSizes]:
         """Plan every table's change, add the ledger's rows, publish."""
-        self.changes, placed = self._plan_tables()
+        placed = self._plan_tables()
         rows: dict[str, int] = {}
         for item in self.staged:
             rows[item.write.table] = rows.get(item.write.table, 0) + item.n_rows
@@ -198,8 +226,7 @@ class _Plan:
         roll_back(self.root)
         return snapshot
 
-    def _plan_tables(self) -> tuple[list[Change], list[tuple[_Staged, list[DataFile]]]]:
-        changes: list[Change] = []
+    def _plan_tables(self) -> list[tuple[_Staged, list[DataFile]]]:
         placed: list[tuple[_Staged, list[DataFile]]] = []
         by_table: dict[str, list[_Staged]] = {}
         for item in self.staged:
@@ -212,13 +239,14 @@ class _Plan:
                     merged.add += change.add
                     merged.remove += change.remove
                     placed.append((item, item.files))
-                changes.append(merged)
+                self.changes.append(merged)
             else:
                 rows = pa.concat_tables([item.rows for item in items if item.rows is not None])
-                change = share_files(self.base, table, rows)
-                changes.append(change)
+                subjects = [slug(item.write.subject) for item in items]
+                change = share_files(self.base, table, rows, subjects)
+                self.changes.append(change)
                 placed += [(item, change.add) for item in items]
-        return changes, placed
+        return placed
 
     def _note(self) -> None:
         tables = {change.table for change in self.changes} | {item.write.table for item in self.staged}

@@ -14,7 +14,7 @@ from catalog.durable import flush_file, flush_folder, make_folder
 from catalog.errors import CatalogueError
 from catalog.faults import fault_point
 from catalog.parquet_io import DataFile
-from catalog.schemas import TABLES, TableSpec
+from catalog.schemas import TABLES
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -57,7 +57,7 @@ class DeltaLog:
 
     def ensure(self) -> int:
         """Create the table (version 0, no files) or add columns it lacks; return the newest version."""
-        from deltalake import DeltaTable
+        from deltalake import DeltaTable, Schema
 
         spec = TABLES[self.table]
         if not self.exists():
@@ -71,8 +71,14 @@ class DeltaLog:
                 configuration={"delta.enableExpiredLogCleanup": "false"},
             )
             self._flush()
-        self._add_columns(spec)
-        return self.latest()
+        table = self._open()
+        known = {field.name for field in table.schema().fields}
+        if any(column.name not in known for column in spec.columns):
+            wanted = Schema.from_arrow(spec.schema)
+            table.alter.add_columns([field for field in wanted.fields if field.name not in known])
+            self._flush()
+            return self.latest()
+        return int(table.version())
 
     def commit(
         self, add: Sequence[DataFile], remove: Sequence[DataFile], properties: Mapping[str, Any]
@@ -116,7 +122,8 @@ class DeltaLog:
                 continue
             fault_point("delta.flush")
             self._flush()
-            return self.latest()
+            table.update_incremental()
+            return int(table.version())
         raise CatalogueError(
             f"table {self.table}: {N_ATTEMPTS} commits in a row met another writer; run again"
         )
@@ -126,22 +133,11 @@ class DeltaLog:
         return is_entry(self.log_folder / f"{version:020d}.json")
 
     def restore(self, version: int) -> int:
-        """A new version with the files of an old one."""
+        """A new version with the files of an old one, even if one of them is gone: verify names those."""
         table = self._open()
-        table.restore(version)
+        table.restore(version, ignore_missing_files=True)
         self._flush()
         return self.latest()
-
-    def _add_columns(self, spec: TableSpec) -> None:
-        from deltalake import Schema
-
-        table = self._open()
-        known = {field.name for field in table.schema().fields}
-        if all(column.name in known for column in spec.columns):
-            return
-        wanted = Schema.from_arrow(spec.schema)
-        table.alter.add_columns([field for field in wanted.fields if field.name not in known])
-        self._flush()
 
     def _open(self, version: int | None = None) -> "DeltaTable":
         from deltalake import DeltaTable

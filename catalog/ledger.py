@@ -12,6 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import Timeout
+
 from catalog.claims import Claim, Request
 from catalog.durable import make_folder, said_plainly
 from catalog.errors import AlreadyRunning
@@ -80,7 +82,8 @@ class Ledger:
         with said_plainly("write to", self.root):
             make_folder(self.root)
             while True:
-                claim, lease = self._try(fingerprint, request, force)
+                patience = max(POLL_SECONDS, deadline - time.monotonic())
+                claim, lease = self._try(fingerprint, request, force, patience)
                 if claim is not None:
                     return claim
                 if time.monotonic() >= deadline:
@@ -90,23 +93,32 @@ class Ledger:
                     )
                 time.sleep(POLL_SECONDS)
 
-    def _try(self, fingerprint: str, request: Request, force: bool) -> tuple[Claim | None, Lease]:
+    def _try(
+        self, fingerprint: str, request: Request, force: bool, patience: float
+    ) -> tuple[Claim | None, Lease]:
+        """A claim, or None and the lease of whoever works or commits."""
         file = LeaseFile(self.root, fingerprint)
-        with file.lock:
-            lease = file.read()
-            if lease.is_live():
-                return None, lease
-            done = None if force else self.outcome(fingerprint)
-            if done is not None:
-                publish_views(newest_snapshot(self.root))
-            if done is None:
-                token = max(lease.token, last_attempt(newest_snapshot(self.root), fingerprint)) + 1
-                started_at = datetime.now(UTC).isoformat(timespec="seconds")
-                owner = uuid.uuid4().hex
-                lease = new_lease(token, owner, request.stage, request.label, started_at, self.lease_seconds)
-                file.write(lease)
+        try:
+            with file.lock.acquire(timeout=patience):
+                lease = file.read()
+                if lease.is_live():
+                    return None, lease
+                done = None if force else self.outcome(fingerprint)
+                if done is None:
+                    lease = self._next_lease(lease, fingerprint, request)
+                    file.write(lease)
+        except Timeout:
+            return None, file.read()
+        if done is not None:
+            publish_views(newest_snapshot(self.root))
         held = lease if done is None else None
-        return (
-            Claim(self.root, request, fingerprint, lease=held, lease_seconds=self.lease_seconds, done=done),
-            lease,
+        claim = Claim(
+            self.root, request, fingerprint, lease=held, lease_seconds=self.lease_seconds, done=done
         )
+        return claim, lease
+
+    def _next_lease(self, last: Lease, fingerprint: str, request: Request) -> Lease:
+        token = max(last.token, last_attempt(newest_snapshot(self.root), fingerprint)) + 1
+        started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        owner = uuid.uuid4().hex
+        return new_lease(token, owner, request.stage, request.label, started_at, self.lease_seconds)

@@ -78,15 +78,20 @@ def stage_files(root: Path, write: SliceWrite, fingerprint: str) -> list[DataFil
     rows = finished_rows(write, fingerprint)
     if isinstance(write.rows, pa.Table):
         rows = (_sorted(table, (*spec.partition_by, *spec.sort_by)) for table in rows)
-    for partition, pieces in _by_partition(rows, spec):
-        if partition in seen:
-            raise CatalogueError(
-                f"rows of {spec.name} must come grouped by {', '.join(spec.partition_by)}; "
-                f"{'/'.join(partition)} came twice"
-            )
-        seen.add(partition)
-        values = dict(zip(spec.partition_by, partition, strict=True))
-        files.append(write_file(root, spec, _in_order(pieces, spec), values, facts))
+    try:
+        for partition, pieces in _by_partition(rows, spec):
+            if partition in seen:
+                raise CatalogueError(
+                    f"rows of {spec.name} must come grouped by {', '.join(spec.partition_by)}; "
+                    f"{'/'.join(partition)} came twice"
+                )
+            seen.add(partition)
+            values = dict(zip(spec.partition_by, partition, strict=True))
+            files.append(write_file(root, spec, _in_order(pieces, spec), values, facts))
+    except BaseException:
+        for file in files:
+            (root / file.path).unlink(missing_ok=True)
+        raise
     return files
 
 

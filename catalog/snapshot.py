@@ -5,9 +5,11 @@ holds beyond the version named in the newest N does not exist for readers.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +58,12 @@ class Snapshot:
 
 def versions(root: Path) -> list[int]:
     """Versions of the catalogue that are still described, oldest first."""
-    folder = root / FOLDER
-    if not folder.is_dir():
+    try:
+        names = os.listdir(root / FOLDER)
+    except FileNotFoundError:
         return []
-    return sorted(int(path.stem) for path in folder.glob("*.json") if path.stem.isdigit())
+    stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+    return sorted(int(stem) for stem in stems if stem.isdigit())
 
 
 def newest_snapshot(root: Path) -> Snapshot:
@@ -130,11 +134,19 @@ def file_list_path(root: Path, table: str, version: int) -> Path:
 
 def kept_file_list(root: Path, table: str, version: int) -> list[DataFile] | None:
     """The kept list of a table's version; None when it is missing or damaged."""
+    path = file_list_path(root, table, version)
     try:
-        entries = json.loads(file_list_path(root, table, version).read_bytes())
-        return [DataFile(path, rows, n_bytes, partition) for path, rows, n_bytes, partition in entries]
+        status = path.stat()
+        return list(_parsed_list(str(path), status.st_ino, status.st_mtime_ns, status.st_size))
     except (OSError, ValueError, TypeError):
         return None
+
+
+@lru_cache(maxsize=64)
+def _parsed_list(path: str, inode: int, mtime_ns: int, size: int) -> tuple[DataFile, ...]:
+    """A list never changes; inode, time and size tell it from one of a catalogue that was here before."""
+    entries = json.loads(Path(path).read_bytes())
+    return tuple(DataFile(path, rows, n_bytes, partition) for path, rows, n_bytes, partition in entries)
 
 
 def replace_snapshot(base: Snapshot, tables: Mapping[str, int], fingerprint: str, commit_id: str) -> Snapshot:

@@ -27,7 +27,10 @@ def compact(root: Path) -> Snapshot:
     The same rows in fewer files, as one catalogue version; readers notice nothing.
     """
     snapshot = commit_changes(
-        root, lambda base: [merge_small(base, table) for table in base.tables], "compaction"
+        root,
+        lambda base: [merge_small(base, table) for table in base.tables],
+        "compaction",
+        new_files=True,
     )
     publish_views(snapshot)
     return snapshot
@@ -44,7 +47,7 @@ def restore(root: Path, version: int) -> Snapshot:
     def changes(base: Snapshot) -> list[Change]:
         return [_back(base, old, table) for table in base.tables]
 
-    snapshot = commit_changes(root, changes, f"restore of version {version}")
+    snapshot = commit_changes(root, changes, f"restore of version {version}", new_files=False)
     publish_views(snapshot)
     return snapshot
 

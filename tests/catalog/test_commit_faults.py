@@ -132,11 +132,13 @@ def test_full_disk_leaves_the_old_version_and_one_sentence(
 
     root = tmp_path / "catalogue"
     shutil.copytree(before, root)
-    monkeypatch.setenv("FEATLAS_FAULT", f"{point}:1:enospc")
+    files = {path for path in root.rglob("*.parquet") if "stage_runs" not in path.parts}
+    monkeypatch.setenv("FEATLAS_FAULT", f"{point}:3:enospc")
     with pytest.raises(CatalogueError, match="No space left on device") as caught:
         small.do_stage(root, 1)
     assert "\n" not in str(caught.value)
     monkeypatch.delenv("FEATLAS_FAULT")
     assert seen(root) == {0}
     assert not list(root.rglob(".tmp-*"))
+    assert {path for path in root.rglob("*.parquet") if "stage_runs" not in path.parts} == files
     check_after_fault(root, run, small)

@@ -97,6 +97,10 @@ def test_an_empty_slice_clears_its_subject(root: Path, small: ModuleType) -> Non
     publish_rows(root, [SliceWrite("features", "d", small.features(n=0))], fingerprint="g")
     assert rows(root, "select count(*) from features") == [(0,)]
     assert TableStore(root).files("features") == []
+    for run_id in ("a", "b"):
+        publish_rows(root, [SliceWrite("runs", run_id, small.run(run_id))], fingerprint=run_id)
+    publish_rows(root, [SliceWrite("runs", "a", small.run("a").slice(0, 0))], fingerprint="h")
+    assert rows(root, "select run_id from runs") == [("b",)]
 
 
 def test_an_unknown_table_is_named(root: Path) -> None:
