@@ -59,8 +59,8 @@ def page(title: str) -> Iterator[Frame]:
     except UserError as error:
         draw(notice(str(error), bad=True), key="no-catalogue")
         st.stop()
-    content, foot = st.container(), st.container()
-    shown = Frame(catalogue, foot)
+    content, foot, keys = st.container(), st.container(), st.container()
+    shown = Frame(catalogue, keys)
     with content:
         try:
             yield shown
@@ -69,9 +69,10 @@ def page(title: str) -> Iterator[Frame]:
         except Exception:
             _log.exception("page %s failed", title)
             draw(notice(FAILURE, bad=True), key="failure")
-    st.space("medium")
     shown.listen()
-    _freshness(shown.catalogue)
+    with foot:
+        st.space("medium")
+        _freshness(catalogue)
 
 
 def _freshness(catalogue: data.Catalogue) -> None:

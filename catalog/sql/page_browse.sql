@@ -1,4 +1,5 @@
--- Features with their best explanation; every filter is optional, the order is one of a few names.
+-- Features with their best explanation; every filter is optional, the order is one of a few names. Without a
+-- dictionary those that a newer one of the same name superseded are left out.
 select
     f.dictionary_id,
     f.activation_set_id,
@@ -18,7 +19,13 @@ select
     count(*) over () as n_found
 from feature_cards as f
 where
-    ($dictionary_id::varchar is null or f.dictionary_id = $dictionary_id::varchar)
+    case
+        when $dictionary_id::varchar is null then f.dictionary_id not in (
+            select d.dictionary_id from dictionaries as d join current_aliases as a using (alias)
+            where a.dictionary_id <> d.dictionary_id
+        )
+        else f.dictionary_id = $dictionary_id::varchar
+    end
     and ($model_id::varchar is null or f.model_id = $model_id::varchar)
     and ($status::varchar is null or f.status = $status::varchar)
     and ($density_low::double is null or f.density >= $density_low::double)

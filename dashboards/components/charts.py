@@ -66,9 +66,9 @@ def histogram(bins: Sequence[Bin], *, name: str, unit: str, logarithmic: bool = 
 def line(values: Sequence[float], *, name: str) -> Element:
     """A line through values at equal steps, first to last, with its first and last value in words."""
     low, high = min(values), max(values)
-    spread = (high - low) or 1.0
     step = WIDTH / max(1, len(values) - 1)
-    points = [f"{i * step:.1f},{86 - 76 * (v - low) / spread:.1f}" for i, v in enumerate(values)]
+    shares = [(value - low) / (high - low) if high > low else 0.5 for value in values]
+    points = [f"{i * step:.1f},{86 - 76 * share:.1f}" for i, share in enumerate(shares)]
     ends = f"from {figures.significant(values[0])} to {figures.significant(values[-1])}"
     alt = f"{name}: {len(values)} values {ends}"
     return el(

@@ -101,7 +101,7 @@ def _stages(run: Row, stages: Sequence[Row]) -> Element:
         )
         help = stage["error"] or f"{figures.count(stage['rows'])} rows, {figures.size(stage['bytes'])}"
         drawn.append(Bar(name, stage["seconds"], text, visible(help)))
-    found = [item for item in _summary(run) if not item.get("recomputed", True)]
+    found = [item for item in _summary(run) if item.get("state") == "found"]
     none = el("p", "No stage was recomputed: everything was found finished.", cls="quiet")
     parts: list[Node] = [el("h3", "Stages by duration"), bars(drawn, wrap=True) if drawn else none]
     if found:

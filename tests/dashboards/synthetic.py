@@ -445,6 +445,17 @@ def publish_run(root: Path, run: str, state: str, start: datetime) -> None:
     )
 
 
+def publish_alias(root: Path, alias: str, dictionary_id: str) -> None:
+    """From the night after on, ``alias`` means another dictionary."""
+    row = {"alias": alias, "valid_from": NIGHT + timedelta(days=1), "dictionary_id": dictionary_id}
+    rows = columns("aliases", [row])
+    publish_rows(
+        root,
+        [SliceWrite("aliases", "aliases", rows)],
+        fingerprint=stage_fingerprint("aliases", 1, row | {"valid_from": ""}),
+    )
+
+
 def _run_slices() -> list[SliceWrite]:
     full = "the disk <b>was</b> full: ![x](http://evil.example/y.png)"
     runs = [

@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -146,3 +147,18 @@ def test_pages_of_browse_join_without_gap(connection: duckdb.DuckDBPyConnection)
     whole = page_queries.browse(connection, limit=1000).to_pylist()
     parts = [page_queries.browse(connection, limit=50, offset=50 * page).to_pylist() for page in range(7)]
     assert [row for part in parts for row in part] == whole
+
+
+def test_superseded_dictionaries_are_shown_only_when_asked_for(
+    catalogue: Path, tmp_path: Path, synthetic: ModuleType
+) -> None:
+    root = tmp_path / "retrained"
+    shutil.copytree(catalogue, root)
+    a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
+    synthetic.publish_alias(root, a.rpartition("-")[0], b)
+    retrained = connect(root)
+    found = page_queries.browse(retrained, limit=1000).column("dictionary_id").unique().to_pylist()
+    assert found == [b]
+    assert page_queries.browse(retrained, dictionary_id=a, limit=1000).num_rows == synthetic.N_FEATURES
+    current = {r["dictionary_id"]: r["is_current"] for r in page_queries.dictionaries(retrained).to_pylist()}
+    assert current == {a: False, b: True}
