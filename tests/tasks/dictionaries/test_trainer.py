@@ -72,7 +72,7 @@ def test_a_finished_training_is_returned_without_a_step(planted: Any, tmp_path: 
 
 
 def test_number_of_threads_is_resumed_and_given_back(planted: Any, tmp_path: Path) -> None:
-    config = make_config("topk")
+    config = make_config("topk", n_tokens=600)
     used = []
 
     def stop() -> bool:
@@ -188,7 +188,7 @@ def test_a_training_survives_every_fault_point(
     point: str, planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped at the n-th visit of a point for growing n, each time going on, until it runs through."""
-    config = make_config("topk", n_tokens=800)
+    config = make_config("topk", n_tokens=500)
     unbroken = train(config, planted, tmp_path / "unbroken", device="cpu", n_threads=1)
     n_faults = 0
     for visit in count(1):
@@ -203,4 +203,4 @@ def test_a_training_survives_every_fault_point(
         monkeypatch.delenv("FEATLAS_FAULT")
         resumed = train(config, planted, broken, device="cpu", n_threads=1, checkpoint_seconds=0)
         assert_same(resumed, unbroken)
-    assert n_faults >= 8
+    assert n_faults >= 5
