@@ -16,7 +16,6 @@ import pyarrow as pa
 from filelock import Timeout
 
 from catalog.commit import CommitSizes, commit
-from catalog.durable import said_plainly
 from catalog.errors import CatalogueError, Fenced
 from catalog.ids import canonical_json
 from catalog.leases import Lease, LeaseFile
@@ -118,6 +117,7 @@ class Claim:
         if self._finished:
             raise CatalogueError(f"{self.request.stage} of {self.request.label} was already committed")
         facts_json = canonical_json(dict(facts))
+        seconds = time.monotonic() - self._started
         file = LeaseFile(self.root, self.fingerprint)
         with file.lock:
             self._check(file)
@@ -126,19 +126,18 @@ class Claim:
                 slices,
                 fingerprint=self.fingerprint,
                 folders=folders,
-                own_rows=lambda sizes: [self._stage_run("committed", sizes, facts_json, None)],
+                own_rows=lambda sizes: [self._stage_run("committed", sizes, seconds, facts_json)],
             )
             self._free(file)
         shutil.rmtree(self.scratch, ignore_errors=True)
-        with said_plainly("publish the views in", self.root):
-            publish_views(snapshot)
+        publish_views(snapshot)
         return StageOutcome(
             self.fingerprint,
             self.request.stage,
             True,
             sizes.rows,
             sizes.n_bytes,
-            time.monotonic() - self._started,
+            seconds,
             dict(json.loads(facts_json)),
         )
 
@@ -160,23 +159,28 @@ class Claim:
             if self._is_ours(file.read()):
                 self._free(file)
         self._stop.set()
+        if self.scratch.is_dir() and not any(self.scratch.iterdir()):
+            self.scratch.rmdir()
         return False
 
     def _record_failure(self, file: LeaseFile, error: BaseException) -> None:
         if not self._is_ours(file.read()):
             return
         message = f"{type(error).__name__}: {error}"[:ERROR_CHARS]
+        seconds = time.monotonic() - self._started
         try:
             commit(
                 self.root,
                 [],
                 fingerprint=self.fingerprint,
-                own_rows=lambda sizes: [self._stage_run("failed", sizes, "{}", message)],
+                own_rows=lambda sizes: [self._stage_run("failed", sizes, seconds, "{}", message)],
             )
-        except (CatalogueError, OSError):
-            logger.exception("the failure of %s could not be recorded", self.request.label)
+        except CatalogueError as second:
+            logger.warning("the failure of %s could not be recorded: %s", self.request.label, second)
 
-    def _stage_run(self, state: str, sizes: CommitSizes, facts: str, error: str | None) -> SliceWrite:
+    def _stage_run(
+        self, state: str, sizes: CommitSizes, seconds: float, facts: str, error: str | None = None
+    ) -> SliceWrite:
         spec = TABLES["stage_runs"]
         names = [column.name for column in spec.columns if column.name not in COMMON_COLUMNS]
         row = {
@@ -191,7 +195,7 @@ class Claim:
             "config": canonical_json(dict(self.request.config)),
             "rows": sum(sizes.rows.values()),
             "bytes": sizes.n_bytes,
-            "seconds": time.monotonic() - self._started,
+            "seconds": seconds,
             "started_at": self._started_at,
             "finished_at": datetime.now(UTC),
             "facts": facts,

@@ -11,9 +11,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -24,10 +22,10 @@ from catalog.durable import flush_folder, make_folder, replace_file, said_plainl
 from catalog.errors import CatalogueError
 from catalog.folders import flush_tree, folder_move, move_in, settle
 from catalog.ids import slug
-from catalog.parquet_io import DataFile
 from catalog.schemas import TABLES
-from catalog.slices import SliceWrite, finished_rows, slice_name, stage_files
+from catalog.slices import SliceWrite, finished_rows
 from catalog.snapshot import FOLDER, Snapshot, newest_snapshot, publish_snapshot
+from catalog.staging import Placed, Staged, discard, slice_rows, stage
 
 LOCK_SECONDS = 300.0
 PENDING = "pending.json"
@@ -39,20 +37,6 @@ class CommitSizes:
 
     rows: dict[str, int]
     n_bytes: int
-
-
-@dataclass(frozen=True)
-class _Staged:
-    """One slice on its way: files of a partitioned table, or rows that will share files."""
-
-    write: SliceWrite
-    name: str
-    files: list[DataFile]
-    rows: pa.Table | None
-
-    @property
-    def n_rows(self) -> int:
-        return self.rows.num_rows if self.rows is not None else sum(f.rows for f in self.files)
 
 
 @contextmanager
@@ -96,13 +80,7 @@ def commit(
     """
     with said_plainly("write to", root):
         make_folder(root)
-        staged: list[_Staged] = []
-        try:
-            for write in writes:
-                staged.append(_stage(root, write, fingerprint))  # noqa: PERF401 - known if the next one fails
-        except BaseException:
-            _discard(root, [file for item in staged for file in item.files])
-            raise
+        staged = stage(root, writes, fingerprint)
         for source in (folders or {}).values():
             flush_tree(source)
         with commit_lock(root) as base:
@@ -165,21 +143,16 @@ def _undone_on_failure(plan: "_Plan") -> Iterator[None]:
     except BaseException:
         roll_back(plan.root)
         if plan.owns_files and newest_snapshot(plan.root).commit_id != plan.commit_id:
-            _discard(plan.root, [file for item in plan.staged for file in item.files])
-            _discard(plan.root, [file for change in plan.changes for file in change.add])
+            discard(plan.root, [file for item in plan.staged for file in item.files])
+            discard(plan.root, [file for change in plan.changes for file in change.add])
         raise
-
-
-def _discard(root: Path, files: Sequence[DataFile]) -> None:
-    for file in files:
-        (root / file.path).unlink(missing_ok=True)
 
 
 class _Plan:
     """One commit while it happens, the commit lock held."""
 
     def __init__(
-        self, base: Snapshot, staged: Sequence[_Staged], fingerprint: str, folders: dict[str, Path]
+        self, base: Snapshot, staged: Sequence[Staged], fingerprint: str, folders: dict[str, Path]
     ) -> None:
         self.base = base
         self.root = base.root
@@ -201,12 +174,10 @@ class _Plan:
         sizes = CommitSizes(rows, sum(f.n_bytes for change in self.changes for f in change.add))
         own = list(own_rows(sizes)) if own_rows is not None else []
         if placed:
-            own.append(SliceWrite("slices", "slices", self._slice_rows(placed)))
+            self.changes.append(share_files(self.base, "slices", slice_rows(placed, self.fingerprint)))
         for write in own:
-            rows_table = pa.concat_tables(finished_rows(write, self.fingerprint))
-            if write.table == "slices":
-                rows_table = _as_described(rows_table, placed)
-            self.changes.append(share_files(self.base, write.table, rows_table))
+            own_table = pa.concat_tables(finished_rows(write, self.fingerprint))
+            self.changes.append(share_files(self.base, write.table, own_table))
         return self.publish(), sizes
 
     def publish(self) -> Snapshot:
@@ -226,9 +197,9 @@ class _Plan:
         roll_back(self.root)
         return snapshot
 
-    def _plan_tables(self) -> list[tuple[_Staged, list[DataFile]]]:
-        placed: list[tuple[_Staged, list[DataFile]]] = []
-        by_table: dict[str, list[_Staged]] = {}
+    def _plan_tables(self) -> list[Placed]:
+        placed: list[Placed] = []
+        by_table: dict[str, list[Staged]] = {}
         for item in self.staged:
             by_table.setdefault(item.write.table, []).append(item)
         for table, items in by_table.items():
@@ -265,40 +236,3 @@ class _Plan:
             "folders": self.folders,
         }
         replace_file(self.root / FOLDER / PENDING, to_json(note), "note")
-
-    def _slice_rows(self, placed: Sequence[tuple[_Staged, list[DataFile]]]) -> pa.Table:
-        now = datetime.now(UTC)
-        rows: list[dict[str, Any]] = [
-            {
-                "table_name": item.write.table,
-                "files": [f.path for f in files],
-                "file_rows": [f.rows for f in files],
-                "file_bytes": [f.n_bytes for f in files],
-                "sha256": [f.sha256 for f in files],
-                "rows": item.n_rows,
-                "bytes": sum(f.n_bytes for f in files),
-                "schema_version": item.write.spec.version,
-                "committed_at": now,
-            }
-            for item, files in placed
-        ]
-        names = [column.name for column in TABLES["slices"].columns][:-3]
-        return pa.Table.from_pylist(rows, schema=pa.schema([TABLES["slices"].schema.field(n) for n in names]))
-
-
-def _as_described(rows: pa.Table, placed: Sequence[tuple[_Staged, list[DataFile]]]) -> pa.Table:
-    """Rows of ``slices`` carry slice and subject of what they describe."""
-    slices = pa.array([item.name for item, _ in placed])
-    subjects = pa.array([slug(item.write.subject) for item, _ in placed])
-    schema = rows.schema
-    rows = rows.set_column(schema.get_field_index("slice"), schema.field("slice"), slices)
-    return rows.set_column(schema.get_field_index("subject"), schema.field("subject"), subjects)
-
-
-def _stage(root: Path, write: SliceWrite, fingerprint: str) -> _Staged:
-    name = slice_name(write.subject, fingerprint)
-    if write.spec.partition_by:
-        return _Staged(write, name, stage_files(root, write, fingerprint), None)
-    rows = list(finished_rows(write, fingerprint))
-    empty = write.spec.schema.remove_metadata().empty_table()
-    return _Staged(write, name, [], pa.concat_tables(rows) if rows else empty)

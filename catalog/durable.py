@@ -4,9 +4,11 @@ A name that exists is therefore always complete. Unfinished files begin with ``.
 glob finds them.
 """
 
+import errno
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -82,14 +84,20 @@ def to_json(value: Any) -> bytes:
 
 
 @contextmanager
-def said_plainly(action: str, place: Path) -> Iterator[None]:
-    """Turn an ``OSError`` (disk full, read-only, no permission) into one sentence."""
+def said_plainly(action: str, place: Path, consequence: str = "nothing was published") -> Iterator[None]:
+    """Turn an ``OSError`` (disk full, read-only, no permission) into one sentence.
+
+    Raises:
+        CatalogueError: naming the action, the place, the reason and, for a full disk, the free bytes.
+    """
     try:
         yield
     except OSError as error:
         reason = error.strerror or str(error)
+        if error.errno == errno.ENOSPC:
+            reason = f"{reason}, {shutil.disk_usage(place).free} bytes are free"
         raise CatalogueError(
-            f"cannot {action} {error.filename or place}: {reason}; nothing was published, "
+            f"cannot {action} {error.filename or place}: {reason}; {consequence}, "
             "make room or fix the permissions and run again"
         ) from error
 

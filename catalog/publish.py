@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from catalog.durable import flush_file, flush_folder, replace_file, temporary_beside
+from catalog.durable import flush_file, flush_folder, replace_file, said_plainly, temporary_beside
 from catalog.faults import fault_point
 from catalog.relations import create_views, quoted
 from catalog.snapshot import FOLDER, Snapshot
@@ -35,11 +35,17 @@ def publish_views(snapshot: Snapshot) -> bool:
 
     Returns:
         Whether they were written.
+
+    Raises:
+        CatalogueError: when the disk refuses; the version itself stands.
     """
     root = snapshot.root
     if snapshot.version == 0 or published_version(root) >= snapshot.version:
         return False
-    with FileLock(str(root / FOLDER / "publish.lock")):
+    with (
+        said_plainly("publish the views in", root, "the rows are committed, only the views are old"),
+        FileLock(str(root / FOLDER / "publish.lock")),
+    ):
         if published_version(root) >= snapshot.version:
             return False
         statements = _publish_duckdb(root / DUCKDB_FILE, snapshot)
@@ -71,7 +77,8 @@ def _publish_duckdb(path: Path, snapshot: Snapshot) -> list[str]:
         fault_point("publish.duckdb")
         temporary.replace(path)
         flush_folder(path.parent)
-    except BaseException:
+    except duckdb.IOException as error:
+        raise OSError(str(error).splitlines()[0]) from error
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     return statements

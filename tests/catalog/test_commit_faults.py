@@ -142,3 +142,34 @@ def test_full_disk_leaves_the_old_version_and_one_sentence(
     assert not list(root.rglob(".tmp-*"))
     assert {path for path in root.rglob("*.parquet") if "stage_runs" not in path.parts} == files
     check_after_fault(root, run, small)
+
+
+_LIMITED = """
+import resource, sys
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+import small
+from catalog.errors import CatalogueError
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+try:
+    small.do_stage(Path({root!r}), 1)
+except CatalogueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("limit", "landed"), [(5_000, False), (200_000, True)])
+def test_a_file_that_the_system_refuses(
+    limit: int, landed: bool, run: Run, before: Path, tmp_path: Path, small: ModuleType
+) -> None:
+    """A real refusal, of a data file or of the published views; the same commit goes through afterwards."""
+    root = tmp_path / "catalogue"
+    shutil.copytree(before, root)
+    code = _LIMITED.format(folder=str(Path(__file__).parent), limit=limit, root=str(root))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout.startswith("cannot publish the views" if landed else "cannot write to")
+    assert done.stdout.count("\n") == 1
+    assert seen(root) == ({1} if landed else {0})
+    check_after_fault(root, run, small)

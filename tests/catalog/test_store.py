@@ -108,6 +108,12 @@ def test_an_unknown_table_is_named(root: Path) -> None:
         publish_rows(root, [SliceWrite("nope", "x", pa.table({"a": [1]}))], fingerprint="f")
 
 
+def test_one_commit_takes_a_subject_once(root: Path, small: ModuleType) -> None:
+    write = SliceWrite("features", "d", small.features())
+    with pytest.raises(CatalogueError, match="given subject 'd' twice in one commit: join the rows"):
+        publish_rows(root, [write, write], fingerprint="f")
+
+
 def test_small_files_are_merged_as_they_gather(
     root: Path, small: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
