@@ -140,6 +140,8 @@ def doctor(catalog: CatalogOption = None) -> None:
 def main() -> None:
     """Entry point: an error that a user can cause is one sentence and exit code 2."""
     debug = DEBUG_FLAG in sys.argv or bool(os.environ.get("FEATLAS_DEBUG"))
+    if debug:
+        os.environ["FEATLAS_DEBUG"] = "1"
     sys.argv = [argument for argument in sys.argv if argument != DEBUG_FLAG]
     try:
         app()

@@ -28,7 +28,8 @@ def run_command(
         UserError: for an unknown pipeline, stage or setting, before anything runs.
     """
     root = catalogue_root(catalogue)
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "WARNING")
+    level = "INFO" if os.environ.get("FEATLAS_DEBUG") else "CRITICAL"  # errors are said once, at the end
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
     connect_engine()
     summary = _run(pipeline, str(root), stages, overrides, force=force, quiet=as_json)
     print(json.dumps(summary) if as_json else _report(summary))

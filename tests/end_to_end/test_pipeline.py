@@ -118,6 +118,16 @@ def test_a_part_that_fails_stops_only_what_needs_it(user: Any, summary: dict[str
     assert "blocks.99" in found[1]
 
 
+def test_a_corpus_that_is_not_there_is_one_sentence(user: Any, summary: dict[str, Any]) -> None:
+    path = user.pipeline(
+        "lost", corpus={"source": "parquet", "path": "nowhere.parquet", "text_column": "text"}
+    )
+    done = user.featlas("run", str(path), "--catalog", str(user.folder / "catalogue"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nowhere.parquet" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_two_runs_at_once_share_the_work(user: Any, api_url: str, tmp_path: Path) -> None:
     pair = type(user)(tmp_path, api_url)
     path = pair.pipeline()

@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -60,8 +61,8 @@ def client(platform: Any) -> Iterator[SyncPrefectClient]:
         yield connected
 
 
-def start(client: SyncPrefectClient, **parameters: Any) -> FlowRun:
-    deployment = client.read_deployment_by_name(DEPLOYMENT)
+def start(client: SyncPrefectClient, name: str = DEPLOYMENT, **parameters: Any) -> FlowRun:
+    deployment = client.read_deployment_by_name(name)
     return client.create_flow_run_from_deployment(deployment.id, parameters=parameters)
 
 
@@ -128,12 +129,17 @@ def test_the_deployment_runs_and_reports(platform: Any, client: SyncPrefectClien
 
 def test_a_second_run_from_the_deployment_computes_nothing(platform: Any, client: SyncPrefectClient) -> None:
     run = wait_until_completed(client, start(client), 120)
-    with connect(platform.catalogue) as connection:
-        row = connection.execute(
-            "select summary from runs where run_id = $id", {"id": str(run.id)}
-        ).fetchone()
-    assert row is not None
-    assert json.loads(row[0])["n_recomputed"] == 0
+    assert summary_of(platform.catalogue, run)["n_recomputed"] == 0
+
+
+def test_the_schedule_makes_runs_at_two_o_clock_utc(client: SyncPrefectClient, wait_for: Any) -> None:
+    def due() -> list[datetime]:
+        runs = client.read_flow_runs(deployment_filter=of_deployment(client))
+        return [run.expected_start_time for run in runs if run.auto_scheduled and run.expected_start_time]
+
+    times = sorted(wait_for("scheduled runs", due, 90))
+    assert {(at.astimezone(UTC).hour, at.minute) for at in times} == {(2, 0)}
+    assert len({at.date() for at in times}) == len(times)
 
 
 @pytest.mark.browser
@@ -156,6 +162,16 @@ def test_a_person_starts_a_run_from_the_form(platform: Any, client: SyncPrefectC
         browser.close()
     run = wait_until_completed(client, client.read_flow_run(new), 120)
     assert summary_of(platform.catalogue, run)["n_recomputed"] == 0
+
+
+def test_the_light_pool_explains_again_and_keeps_house(platform: Any, client: SyncPrefectClient) -> None:
+    pipeline = str(platform.user.pipeline())
+    explained = start(client, "reexplain/on-demand", pipeline=pipeline)
+    kept = start(client, "housekeeping/daily")
+    summary = summary_of(platform.catalogue, wait_until_completed(client, explained, 200))
+    assert {stage["state"] for stage in summary["stages"]} == {"found"}
+    assert "match_features" not in {stage["stage"] for stage in summary["stages"]}
+    wait_until_completed(client, kept, 200)
 
 
 def test_bad_parameters_are_refused_before_anything_runs(client: SyncPrefectClient) -> None:

@@ -1,0 +1,54 @@
+"""Housekeeping keeps the rows, finds damage, and says in ``runs`` how it ended."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from catalog.connection import connect
+from catalog.errors import CatalogueError
+from catalog.ledger import Claim
+from catalog.store import SliceWrite, TableStore
+from flows.housekeeping import housekeeping
+from tasks.common.progress import ProgressListener
+from tasks.policies import Results, StageContext, UnitKey, run_unit
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A catalogue with a few small commits."""
+    for number in range(3):
+        name = f"toy-{number}"
+
+        def compute(claim: Claim, listener: ProgressListener, name: str = name) -> Results:
+            row = {"model_id": name, "source": "local", "architecture": "llama", "n_parameters": 4}
+            row |= {"n_layers": 1, "d_model": 2, "vocab_size": 2, "max_context": None}
+            row |= {"tokenizer_digest": "0" * 64, "weights_digest": "0" * 64}
+            return Results([SliceWrite("models", name, pa.Table.from_pylist([row]))], {})
+
+        run_unit(StageContext(tmp_path, "run-1"), UnitKey("describe_model", 1, name, {"n": number}), compute)
+    return tmp_path
+
+
+def test_rows_stay_and_the_run_is_recorded(root: Path) -> None:
+    summary = housekeeping.fn(str(root))
+    assert (summary["state"], summary["n_removed"]) == ("completed", 0)
+    with connect(root) as connection:
+        names = connection.execute("select model_id from models order by model_id").fetchall()
+        assert names == [("toy-0",), ("toy-1",), ("toy-2",)]
+        assert connection.execute("select flow, state, pipeline from runs").fetchall() == [
+            ("housekeeping", "completed", None)
+        ]
+
+
+def test_a_damaged_file_fails_the_run_by_name(root: Path) -> None:
+    (file, *_) = TableStore(root).files("models")
+    content = bytearray((root / file.path).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (root / file.path).write_bytes(content)
+    with pytest.raises(CatalogueError, match="models"):
+        housekeeping.fn(str(root))
+    with connect(root) as connection:
+        ((state, error),) = connection.execute("select state, error from runs").fetchall()
+    assert state == "failed"
+    assert "fault" in error
