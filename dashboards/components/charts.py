@@ -83,9 +83,9 @@ def line(values: Sequence[float], *, name: str) -> Element:
     )
 
 
-def bars(items: Sequence[Bar], *, wrap: bool = False) -> Element:
-    """Labelled horizontal bars on one common scale, numbers at the right."""
-    largest = max((abs(item.value) for item in items), default=0.0) or 1.0
+def bars(items: Sequence[Bar], *, wrap: bool = False, full: float | None = None) -> Element:
+    """Labelled horizontal bars, numbers at the right; a bar of value ``full`` (else the largest) fills."""
+    largest = full or max((abs(item.value) for item in items), default=0.0) or 1.0
     cells: list[Node] = []
     for item in items:
         width = f"width:{100 * abs(item.value) / largest:.1f}%"

@@ -46,7 +46,7 @@ def rates(found: Dictionaries) -> Element:
         total, matched = sum(row["n"] for row in rows), sum(row["n_matched"] for row in rows)
         share = figures.percent(matched / total if total else None, 2)
         said = f"{share} of {figures.count(total)} firing features"
-        drawn = bars(items) if items else el("span", "no firing features", cls="quiet small")
+        drawn = bars(items, full=1.0) if items else el("span", "no firing features", cls="quiet small")
         return el(
             "div",
             el("h3", short_dictionary(name), title=name),
