@@ -9,9 +9,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 class StrictConfig(BaseModel):
     """Frozen; unknown fields are refused; the sentence under a field is its help text."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
