@@ -16,10 +16,13 @@ from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
 if TYPE_CHECKING:
+    from tasks.activations.shards import ActivationSet
+    from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.config import DictionaryConfig
     from tasks.dictionaries.supervisor import ChildTraining
 
 STAGE, VERSION = "train_dictionary", 1
+VERIFIED_TOKENS = 4_096
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
         from tasks.activations.cache import open_intact
         from tasks.dictionaries.supervisor import train_in_child
 
-        open_intact(context.root / activations["uri"], unit.model, context.device)
+        activation_set = open_intact(context.root / activations["uri"], unit.model, context.device)
         dictionary_id = tagged_id(unit.alias, claim.fingerprint)
         trained = train_in_child(
             unit.config,
@@ -75,7 +78,7 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
         }
         log = with_constants(trained.log, dictionary_id=dictionary_id)
         slices = [
-            SliceWrite("dictionaries", dictionary_id, _row(unit.config, facts, trained)),
+            SliceWrite("dictionaries", dictionary_id, _row(unit.config, facts, trained, activation_set)),
             SliceWrite("training_log", dictionary_id, log),
             SliceWrite("aliases", unit.alias, _alias_row(unit.alias, dictionary_id)),
         ]
@@ -84,7 +87,9 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
     return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config, [unit.cached.fingerprint]), compute)
 
 
-def _row(config: "DictionaryConfig", facts: dict[str, str], trained: "ChildTraining") -> pa.Table:
+def _row(
+    config: "DictionaryConfig", facts: dict[str, str], trained: "ChildTraining", activations: "ActivationSet"
+) -> pa.Table:
     hook = {"model_id": facts["model_id"], "hookpoint": facts["hookpoint"]}
     row = {
         "dictionary_id": facts["dictionary_id"],
@@ -100,11 +105,23 @@ def _row(config: "DictionaryConfig", facts: dict[str, str], trained: "ChildTrain
         "weights_digest": trained.result.weights_digest,
         "activation_set_id": facts["activation_set_id"],
         "origin": "trained",
-        "verified": True,
+        "verified": _reconstructs(trained.dictionary, activations),
         "created_at": datetime.now(UTC),
     }
     schema = TABLES["dictionaries"].schema
     return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
+
+
+def _reconstructs(dictionary: "Dictionary", activations: "ActivationSet") -> bool:
+    """Whether the weights, as saved and read back, explain more of held-out activations than their mean."""
+    from tasks.dictionaries.evaluation import eval_batches
+    from tasks.dictionaries.metrics import MetricName, ReconstructionSums
+
+    sums = ReconstructionSums()
+    for x_ND in eval_batches(activations, VERIFIED_TOKENS, dictionary.d_sae):
+        sums.add(x_ND, dictionary(x_ND))
+    fvu = sums.values()[MetricName("fvu")] if sums.n else None
+    return fvu is not None and fvu < 1
 
 
 def _alias_row(alias: str, dictionary_id: str) -> pa.Table:
