@@ -169,6 +169,10 @@ class CompareSelection:
         sides = [Side.parse(query[key]) if query.get(key) else None for key in ("a", "b")]
         return cls(*sides)
 
+    def to_url(self) -> dict[str, str]:
+        """The parameters of the address."""
+        return {key: side.text for key, side in (("a", self.a), ("b", self.b)) if side}
+
 
 def _limited(feature_index: int) -> int:
     if feature_index > LARGEST_INDEX:

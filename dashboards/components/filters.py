@@ -1,4 +1,4 @@
-"""The filters of the browse page.
+"""The fields of the browse and compare pages.
 
 Each widget's key holds the value that the address asks for: a link or the back button makes a new widget
 with the new value, so that page and address never disagree.
@@ -11,7 +11,7 @@ import streamlit as st
 
 from catalog.schemas import FeatureStatus
 from dashboards import figures, links
-from dashboards.selection import DENSITIES, BrowseSelection, Matched, Sort
+from dashboards.selection import DENSITIES, BrowseSelection, CompareSelection, Matched, Side, Sort
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
@@ -53,6 +53,23 @@ def draw_filters(asked: BrowseSelection, known: Sequence[Row]) -> BrowseSelectio
     return BrowseSelection(
         q or "", token or "", model, picked, status, low, high, score, matched, sort, asked.page
     )
+
+
+def draw_sides(asked: CompareSelection, known: Sequence[str]) -> CompareSelection:
+    """Two fields for what is compared; by default the first two dictionaries.
+
+    Raises:
+        UserError: for a malformed side.
+    """
+    default = (*known[:2], "", "")
+    fields = zip(st.columns(2), ("First", "Second"), (asked.a, asked.b), default[:2], strict=True)
+    help = "A dictionary, or one of its features as DICTIONARY#FEATURE; aliases are fine."
+    sides = []
+    for place, label, side, otherwise in fields:
+        value = side.text if side else otherwise
+        typed = (place.text_input(label, value, key=f"{label}={value}", help=help) or "").strip()
+        sides.append(Side.parse(typed) if typed else None)
+    return CompareSelection(*sides)
 
 
 def option_for(name: str | None, known: Sequence[Row]) -> str | None:

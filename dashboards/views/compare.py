@@ -8,6 +8,7 @@ from dashboards.components import compare_parts, pair_parts
 from dashboards.components.blocks import heading, notice
 from dashboards.components.canvas import draw
 from dashboards.components.examples import band_of_side, bands_of
+from dashboards.components.filters import draw_sides
 from dashboards.components.heatmap import draw_heatmap
 from dashboards.components.sql_text import draw_sql
 from dashboards.selection import CompareSelection, Side
@@ -20,7 +21,9 @@ def view() -> None:
         if not known:
             frame.empty_state()
             return
-        selection = choose(CompareSelection.from_url(st.query_params.to_dict()), known)
+        asked = CompareSelection.from_url(st.query_params.to_dict())
+        selection = draw_sides(asked, [str(row["dictionary_id"]) for row in known])
+        st.query_params.from_dict(selection.to_url())
         if selection.a is None or selection.b is None:
             draw(notice(compare_parts.HOW), key="how")
             return
@@ -29,24 +32,6 @@ def view() -> None:
             dictionaries(shown.catalogue, a, b)
         else:
             features(shown.catalogue, a, b)
-
-
-def choose(asked: CompareSelection, known: list[data.Row]) -> CompareSelection:
-    """Two fields for the sides; what they hold goes to the address."""
-    names = [str(row["dictionary_id"]) for row in known]
-    default = [
-        asked.a.text if asked.a else names[0],
-        asked.b.text if asked.b else names[1] if len(names) > 1 else "",
-    ]
-    fields = st.columns(2)
-    help = "A dictionary, or one of its features as DICTIONARY#FEATURE; aliases are fine."
-    texts = [
-        field.text_input(label, value, key=f"{label}={value}", help=help)
-        for field, label, value in zip(fields, ("First", "Second"), default, strict=True)
-    ]
-    sides = [Side.parse(text.strip()) if text.strip() else None for text in texts]
-    st.query_params.from_dict({key: side.text for key, side in zip("ab", sides, strict=True) if side})
-    return CompareSelection(*sides)
 
 
 def resolved(catalogue: data.Catalogue, side: Side) -> Side:

@@ -5,17 +5,12 @@ import streamlit as st
 from dashboards import console, frame
 from dashboards.components import console_parts as parts
 from dashboards.components.canvas import draw
-
-EDITOR = "sql-text"
-MONOSPACE = (
-    f"<style>.st-key-{EDITOR} textarea {{ font-family: ui-monospace, monospace; font-size: 13px; }}</style>"
-)
+from dashboards.components.editor import EDITOR, draw_editor
 
 
 def view() -> None:
     """Draw the page."""
     with frame.page("SQL") as shown:
-        st.html(MONOSPACE)
         editor, schema = st.columns([5, 2], gap="large")
         with schema:
             names = console.relations()
@@ -32,11 +27,11 @@ def view() -> None:
             if picked:
                 draw(parts.example_note(picked), key="example-note")
             with st.form("console", border=False):
-                st.text_area("Query", key=EDITOR, height=200)
+                text = draw_editor(height=200)
                 asked = st.form_submit_button("Run", type="primary")
             if asked:
                 with st.spinner("Running, at most 15 seconds"):
-                    st.session_state["answer"] = console.ask(st.session_state[EDITOR])
+                    st.session_state["answer"] = console.ask(text)
             if "answer" in st.session_state:
                 answer(st.session_state["answer"])
 

@@ -50,7 +50,7 @@ def _flat(node: Any) -> Iterator[str]:
 
 def said(app: AppTest) -> str:
     """Every text that the page's own drawings hold."""
-    drawn = [json.loads(element.proto.json) for element in app.get("bidi_component")]
+    drawn = [json.loads(e.proto.json) for e in app.get("bidi_component") if e.proto.json]
     return "\n".join(_flat(drawn))
 
 
