@@ -12,6 +12,7 @@ from catalog.rows import with_constants
 from catalog.schemas import TABLES
 from catalog.store import SliceWrite
 from tasks.activations.model_source import ModelConfig
+from tasks.activations.translation import transformer_lens_name
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
@@ -63,7 +64,10 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
             device=context.device,
             listener=listener,
             checkpoint_seconds=context.checkpoint_seconds,
-            metadata={"model_name": unit.cached.facts["model_id"], "hook_name": unit.hookpoint},
+            metadata={
+                "model_name": unit.cached.facts["model_id"],
+                "hook_name": transformer_lens_name(unit.hookpoint),
+            },
         )
         uri = f"_blobs/dictionaries/{slug(dictionary_id)}"
         facts = {

@@ -1,0 +1,23 @@
+"""Our hookpoint names in the vocabulary of TransformerLens, which SAELens files use."""
+
+import re
+
+_OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<name>\w+)")
+TRANSFORMER_LENS = {
+    "resid_pre": "hook_resid_pre",
+    "resid_mid": "hook_resid_mid",
+    "resid_post": "hook_resid_post",
+    "attn_z": "attn.hook_z",
+    "attn_out": "hook_attn_out",
+    "mlp_in": "ln2.hook_normalized",
+    "mlp_act": "mlp.hook_post",
+    "mlp_out": "hook_mlp_out",
+}
+
+
+def transformer_lens_name(hookpoint: str) -> str:
+    """``blocks.2.resid_post`` becomes ``blocks.2.hook_resid_post``; a name it does not know stays."""
+    match = _OF_BLOCK.fullmatch(hookpoint)
+    if match is None or match["name"] not in TRANSFORMER_LENS:
+        return hookpoint
+    return f"blocks.{match['block']}.{TRANSFORMER_LENS[match['name']]}"
