@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pyarrow as pa
-from prefect import runtime
+from prefect import get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.context import FlowRunContext
 
@@ -58,7 +58,8 @@ class Run:
         try:
             yield
         except Exception as error:
-            logging.getLogger("prefect.flow_runs").error("%s failed: %s", label, error)
+            logger = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
+            logger.error("%s failed: %s", label, error)
             self.failures.append(f"{label}: {type(error).__name__}: {error}")
 
     def summary(self) -> dict[str, Any]:
