@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from flows.attached import attached_command
 from flows.engine import free_port, is_healthy, start_server
 
 T = TypeVar("T")
@@ -132,7 +133,10 @@ class Platform:
         self.log = folder / "up.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                command, env={**self.user.environment, **extra}, stdout=log, stderr=subprocess.STDOUT
+                attached_command(command),
+                env={**self.user.environment, **extra},
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
         self.supervisor = psutil.Process(self.process.pid)
 
