@@ -50,6 +50,11 @@ def models(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     return _read(connection, "models", {})
 
 
+def damage(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Data files that are missing or spoilt, none in a sound catalogue; paths are relative."""
+    return _read(connection, "damage", {})
+
+
 def changes(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """What the last finished run changed: dictionaries, labels and matches."""
     return _read(connection, "changes", {})

@@ -118,9 +118,11 @@ def _block_files(root: str, version: int, dictionary: str, block: int) -> list[s
 
 
 def example_files(catalogue: Catalogue, dictionary: str, feature_index: int) -> tuple[str, ...]:
-    """The files that hold the examples of a feature: those of its block only."""
+    """The sound files that hold the examples of a feature: those of its block only."""
     block = feature_block(feature_index)
-    return tuple(_block_files(catalogue.root, catalogue.version, dictionary, block))
+    files = _block_files(catalogue.root, catalogue.version, dictionary, block)
+    spoilt = tuple(row["path"] for row in rows(catalogue, "damage"))
+    return tuple(path for path in files if not path.endswith(spoilt))
 
 
 def examples(catalogue: Catalogue, dictionary: str, activation_set: str, feature_index: int) -> list[Row]:

@@ -63,6 +63,7 @@ def page(title: str) -> Iterator[Frame]:
     shown = Frame(catalogue, keys)
     with content:
         try:
+            _damage(catalogue)
             yield shown
         except UserError as error:
             draw(notice(str(error), bad=True), key="user-error")
@@ -82,6 +83,19 @@ def _freshness(catalogue: data.Catalogue) -> None:
         when = figures.moment(catalogue.committed_at)
         said = f"Catalogue of {when}, version {catalogue.version}. All times are UTC."
     draw(el("p", said, cls="quiet small"), key="freshness")
+
+
+def _damage(catalogue: data.Catalogue) -> None:
+    """Say which tables miss rows because files were lost or spoilt."""
+    spoilt = data.rows(catalogue, "damage")
+    if spoilt:
+        tables = ", ".join(sorted({row["table_name"] for row in spoilt}))
+        files = "1 data file" if len(spoilt) == 1 else f"{len(spoilt)} data files"
+        said = (
+            f"{files} of {tables} cannot be read, and the rows in there are left out of every page. "
+            "Run “featlas verify” to see which, then the pipeline with “--force --stage” for that stage."
+        )
+        draw(notice(said, bad=True), key="damage")
 
 
 def empty_state() -> None:

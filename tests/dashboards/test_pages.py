@@ -11,6 +11,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import dashboards
+from catalog.ids import slug
+from catalog.store import TableStore
 from dashboards import links
 
 APP = Path(dashboards.__file__).with_name("app.py")
@@ -230,3 +232,26 @@ def test_a_publish_shows_without_a_restart(
     assert "the night after" not in said(_open("runs", {}))
     synthetic.publish_run(root, "the night after", "completed", synthetic.NIGHT.replace(day=21))
     assert "the night after" in said(_open("runs", {}))
+
+
+@pytest.mark.parametrize("harm", ["lost", "truncated"])
+def test_a_spoilt_file_is_said_and_the_rest_still_shows(
+    catalogue: Path, tmp_path: Path, synthetic: ModuleType, monkeypatch: pytest.MonkeyPatch, harm: str
+) -> None:
+    root = tmp_path / "spoilt"
+    shutil.copytree(catalogue, root)
+    pico_a, pico_b = (synthetic.dictionary_of(model) for model in ("pico-a", "pico-b"))
+    (spoilt,) = TableStore(root).snapshot().paths("examples", dictionary_slug=slug(pico_a), feature_block=0)
+    if harm == "lost":
+        Path(spoilt).unlink()
+    else:
+        Path(spoilt).write_bytes(Path(spoilt).read_bytes()[:500])
+    monkeypatch.setenv("FEATLAS_CATALOG", str(root))
+    harmed = said(_open("feature", {"dictionary": pico_a, "feature": "5"}))
+    whole = said(_open("feature", {"dictionary": pico_b, "feature": "5"}))
+    for text in (harmed, whole):
+        assert "1 data file of examples cannot be read" in text
+        assert "could not be drawn" not in text
+    assert "Logits" in harmed
+    assert "Strongest" not in harmed
+    assert "Strongest" in whole
