@@ -1,5 +1,45 @@
 -- Features with their best explanation; every filter is optional, the order is one of a few names. Without a
 -- dictionary those that a newer one of the same name superseded are left out.
+with found as materialized (
+    select
+        f.dictionary_id, f.activation_set_id, f.feature_index, f.status = 'dense' as is_dense, f.density, f.max_activation,
+        f.ci_low, f.n_matches
+    from feature_cards as f
+    where
+        case
+            when $dictionary_id::varchar is null then f.dictionary_id not in (
+                select d.dictionary_id from dictionaries as d join current_aliases as a using (alias)
+                where a.dictionary_id <> d.dictionary_id
+            )
+            else f.dictionary_id = $dictionary_id::varchar
+        end
+        and ($model_id::varchar is null or f.model_id = $model_id::varchar)
+        and ($status::varchar is null or f.status = $status::varchar)
+        and ($density_low::double is null or f.density >= $density_low::double)
+        and ($density_high::double is null or f.density <= $density_high::double)
+        and ($score_low::double is null or f.ci_low >= $score_low::double)
+        and ($matched::boolean is null or (f.n_matches > 0) = $matched::boolean)
+        and ($words::varchar[] is null or list_bool_and(list_transform($words::varchar[], lambda w: contains(lower(coalesce(f.label, '')), w))))
+        and ($token::varchar is null or list_contains(list_transform(f.top_tokens, lambda t: lower(trim(t))), lower(trim($token::varchar)))
+            or list_bool_or(list_transform(f.top_tokens, lambda t: contains(lower(t), lower($token::varchar)))))
+),
+shown as (
+    select *, row_number() over () as place
+    from (
+        select *
+        from found as f
+        order by
+            case when $sort = 'score' then is_dense end,
+            case when $sort = 'score' then f.ci_low end desc nulls last,
+            case when $sort = 'density' then f.density end desc nulls last,
+            case when $sort = 'rare' then nullif(f.density, 0) end asc nulls last,
+            case when $sort = 'activation' then f.max_activation end desc nulls last,
+            case when $sort = 'matches' then f.n_matches end desc nulls last,
+            f.dictionary_id,
+            f.feature_index
+        limit $limit offset $offset
+    )
+)
 select
     f.dictionary_id,
     f.activation_set_id,
@@ -16,32 +56,7 @@ select
     f.chance,
     f.n_judged,
     f.n_matches,
-    count(*) over () as n_found
-from feature_cards as f
-where
-    case
-        when $dictionary_id::varchar is null then f.dictionary_id not in (
-            select d.dictionary_id from dictionaries as d join current_aliases as a using (alias)
-            where a.dictionary_id <> d.dictionary_id
-        )
-        else f.dictionary_id = $dictionary_id::varchar
-    end
-    and ($model_id::varchar is null or f.model_id = $model_id::varchar)
-    and ($status::varchar is null or f.status = $status::varchar)
-    and ($density_low::double is null or f.density >= $density_low::double)
-    and ($density_high::double is null or f.density <= $density_high::double)
-    and ($score_low::double is null or f.ci_low >= $score_low::double)
-    and ($matched::boolean is null or (f.n_matches > 0) = $matched::boolean)
-    and ($words::varchar[] is null or list_bool_and(list_transform($words::varchar[], lambda w: contains(lower(coalesce(f.label, '')), w))))
-    and ($token::varchar is null or list_contains(list_transform(f.top_tokens, lambda t: lower(trim(t))), lower(trim($token::varchar)))
-        or list_bool_or(list_transform(f.top_tokens, lambda t: contains(lower(t), lower($token::varchar)))))
-order by
-    case when $sort = 'score' then f.status = 'dense' end,
-    case when $sort = 'score' then f.ci_low end desc nulls last,
-    case when $sort = 'density' then f.density end desc nulls last,
-    case when $sort = 'rare' then nullif(f.density, 0) end asc nulls last,
-    case when $sort = 'activation' then f.max_activation end desc nulls last,
-    case when $sort = 'matches' then f.n_matches end desc nulls last,
-    f.dictionary_id,
-    f.feature_index
-limit $limit offset $offset
+    (select count(*) from found) as n_found
+from shown
+join feature_cards as f using (dictionary_id, activation_set_id, feature_index)
+order by shown.place

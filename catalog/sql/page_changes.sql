@@ -6,12 +6,28 @@ with last as (
 written as (
     select distinct s.fingerprint from stage_runs as s join last using (run_id) where s.state = 'committed'
 ),
+touched as (
+    select distinct dictionary_id, feature_index from explanations where fingerprint in (select fingerprint from written)
+),
+scored as (
+    select s.explanation_id, s.ci_low
+    from scores as s
+    semi join touched using (dictionary_id, feature_index)
+    where s.metric = 'balanced_accuracy' and s.value is not null
+    qualify row_number() over (
+        partition by s.explanation_id
+        order by
+            case s.variant when 'neighbour' then 0 when 'mixed' then 1 when 'random' then 2 else 3 end,
+            s.ci_low desc nulls last, s.scorer, s.judge, s.created_at desc
+    ) = 1
+),
 labels as (
     select
         e.dictionary_id, e.feature_index, e.text, e.status, s.ci_low, e.created_at,
         e.fingerprint in (select fingerprint from written) as is_new
     from explanations as e
-    left join explanation_scores as s using (explanation_id)
+    semi join touched using (dictionary_id, feature_index)
+    left join scored as s using (explanation_id)
 ),
 earlier as (
     select dictionary_id, feature_index, max_by(text, coalesce(ci_low, -1)) as text, max(ci_low) as ci_low

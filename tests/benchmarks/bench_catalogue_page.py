@@ -194,9 +194,16 @@ def _native(path: Path, snapshot: Snapshot) -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(str(path), config={"threads": 2})
     connection.execute(
         "create table examples as select * from read_parquet($files, hive_partitioning = false)",
-        {"files": sorted(snapshot.paths("examples"))},
+        {"files": _in_order(snapshot)},
     )
     return connection
+
+
+def _in_order(snapshot: Snapshot) -> list[str]:
+    """The files as the features are ordered, so that the native table is sorted too."""
+    files = snapshot.files("examples")
+    ordered = sorted(files, key=lambda f: (f.partition["dictionary_slug"], int(f.partition["feature_block"])))
+    return [str(snapshot.root / file.path) for file in ordered]
 
 
 NATIVE = page_queries.page_sql("feature_examples").replace(
