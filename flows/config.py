@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
@@ -32,6 +32,12 @@ Stage = Literal[
     "score_explanations",
     "match_features",
 ]
+
+
+def stage_names() -> tuple[Stage, ...]:
+    """The stages of a pipeline, in the order they run."""
+    return get_args(Stage)
+
 
 _CRON = re.compile(r"\S+ \S+ \S+ \S+ \S+")
 

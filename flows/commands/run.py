@@ -27,31 +27,31 @@ def run_command(
     Raises:
         UserError: for an unknown pipeline, stage or setting, before anything runs.
     """
+    from flows.config import load_pipeline, pipeline_path, stage_names
+
     root = catalogue_root(catalogue)
+    unknown = [stage for stage in stages if stage not in stage_names()]
+    if unknown:
+        raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(stage_names())}")
+    load_pipeline(pipeline, overrides)
+    name = (
+        pipeline if "/" not in pipeline and not pipeline.endswith(".yaml") else str(pipeline_path(pipeline))
+    )
     level = "INFO" if os.environ.get("FEATLAS_DEBUG") else "CRITICAL"  # errors are said once, at the end
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
     connect_engine()
-    summary = _run(pipeline, str(root), stages, overrides, force=force, quiet=as_json)
+    summary = _run(name, str(root), stages, overrides, force=force, quiet=as_json)
     print(json.dumps(summary) if as_json else _report(summary))
     return 0 if summary["state"] == "completed" else 1
 
 
 def _run(
-    pipeline: str, root: str, stages: Sequence[str], overrides: Sequence[str], *, force: bool, quiet: bool
+    name: str, root: str, stages: Sequence[str], overrides: Sequence[str], *, force: bool, quiet: bool
 ) -> dict[str, Any]:
-    from flows.config import load_pipeline, pipeline_path
     from flows.nightly import nightly
     from flows.reports import StagesFailed
-    from flows.spine import NEEDS
     from flows.terminal import terminal_progress
 
-    unknown = [stage for stage in stages if stage not in NEEDS]
-    if unknown:
-        raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(NEEDS)}")
-    load_pipeline(pipeline, overrides)
-    name = (
-        pipeline if "/" not in pipeline and not pipeline.endswith(".yaml") else str(pipeline_path(pipeline))
-    )
     with terminal_progress() if not quiet and sys.stderr.isatty() else nullcontext():
         try:
             return nightly(name, root, list(stages), force, list(overrides))
