@@ -95,7 +95,8 @@ def said_plainly(action: str, place: Path, consequence: str = "nothing was publi
     except OSError as error:
         reason = error.strerror or str(error)
         if error.errno == errno.ENOSPC:
-            reason = f"{reason}, {shutil.disk_usage(place).free} bytes are free"
+            existing = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
+            reason = f"{reason}, {shutil.disk_usage(existing).free} bytes are free"
         raise CatalogueError(
             f"cannot {action} {error.filename or place}: {reason}; {consequence}, "
             "make room or fix the permissions and run again"

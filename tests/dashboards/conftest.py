@@ -40,7 +40,7 @@ def catalogue(synthetic: ModuleType, tmp_path_factory: pytest.TempPathFactory) -
     return synthetic.build(tmp_path_factory.mktemp("synthetic") / "catalogue")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a dashboard that serves the synthetic catalogue, started as users start it."""
     with socket.socket() as probe:
@@ -55,8 +55,8 @@ def server(catalogue: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         _wait_until_up(f"{address}/_stcore/health", process)
         yield address
     finally:
-        process.terminate()
-        process.wait(20)
+        process.kill()
+        process.wait(60)
         log.close()
 
 
@@ -73,9 +73,12 @@ def _wait_until_up(health: str, process: "subprocess.Popen[bytes]") -> None:
     raise TimeoutError("the dashboard did not answer within 90 seconds")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """A real browser: Debian's Chromium where there is one, else the one Playwright installed."""
+    """A real browser: Debian's Chromium where there is one, else the one Playwright installed.
+
+    Playwright holds an event loop while it is open; no other module may run under it.
+    """
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield browser

@@ -61,6 +61,7 @@ def test_a_users_mistake_is_one_sentence_and_exit_code_2(
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATLAS_DEBUG", "")  # so that what the flag sets goes away with this test
     monkeypatch.setattr(sys, "argv", ["featlas", "show", "nothing", "--debug"])
     with pytest.raises(UserError):
         main()
