@@ -12,7 +12,7 @@ from catalog.connection import connect
 from catalog.store import TableStore
 from tasks.activations.embedded import embedded_model_path
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(600), pytest.mark.xdist_group("pipeline")]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 
 FILLED = (
     *("runs", "stage_runs", "slices", "models", "corpora", "documents", "activation_sets", "sequences"),

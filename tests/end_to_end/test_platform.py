@@ -24,7 +24,7 @@ from prefect.client.schemas.objects import FlowRun
 from catalog.connection import connect
 from catalog.schemas import TABLES
 
-pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200), pytest.mark.xdist_group("platform")]
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
 DEPLOYMENT = "nightly/tiny"
 RESUMED_WITHIN = {"flow": 90, "both": 240, "worker": 240}
