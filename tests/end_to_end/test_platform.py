@@ -152,10 +152,12 @@ def test_a_person_starts_a_run_from_the_form(platform: Any, client: SyncPrefectC
         page = browser.new_page(viewport={"width": 1280, "height": 1200})
         page.goto(address)
         page.get_by_text("tiny", exact=True).first.click()
+        page.wait_for_url(f"{address}/deployment/{deployment.id}**")
         page.get_by_text("Schedules", exact=True).wait_for()
-        assert page.get_by_text("nightly", exact=True).count() > 0
+        page.get_by_text("nightly", exact=True).first.wait_for()
         page.goto(f"{address}/deployment/{deployment.id}/run")
         page.get_by_text("Name of a pipeline that comes with featlas").wait_for()
+        page.wait_for_timeout(1_500)  # nobody presses a button before the form has filled itself
         page.get_by_role("button", name="Submit").click()
         (new,) = wait_for("the run", lambda: runs_by_hand(client) - before, 60)
         page.wait_for_url("**tab=Runs**")
