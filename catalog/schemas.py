@@ -100,9 +100,9 @@ def _c(name: str, type_: pa.DataType, description: str, values: object = None) -
     return Column(name, type_, description, False, allowed)
 
 
-def _n(name: str, type_: pa.DataType, description: str, values: object = None) -> Column:
+def _n(name: str, type_: pa.DataType, description: str, values: object = None, since: int = 1) -> Column:
     allowed = tuple(get_args(values)) if values is not None else ()
-    return Column(name, type_, description, True, allowed)
+    return Column(name, type_, description, True, allowed, since)
 
 
 _COMMON = (
@@ -355,6 +355,17 @@ _TABLES = (
             pa.list_(_TEXT),
             "Commonest texts of its peak tokens among the top examples",
         ),
+        _n("feature_group", _I32, "Matryoshka prefix or frequency stratum it belongs to, from 0", since=2),
+        _n("parent_feature", _I32, "Feature of an earlier group that fires with it most often", since=2),
+        _n("selection_step", _F64, "Mean step at which matching pursuit selects it, from 0", since=2),
+        _n("threshold", _F32, "Activation it must exceed, where the architecture has thresholds", since=2),
+        _n("special_share", _F64, "Share of its activation mass on special and template tokens", since=2),
+        _n("head_shares", pa.list_(_F64), "Share of each attention head in its decoder norm", since=2),
+        _n("site_norms", pa.list_(_F64), "Decoder norm at each hookpoint it writes", since=2),
+        _n("relative_norm", _F64, "Norm at the last of those over the sum: 0.5 is shared", since=2),
+        _n("error_ratio", _F64, "Latent scaling of the reconstruction errors, first over last", since=2),
+        _n("reconstruction_ratio", _F64, "Latent scaling of the reconstructions, first over last", since=2),
+        version=2,
         row_group_rows=2_000,
     ),
     _table(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tasks.dictionaries.config import DictionaryConfig
     from tasks.dictionaries.supervisor import ChildTraining
 
-STAGE, VERSION = "train_dictionary", 1
+STAGE, VERSION = "train_dictionary", 2
 VERIFIED_TOKENS = 4_096
 
 

@@ -1,12 +1,14 @@
-"""What a dictionary is: an encoder that maps activations to sparse latents and a decoder back.
+"""What a dictionary is: an encoder that maps activations to sparse latents, and a decoder.
 
-Legend: N tokens, D d_in, L d_sae, K kept per token. ``W_enc`` (D, L), ``W_dec`` (L, D): the rows of
-``W_dec`` are the directions of the latents, kept at unit norm.
+Legend: N tokens, D d_in, E d_out, L d_sae, K kept per token. ``W_enc`` (D, L), ``W_dec`` (L, E): the rows of
+``W_dec`` are the directions of the latents, kept at unit norm. A dictionary may read several hookpoints and
+write several; their activations then lie side by side in D and in E. One that reconstructs its input has
+the same hookpoints on both sides, and E = D.
 """
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import BeforeValidator, SerializeAsAny
@@ -26,9 +28,11 @@ class TrainingState:
     dead_after_tokens: int
     """Silence in tokens after which a latent counts as dead."""
     total_variance: float
-    """Mean over tokens of the squared distance to the mean, in the units of the batch."""
+    """Mean over tokens of the squared distance of the targets to their mean, in the units of the batch."""
     mean_norm: float
     """Mean Euclidean norm of the inputs, in the units of the batch: sqrt(d_in) under dataset_rms."""
+    target_norm: float
+    """The same of the targets."""
     tokens_since_fired: Tensor
     """Tokens since each latent was last active (int64)."""
     generator: torch.Generator
@@ -77,36 +81,74 @@ class TrainingStep:
     """Further terms worth logging, by metric name (scalars)."""
 
 
+@dataclass(frozen=True)
+class Widths:
+    """Widths of the hookpoints that a dictionary reads and of those it writes, in order."""
+
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+
+    @classmethod
+    def single(cls, width: int) -> "Widths":
+        """One hookpoint, read and written."""
+        return cls((width,), (width,))
+
+    @property
+    def d_in(self) -> int:
+        """Width of the inputs, all hookpoints side by side."""
+        return sum(self.reads)
+
+    @property
+    def d_out(self) -> int:
+        """Width of the outputs, all hookpoints side by side."""
+        return sum(self.writes)
+
+
 class Dictionary(nn.Module, ABC):
     """Base of all architectures; a subclass says how it encodes and what it minimises."""
 
     Config: ClassVar[type[DictionaryConfig]]
     unit_type: ClassVar[str] = "latent"
+    reconstructs_input: ClassVar[bool] = True
+    """Whether it writes what it reads; a transcoder does not."""
 
     W_enc: nn.Parameter
     b_enc: nn.Parameter
     W_dec: nn.Parameter
     b_dec: nn.Parameter
 
-    def __init__(self, config: DictionaryConfig, d_in: int) -> None:
+    def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
         super().__init__()
-        config.check_width(d_in)
-        self.config = config
-        self.d_in, self.d_sae = d_in, config.n_latents(d_in)
+        config.check_width(widths.d_in)
+        self.config, self.widths = config, widths
+        self.d_in, self.d_out = widths.d_in, widths.d_out
+        self.d_sae = config.n_latents(self.d_in)
         generator = torch.Generator().manual_seed(config.seed)
-        directions_LD = torch.randn(self.d_sae, d_in, generator=generator)
-        directions_LD /= directions_LD.norm(dim=1, keepdim=True)
-        self.W_dec = nn.Parameter(directions_LD)
+        directions_LE = _random_directions(self.d_sae, self.d_out, generator)
+        self.W_dec = nn.Parameter(directions_LE)
+        if self.reconstructs_input:
+            encoder_LD = directions_LE.clone()
+        else:
+            encoder_LD = _random_directions(self.d_sae, self.d_in, generator)
         # Stored with one latent after the other, so that gradients per latent are contiguous.
-        self.W_enc = nn.Parameter(directions_LD.clone().T)
+        self.W_enc = nn.Parameter(encoder_LD.T)
         self.b_enc = nn.Parameter(torch.zeros(self.d_sae))
-        self.b_dec = nn.Parameter(torch.zeros(d_in))
+        self.b_dec = nn.Parameter(torch.zeros(self.d_out))
 
     # --- inference ---
 
+    def centre(self) -> Tensor | None:
+        """What is taken from the input before the encoder: ``b_dec`` where the input is reconstructed."""
+        return self.b_dec if self.reconstructs_input else None
+
+    def centred(self, x_ND: Tensor) -> Tensor:
+        """What the encoder matrix is applied to: (N, D)."""
+        centre = self.centre()
+        return x_ND if centre is None else x_ND - centre
+
     def pre_acts(self, x_ND: Tensor) -> Tensor:
-        """``(x - b_dec) W_enc + b_enc``: (N, L)."""
-        return torch.addmm(self.b_enc, x_ND - self.b_dec, self.W_enc)
+        """``centred(x) W_enc + b_enc``: (N, L)."""
+        return torch.addmm(self.b_enc, self.centred(x_ND), self.W_enc)
 
     @abstractmethod
     def encode(self, x_ND: Tensor) -> Tensor:
@@ -122,23 +164,32 @@ class Dictionary(nn.Module, ABC):
         values_NK, indices_NK = torch.topk(acts_NL, max(k, 1), dim=1)
         return values_NK, indices_NK
 
-    def decode(self, latent_acts_NL: Tensor) -> Tensor:
-        """``latent_acts W_dec + b_dec``: (N, D)."""
-        return torch.addmm(self.b_dec, latent_acts_NL, self.W_dec)
+    def add_offset(self, summed_NE: Tensor, x_ND: Tensor) -> Tensor:
+        """The output (N, E) from the weighted sum of directions: ``b_dec`` is added, by some more of x."""
+        return summed_NE + self.b_dec
 
-    def decode_sparse(self, values_NK: Tensor, indices_NK: Tensor) -> Tensor:
-        """The same from values and indices: (N, D)."""
-        return self.b_dec + embedding_bag(indices_NK, self.W_dec, mode="sum", per_sample_weights=values_NK)
+    def decode(self, latent_acts_NL: Tensor, x_ND: Tensor) -> Tensor:
+        """``latent_acts W_dec + b_dec``: (N, E); ``x_ND`` is the input that was encoded."""
+        return self.add_offset(latent_acts_NL @ self.W_dec, x_ND)
+
+    def decode_sparse(self, values_NK: Tensor, indices_NK: Tensor, x_ND: Tensor) -> Tensor:
+        """The same from values and indices: (N, E)."""
+        summed_NE = embedding_bag(indices_NK, self.W_dec, mode="sum", per_sample_weights=values_NK)
+        return self.add_offset(summed_NE, x_ND)
 
     def forward(self, x_ND: Tensor) -> Tensor:
-        """Reconstruction of the input: (N, D)."""
-        return self.decode(self.encode(x_ND))
+        """Reconstruction of the target, which for most is the input: (N, E)."""
+        return self.decode(self.encode(x_ND), x_ND)
+
+    def feature_columns(self) -> dict[str, list[Any]]:
+        """What the weights alone say of each latent: columns of the table ``features``, L values each."""
+        return {}
 
     # --- training ---
 
     @abstractmethod
-    def training_loss(self, x_ND: Tensor, state: TrainingState) -> TrainingStep:
-        """Loss and statistics of one batch."""
+    def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
+        """Loss and statistics of one batch; ``y_NE`` is the target, ``x_ND`` itself where it is the input."""
 
     def before_training(self, state: TrainingState) -> None:
         """Hook before the first step, for example to bring a threshold into the units of the batch."""
@@ -163,16 +214,24 @@ class Dictionary(nn.Module, ABC):
         self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12))
 
     @torch.no_grad()
-    def fold_scale(self, scale: float) -> None:
-        """Turn a dictionary of ``scale * x`` into one of ``x``; directions keep their unit norm.
+    def fold_scale(self, scale_in_D: Tensor, scale_out_E: Tensor) -> None:
+        """Turn a dictionary from ``scale_in * x`` to ``scale_out * y`` into one from ``x`` to ``y``.
 
-        With f' = f / scale: W_enc and W_dec stay, biases and thresholds are divided by the scale.
+        Directions keep their unit norm, so all of ``scale_out_E`` must be equal, s. With f' = f / s biases
+        and thresholds are divided by s and the rows of ``W_enc`` are multiplied by ``scale_in / s``.
         """
-        for name in self.scaled_with_input():
+        scale = scale_out_E[0]
+        if not torch.equal(scale_out_E, scale.expand_as(scale_out_E)):
+            raise ValueError(
+                f"{type(self).__name__} writes hookpoints of unequal scales: override fold_scale"
+            )
+        for name in self.scaled_with_output():
             getattr(self, name).div_(scale)
+        if not torch.equal(scale_in_D, scale.expand_as(scale_in_D)):
+            self.W_enc.mul_((scale_in_D / scale).unsqueeze(1))
 
-    def scaled_with_input(self) -> tuple[str, ...]:
-        """Parameters and buffers in units of the input: biases, thresholds."""
+    def scaled_with_output(self) -> tuple[str, ...]:
+        """Parameters and buffers in units of the output: biases, thresholds."""
         return ("b_enc", "b_dec")
 
 
@@ -192,6 +251,19 @@ def dictionary_config(value: object) -> DictionaryConfig:
     return config
 
 
-def build_dictionary(config: DictionaryConfig, d_in: int) -> Dictionary:
-    """A new dictionary with its initial weights, a function of ``config.seed`` alone."""
-    return ARCHITECTURES[config.architecture](config, d_in)
+def build_dictionary(config: DictionaryConfig, widths: Widths | int) -> Dictionary:
+    """A new dictionary with its initial weights, a function of ``config.seed`` alone.
+
+    Args:
+        widths: Of the hookpoints it reads and writes; one number is one hookpoint, read and written.
+    """
+    if isinstance(widths, int):
+        widths = Widths.single(widths)
+    return ARCHITECTURES[config.architecture](config, widths)
+
+
+def _random_directions(n_rows: int, width: int, generator: torch.Generator) -> Tensor:
+    """Random unit rows."""
+    rows = torch.randn(n_rows, width, generator=generator)
+    rows /= rows.norm(dim=1, keepdim=True)
+    return rows

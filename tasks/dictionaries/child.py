@@ -59,7 +59,7 @@ class TrainingResult(StrictConfig):
     """Facts of a finished training."""
 
     weights_digest: str
-    scale: float
+    scales: tuple[float, ...]
     n_nonfinite: int
     tokens_per_second: float
     log: list[tuple[int, int, str, float]]
@@ -124,7 +124,7 @@ def _train(request: TrainingRequest, stop: threading.Event) -> None:
     digest = save_dictionary(trained.dictionary, request.scratch / TRAINED, request.metadata)
     result = TrainingResult(
         weights_digest=digest,
-        scale=trained.scale,
+        scales=trained.scales,
         n_nonfinite=trained.n_nonfinite,
         tokens_per_second=trained.tokens_per_second,
         log=[tuple(row.values()) for row in trained.log.to_pylist()],

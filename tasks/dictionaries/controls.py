@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tasks.dictionaries.architectures.topk import TopK
-from tasks.dictionaries.base import Dictionary, dictionary_config
+from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 
 _BATCH = 4096
 _SCALE_TOKENS = 16_384
@@ -51,13 +50,13 @@ def fit_random(x_ND: Tensor, k: int, d_sae: int, seed: int) -> Dictionary:
     config = dictionary_config(
         {"architecture": "topk", "k": min(k, d_sae), "d_sae": d_sae, "seed": seed, "n_tokens": 1}
     )
-    dictionary = TopK(config, x_ND.shape[1])
+    dictionary = build_dictionary(config, x_ND.shape[1])
     dictionary.b_dec.copy_(x_ND.mean(dim=0))
     products = squares = 0.0
     step = max(len(x_ND) // _SCALE_TOKENS, 1)
     for batch_ND in torch.split(x_ND[::step], _BATCH):
         target_ND = batch_ND - dictionary.b_dec
-        recon_ND = dictionary.decode_sparse(*dictionary.encode_sparse(batch_ND)) - dictionary.b_dec
+        recon_ND = dictionary.decode_sparse(*dictionary.encode_sparse(batch_ND), batch_ND) - dictionary.b_dec
         products += float((target_ND * recon_ND).sum())
         squares += float(recon_ND.square().sum())
     dictionary.W_dec.mul_(products / squares if squares > 0 else 1.0)

@@ -120,7 +120,7 @@ def _measure(
         x_ND = batch_ND.to(dictionary.W_dec.device)
         codes = dictionary.encode_sparse(x_ND)
         sparsity.add(*codes)
-        reconstruction.add(x_ND, dictionary.decode_sparse(*codes))
+        reconstruction.add(x_ND, dictionary.decode_sparse(*codes, x_ND))
     if reconstruction.n == 0:
         raise UserError(
             "the activation set has no valid eval tokens: raise eval_share, or cache more documents"
@@ -184,7 +184,7 @@ def _fidelity_rows(
 
 
 def _reconstruction(dictionary: Dictionary) -> Replacement:
-    return lambda x_ND: dictionary.decode_sparse(*dictionary.encode_sparse(x_ND))
+    return lambda x_ND: dictionary.decode_sparse(*dictionary.encode_sparse(x_ND), x_ND)
 
 
 _FIDELITY_NAMES = (

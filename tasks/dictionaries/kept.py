@@ -23,19 +23,19 @@ class KeptDictionary(Dictionary):
     def observe(self, acts_P: Tensor, state: TrainingState) -> None:
         """Hook: take note of the kept activations of one batch (no graph)."""
 
-    def training_loss(self, x_ND: Tensor, state: TrainingState) -> TrainingStep:
+    def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Squared error over the variance of the data, plus ``aux_alpha`` times AuxK."""
         with torch.no_grad():
-            centred_ND = x_ND - self.b_dec
+            centred_ND = self.centred(x_ND)
             pre_NL = torch.addmm(self.b_enc, centred_ND, self.W_enc)
             pairs = self.select(pre_NL)
-        acts_P = selected_acts(centred_ND, self.W_enc, self.b_enc, self.b_dec, pre_NL, pairs)
-        error_ND = x_ND - self.b_dec - pairs.decode(acts_P, self.W_dec)
-        sse = error_ND.square().sum(dim=1).mean()
+        acts_P = selected_acts(centred_ND, self.W_enc, self.b_enc, self.centre(), pre_NL, pairs)
+        error_NE = y_NE - self.add_offset(pairs.decode(acts_P, self.W_dec), x_ND)
+        sse = error_NE.square().sum(dim=1).mean()
         aux = sse.new_zeros(())
         if self.config.aux_alpha > 0:
             n_aux = self.config.n_aux(self.d_in)
-            aux = aux_loss(self, centred_ND, error_ND.detach(), pre_NL, state.dead, n_aux)
+            aux = aux_loss(self, centred_ND, error_NE.detach(), pre_NL, state.dead, n_aux)
         loss = sse / state.total_variance + self.config.aux_alpha * aux
         kept_P = acts_P.detach()
         self.observe(kept_P, state)

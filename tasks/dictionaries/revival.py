@@ -20,23 +20,24 @@ def aux_ratio(residual_ND: Tensor, aux_recon_ND: Tensor) -> Tensor:
 def aux_loss(
     dictionary: Dictionary,
     centred_ND: Tensor,
-    residual_ND: Tensor,
+    residual_NE: Tensor,
     pre_NL: Tensor,
     dead_L: Tensor,
     k_aux: int,
 ) -> Tensor:
-    """AuxK of one batch, or 0 without dead latents; ``residual_ND`` is ``x - recon`` without its graph.
+    """AuxK of one batch, or 0 without dead latents; ``residual_NE`` is ``y - recon`` without its graph.
 
     Of each token the ``k_aux`` dead latents with the largest positive pre-activations are used. A dead
     latent that is negative everywhere gets no gradient here either.
     """
     dead = dead_L.nonzero().squeeze(1)
     if len(dead) == 0:
-        return residual_ND.new_zeros(())
+        return residual_NE.new_zeros(())
     values_NK, positions_NK = top_per_token(pre_NL[:, dead], min(k_aux, len(dead)))
     pairs = _positive(values_NK, pairs_per_token(dead[positions_NK], dictionary.d_sae))
-    acts_P = selected_acts(centred_ND, dictionary.W_enc, dictionary.b_enc, dictionary.b_dec, pre_NL, pairs)
-    return aux_ratio(residual_ND, pairs.decode(acts_P, dictionary.W_dec))
+    centre = dictionary.centre()
+    acts_P = selected_acts(centred_ND, dictionary.W_enc, dictionary.b_enc, centre, pre_NL, pairs)
+    return aux_ratio(residual_NE, pairs.decode(acts_P, dictionary.W_dec))
 
 
 def _positive(values_NK: Tensor, pairs: Pairs) -> Pairs:

@@ -129,7 +129,7 @@ class _EncoderGradient(torch.autograd.Function):
         centred_ND: Tensor,
         W_enc: Tensor,
         b_enc: Tensor,
-        b_dec: Tensor,
+        centre_D: Tensor | None,
         pairs: Pairs,
     ) -> Tensor:
         ctx.save_for_backward(values_P, centred_ND, W_enc)
@@ -143,9 +143,9 @@ class _EncoderGradient(torch.autograd.Function):
         grad_P = grads[0] * (values_P > 0)
         grad_W = pairs.sum_per_latent(centred_ND, grad_P).T
         grad_b = grad_P.new_zeros(pairs.n_latents).index_add_(0, pairs.latents, grad_P)
-        grad_b_dec = -(W_enc @ grad_b)
+        grad_centre = -(W_enc @ grad_b) if ctx.needs_input_grad[4] else None
         grad_x = pairs.sum_per_token(W_enc.T.contiguous(), grad_P) if ctx.needs_input_grad[1] else None
-        return None, grad_x, grad_W, grad_b, grad_b_dec, None
+        return None, grad_x, grad_W, grad_b, grad_centre, None
 
 
 class _DecoderGradient(torch.autograd.Function):
@@ -164,12 +164,13 @@ class _DecoderGradient(torch.autograd.Function):
 
 
 def selected_acts(
-    centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, b_dec: Tensor, pre_NL: Tensor, pairs: Pairs
+    centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, centre_D: Tensor | None, pre_NL: Tensor, pairs: Pairs
 ) -> Tensor:
-    """ReLU of the pre-activations of the kept pairs: (P,), differentiable in the encoder and b_dec.
+    """ReLU of the pre-activations of the kept pairs: (P,), differentiable in the encoder and the centre.
 
-    ``pre_NL`` is ``centred @ W_enc + b_enc`` with ``centred = x - b_dec``, computed without a graph.
+    ``pre_NL`` is ``centred @ W_enc + b_enc`` with ``centred = x - centre``, computed without a graph; without
+    a centre ``centred`` is the input itself.
     """
     values_P = pre_NL[pairs.tokens, pairs.latents].relu()
-    result: Tensor = _EncoderGradient.apply(values_P, centred_ND, W_enc, b_enc, b_dec, pairs)  # type: ignore[no-untyped-call]
+    result: Tensor = _EncoderGradient.apply(values_P, centred_ND, W_enc, b_enc, centre_D, pairs)  # type: ignore[no-untyped-call]
     return result

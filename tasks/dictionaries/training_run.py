@@ -1,6 +1,6 @@
 """A training in progress: all that changes, how one step changes it, and how it is saved and restored.
 
-Legend: N tokens of a batch, D d_in, L d_sae.
+Legend: N tokens of a batch, W width of all hookpoints together, D d_in, E d_out, L d_sae.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep, bui
 from tasks.dictionaries.calibration import SAMPLE_TOKENS, calibrate
 from tasks.dictionaries.checkpoint import Checkpoint
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader, Cursor, TokenStream, sample_tokens
 from tasks.dictionaries.training_log import TrainingLog
 
@@ -36,8 +37,8 @@ class TrainedDictionary:
     dictionary: Dictionary
     log: pa.Table
     """step, n_tokens, metric, value"""
-    scale: float
-    """Factor on the inputs during the training, folded into the weights."""
+    scales: tuple[float, ...]
+    """Factor on the activations of each hookpoint during the training, folded into the weights."""
     n_nonfinite: int
     """Tokens left out because a value was NaN or infinite."""
     tokens_per_second: float
@@ -48,38 +49,46 @@ class TrainingRun:
     """All that changes in a training, and how one step changes it."""
 
     def __init__(self, config: DictionaryConfig, activations: ActivationReader, device: torch.device) -> None:
-        self.config, self.activations, self.device = config, activations, device
-        self.dictionary = build_dictionary(config, activations.d_in).to(device)
+        self.config, self.activations, self.device = config, SiteActivations.of(activations), device
+        self.dictionary = build_dictionary(config, self.activations.widths).to(device)
         self.optimiser = torch.optim.Adam(
             self.dictionary.parameters(),
-            lr=config.base_lr(activations.d_in),
+            lr=config.base_lr(self.dictionary.d_in),
             betas=(config.beta1, config.beta2),
             eps=1e-8,
         )
         self.stream = TokenStream(
-            activations,
+            self.activations,
             seed=config.seed,
             batch_tokens=config.batch_tokens,
             buffer_tokens=config.buffer_tokens,
             block_sequences=config.block_sequences,
         )
         self.log = TrainingLog()
-        self.scale = 1.0
+        self.scales = (1.0,) * len(self.activations.site_widths)
         self.state = TrainingState(
             n_steps=config.n_steps,
             dead_after_tokens=config.dead_tokens,
             total_variance=1.0,
             mean_norm=1.0,
+            target_norm=1.0,
             tokens_since_fired=torch.zeros(self.dictionary.d_sae, dtype=torch.int64, device=device),
             generator=torch.Generator().manual_seed(config.seed),
         )
 
     def start(self) -> None:
         """Measure the data and set what depends on it."""
-        sample_ND = sample_tokens(self.activations, "train", SAMPLE_TOKENS, self.stream.counts)
-        constants = calibrate(sample_ND, self.config.normalisation, self.config.bias_start)
-        self.scale = constants.scale
-        self.state.total_variance, self.state.mean_norm = constants.total_variance, constants.mean_norm
+        sample_NW = sample_tokens(self.activations, "train", SAMPLE_TOKENS, self.stream.counts)
+        constants = calibrate(
+            sample_NW,
+            self.config.normalisation,
+            self.config.bias_start,
+            self.activations.site_widths,
+            None if self.activations.writes is None else len(self.activations.reads),
+        )
+        self.scales = constants.scales
+        self.state.total_variance = constants.total_variance
+        self.state.mean_norm, self.state.target_norm = constants.mean_norm, constants.target_norm
         with torch.no_grad():
             self.dictionary.b_dec.copy_(constants.bias)
         self.dictionary.before_training(self.state)
@@ -87,11 +96,11 @@ class TrainingRun:
     def step(self) -> TrainingStep:
         """One optimiser step on the next batch."""
         fault_point("train.step")
-        x_ND = self.stream.next_batch().to(self.device) * self.scale
+        x_ND, y_NE = self.scaled(self.stream.next_batch())
         lr = self.learning_rate()
         for group in self.optimiser.param_groups:
             group["lr"] = lr
-        result = self.dictionary.training_loss(x_ND, self.state)
+        result = self.dictionary.training_loss(x_ND, y_NE, self.state)
         loss = result.loss.item()
         if not math.isfinite(loss):
             raise NonFiniteLoss(
@@ -109,6 +118,15 @@ class TrainingRun:
         self._note(result, lr)
         return result
 
+    def scale_vector(self) -> Tensor:
+        """The factor on each activation: (W,)."""
+        widths = torch.tensor(self.activations.site_widths)
+        return torch.tensor(self.scales).repeat_interleave(widths).to(self.device)
+
+    def scaled(self, values_NW: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (N, D) and targets (N, E) in the units of the training."""
+        return self.activations.split(values_NW.to(self.device) * self.scale_vector())
+
     def learning_rate(self) -> float:
         """Linear warm-up, plateau, linear decay to zero over the last ``decay_share``."""
         config, state = self.config, self.state
@@ -119,14 +137,14 @@ class TrainingRun:
 
     def finish(self, tokens_per_second: float) -> TrainedDictionary:
         """Settle what inference needs, fold the normalisation, return the result on the CPU."""
-        sample_ND = sample_tokens(self.activations, "train", _SAMPLE_AFTER).to(self.device) * self.scale
+        sample_ND, _ = self.scaled(sample_tokens(self.activations, "train", _SAMPLE_AFTER))
         settled = self.dictionary.after_training(sample_ND)
         self.log.add(self.state.step, self.state.n_tokens, settled)
-        self.dictionary.fold_scale(self.scale)
+        self.dictionary.fold_scale(*self.activations.split_vector(self.scale_vector()))
         return TrainedDictionary(
             self.dictionary.cpu().eval().requires_grad_(False),
             self.log.table(),
-            self.scale,
+            self.scales,
             self.stream.counts.n_nonfinite,
             tokens_per_second,
         )
@@ -149,8 +167,9 @@ class TrainingRun:
                 "n_tokens": state.n_tokens,
                 "cursor": list(self.stream.cursor),
                 "counts": [counts.n_read, counts.n_nonfinite],
-                "scale": self.scale,
+                "scales": self.scales,
                 "mean_norm": state.mean_norm,
+                "target_norm": state.target_norm,
                 "total_variance": state.total_variance,
                 "log": self.log.rows,
             },
@@ -172,8 +191,9 @@ class TrainingRun:
         state.tokens_since_fired = weights.pop("tokens_since_fired").to(self.device)
         self.dictionary.load_state_dict(weights)
         state.step, state.n_tokens = checkpoint.step, saved["n_tokens"]
-        state.mean_norm, state.total_variance = saved["mean_norm"], saved["total_variance"]
-        self.scale = saved["scale"]
+        state.mean_norm, state.target_norm = saved["mean_norm"], saved["target_norm"]
+        state.total_variance = saved["total_variance"]
+        self.scales = tuple(saved["scales"])
         state.generator.set_state(checkpoint.optimiser["generator"])
         torch.set_rng_state(checkpoint.optimiser["torch_generator"])
         self.stream.cursor = Cursor(*saved["cursor"])
@@ -186,7 +206,7 @@ class TrainingRun:
 
     def config_digest(self) -> str:
         """Digest of the configuration and of the shape of the data."""
-        shape = [self.activations.d_in, self.activations.context_length, len(self.stream.rows)]
+        shape = [self.activations.site_widths, self.activations.context_length, len(self.stream.rows)]
         text = json.dumps([self.config.canonical(), shape], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

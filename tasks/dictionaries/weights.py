@@ -25,11 +25,11 @@ from catalog.durable import (
     temporary_beside,
 )
 from catalog.errors import UserError
-from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
+from tasks.dictionaries.base import Dictionary, Widths, build_dictionary, dictionary_config
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
-FORMAT = 1
+FORMAT = 2
 
 _SAELENS_ARCHITECTURE = {"relu_l1": "standard", "batch_topk": "jumprelu"}
 
@@ -76,7 +76,9 @@ def load_dictionary(folder: Path) -> Dictionary:
         tensors = load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    dictionary = build_dictionary(dictionary_config(described["config"]), described["d_in"])
+    dictionary = build_dictionary(
+        dictionary_config(described["config"]), Widths(tuple(described["reads"]), tuple(described["writes"]))
+    )
     try:
         dictionary.load_state_dict(_own_tensors(dictionary, tensors))
     except RuntimeError as error:
@@ -130,7 +132,8 @@ def _saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any], digest:
             "featlas": {
                 "format": FORMAT,
                 "config": dictionary.config.canonical(),
-                "d_in": dictionary.d_in,
+                "reads": dictionary.widths.reads,
+                "writes": dictionary.widths.writes,
                 "weights_digest": digest,
             },
         },

@@ -50,7 +50,7 @@ def feature_rows(
     mean_L = statistics.sum_L / np.maximum(n_tokens_L, 1)
     norms_L, cosine_L = decoder_geometry(dictionary)
     n_features = len(n_tokens_L)
-    columns = {
+    columns: dict[str, pa.Array] = {
         "feature_index": pa.array(np.arange(n_features), pa.int32()),
         "status": pa.array(status_L.tolist(), pa.string()),
         "n_tokens": pa.array(n_tokens_L),
@@ -67,13 +67,24 @@ def feature_rows(
         "nearest_by_coactivation": _neighbours(by_coactivation),
         "top_tokens": pa.array(top_tokens, pa.list_(pa.string())),
     }
-    return pa.table([columns[name] for name in FEATURES_SCHEMA.names], schema=FEATURES_SCHEMA)
+    for name, values in dictionary.feature_columns().items():
+        columns[name] = pa.array(values, FEATURES_SCHEMA.field(name).type)
+    rows = [
+        columns[field.name] if field.name in columns else pa.nulls(n_features, field.type)
+        for field in FEATURES_SCHEMA
+    ]
+    return pa.table(rows, schema=FEATURES_SCHEMA)
 
 
 def decoder_geometry(dictionary: "Dictionary") -> tuple[np.ndarray, np.ndarray]:
-    """Norm of each decoder row and its cosine with the encoder column; NaN where a norm is 0."""
+    """Norm of each decoder row and its cosine with the encoder column.
+
+    The cosine is NaN where a norm is 0, and where the dictionary does not write what it reads.
+    """
     with torch.inference_mode():
         norms_L = dictionary.W_dec.norm(dim=1)
+        if not dictionary.reconstructs_input:
+            return norms_L.float().cpu().numpy(), np.full(dictionary.d_sae, np.nan, np.float32)
         encoder_norms_L = dictionary.W_enc.norm(dim=0)
         dot_L = (dictionary.W_enc.T * dictionary.W_dec).sum(dim=1)
         cosine_L = dot_L / (norms_L * encoder_norms_L)

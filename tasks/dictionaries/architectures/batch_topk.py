@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState
+from tasks.dictionaries.base import ARCHITECTURES, TrainingState, Widths
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
 from tasks.dictionaries.kept import KeptDictionary
 from tasks.dictionaries.sparse import Pairs, top_of_batch
@@ -36,8 +36,8 @@ class BatchTopK(KeptDictionary):
     config: BatchTopKConfig
     threshold: Tensor
 
-    def __init__(self, config: DictionaryConfig, d_in: int) -> None:
-        super().__init__(config, d_in)
+    def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
+        super().__init__(config, widths)
         self.register_buffer("threshold", torch.tensor(-1.0))
         self._floor = 0.0
 
@@ -77,6 +77,6 @@ class BatchTopK(KeptDictionary):
             self.threshold.copy_(torch.topk(acts_NL.flatten(), n_above + 1).values[-1])
         return {"threshold_learned": learned, "threshold": float(self.threshold)}
 
-    def scaled_with_input(self) -> tuple[str, ...]:
+    def scaled_with_output(self) -> tuple[str, ...]:
         """Biases and the threshold."""
-        return (*super().scaled_with_input(), "threshold")
+        return (*super().scaled_with_output(), "threshold")

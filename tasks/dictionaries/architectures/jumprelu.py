@@ -6,7 +6,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
 from tasks.dictionaries.config import DictionaryConfig
 
 
@@ -102,8 +102,8 @@ class JumpReLU(Dictionary):
     Config: ClassVar[type[DictionaryConfig]] = JumpReLUConfig
     config: JumpReLUConfig
 
-    def __init__(self, config: DictionaryConfig, d_in: int) -> None:
-        super().__init__(config, d_in)
+    def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
+        super().__init__(config, widths)
         self.threshold = nn.Parameter(torch.full((self.d_sae,), self.config.initial_threshold))
 
     def encode(self, x_ND: Tensor) -> Tensor:
@@ -116,12 +116,12 @@ class JumpReLU(Dictionary):
         """Bring the thresholds into the units of the batch."""
         self.threshold.fill_(self.config.initial_threshold * state.mean_norm)
 
-    def training_loss(self, x_ND: Tensor, state: TrainingState) -> TrainingStep:
+    def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Squared error in units of the mean input norm, plus the penalty on L0."""
         bandwidth = self.config.bandwidth * state.mean_norm
         z_NL = self.pre_acts(x_ND)
         acts_NL = jump(z_NL, self.threshold, bandwidth)
-        sse = (x_ND - self.decode(acts_NL)).square().sum(dim=1).mean()
+        sse = (y_NE - self.decode(acts_NL, x_ND)).square().sum(dim=1).mean()
         l0 = step(z_NL, self.threshold, bandwidth).sum(dim=1).mean()
         if self.config.target_l0 is not None:
             penalty = self.config.target_weight * (l0 / self.config.target_l0 - 1).square()
@@ -129,7 +129,7 @@ class JumpReLU(Dictionary):
             assert self.config.l0_coefficient is not None
             penalty = self.config.l0_coefficient * l0
         ramp = state.ramp(self.config.sparsity_warmup_steps, share=0.1)
-        loss = sse / state.mean_norm**2 + ramp * penalty
+        loss = sse / state.target_norm**2 + ramp * penalty
         fired_L = (acts_NL.detach() > 0).any(dim=0)
         return TrainingStep(loss, sse.detach(), l0.detach(), fired_L, {"penalty": penalty.detach()})
 
@@ -138,6 +138,6 @@ class JumpReLU(Dictionary):
         """Thresholds never fall below zero."""
         self.threshold.clamp_(min=0)
 
-    def scaled_with_input(self) -> tuple[str, ...]:
+    def scaled_with_output(self) -> tuple[str, ...]:
         """Biases and thresholds."""
-        return (*super().scaled_with_input(), "threshold")
+        return (*super().scaled_with_output(), "threshold")

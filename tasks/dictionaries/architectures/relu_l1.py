@@ -37,13 +37,13 @@ class ReluL1(Dictionary):
         """Latent activations (N, L)."""
         return self.pre_acts(x_ND).relu()
 
-    def training_loss(self, x_ND: Tensor, state: TrainingState) -> TrainingStep:
+    def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Mean of ``sum_D e^2 / norm^2 + l1_coefficient * sum_L f / norm``, norm: mean input norm."""
         acts_NL = self.encode(x_ND)
-        sse = (x_ND - self.decode(acts_NL)).square().sum(dim=1).mean()
+        sse = (y_NE - self.decode(acts_NL, x_ND)).square().sum(dim=1).mean()
         l1 = acts_NL.sum(dim=1).mean() / state.mean_norm
         weight = self.config.l1_coefficient * state.ramp(self.config.sparsity_warmup_steps, share=0.1)
         active_NL = acts_NL.detach() > 0
         l0 = active_NL.sum() / len(x_ND)
-        loss = sse / state.mean_norm**2 + weight * l1
+        loss = sse / state.target_norm**2 + weight * l1
         return TrainingStep(loss, sse.detach(), l0, active_NL.any(dim=0), {"l1": l1.detach()})

@@ -36,6 +36,7 @@ def make_state(dictionary: Dictionary, **changes: Any) -> TrainingState:
         "dead_after_tokens": 100,
         "total_variance": 2.0,
         "mean_norm": 4.0,
+        "target_norm": 4.0,
         "tokens_since_fired": torch.zeros(dictionary.d_sae, dtype=torch.int64),
         "generator": torch.Generator(),
         "step": 9,
@@ -76,7 +77,7 @@ def test_shapes_and_agreement_of_dense_and_sparse_codes(name: str, planted: Any,
     assert codes_NL.shape == (200, 48)
     assert codes_NL.min() >= 0
     assert torch.equal(torch.zeros_like(codes_NL).scatter_add(1, indices_NK, values_NK), codes_NL + 0.0)
-    torch.testing.assert_close(dictionary(x_ND), dictionary.decode_sparse(values_NK, indices_NK))
+    torch.testing.assert_close(dictionary(x_ND), dictionary.decode_sparse(values_NK, indices_NK, x_ND))
     assert torch.equal(dictionary.encode(x_ND[3:4]) > 0, codes_NL[3:4] > 0), "a token is encoded by itself"
 
 
@@ -114,7 +115,8 @@ def test_folding_the_scale_changes_units_alone(name: str, scale: float, planted:
     scaled = build_dictionary(dictionary.config, 16).double()
     scaled.load_state_dict({key: value.double() for key, value in dictionary.state_dict().items()})
     codes_NL, recon_ND = scaled.encode(x_ND * scale), scaled(x_ND * scale)
-    scaled.fold_scale(scale)
+    scale_D = torch.full((16,), scale).double()
+    scaled.fold_scale(scale_D, scale_D)
     torch.testing.assert_close(scaled.encode(x_ND), codes_NL / scale)
     torch.testing.assert_close(scaled(x_ND), recon_ND / scale)
     torch.testing.assert_close(scaled.W_dec.norm(dim=1), torch.ones(48).double(), atol=1e-5, rtol=0)
@@ -125,7 +127,8 @@ def test_decoder_rows_keep_unit_norm_and_their_gradient_is_tangent(name: str, pl
     dictionary = build_dictionary(make_config(name), 16)
     state = make_state(dictionary)
     dictionary.before_training(state)
-    dictionary.training_loss(planted.valid_tokens("train")[:256], state).loss.backward()
+    x_ND = planted.valid_tokens("train")[:256]
+    dictionary.training_loss(x_ND, x_ND, state).loss.backward()
     dictionary.project_decoder_gradient()
     assert dictionary.W_dec.grad is not None
     assert dictionary.W_dec.grad.norm() > 0
@@ -140,7 +143,7 @@ def test_gradient_of_the_decoder_matches_finite_differences(name: str, planted: 
     state = make_state(dictionary)
     dictionary.before_training(state)
     x_ND = planted.valid_tokens("train")[:64].double()
-    dictionary.training_loss(x_ND, state).loss.backward()
+    dictionary.training_loss(x_ND, x_ND, state).loss.backward()
     step = torch.randn(48, 16, generator=torch.Generator().manual_seed(0)).double()
     assert dictionary.W_dec.grad is not None
     expected = float((dictionary.W_dec.grad * step).sum())
@@ -148,7 +151,7 @@ def test_gradient_of_the_decoder_matches_finite_differences(name: str, planted: 
     for sign in (1, -1):
         with torch.no_grad():
             dictionary.W_dec.add_(sign * 1e-5 * step)
-            losses.append(float(dictionary.training_loss(x_ND, state).loss))
+            losses.append(float(dictionary.training_loss(x_ND, x_ND, state).loss))
             dictionary.W_dec.sub_(sign * 1e-5 * step)
     assert (losses[0] - losses[1]) / 2e-5 == pytest.approx(expected, rel=1e-5)
 

@@ -8,7 +8,7 @@ import torch
 from tasks.dictionaries.architectures.batch_topk import BatchTopK
 from tasks.dictionaries.architectures.jumprelu import JumpReLU, jump, step
 from tasks.dictionaries.architectures.topk import TopK
-from tasks.dictionaries.base import TrainingState, dictionary_config
+from tasks.dictionaries.base import TrainingState, Widths, dictionary_config
 from tasks.dictionaries.calibration import calibrate
 from tasks.dictionaries.fidelity import CLEAN, Fidelity
 from tasks.dictionaries.metrics import MetricName, ReconstructionSums
@@ -22,7 +22,7 @@ def tensor(values: Any) -> torch.Tensor:
 def identity(cls: Any, name: str, d: int, **fields: Any) -> Any:
     """A dictionary whose pre-activations are its inputs."""
     config = dictionary_config({"architecture": name, "d_sae": d, "n_tokens": 1, **fields})
-    dictionary = cls(config, d).double().requires_grad_(False)
+    dictionary = cls(config, Widths.single(d)).double().requires_grad_(False)
     for weight in (dictionary.W_enc, dictionary.W_dec):
         weight.copy_(torch.eye(d))
     return dictionary
@@ -83,8 +83,9 @@ def test_jumprelu_target_penalty_reads_pre_activations(golden: dict[str, Any]) -
         JumpReLU, "jumprelu", 1, target_l0=1.0, bandwidth=vector["eps"], initial_threshold=0.5
     )
     dictionary.requires_grad_(True)
-    state = TrainingState(1, 1, 1.0, 1.0, torch.zeros(1, dtype=torch.int64), torch.Generator())
-    result = dictionary.training_loss(tensor(vector["z"]), state)
+    state = TrainingState(1, 1, 1.0, 1.0, 1.0, torch.zeros(1, dtype=torch.int64), torch.Generator())
+    z = tensor(vector["z"])
+    result = dictionary.training_loss(z, z, state)
     assert float(result.l0) == pytest.approx(vector["L0_mean"])
     assert float(result.parts["penalty"]) == pytest.approx(vector["target_loss"])
     dictionary.zero_grad()
@@ -121,7 +122,7 @@ def test_auxk_uses_dead_latents_alone_and_is_zero_without_them(golden: dict[str,
 def test_dead_latents_are_counted_in_tokens(golden: dict[str, Any]) -> None:
     vector = golden["G27_dead_counter"]
     state = TrainingState(
-        9, vector["threshold"], 1.0, 1.0, torch.zeros(3, dtype=torch.int64), torch.Generator()
+        9, vector["threshold"], 1.0, 1.0, 1.0, torch.zeros(3, dtype=torch.int64), torch.Generator()
     )
     for fired, (counters, dead) in zip(([1, 0, 1], [1, 0, 0], [0, 0, 1]), vector["history"], strict=True):
         state.count(torch.tensor(fired, dtype=torch.bool), vector["batch_tokens"])
@@ -163,6 +164,6 @@ def test_recovered_is_a_ratio_of_token_weighted_means(golden: dict[str, Any]) ->
 def test_dataset_rms_scale(golden: dict[str, Any]) -> None:
     vector = golden["G25_norms"]
     x = torch.tensor([vector["x"], [-value for value in vector["x"]]])
-    constants = calibrate(x, "dataset_rms", "mean")
-    assert constants.scale == pytest.approx(vector["unit_expected_norm_scale"])
+    constants = calibrate(x, "dataset_rms", "mean", [4])
+    assert constants.scales == (pytest.approx(vector["unit_expected_norm_scale"]),)
     assert constants.mean_norm == pytest.approx(2.0)

@@ -37,7 +37,7 @@ def assert_same(a: TrainedDictionary, b: TrainedDictionary) -> None:
     for name, tensor in a.dictionary.state_dict().items():
         assert torch.equal(tensor, b.dictionary.state_dict()[name]), name
     assert a.log.equals(b.log)
-    assert (a.scale, a.n_nonfinite) == (b.scale, b.n_nonfinite)
+    assert (a.scales, a.n_nonfinite) == (b.scales, b.n_nonfinite)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -160,7 +160,7 @@ def test_sparse_training_follows_a_dense_reference(planted: Any) -> None:
 def dense_loss(run: TrainingRun) -> Any:
     dictionary: Any = run.dictionary
 
-    def loss(x: torch.Tensor, state: Any) -> TrainingStep:
+    def loss(x: torch.Tensor, _: torch.Tensor, state: Any) -> TrainingStep:
         acts = ((x - dictionary.b_dec) @ dictionary.W_enc + dictionary.b_enc).relu()
         top = acts.topk(dictionary.config.k, dim=1)
         codes = torch.zeros_like(acts).scatter(1, top.indices, top.values)

@@ -100,7 +100,7 @@ DAMAGES = {
         folder, lambda config: config["metadata"]["featlas"].update(format=99)
     ),
     "does not fit its cfg.json": lambda folder: edit_config(
-        folder, lambda config: config["metadata"]["featlas"].update(d_in=9)
+        folder, lambda config: config["metadata"]["featlas"].update(reads=[9], writes=[9])
     ),
 }
 

@@ -12,8 +12,8 @@ from catalog.errors import UserError
 from catalog.schemas import TABLES
 from tasks.activations.packing import PackedTokens
 from tasks.activations.shards import ActivationSet
-from tasks.dictionaries.architectures.topk import TopK, TopKConfig
-from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.architectures.topk import TopKConfig
+from tasks.dictionaries.base import Dictionary, build_dictionary
 from tasks.matching.matcher import MATCHERS, Matched, Side, match_dictionaries
 
 D, L, K = 24, 40, 3
@@ -48,9 +48,9 @@ def one_document_a_sequence(n_tokens: int = N_PER_DOCUMENT) -> PackedTokens:
     return PackedTokens(zeros, zeros, document, start, start + 1, np.ones(shape, bool), n_train=0)
 
 
-def planted(seed: int = 0) -> TopK:
+def planted(seed: int = 0) -> Dictionary:
     config = TopKConfig(d_sae=L, k=K, seed=seed, n_tokens=1)
-    return TopK(config, D)
+    return build_dictionary(config, D)
 
 
 def activations(dictionary: Dictionary, seed: int = 0) -> np.ndarray:
@@ -67,7 +67,7 @@ def side(dictionary: Dictionary, x_STD: np.ndarray, name: str = "a", space: str 
     return Side(name, f"set-{name}", dictionary, SetInMemory(x_STD, one_document_a_sequence(), space))
 
 
-def changed(dictionary: TopK, order: np.ndarray, scale: np.ndarray) -> TopK:
+def changed(dictionary: Dictionary, order: np.ndarray, scale: np.ndarray) -> Dictionary:
     """The same dictionary with its latents permuted and rescaled (decoder up, encoder down)."""
     copy = planted()
     with torch.no_grad():
@@ -77,7 +77,7 @@ def changed(dictionary: TopK, order: np.ndarray, scale: np.ndarray) -> TopK:
     return copy
 
 
-def rotated(dictionary: TopK, Q_DD: torch.Tensor) -> TopK:
+def rotated(dictionary: Dictionary, Q_DD: torch.Tensor) -> Dictionary:
     copy = planted()
     with torch.no_grad():
         copy.W_dec.copy_(dictionary.W_dec @ Q_DD)
@@ -85,7 +85,7 @@ def rotated(dictionary: TopK, Q_DD: torch.Tensor) -> TopK:
     return copy
 
 
-def noisy(dictionary: TopK, level: float) -> TopK:
+def noisy(dictionary: Dictionary, level: float) -> Dictionary:
     copy = planted()
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
