@@ -58,7 +58,7 @@ RECIPES: dict[str, Recipe] = {
             dropout=0.05,
             context_length=256,
             batch_windows=16,
-            n_steps=3200,
+            n_steps=2000,
             seed=11,
         ),
         Recipe(
