@@ -74,10 +74,12 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
 
 
 def _labels(catalogue: Catalogue, row: Row, matches: list[Row]) -> dict[tuple[str, int], str]:
-    """Labels of the nearest features and of the matching ones, by dictionary and index."""
+    """Labels of the nearest features, of the parent and of the matching ones, by dictionary and index."""
     near = (*row["nearest_by_decoder"], *row["nearest_by_coactivation"])
     wanted = {(row["dictionary_id"], n["feature_index"]) for n in near}
     wanted |= {(match["dictionary_id"], match["feature_index"]) for match in matches}
+    if row["parent_feature"] is not None:
+        wanted.add((row["dictionary_id"], row["parent_feature"]))
     if not wanted:
         return {}
     names, indices = zip(*sorted(wanted), strict=True)

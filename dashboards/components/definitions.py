@@ -32,3 +32,21 @@ LOGITS = (
     "Decoder direction read through the final norm's gain and the unembedding: which next tokens the feature "
     "makes likelier."
 )
+GROUP = "Matryoshka prefix, frequency stratum or layer the feature belongs to, from 0."
+PARENT = "Feature of an earlier group that fires most often where this one fires."
+THRESHOLD = "Activation the feature must exceed to count as firing."
+SELECTION_STEP = "Mean step at which matching pursuit selects the feature: low is coarse, high is fine."
+SPECIAL_SHARE = "Share of the feature's activation mass that lies on special and template tokens."
+HEAD_SHARES = "Share of each attention head in the length of the feature's decoder row."
+SITE_NORMS = "Euclidean length of the feature's decoder row at each hookpoint it writes."
+RELATIVE_NORM = (
+    "Decoder norm at the last hookpoint over the sum of all: 0.5 is shared, 1 belongs to the last alone."
+)
+ERROR_RATIO = (
+    "Latent scaling of the reconstruction errors, first over last. High means complete shrinkage: the first "
+    "model has the information, its decoder row was driven to zero."
+)
+RECONSTRUCTION_RATIO = (
+    "Latent scaling of the reconstructions, first over last. High means decoupling: other features "
+    "reconstruct the same direction for the first model."
+)

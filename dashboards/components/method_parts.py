@@ -1,0 +1,71 @@
+"""What only some methods know of a feature: groups, thresholds, heads, norms at several hookpoints."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dashboards import figures, links
+from dashboards.components import definitions
+from dashboards.components.blocks import facts, section
+from dashboards.components.charts import Bar, bars
+from dashboards.components.markup import Element, Node, el
+from dashboards.components.text_marks import visible
+
+Row = Mapping[str, Any]
+Labels = Mapping[tuple[str, int], str]
+HEADS_SHOWN = 8
+_NUMBERS = (
+    ("threshold", "threshold", definitions.THRESHOLD),
+    ("selection step", "selection_step", definitions.SELECTION_STEP),
+    ("relative norm", "relative_norm", definitions.RELATIVE_NORM),
+    ("error ratio", "error_ratio", definitions.ERROR_RATIO),
+    ("reconstruction ratio", "reconstruction_ratio", definitions.RECONSTRUCTION_RATIO),
+)
+
+
+def method(row: Row, labels: Labels) -> Element | None:
+    """The facts the feature's method has; nothing where it has none."""
+    pairs: list[tuple[str, Node]] = []
+    if row["feature_group"] is not None:
+        pairs.append(("group", el("span", str(row["feature_group"]), title=definitions.GROUP)))
+    if row["parent_feature"] is not None:
+        pairs.append(("parent", _parent(row, labels)))
+    for name, column, help in _NUMBERS:
+        if row[column] is not None:
+            pairs.append((name, el("span", figures.significant(row[column]), title=help)))
+    if row["special_share"] is not None:
+        share = figures.percent(row["special_share"])
+        pairs.append(("on special tokens", el("span", share, title=definitions.SPECIAL_SHARE)))
+    parts: list[Node] = [facts(pairs)] if pairs else []
+    if len(row["site_norms"] or ()) > 1:
+        parts.append(_sites(row["site_norms"], row["writes"]))
+    if row["head_shares"]:
+        parts.append(_heads(row["head_shares"]))
+    return section("Method", *parts, note=str(row["architecture"]).replace("_", " ")) if parts else None
+
+
+def hookpoints(sites: Sequence[Row]) -> list[str]:
+    """Where a dictionary reads or writes; with the model where there are several."""
+    several = len({site["model_id"] for site in sites}) > 1
+    return [f"{site['model_id']} {site['hookpoint']}" if several else site["hookpoint"] for site in sites]
+
+
+def _parent(row: Row, labels: Labels) -> Element:
+    index = row["parent_feature"]
+    label = labels.get((row["dictionary_id"], index))
+    link = el("a", f"#{index}", href=links.feature(row["dictionary_id"], index))
+    shown = el("span", " ", visible(label), cls="quiet isolate") if label else None
+    return el("span", link, shown, title=definitions.PARENT)
+
+
+def _sites(norms: Sequence[float], sites: Sequence[Row]) -> Element:
+    named = zip(hookpoints(sites), norms, strict=True)
+    drawn = [Bar(site, norm, figures.significant(norm)) for site, norm in named]
+    title = el("span", "decoder norm by hookpoint", cls="quiet small", title=definitions.SITE_NORMS)
+    return el("div", title, bars(drawn), cls="stack")
+
+
+def _heads(shares: Sequence[float]) -> Element:
+    strongest = sorted(range(len(shares)), key=lambda head: -shares[head])[:HEADS_SHOWN]
+    drawn = [Bar(f"head {head}", shares[head], figures.percent(shares[head])) for head in strongest]
+    title = el("span", "attention heads", cls="quiet small", title=definitions.HEAD_SHARES)
+    return el("div", title, bars(drawn, full=1.0), cls="stack")
