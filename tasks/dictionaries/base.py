@@ -41,6 +41,8 @@ class TrainingState:
     """Steps done."""
     n_tokens: int = 0
     """Tokens seen."""
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    """What the method keeps between steps, such as running rates; saved in checkpoints, not in weights."""
 
     @property
     def dead(self) -> Tensor:
@@ -111,6 +113,12 @@ class Dictionary(nn.Module, ABC):
     unit_type: ClassVar[str] = "latent"
     reconstructs_input: ClassVar[bool] = True
     """Whether it writes what it reads; a transcoder does not."""
+    exact_decoder_gradient: ClassVar[bool] = True
+    """Whether ``W_dec`` gets the gradient of the whole loss; not where a term freezes the decoder."""
+    nested_groups: ClassVar[bool] = False
+    """Whether earlier groups of latents are coarser, so that a latent has a parent in one of them."""
+    selects_in_steps: ClassVar[bool] = False
+    """Whether latents are selected one after the other, see ``encode_steps``."""
 
     W_enc: nn.Parameter
     b_enc: nn.Parameter
@@ -164,6 +172,10 @@ class Dictionary(nn.Module, ABC):
         values_NK, indices_NK = torch.topk(acts_NL, max(k, 1), dim=1)
         return values_NK, indices_NK
 
+    def encode_steps(self, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Where ``selects_in_steps``: the sparse code with the step, from 0, that selects each latent."""
+        raise NotImplementedError(f"{type(self).__name__} does not select in steps")
+
     def add_offset(self, summed_NE: Tensor, x_ND: Tensor) -> Tensor:
         """The output (N, E) from the weighted sum of directions: ``b_dec`` is added, by some more of x."""
         return summed_NE + self.b_dec
@@ -183,7 +195,10 @@ class Dictionary(nn.Module, ABC):
 
     def feature_columns(self) -> dict[str, list[Any]]:
         """What the weights alone say of each latent: columns of the table ``features``, L values each."""
-        return {}
+        threshold = getattr(self, "threshold", None)
+        if threshold is None:
+            return {}
+        return {"threshold": threshold.detach().float().clamp_min(0).expand(self.d_sae).tolist()}
 
     # --- training ---
 

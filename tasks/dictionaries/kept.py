@@ -17,27 +17,36 @@ class KeptDictionary(Dictionary):
     config: KeptConfig
 
     @abstractmethod
-    def select(self, pre_NL: Tensor) -> Pairs:
+    def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
         """The pairs that training keeps of one batch."""
 
-    def observe(self, acts_P: Tensor, state: TrainingState) -> None:
+    def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:
         """Hook: take note of the kept activations of one batch (no graph)."""
+
+    def revived(self, state: TrainingState) -> Tensor:
+        """Hook: which latents AuxK trains, (L,) bool; those that are dead."""
+        return state.dead
+
+    def fit(self, pairs: Pairs, acts_P: Tensor, x_ND: Tensor, y_NE: Tensor) -> tuple[Tensor, Tensor]:
+        """Hook: the error of the full reconstruction (N, E) and the squared error that is minimised."""
+        error_NE = y_NE - self.add_offset(pairs.decode(acts_P, self.W_dec), x_ND)
+        return error_NE, error_NE.square().sum(dim=1).mean()
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Squared error over the variance of the data, plus ``aux_alpha`` times AuxK."""
         with torch.no_grad():
             centred_ND = self.centred(x_ND)
             pre_NL = torch.addmm(self.b_enc, centred_ND, self.W_enc)
-            pairs = self.select(pre_NL)
+            pairs = self.select(pre_NL, state)
         acts_P = selected_acts(centred_ND, self.W_enc, self.b_enc, self.centre(), pre_NL, pairs)
-        error_NE = y_NE - self.add_offset(pairs.decode(acts_P, self.W_dec), x_ND)
-        sse = error_NE.square().sum(dim=1).mean()
+        error_NE, fit = self.fit(pairs, acts_P, x_ND, y_NE)
+        sse = error_NE.detach().square().sum(dim=1).mean()
         aux = sse.new_zeros(())
         if self.config.aux_alpha > 0:
             n_aux = self.config.n_aux(self.d_in)
-            aux = aux_loss(self, centred_ND, error_NE.detach(), pre_NL, state.dead, n_aux)
-        loss = sse / state.total_variance + self.config.aux_alpha * aux
+            aux = aux_loss(self, centred_ND, error_NE.detach(), pre_NL, self.revived(state), n_aux)
+        loss = fit / state.total_variance + self.config.aux_alpha * aux
         kept_P = acts_P.detach()
-        self.observe(kept_P, state)
+        self.observe(pairs, kept_P, state)
         l0 = (kept_P > 0).sum() / len(x_ND)
-        return TrainingStep(loss, sse.detach(), l0, pairs.fired(kept_P), {"aux_loss": aux.detach()})
+        return TrainingStep(loss, sse, l0, pairs.fired(kept_P), {"aux_loss": aux.detach()})

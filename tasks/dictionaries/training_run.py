@@ -153,6 +153,7 @@ class TrainingRun:
         """Everything that a restored training needs."""
         state, counts = self.state, self.stream.counts
         weights = {**self.dictionary.state_dict(), "tokens_since_fired": state.tokens_since_fired}
+        weights |= {f"memory.{name}": value for name, value in state.memory.items()}
         optimiser = {"generator": state.generator.get_state(), "torch_generator": torch.get_rng_state()}
         for name, parameter in self.dictionary.named_parameters():
             for key, value in self.optimiser.state[parameter].items():
@@ -189,7 +190,9 @@ class TrainingRun:
             )
         weights = dict(checkpoint.weights)
         state.tokens_since_fired = weights.pop("tokens_since_fired").to(self.device)
-        self.dictionary.load_state_dict(weights)
+        memory = _moments(weights, "memory")
+        state.memory = {name: value.to(self.device) for name, value in memory.items()}
+        self.dictionary.load_state_dict({n: v for n, v in weights.items() if not n.startswith("memory.")})
         state.step, state.n_tokens = checkpoint.step, saved["n_tokens"]
         state.mean_norm, state.target_norm = saved["mean_norm"], saved["target_norm"]
         state.total_variance = saved["total_variance"]

@@ -46,12 +46,12 @@ class BatchTopK(KeptDictionary):
         acts_NL = self.pre_acts(x_ND).relu()
         return acts_NL * (acts_NL > self.threshold)
 
-    def select(self, pre_NL: Tensor) -> Pairs:
+    def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
         """The ``k * N`` largest positive activations of the batch."""
         return top_of_batch(pre_NL, self.config.k * len(pre_NL), self._floor)
 
     @torch.no_grad()
-    def observe(self, acts_P: Tensor, state: TrainingState) -> None:
+    def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:
         """Move the threshold to the smallest kept activation: the first one is copied."""
         if len(acts_P) == 0:
             return

@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES
+from tasks.dictionaries.base import ARCHITECTURES, TrainingState
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
 from tasks.dictionaries.kept import KeptDictionary
 from tasks.dictionaries.sparse import Pairs, pairs_per_token, top_per_token
@@ -32,6 +32,6 @@ class TopK(KeptDictionary):
         values_NK, indices_NK = self.encode_sparse(x_ND)
         return values_NK.new_zeros(len(x_ND), self.d_sae).scatter(1, indices_NK, values_NK)
 
-    def select(self, pre_NL: Tensor) -> Pairs:
+    def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
         """The k largest of every token."""
         return pairs_per_token(top_per_token(pre_NL, self.config.k)[1], self.d_sae)

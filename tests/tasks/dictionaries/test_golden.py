@@ -40,7 +40,8 @@ def test_batch_topk_trains_on_the_batch_and_encodes_by_threshold(golden: dict[st
     vector = golden["G2_batchtopk"]
     acts = tensor(vector["acts"])
     dictionary = identity(BatchTopK, "batch_topk", 4, k=vector["k"])
-    pairs = dictionary.select(acts)
+    state = TrainingState(9, 9, 1.0, 1.0, 1.0, torch.zeros(4, dtype=torch.int64), torch.Generator())
+    pairs = dictionary.select(acts, state)
     assert pairs.dense(acts[pairs.tokens, pairs.latents]).tolist() == vector["codes_train"]
     learned = []
     for smallest in (0.30, 0.25, 0.40):
