@@ -15,8 +15,10 @@ from pydantic import BeforeValidator, SerializeAsAny
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from catalog.errors import UserError
 from tasks.common.registry import Registry
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
 
 
 @dataclass
@@ -151,8 +153,8 @@ class Dictionary(nn.Module, ABC):
 
     def centred(self, x_ND: Tensor) -> Tensor:
         """What the encoder matrix is applied to: (N, D)."""
-        centre = self.centre()
-        return x_ND if centre is None else x_ND - centre
+        centre, normed_ND = self.centre(), normalise_tokens(x_ND, self.config.token_norm)
+        return normed_ND if centre is None else normed_ND - centre
 
     def pre_acts(self, x_ND: Tensor) -> Tensor:
         """``centred(x) W_enc + b_enc``: (N, L)."""
@@ -178,7 +180,7 @@ class Dictionary(nn.Module, ABC):
 
     def add_offset(self, summed_NE: Tensor, x_ND: Tensor) -> Tensor:
         """The output (N, E) from the weighted sum of directions: ``b_dec`` is added, by some more of x."""
-        return summed_NE + self.b_dec
+        return restore_tokens(summed_NE + self.b_dec, x_ND, self.config.token_norm)
 
     def decode(self, latent_acts_NL: Tensor, x_ND: Tensor) -> Tensor:
         """``latent_acts W_dec + b_dec``: (N, E); ``x_ND`` is the input that was encoded."""
@@ -207,7 +209,16 @@ class Dictionary(nn.Module, ABC):
         """Loss and statistics of one batch; ``y_NE`` is the target, ``x_ND`` itself where it is the input."""
 
     def before_training(self, state: TrainingState) -> None:
-        """Hook before the first step, for example to bring a threshold into the units of the batch."""
+        """Hook before the first step, for example to bring a threshold into the units of the batch.
+
+        Raises:
+            UserError: for a configuration that only imported dictionaries have.
+        """
+        if self.config.token_norm != "none":
+            raise UserError(
+                f"dictionary {self.config.name()!r}: token_norm is known to imported dictionaries alone; "
+                "train with normalisation: dataset_rms"
+            )
 
     def after_training(self, sample_ND: Tensor) -> dict[str, float]:
         """Hook after the last step with a sample of train tokens; what it returns is logged."""

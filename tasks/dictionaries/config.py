@@ -1,15 +1,20 @@
 """What every dictionary configuration has in common."""
 
 import math
+import re
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from catalog.errors import UserError
 from tasks.common.config import StrictConfig
+from tasks.dictionaries.token_norm import TokenNorm
 
 Normalisation = Literal["dataset_rms", "none"]
 BiasStart = Literal["geometric_median", "mean", "zero"]
+
+_OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<kind>\w+)")
 
 
 class EvaluationConfig(StrictConfig):
@@ -37,6 +42,12 @@ class DictionaryConfig(StrictConfig):
     """Latents per input dimension; give this or d_sae."""
     d_sae: int | None = Field(default=None, ge=1)
     """Number of latents; give this or expansion_factor."""
+    reads: tuple[str, ...] | None = None
+    """Hookpoints it reads; left out: each hookpoint of the pipeline in turn, read and reconstructed."""
+    writes: tuple[str, ...] | None = None
+    """Hookpoints it writes, for example the output of an MLP; left out: those it reads."""
+    models: tuple[str, str] | None = None
+    """Two models with one tokenizer that it reads side by side; only a crosscoder can."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights and of the order of the data."""
     n_tokens: int = Field(ge=1)
@@ -59,6 +70,8 @@ class DictionaryConfig(StrictConfig):
     """dataset_rms scales inputs to a mean norm of sqrt(d_in) in training and is folded away after it."""
     bias_start: BiasStart = "geometric_median"
     """Where b_dec starts."""
+    token_norm: TokenNorm = "none"
+    """Normalisation of each input by itself, of imported dictionaries: none, layer_norm, constant_norm."""
     dead_after_tokens: int | None = Field(default=None, ge=1)
     """A latent silent for so many tokens counts as dead; left out: n_tokens / 20, at most 10 million."""
     buffer_tokens: int = Field(default=262_144, ge=1)
@@ -73,6 +86,31 @@ class DictionaryConfig(StrictConfig):
         if (self.expansion_factor is None) == (self.d_sae is None):
             raise ValueError("give exactly one of expansion_factor and d_sae")
         return self
+
+    @model_validator(mode="after")
+    def _sites_fit(self) -> Self:
+        for name, hookpoints in (("reads", self.reads), ("writes", self.writes)):
+            if hookpoints is not None and (not hookpoints or len(set(hookpoints)) < len(hookpoints)):
+                raise ValueError(f"{name} needs at least one hookpoint and none of them twice")
+        self.check_sites()
+        return self
+
+    def check_sites(self) -> None:
+        """Refuse hookpoints that the architecture cannot work with.
+
+        Raises:
+            ValueError: one clause that says what to give instead.
+        """
+        if self.writes is not None or self.models is not None:
+            raise ValueError(
+                f"{self.architecture} reconstructs what it reads: leave out writes and models, or choose a "
+                "transcoder (reads one hookpoint, writes another) or a crosscoder (several models)"
+            )
+        if self.reads is not None and len(self.reads) > 1:
+            raise ValueError(
+                f"{self.architecture} reads one hookpoint: leave reads out for one dictionary at each "
+                "hookpoint, or choose crosscoder for one dictionary of several"
+            )
 
     def n_latents(self, d_in: int) -> int:
         """Number of latents on inputs of width ``d_in``."""
@@ -104,6 +142,11 @@ class DictionaryConfig(StrictConfig):
     def sparsity_tag(self) -> str:
         """The sparsity setting as it stands in the name, for example k32."""
         raise NotImplementedError
+
+    @property
+    def place(self) -> str:
+        """Where it reads and writes, if it says so; empty for one at every hookpoint."""
+        return "" if self.reads is None else place_name(self.reads, self.writes)
 
     def name(self) -> str:
         """Readable name, for example topk-x8-k32-s0."""
@@ -146,3 +189,25 @@ class KeptConfig(DictionaryConfig):
                 f"dictionary {self.name()!r}: k = {self.k} exceeds its {self.n_latents(d_in)} latents; "
                 "choose a smaller k or a larger expansion_factor"
             )
+
+
+def place_name(reads: Sequence[str], writes: Sequence[str] | None = None) -> str:
+    """Hookpoints as a part of an alias.
+
+    ``blocks.2.resid_post`` stays, ``blocks.1.mlp_in`` to ``blocks.1.mlp_out`` becomes
+    ``blocks.1.mlp_in-to-mlp_out``, the same place in several blocks ``blocks.0_1_2.resid_post``.
+    """
+    (blocks, kind), (written_blocks, written_kind) = _parts(reads), _parts(writes or reads)
+    read, written = (".".join(filter(None, part)) for part in ((blocks, kind), (written_blocks, written_kind)))
+    if read == written:
+        return read
+    return f"{read}-to-{written_kind if blocks and blocks == written_blocks else written}"
+
+
+def _parts(hookpoints: Sequence[str]) -> tuple[str, str]:
+    """Blocks and kind of hookpoints of one kind; otherwise all names as the kind."""
+    matches = [_OF_BLOCK.fullmatch(hookpoint) for hookpoint in hookpoints]
+    kinds = {match["kind"] for match in matches if match}
+    if all(matches) and len(kinds) == 1:
+        return "blocks." + "_".join(match["block"] for match in matches if match), kinds.pop()
+    return "", "-and-".join(hookpoint.replace(":", ".") for hookpoint in hookpoints)

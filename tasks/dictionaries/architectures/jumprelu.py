@@ -114,6 +114,7 @@ class JumpReLU(Dictionary):
     @torch.no_grad()
     def before_training(self, state: TrainingState) -> None:
         """Bring the thresholds into the units of the batch."""
+        super().before_training(state)
         self.threshold.fill_(self.config.initial_threshold * state.mean_norm)
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
