@@ -115,6 +115,8 @@ class Dictionary(nn.Module, ABC):
     unit_type: ClassVar[str] = "latent"
     reconstructs_input: ClassVar[bool] = True
     """Whether it writes what it reads; a transcoder does not."""
+    can_resample: ClassVar[bool] = False
+    """Whether ``resample_every_tokens`` makes sense: dead latents have no loss of their own to learn from."""
     exact_decoder_gradient: ClassVar[bool] = True
     """Whether ``W_dec`` gets the gradient of the whole loss; not where a term freezes the decoder."""
     nested_groups: ClassVar[bool] = False

@@ -13,6 +13,7 @@ from tasks.dictionaries.token_norm import TokenNorm
 
 Normalisation = Literal["dataset_rms", "none"]
 BiasStart = Literal["geometric_median", "mean", "zero"]
+Decay = Literal["linear", "cosine"]
 
 _OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<kind>\w+)")
 
@@ -49,17 +50,23 @@ class DictionaryConfig(StrictConfig):
     models: tuple[str, str] | None = None
     """Two models with one tokenizer that it reads side by side; only a crosscoder can."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the initial weights and of the order of the data."""
+    """Seed of the initial weights."""
+    data_seed: int = Field(default=0, ge=0)
+    """Seed of the order of the data; dictionaries that share it can train from one pass over the data."""
     n_tokens: int = Field(ge=1)
     """Training tokens in total; the activation set is read again and again until they are used."""
     batch_tokens: int = Field(default=2048, ge=1)
     """Tokens per optimiser step."""
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    """Tokens worked on at one time, their gradients summed; left out: the batch, less if memory is short."""
     lr: float | None = Field(default=None, gt=0)
     """Learning rate of Adam; left out, the architecture's own rule decides from the width."""
     warmup_steps: int = Field(default=1000, ge=0)
     """Steps of linear warm-up, at most one twentieth of the training."""
     decay_share: float = Field(default=0.2, ge=0, le=1)
-    """Last share of the training in which the learning rate falls linearly to zero."""
+    """Last share of the training in which the learning rate falls to zero."""
+    decay: Decay = "linear"
+    """How it falls: linear, or along half a cosine."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Adam's decay of the first moment."""
     beta2: float = Field(default=0.999, ge=0, lt=1)
@@ -74,6 +81,8 @@ class DictionaryConfig(StrictConfig):
     """Normalisation of each input by itself, of imported dictionaries: none, layer_norm, constant_norm."""
     dead_after_tokens: int | None = Field(default=None, ge=1)
     """A latent silent for so many tokens counts as dead; left out: n_tokens / 20, at most 10 million."""
+    resample_every_tokens: int | None = Field(default=None, ge=1)
+    """After so many tokens, again and again, dead latents start anew at badly reconstructed tokens."""
     buffer_tokens: int = Field(default=262_144, ge=1)
     """Tokens in the mixing buffer, in which the order is fully random; at most 2^28 values."""
     block_sequences: int = Field(default=8, ge=1)
@@ -151,7 +160,8 @@ class DictionaryConfig(StrictConfig):
     def name(self) -> str:
         """Readable name, for example topk-x8-k32-s0."""
         width = f"x{self.expansion_factor}" if self.expansion_factor else f"w{self.d_sae}"
-        return f"{self.architecture}-{width}-{self.sparsity_tag()}-s{self.seed}"
+        order = f"-d{self.data_seed}" if self.data_seed else ""
+        return f"{self.architecture}-{width}-{self.sparsity_tag()}-s{self.seed}{order}"
 
     def check_width(self, d_in: int) -> None:
         """Refuse sizes that cannot work on inputs of width ``d_in``.

@@ -59,7 +59,7 @@ class TrainingRun:
         )
         self.stream = TokenStream(
             self.activations,
-            seed=config.seed,
+            seed=config.data_seed,
             batch_tokens=config.batch_tokens,
             buffer_tokens=config.buffer_tokens,
             block_sequences=config.block_sequences,
