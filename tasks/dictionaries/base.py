@@ -8,7 +8,7 @@ the same hookpoints on both sides, and E = D.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import BeforeValidator, SerializeAsAny
@@ -16,9 +16,12 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from catalog.errors import UserError
+from catalog.schemas import Origin
 from tasks.common.registry import Registry
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
+
+Training = Literal["steps", "fit", "end_to_end"]
 
 
 @dataclass
@@ -113,6 +116,9 @@ class Dictionary(nn.Module, ABC):
 
     Config: ClassVar[type[DictionaryConfig]]
     unit_type: ClassVar[str] = "latent"
+    origin: ClassVar[Origin] = "trained"
+    training: ClassVar[Training] = "steps"
+    """How it comes to be: gradient steps on activations, a fit of its own, or with the model in the loop."""
     reconstructs_input: ClassVar[bool] = True
     """Whether it writes what it reads; a transcoder does not."""
     can_resample: ClassVar[bool] = False

@@ -36,6 +36,8 @@ class DictionaryConfig(StrictConfig):
 
     example: ClassVar[dict[str, Any]] = {}
     """Sparsity settings for a small trial with about two active latents per token."""
+    reads_labels: ClassVar[bool] = False
+    """Whether it has to know the labels of the documents."""
 
     architecture: str
     """Name in the registry, for example topk."""
