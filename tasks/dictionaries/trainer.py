@@ -12,15 +12,16 @@ from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.checkpoint import load_checkpoint, save_checkpoint
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.stream import ActivationReader
-from tasks.dictionaries.training_run import NonFiniteLoss, TrainedDictionary, TrainingRun
+from tasks.dictionaries.training_run import (
+    NonFiniteLoss,
+    TrainedDictionary,
+    TrainingInterrupted,
+    TrainingRun,
+)
 
 __all__ = ["NonFiniteLoss", "TrainedDictionary", "TrainingInterrupted", "TrainingRun", "train"]
 
 _SAVE_SHARE = 0.05  # of the time at most goes into checkpoints
-
-
-class TrainingInterrupted(Exception):
-    """The training was asked to stop; it has written a checkpoint and can go on from there."""
 
 
 def train(

@@ -30,6 +30,10 @@ class NonFiniteLoss(UserError):
     """The loss became NaN or infinite."""
 
 
+class TrainingInterrupted(Exception):
+    """The training was asked to stop; it has written a checkpoint and can go on from there."""
+
+
 @dataclass(frozen=True)
 class TrainedDictionary:
     """What a training gives; normalisation is folded in."""
