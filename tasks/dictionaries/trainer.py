@@ -9,8 +9,11 @@ import torch
 
 from tasks.common.device import choose_device
 from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.checkpoint import load_checkpoint, save_checkpoint
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.fitted import FittedDictionary, Fitting
+from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader
 from tasks.dictionaries.training_run import (
     NonFiniteLoss,
@@ -34,6 +37,7 @@ def train(
     listener: ProgressListener = silent,
     checkpoint_seconds: float = 15.0,
     should_stop: Callable[[], bool] = lambda: False,
+    labels: Path | None = None,
 ) -> TrainedDictionary:
     """Train from scratch, or from the newest intact checkpoint in ``scratch/checkpoints``.
 
@@ -50,6 +54,7 @@ def train(
         checkpoint_seconds: Shortest time between two checkpoints, longer where saving takes more than
             a twentieth of the time; 0 saves after every step.
         should_stop: Asked after each step; true means checkpoint and stop.
+        labels: Labels of the documents, for architectures that read them, see `Fitting`.
 
     Raises:
         UserError: for sizes that cannot work, an activation set without train tokens, too many
@@ -61,6 +66,10 @@ def train(
     if checkpoint is not None:
         n_threads = checkpoint.state["n_threads"]
     with _threads(n_threads):
+        architecture = ARCHITECTURES[config.architecture]
+        if issubclass(architecture, FittedDictionary):
+            sites = SiteActivations.of(activations)
+            return architecture.fit(config, Fitting(sites, scratch, labels, listener, should_stop))
         run = TrainingRun(config, activations, choose_device(device))
         run.start() if checkpoint is None else run.restore(checkpoint)
         speed = _run_steps(run, scratch / "checkpoints", listener, checkpoint_seconds, should_stop)

@@ -21,7 +21,7 @@ from tasks.dictionaries.metrics import ReconstructionSums
 from tasks.dictionaries.trainer import TrainedDictionary, train
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 
-NAMES = ARCHITECTURES.names()
+NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].training == "steps")
 
 
 def make_config(name: str, **changes: Any) -> DictionaryConfig:

@@ -19,7 +19,7 @@ from tasks.dictionaries.trainer import (
     train,
 )
 
-NAMES = ARCHITECTURES.names()
+NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].training == "steps")
 
 
 def make_config(name: str, **changes: Any) -> Any:
