@@ -1,0 +1,32 @@
+"""How well the directions of one set are found among those of another.
+
+Shapes: A, B directions of the two sets, D width.
+"""
+
+import torch
+from torch import Tensor
+
+_BLOCK = 4096
+
+
+def unit_rows(rows_LD: Tensor) -> Tensor:
+    """Rows at unit norm; a zero row stays zero."""
+    result: Tensor = rows_LD / rows_LD.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return result
+
+
+def best_cosines(a_AD: Tensor, b_BD: Tensor) -> tuple[Tensor, Tensor]:
+    """For each unit row of ``a`` the largest cosine with a unit row of ``b``, and which: both (A,).
+
+    Blocked: memory does not grow with A.
+    """
+    best = [torch.max(block @ b_BD.T, dim=1) for block in torch.split(a_AD, _BLOCK)]
+    return torch.cat([part.values for part in best]), torch.cat([part.indices for part in best])
+
+
+def mmcs(a_AD: Tensor, b_BD: Tensor) -> float:
+    """Mean max cosine similarity: mean over rows of ``a`` of the largest cosine with a row of ``b``.
+
+    Not symmetric. Of random directions it is about sqrt(2 ln B / D).
+    """
+    return float(best_cosines(unit_rows(a_AD.float()), unit_rows(b_BD.float()))[0].double().mean())

@@ -1,0 +1,141 @@
+"""The role of a suite: a dictionary and its activations in, metric values with their controls out."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import pyarrow as pa
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from catalog.schemas import Split
+from tasks.common.config import StrictConfig
+from tasks.common.progress import ProgressListener, silent
+from tasks.common.registry import Registry
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.evaluation import SCHEMA
+from tasks.dictionaries.sites import SiteActivations
+
+
+class SuiteConfig(StrictConfig):
+    """What every suite needs to know."""
+
+    suite: str
+    """Name of the suite."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the random dictionary and of the shuffled labels that serve as controls."""
+
+    def tag(self) -> str:
+        """What tells the rows of this suite from those of another in one pipeline."""
+        return self.suite
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured, and what a suite may look at."""
+
+    dictionary: Dictionary
+    """With its normalisation folded in, on the device where it is to run."""
+    activations: SiteActivations
+    """Activations of the hookpoints it reads and writes."""
+    scratch: Path
+    """An empty folder for whatever a suite has to keep on disk."""
+    texts: Sequence[str] = ()
+    """Text of every document, in the order in which the activations count documents."""
+    labels: Sequence[Mapping[str, str]] = ()
+    """Label columns of every document, in the same order."""
+    special_token_ids: frozenset[int] = frozenset()
+    """Tokens of the chat template and other special tokens."""
+    siblings: Sequence[Dictionary] = ()
+    """Dictionaries trained like this one but for the seed."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One value with what it is compared with; ``value`` is None only with the reason in ``note``."""
+
+    metric: str
+    variant: str
+    value: float | None
+    n: int
+    """Tokens, documents or features it was measured on; the suite's README says which."""
+    control: Mapping[str, float | None] = field(default_factory=dict)
+    note: str | None = None
+    split: Split = "eval"
+
+
+class Unmeasurable(Exception):
+    """A suite has no meaning here; the sentence says why and stands in the rows as their note."""
+
+
+class Suite(ABC):
+    """Base of all suites; a subclass measures."""
+
+    Config: ClassVar[type[SuiteConfig]]
+    version: ClassVar[int] = 1
+    """Version of the definitions; raised when a value changes its meaning."""
+    reads: ClassVar[frozenset[str]] = frozenset()
+    """Fields of the subject it needs besides dictionary and activations: texts, labels, siblings."""
+
+    def __init__(self, config: SuiteConfig) -> None:
+        self.config = config
+
+    @abstractmethod
+    def headline(self) -> tuple[tuple[str, str], ...]:
+        """Metric and variant of the values that are null with the reason where nothing can be measured."""
+
+    @abstractmethod
+    def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
+        """All values.
+
+        Raises:
+            Unmeasurable: when the suite has no meaning for this dictionary or these activations.
+            UserError: for a setting that does not fit, such as an unknown label column.
+        """
+
+
+SUITES: Registry[Suite] = Registry("suite", "tasks.evaluation.suites")
+AnySuiteConfig = Annotated[SerializeAsAny[SuiteConfig], BeforeValidator(SUITES.resolve_config("suite"))]
+"""Field type of a pipeline: a mapping becomes the configuration of the suite that it names."""
+
+
+def suite_of(config: SuiteConfig) -> Suite:
+    """The suite that a configuration names."""
+    return SUITES[config.suite](config)
+
+
+def run_suite(subject: Subject, config: SuiteConfig, listener: ProgressListener = silent) -> pa.Table:
+    """Measure with one suite: the columns of ``dictionary_metrics`` without its ids.
+
+    Raises:
+        UserError: for a setting that does not fit the subject.
+    """
+    suite = suite_of(config)
+    try:
+        metrics = suite.measure(subject, listener)
+    except Unmeasurable as reason:
+        metrics = [Metric(name, variant, None, 0, note=str(reason)) for name, variant in suite.headline()]
+    return metric_table(metrics, suite.version)
+
+
+def metric_table(metrics: Sequence[Metric], version: int) -> pa.Table:
+    """Rows of ``dictionary_metrics`` without its ids; controls that are None are left out."""
+    return pa.Table.from_pylist([_row(metric, version) for metric in metrics], schema=SCHEMA)
+
+
+def _row(metric: Metric, version: int) -> dict[str, Any]:
+    if metric.value is None and not metric.note:
+        raise ValueError(f"{metric.metric} {metric.variant} is null without a reason")
+    control = {name: value for name, value in metric.control.items() if value is not None}
+    return {
+        "metric": metric.metric,
+        "variant": metric.variant,
+        "split": metric.split,
+        "value": metric.value,
+        "n": metric.n,
+        "metric_version": version,
+        "control": json.dumps(control, allow_nan=False) if control else None,
+        "note": metric.note,
+    }

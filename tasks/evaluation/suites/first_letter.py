@@ -1,0 +1,205 @@
+"""Absorption and splitting on the first-letter task.
+
+A probe on the raw activations finds the direction of every first letter, few latents are chosen for it, and
+on the tokens that the probe calls right it is counted how often those latents stay silent while others,
+which stand for single words, carry the letter. Definitions in `tasks.evaluation.absorption`.
+
+- ``first_letter_probe_f1``: what there is to find; its null ``shuffled_words`` deals the letters out anew
+  over the words, so it says how far a probe gets by knowing the words by heart.
+- ``first_letter_sparse_f1``: probes on the first latent (``k1``) and on the main latents (``main``).
+- ``absorption_fraction``, ``absorption_full``, ``split_latents``: mean over letters, and by letter.
+
+The control of the last two groups is a random dictionary of the same width and k.
+
+Shapes: N tokens, C letters, L latents.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy import sparse
+
+from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.dictionaries.base import Dictionary
+from tasks.evaluation.absorption import absorption, main_latents
+from tasks.evaluation.letters import LetterTokens, letter_tokens, one_hot, shuffled_by_word, usual_letters
+from tasks.evaluation.probe import Probe, f1_score, fit_probe, largest_mean_differences
+from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
+from tasks.evaluation.tokens import encoded, fit_controls, refuse_unlike_output
+
+PROBE, SPARSE = "first_letter_probe_f1", "first_letter_sparse_f1"
+FRACTION, FULL, SPLIT = "absorption_fraction", "absorption_full", "split_latents"
+_ENCODE_VALUES = 2**24
+ByLetter = dict[str, dict[str, tuple[float, int]]]
+
+
+class FirstLetterConfig(SuiteConfig):
+    """Which word-initial tokens are used."""
+
+    suite: Literal["first_letter"] = "first_letter"
+    max_tokens: int = Field(default=400_000, ge=1)
+    """At most so many tokens are searched for beginnings of words, of each split."""
+    max_words: int = Field(default=6_000, ge=20)
+    """At most so many word-initial tokens are used, of each split."""
+    per_word: int = Field(default=20, ge=1)
+    """At most so many tokens of the same text are used, of each split."""
+    min_letters: int = Field(default=2, ge=1)
+    """Letters a token must have: one that is its first letter alone says nothing."""
+    min_tokens: int = Field(default=20, ge=5)
+    """A letter needs so many tokens in both splits."""
+    min_words: int = Field(default=4, ge=1)
+    """A letter needs so many different words in the train split."""
+    max_main: int = Field(default=10, ge=1)
+    """At most so many latents may count as main latents of a letter."""
+
+
+@SUITES.register("first_letter")
+class FirstLetter(Suite):
+    """Counted in eval tokens that the probe calls right."""
+
+    Config: ClassVar[type[SuiteConfig]] = FirstLetterConfig
+    reads: ClassVar[frozenset[str]] = frozenset({"texts"})
+    config: FirstLetterConfig
+
+    def headline(self) -> tuple[tuple[str, str], ...]:
+        return ((PROBE, ""), (SPARSE, "k1"), (SPARSE, "main"), (FRACTION, ""), (FULL, ""), (SPLIT, ""))
+
+    def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
+        refuse_unlike_output(subject.dictionary)
+        train, test, letters = self._tokens(subject)
+        y_NC, test_y_NC = one_hot(train.letters, letters), one_hot(test.letters, letters)
+        probe = fit_probe(train.x_ND.numpy(), y_NC)
+        listener(Progress("first letter", 1, 3))
+        probe_f1 = _mean_f1(probe, test, test_y_NC)
+        metrics = [
+            Metric(PROBE, "", probe_f1, len(test.words), {"shuffled_words": self._null(train, test, letters)})
+        ]
+        random = fit_controls(subject.dictionary, subject.activations, self.config.seed).random
+        sides = []
+        for number, dictionary in enumerate((subject.dictionary, random), start=2):
+            sides.append(self._by_letter(dictionary, probe, (train, y_NC), (test, test_y_NC), letters))
+            listener(Progress("first letter", number, 3))
+        return metrics + _metrics(sides[0], sides[1])
+
+    def _tokens(self, subject: Subject) -> tuple[LetterTokens, LetterTokens, list[str]]:
+        config = self.config
+        parts = [
+            letter_tokens(
+                subject.activations,
+                subject.texts,
+                split,
+                config.max_tokens,
+                config.per_word,
+                config.min_letters,
+            )
+            for split in ("train", "eval")
+        ]
+        letters = usual_letters(parts[0], parts[1], config.min_tokens, config.min_words)
+        if len(letters) < 2:
+            raise Unmeasurable(
+                f"fewer than two letters begin {config.min_tokens} tokens of both splits and "
+                f"{config.min_words} different words"
+            )
+        train, test = (_limited(part, letters, config.max_words) for part in parts)
+        return train, test, usual_letters(train, test, 1, 1)
+
+    def _null(self, train: LetterTokens, test: LetterTokens, letters: list[str]) -> float | None:
+        """F1 of a probe for letters dealt out anew; None where a letter is dealt to no token of a split."""
+        letter_of = shuffled_by_word([*train.words, *test.words], self.config.seed)
+        y_NC, test_y_NC = (
+            one_hot([letter_of(word) for word in part.words], letters) for part in (train, test)
+        )
+        dealt_C = y_NC.any(axis=0) & test_y_NC.any(axis=0)
+        if not dealt_C.any():
+            return None
+        probe = fit_probe(train.x_ND.numpy(), y_NC[:, dealt_C])
+        return _mean_f1(probe, test, test_y_NC[:, dealt_C])
+
+    def _by_letter(
+        self,
+        dictionary: Dictionary,
+        probe: Probe,
+        train: tuple[LetterTokens, NDArray[np.bool_]],
+        test: tuple[LetterTokens, NDArray[np.bool_]],
+        letters: list[str],
+    ) -> ByLetter:
+        codes, test_codes = (_codes(dictionary, part[0].x_ND) for part in (train, test))
+        y = train[1].astype(np.float64)
+        order_LC = largest_mean_differences(
+            np.asarray(codes.T @ y), y.sum(axis=0), np.asarray(codes.sum(axis=0)).ravel(), len(y), signed=True
+        )
+        right_NC = probe.predict(test[0].x_ND.numpy()) & test[1]
+        offset = dictionary.b_dec.detach().float().cpu()
+        result: ByLetter = {}
+        for c, letter in enumerate(letters):
+            chosen = order_LC[: self.config.max_main, c]
+            columns, test_columns = (part[:, chosen].toarray() for part in (codes, test_codes))
+            n_main, scores = main_latents(columns, train[1][:, c], test_columns, test[1][:, c])
+            right_N = right_NC[:, c]
+            n = int(right_N.sum())
+            values = {SPLIT: (float(n_main), n), "k1": (scores[0], n), "main": (scores[n_main - 1], n)}
+            if n:
+                x_ND = (test[0].x_ND[torch.from_numpy(right_N)] - offset).numpy()
+                directions = dictionary.W_dec.detach().float().cpu().numpy()
+                found = absorption(
+                    test_codes[right_N].toarray(), directions, x_ND, probe.weights[:, c], chosen[:n_main]
+                )
+                values |= {
+                    FRACTION: (float(found.fraction_N.mean()), n),
+                    FULL: (float(found.full_N.mean()), n),
+                }
+            result[letter] = values
+        return result
+
+
+def _limited(part: LetterTokens, letters: list[str], n: int) -> LetterTokens:
+    """Tokens of these letters, at most ``n``, evenly spread."""
+    keep = [i for i, letter in enumerate(part.letters) if letter in letters]
+    if len(keep) > n:
+        keep = [keep[i] for i in np.linspace(0, len(keep) - 1, n).round().astype(int)]
+    return part.take(keep)
+
+
+def _codes(dictionary: Dictionary, x_ND: torch.Tensor) -> Any:
+    """Sparse codes (N, L), float64."""
+    step = max(_ENCODE_VALUES // dictionary.d_sae, 1)
+    parts = [sparse.csr_matrix(encoded(dictionary, part).numpy()) for part in torch.split(x_ND, step)]
+    return sparse.vstack(parts).tocsr().astype(np.float64)
+
+
+def _mean_f1(probe: Probe, test: LetterTokens, y_NC: NDArray[np.bool_]) -> float:
+    predicted_NC = probe.predict(test.x_ND.numpy())
+    return float(np.mean([f1_score(predicted_NC[:, c], y_NC[:, c]) for c in range(y_NC.shape[1])]))
+
+
+def _metrics(own: ByLetter, random: ByLetter) -> list[Metric]:
+    names = {"k1": (SPARSE, "k1"), "main": (SPARSE, "main")}
+    names |= {name: (name, "") for name in (FRACTION, FULL, SPLIT)}
+    metrics = []
+    for key, (metric, variant) in names.items():
+        value, n = _mean(own, key)
+        note = "the probe calls no eval token right" if value is None else None
+        metrics.append(Metric(metric, variant, value, n, {"random": _mean(random, key)[0]}, note))
+        if not variant:
+            metrics += [
+                Metric(metric, letter, *values[key], _control(random[letter], key))
+                for letter, values in own.items()
+                if key in values
+            ]
+    return metrics
+
+
+def _mean(letters: ByLetter, key: str) -> tuple[float | None, int]:
+    """Mean over the letters that have the value, and the sum of their counts."""
+    values = [entry[key] for entry in letters.values() if key in entry]
+    if not values:
+        return None, 0
+    return float(np.mean([value for value, _ in values])), sum(n for _, n in values)
+
+
+def _control(values: Mapping[str, tuple[float, int]], key: str) -> dict[str, float | None]:
+    return {"random": values[key][0] if key in values else None}

@@ -1,0 +1,149 @@
+"""Whether a method finds features that are known: trained on synthetic activations, then compared.
+
+The dictionary's own architecture and settings are trained anew on `SyntheticActivations`, with as many
+latents as there are features and, where the method has one, ``k`` at the mean number of active features.
+Latents that never fire on eval tokens do not count.
+
+- ``planted_mmcs`` = mean over planted directions of the largest cosine with a latent.
+- ``planted_recall`` = share of planted directions with a latent above ``found_above``, all and by kind.
+- ``planted_precision`` = share of latents above it with a planted direction.
+- ``planted_absorption`` = of the tokens where a parent is active with a child, the share on which the
+  parent's own latent is silent, mean over parents that were found; the control ``without_child`` is the same
+  share on the parent's other tokens. A dictionary without absorption has both alike.
+
+The other control is a random dictionary of the same width. Counted in tokens of the synthetic eval split.
+
+Shapes: N tokens, F features, L latents.
+"""
+
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from catalog.errors import UserError
+from tasks.common.progress import ProgressListener, silent
+from tasks.dictionaries.base import Dictionary, dictionary_config
+from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.trainer import train
+from tasks.evaluation.recovery import best_cosines, unit_rows
+from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
+from tasks.evaluation.synthetic import SyntheticActivations, SyntheticConfig
+from tasks.evaluation.tokens import encoded, refuse_unlike_output, token_batches
+
+MMCS, RECALL, PRECISION = "planted_mmcs", "planted_recall", "planted_precision"
+ABSORPTION = "planted_absorption"
+_FROM_THE_PIPELINE = (
+    "reads",
+    "writes",
+    "models",
+    "expansion_factor",
+    "evaluation",
+    "lr",
+    "dead_after_tokens",
+)
+
+
+class PlantedFeaturesConfig(SuiteConfig):
+    """A small training on planted features; it measures the method and its settings, not the weights."""
+
+    suite: Literal["planted_features"] = "planted_features"
+    world: SyntheticConfig = SyntheticConfig()
+    """The planted features."""
+    n_tokens: int = Field(default=600_000, ge=1)
+    """Training tokens."""
+    batch_tokens: int = Field(default=512, ge=1)
+    """Tokens per optimiser step."""
+    found_above: float = Field(default=0.9, gt=0, lt=1)
+    """Cosine from which a direction counts as found."""
+    settings: dict[str, Any] = Field(default_factory=dict)
+    """Settings of the dictionary to change for this training, for example {lr: 0.004}."""
+
+
+@SUITES.register("planted_features")
+class PlantedFeatures(Suite):
+    """Trains in this process, on the device of the subject."""
+
+    Config: ClassVar[type[SuiteConfig]] = PlantedFeaturesConfig
+    config: PlantedFeaturesConfig
+
+    def headline(self) -> tuple[tuple[str, str], ...]:
+        return ((MMCS, ""), (RECALL, ""), (PRECISION, ""), (ABSORPTION, ""))
+
+    def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
+        refuse_unlike_output(subject.dictionary)
+        if len(subject.dictionary.widths.reads) > 1:
+            raise Unmeasurable("planted features test dictionaries of one hookpoint")
+        world = SyntheticActivations(self.config.world)
+        config = self._training(subject.dictionary.config)
+        try:
+            device = str(subject.dictionary.W_dec.device)
+            trained = train(config, world, subject.scratch, device=device, listener=listener)
+        except UserError as error:
+            raise Unmeasurable(f"this method cannot be trained on synthetic activations: {error}") from error
+        return self._compare(world, trained.dictionary.cpu())
+
+    def _training(self, own: DictionaryConfig) -> DictionaryConfig:
+        fields = {name: value for name, value in own.canonical().items() if name not in _FROM_THE_PIPELINE}
+        fields |= {"d_sae": self.config.world.n_features, "n_tokens": self.config.n_tokens}
+        fields |= {"batch_tokens": self.config.batch_tokens, "bias_start": "mean"}
+        for knob in ("k", "target_l0"):
+            if fields.get(knob) is not None:
+                fields[knob] = max(round(self.config.world.mean_active), 1)
+        return dictionary_config(fields | self.config.settings)
+
+    def _compare(self, world: SyntheticActivations, dictionary: Dictionary) -> list[Metric]:
+        codes_NL = torch.cat(
+            [
+                encoded(dictionary, batch.x_ND)
+                for batch in token_batches(
+                    SiteActivations.of(world), "eval", world.config.n_tokens, dictionary.d_sae
+                )
+            ]
+        )
+        alive_L = (codes_NL > 0).any(dim=0)
+        if not alive_L.any():
+            raise Unmeasurable("the dictionary trained on synthetic activations never fires")
+        rows = dictionary.W_dec.detach().float()
+        generator = torch.Generator().manual_seed(self.config.seed)
+        random = torch.randn(rows.shape, generator=generator)
+        own = self._recovery(world, rows[alive_L])
+        null = self._recovery(world, random[alive_L])
+        n = len(codes_NL)
+        metrics = [Metric(*name, value, n, {"random": null[name]}) for name, value in own.items()]
+        return [*metrics, self._absorption(world, codes_NL[:, alive_L], rows[alive_L])]
+
+    def _recovery(self, world: SyntheticActivations, rows_LD: Tensor) -> dict[tuple[str, str], float]:
+        planted_FD = torch.from_numpy(world.directions_FD).float()
+        found_F, _ = best_cosines(planted_FD, unit_rows(rows_LD))
+        true_L, _ = best_cosines(unit_rows(rows_LD), planted_FD)
+        limit = self.config.found_above
+        recall = {("planted_recall", ""): float((found_F > limit).double().mean())}
+        for kind in dict.fromkeys(world.kinds_F.tolist()):
+            of_kind_F = torch.from_numpy(world.kinds_F == kind)
+            recall[RECALL, kind] = float((found_F[of_kind_F] > limit).double().mean())
+        return {
+            (MMCS, ""): float(found_F.double().mean()),
+            **recall,
+            (PRECISION, ""): float((true_L > limit).double().mean()),
+        }
+
+    def _absorption(self, world: SyntheticActivations, codes_NL: Tensor, rows_LD: Tensor) -> Metric:
+        cosine_F, latent_F = best_cosines(torch.from_numpy(world.directions_FD).float(), unit_rows(rows_LD))
+        active_NF, silent_NL = world.active("eval"), (codes_NL <= 0).numpy()
+        with_child, without_child, n = [], [], 0
+        for parent in range(world.config.n_parents):
+            child_N = active_NF[:, world.parent_F == parent].any(axis=1)
+            both_N, alone_N = active_NF[:, parent] & child_N, active_NF[:, parent] & ~child_N
+            if float(cosine_F[parent]) > self.config.found_above and both_N.any() and alone_N.any():
+                silent_N = silent_NL[:, int(latent_F[parent])]
+                with_child.append(silent_N[both_N].mean())
+                without_child.append(silent_N[alone_N].mean())
+                n += int(both_N.sum())
+        if not with_child:
+            return Metric(ABSORPTION, "", None, 0, note="no parent feature was found")
+        control = {"without_child": float(np.mean(without_child))}
+        return Metric(ABSORPTION, "", float(np.mean(with_child)), n, control)

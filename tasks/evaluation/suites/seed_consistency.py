@@ -1,0 +1,102 @@
+"""What another seed finds again: directions of one dictionary looked for in those of its siblings.
+
+- ``seed_mmcs`` = mean over latents of the largest decoder cosine with a latent of the sibling.
+- ``seed_share`` variant ``above_0.7`` (``above_0.9``) = share of latents for which it exceeds that.
+- ``seed_shared`` = share of latents whose best partner by decoder and by encoder is the same latent, with
+  both cosines above 0.7 (Paulo and Belrose 2025, arXiv 2501.16615, with the best partner in place of an
+  assignment).
+
+Latents unseen on eval tokens are left out of both dictionaries: a dead latent keeps the random direction it
+began with. The control is the same with random directions for the sibling. Several siblings are averaged.
+
+Shapes: L latents, D width.
+"""
+
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from tasks.common.progress import ProgressListener, silent
+from tasks.dictionaries.base import Dictionary
+from tasks.evaluation.recovery import best_cosines, unit_rows
+from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
+from tasks.evaluation.tokens import encoded, token_batches
+
+MMCS, SHARE, SHARED = "seed_mmcs", "seed_share", "seed_shared"
+THRESHOLDS = (0.7, 0.9)
+NAMES = ((MMCS, ""), *((SHARE, f"above_{limit}") for limit in THRESHOLDS), (SHARED, ""))
+_SAME_ABOVE = 0.7
+
+
+class SeedConsistencyConfig(SuiteConfig):
+    """Agreement with the dictionaries of the pipeline that differ in the seed alone."""
+
+    suite: Literal["seed_consistency"] = "seed_consistency"
+    max_tokens: int = Field(default=200_000, ge=1)
+    """At most so many eval tokens are read to see which latents are alive."""
+
+
+@SUITES.register("seed_consistency")
+class SeedConsistency(Suite):
+    """Counted in latents."""
+
+    Config: ClassVar[type[SuiteConfig]] = SeedConsistencyConfig
+    reads: ClassVar[frozenset[str]] = frozenset({"siblings"})
+    config: SeedConsistencyConfig
+
+    def headline(self) -> tuple[tuple[str, str], ...]:
+        return NAMES
+
+    def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
+        if not subject.siblings:
+            raise Unmeasurable("no other dictionary of the pipeline differs from this one in the seed alone")
+        own = self._alive(subject, subject.dictionary)
+        if not own[0].numel():
+            raise Unmeasurable("no latent is active on the eval tokens")
+        siblings = [self._alive(subject, sibling) for sibling in subject.siblings]
+        generator = torch.Generator().manual_seed(self.config.seed)
+        nulls = [tuple(_random_like(rows, generator) for rows in sibling) for sibling in siblings]
+        values = [agreement(own, sibling) for sibling in siblings]
+        chance = [agreement(own, (decoder, encoder)) for decoder, encoder in nulls]
+        return [
+            Metric(
+                *name,
+                float(np.mean([value[name] for value in values])),
+                len(own[0]),
+                {"random": float(np.mean([value[name] for value in chance]))},
+                f"mean over {len(siblings)} other seed(s)",
+            )
+            for name in self.headline()
+        ]
+
+    def _alive(self, subject: Subject, dictionary: Dictionary) -> tuple[Tensor, Tensor]:
+        """Unit decoder rows and encoder columns of the latents seen on eval tokens."""
+        seen_L = torch.zeros(dictionary.d_sae, dtype=torch.bool)
+        for batch in token_batches(subject.activations, "eval", self.config.max_tokens, dictionary.d_sae):
+            seen_L |= (encoded(dictionary, batch.x_ND) > 0).any(dim=0)
+        decoder = dictionary.W_dec.detach().float().cpu()[seen_L]
+        encoder = dictionary.W_enc.detach().float().cpu().T[seen_L]
+        return unit_rows(decoder), unit_rows(encoder)
+
+
+def agreement(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> dict[tuple[str, str], float]:
+    """All values of two sides, each (unit decoder rows, unit encoder rows); 0 where the other is empty."""
+    if not len(other[0]):
+        return dict.fromkeys(NAMES, 0.0)
+    decoder_cosine_L, by_decoder_L = best_cosines(own[0], other[0])
+    encoder_cosine_L, by_encoder_L = best_cosines(own[1], other[1])
+    both_L = (decoder_cosine_L > _SAME_ABOVE) & (encoder_cosine_L > _SAME_ABOVE)
+    shared_L = both_L & (by_decoder_L == by_encoder_L)
+    shares = {(SHARE, f"above_{t}"): float((decoder_cosine_L > t).double().mean()) for t in THRESHOLDS}
+    return {
+        (MMCS, ""): float(decoder_cosine_L.double().mean()),
+        **shares,
+        (SHARED, ""): float(shared_L.double().mean()),
+    }
+
+
+def _random_like(rows_LD: Tensor, generator: torch.Generator) -> Tensor:
+    return unit_rows(torch.randn(rows_LD.shape, generator=generator))

@@ -1,0 +1,103 @@
+"""Errors as FAST reports them (arXiv 2506.07691): mean by sequence first, and on special tokens alone.
+
+``mse_seqmean`` = (1/S) sum_i (1/T_i) sum_j (1/E) sum_e error_ije^2 over S sequences with T_i valid tokens;
+``mse_special`` is the same of the special tokens alone, over the sequences that have any. FAST prints the
+log2 of these. Short sequences weigh as much as long ones, so neither replaces ``mse``.
+
+Shapes: N tokens, E d_out.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from tasks.common.progress import ProgressListener, silent
+from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
+from tasks.evaluation.tokens import fit_controls, reconstructed, token_batches
+
+SEQMEAN, SPECIAL = "mse_seqmean", "mse_special"
+
+
+class SequenceErrorConfig(SuiteConfig):
+    """Errors by sequence and on special tokens."""
+
+    suite: Literal["sequence_error"] = "sequence_error"
+    max_tokens: int = Field(default=500_000, ge=1)
+    """At most so many eval tokens are read."""
+
+
+@dataclass
+class SequenceErrors:
+    """Running sums; sequences must come whole."""
+
+    n_tokens: int = 0
+    n_sequences: int = 0
+    total: float = 0.0
+
+    def add(self, error_NE: Tensor, sequence_N: NDArray[Any]) -> None:
+        """Add the errors of some sequences."""
+        if not len(error_NE):
+            return
+        _, group_N = np.unique(sequence_N, return_inverse=True)
+        mean_N = error_NE.double().square().mean(dim=1).numpy()
+        counts = np.bincount(group_N)
+        self.n_tokens += len(mean_N)
+        self.n_sequences += len(counts)
+        self.total += float((np.bincount(group_N, weights=mean_N) / counts).sum())
+
+    @property
+    def value(self) -> float | None:
+        """Mean over sequences of the mean squared error; None where there was no sequence."""
+        return self.total / self.n_sequences if self.n_sequences else None
+
+
+@SUITES.register("sequence_error")
+class SequenceError(Suite):
+    """Beside PCA and a random dictionary of the same k where the input is reconstructed."""
+
+    Config: ClassVar[type[SuiteConfig]] = SequenceErrorConfig
+    config: SequenceErrorConfig
+
+    def headline(self) -> tuple[tuple[str, str], ...]:
+        return ((SEQMEAN, ""), (SPECIAL, ""))
+
+    def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
+        whole, special = self._errors(subject)
+        own = whole["own"]
+        if own.value is None:
+            raise Unmeasurable("the activation set has no valid eval tokens")
+        metrics = [Metric(SEQMEAN, "", own.value, own.n_tokens, _others(whole))]
+        note = None
+        if special["own"].value is None:
+            note = "no special token of the model or its chat template is among the valid eval tokens"
+        value, n = special["own"].value, special["own"].n_tokens
+        return [*metrics, Metric(SPECIAL, "", value, n, _others(special), note)]
+
+    def _errors(self, subject: Subject) -> tuple[dict[str, SequenceErrors], dict[str, SequenceErrors]]:
+        """Errors of the dictionary and of its controls: on all tokens, and on special ones."""
+        dictionary = subject.dictionary
+        models: dict[str, Any] = {"own": lambda x_ND: reconstructed(dictionary, x_ND)}
+        if dictionary.reconstructs_input:
+            controls = fit_controls(dictionary, subject.activations, self.config.seed)
+            models |= {"pca": controls.pca, "random": lambda x_ND: reconstructed(controls.random, x_ND)}
+        whole = {name: SequenceErrors() for name in models}
+        special = {name: SequenceErrors() for name in models}
+        ids = np.array(sorted(subject.special_token_ids), np.int64)
+        for batch in token_batches(subject.activations, "eval", self.config.max_tokens, dictionary.d_sae):
+            is_special_N = np.zeros(len(batch.x_ND), bool)
+            if len(ids):
+                token_ids = np.asarray(subject.activations.tokens.token_ids)
+                is_special_N = np.isin(token_ids[batch.rows_N, batch.positions_N], ids)
+            for name, model in models.items():
+                error_NE = batch.y_NE - model(batch.x_ND)
+                whole[name].add(error_NE, batch.rows_N)
+                special[name].add(error_NE[is_special_N], batch.rows_N[is_special_N])
+        return whole, special
+
+
+def _others(errors: dict[str, SequenceErrors]) -> dict[str, float | None]:
+    return {name: sums.value for name, sums in errors.items() if name != "own"}

@@ -1,0 +1,156 @@
+"""How much of a document label stands in a few latents: k-sparse probes on pooled activations.
+
+After Gurnee et al. 2023 (arXiv 2305.01610) and SAEBench (arXiv 2503.09532): the latents are averaged over
+the tokens of a document, the k latents with the largest difference of class means are chosen on the train
+documents, a logistic regression on them is tested on the eval documents, one class against the rest.
+
+Shapes: M documents, F features, C classes.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from catalog.errors import UserError
+from catalog.schemas import Split
+from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.evaluation.documents import Pooled, labels_of, pool_documents
+from tasks.evaluation.probe import Bools, balanced_accuracy, fit_probe, largest_mean_differences
+from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
+from tasks.evaluation.tokens import fit_controls
+
+METRIC = "sparse_probe_accuracy"
+
+
+class SparseProbingConfig(SuiteConfig):
+    """Probes with few latents for a label column of the corpus."""
+
+    suite: Literal["sparse_probing"] = "sparse_probing"
+    label: str
+    """Label column of the documents that is to be told from their activations."""
+    k: tuple[int, ...] = Field(default=(1, 2, 5, 20), min_length=1)
+    """Numbers of latents a probe may use."""
+    max_tokens: int = Field(default=400_000, ge=1)
+    """At most so many tokens are read, of the train and of the eval documents each."""
+    max_classes: int = Field(default=10, ge=2)
+    """The most frequent labels are kept."""
+    min_documents: int = Field(default=10, ge=2)
+    """A label needs so many train documents and half as many eval documents."""
+    n_shuffles: int = Field(default=5, ge=1)
+    """The null is the mean over so many shuffles of the train labels."""
+    min_tokens: int = Field(default=8, ge=1)
+    """A document with fewer tokens read is left out."""
+
+    def tag(self) -> str:
+        return f"{self.suite} {self.label}"
+
+
+@dataclass(frozen=True)
+class _Split:
+    pooled: Pooled
+    y_MC: Bools
+
+
+@SUITES.register("sparse_probing")
+class SparseProbing(Suite):
+    """Balanced accuracy on the eval documents, mean over classes; 0.5 is chance."""
+
+    Config: ClassVar[type[SuiteConfig]] = SparseProbingConfig
+    reads: ClassVar[frozenset[str]] = frozenset({"labels"})
+    config: SparseProbingConfig
+
+    def headline(self) -> tuple[tuple[str, str], ...]:
+        return tuple((METRIC, self._variant(k)) for k in self.config.k)
+
+    def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
+        self._check_label(subject)
+        controls = fit_controls(subject.dictionary, subject.activations, self.config.seed)
+        dictionaries = {"own": subject.dictionary, "random": controls.random}
+        config = self.config
+        pooled = []
+        for split in get_args(Split):
+            pooled.append(
+                pool_documents(subject.activations, split, config.max_tokens, dictionaries, config.min_tokens)
+            )
+            listener(Progress("splits pooled", len(pooled), 2))
+        train, test = self._labelled(pooled[0], pooled[1], subject)
+        random = np.random.default_rng(config.seed)
+        orders = [random.permutation(len(train.y_MC)) for _ in range(config.n_shuffles)]
+        nulls = [_Split(train.pooled, train.y_MC[order]) for order in orders]
+        raw_all = _dense_accuracy(train, test)
+        metrics = []
+        for k in config.k:
+            control = {
+                "raw": raw_all,
+                "raw_k": _sparse_accuracy(train, test, "raw", k),
+                "random": _sparse_accuracy(train, test, "random", k),
+                "shuffled": float(np.mean([_sparse_accuracy(null, test, "own", k) for null in nulls])),
+            }
+            value = _sparse_accuracy(train, test, "own", k)
+            metrics.append(Metric(METRIC, self._variant(k), value, len(test.y_MC), control))
+        return metrics
+
+    def _variant(self, k: int) -> str:
+        return f"{self.config.label}:k{k}"
+
+    def _check_label(self, subject: Subject) -> None:
+        known = sorted({name for labels in subject.labels for name in labels})
+        if self.config.label not in known:
+            columns = f"its label columns are {', '.join(known)}" if known else "it has no label columns"
+            raise UserError(f"sparse_probing: the corpus has no label {self.config.label!r}; {columns}")
+
+    def _labelled(self, train: Pooled, test: Pooled, subject: Subject) -> tuple[_Split, _Split]:
+        """Both splits reduced to documents of the classes that have enough of them in both."""
+        names = [labels_of(part.documents_M, subject.labels, self.config.label) for part in (train, test)]
+        counts = [Counter(name for name in part if name is not None) for part in names]
+        enough = [
+            name
+            for name, n in counts[0].most_common()
+            if n >= self.config.min_documents and counts[1][name] >= self.config.min_documents / 2
+        ]
+        if len(enough) < 2:
+            raise Unmeasurable(
+                f"fewer than two values of label {self.config.label!r} have {self.config.min_documents} "
+                "train documents and half as many eval documents"
+            )
+        classes = enough[: self.config.max_classes]
+        return _split(train, names[0], classes), _split(test, names[1], classes)
+
+
+def _split(pooled: Pooled, names: Sequence[str | None], classes: Sequence[str]) -> _Split:
+    keep_M = np.array([name in classes for name in names])
+    kept = np.array([name for name in names if name in classes])
+    return _Split(pooled.take(keep_M), kept[:, None] == np.array(classes))
+
+
+def _sparse_accuracy(train: _Split, test: _Split, features: str, k: int) -> float:
+    """Mean over classes of the balanced accuracy of a probe on k features chosen on the train documents."""
+    x_MF, test_MF = (
+        part.pooled.raw_MD if features == "raw" else part.pooled.codes[features] for part in (train, test)
+    )
+    y_MC = train.y_MC.astype(np.float64)
+    sums_FC, total_F = np.asarray(x_MF.T @ y_MC), np.asarray(x_MF.sum(axis=0)).ravel()
+    order_FC = largest_mean_differences(sums_FC, y_MC.sum(axis=0), total_F, len(y_MC))
+    scores = []
+    for c in range(y_MC.shape[1]):
+        chosen = order_FC[:k, c]
+        probe = fit_probe(_columns(x_MF, chosen), train.y_MC[:, [c]])
+        scores.append(balanced_accuracy(probe.predict(_columns(test_MF, chosen))[:, 0], test.y_MC[:, c]))
+    return float(np.mean(scores))
+
+
+def _dense_accuracy(train: _Split, test: _Split) -> float:
+    """The same of a probe on all raw activations: what there is to find."""
+    predicted_MC = fit_probe(train.pooled.raw_MD, train.y_MC).predict(test.pooled.raw_MD)
+    scores = [balanced_accuracy(predicted_MC[:, c], test.y_MC[:, c]) for c in range(predicted_MC.shape[1])]
+    return float(np.mean(scores))
+
+
+def _columns(x_MF: Any, chosen: NDArray[Any]) -> NDArray[np.float64]:
+    columns = x_MF[:, chosen]
+    return np.asarray(columns if isinstance(columns, np.ndarray) else columns.toarray(), np.float64)

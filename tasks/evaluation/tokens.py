@@ -1,0 +1,110 @@
+"""Reading activations with the place of every token, and the controls every suite compares with.
+
+Legend: N tokens, T context, D d_in, E d_out, L d_sae.
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from catalog.schemas import Split
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.controls import Pca, fit_pca, fit_random
+from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.stream import sample_rows
+from tasks.evaluation.suite import Unmeasurable
+
+_CODES_PER_BATCH = 2**24
+_CONTROL_TOKENS = 50_000
+
+
+class TokenBatch(NamedTuple):
+    """Valid tokens in order, with where each of them stands."""
+
+    rows_N: NDArray[np.int64]
+    """Sequence of each token."""
+    positions_N: NDArray[np.int64]
+    """Position of each token in its sequence."""
+    x_ND: Tensor
+    y_NE: Tensor
+    """What is to be reconstructed; ``x_ND`` itself where that is the input."""
+
+
+def token_batches(
+    activations: SiteActivations, split: Split, n_tokens: int, d_sae: int
+) -> Iterator[TokenBatch]:
+    """Valid, finite tokens of sequences evenly spread over a split, about ``n_tokens`` in all, float32.
+
+    A batch is small enough for dense codes of width ``d_sae``.
+    """
+    context = activations.context_length
+    rows = sample_rows(activations.sequence_rows(split), max(n_tokens // context, 1))
+    size = max(_CODES_PER_BATCH // (d_sae * context), 1)
+    for start in range(0, len(rows), size):
+        chosen = np.asarray(rows[start : start + size])
+        values_STW = torch.from_numpy(np.ascontiguousarray(activations.read(chosen)))
+        valid_ST = torch.from_numpy(np.array(activations.tokens.valid[chosen], dtype=bool))
+        valid_ST &= torch.isfinite(values_STW.sum(dim=2, dtype=torch.float32))
+        if valid_ST.any():
+            sequence_N, position_N = torch.nonzero(valid_ST, as_tuple=True)
+            x_ND, y_NE = activations.split(values_STW[valid_ST].float())
+            yield TokenBatch(chosen[sequence_N.numpy()], position_N.numpy(), x_ND, y_NE)
+
+
+class Controls(NamedTuple):
+    """What the dictionary has to beat at equal sparsity."""
+
+    k: int
+    """Realised mean number of active latents, rounded."""
+    random: Dictionary
+    """Random directions of the same width with the k largest products kept."""
+    pca: Pca
+
+
+@torch.no_grad()
+def fit_controls(dictionary: Dictionary, activations: SiteActivations, seed: int) -> Controls:
+    """A random dictionary of the same width and realised k, and PCA with k components, on the inputs.
+
+    Raises:
+        Unmeasurable: where the inputs are of no single kind, several hookpoints or no train tokens.
+    """
+    parts = list(token_batches(activations, "train", _CONTROL_TOKENS, dictionary.d_sae))
+    if not parts:
+        raise Unmeasurable("the activation set has no valid train tokens")
+    active = sum(float((encoded(dictionary, part.x_ND) > 0).sum()) for part in parts)
+    x_ND = torch.cat([part.x_ND for part in parts])
+    k = max(round(active / len(x_ND)), 1)
+    random = fit_random(x_ND, k, dictionary.d_sae, seed).to(dictionary.W_dec.device)
+    return Controls(k, random, fit_pca(x_ND, k))
+
+
+@torch.no_grad()
+def encoded(dictionary: Dictionary, x_ND: Tensor) -> Tensor:
+    """Dense latent activations on the CPU: (N, L) float32."""
+    return dictionary.encode(x_ND.to(dictionary.W_dec.device)).float().cpu()
+
+
+@torch.no_grad()
+def reconstructed(dictionary: Dictionary, x_ND: Tensor) -> Tensor:
+    """What the dictionary makes of the inputs, on the CPU: (N, E) float32."""
+    recon_NE: Tensor = dictionary(x_ND.to(dictionary.W_dec.device))
+    return recon_NE.float().cpu()
+
+
+def refuse_unlike_output(dictionary: Dictionary) -> None:
+    """Directions can be compared with inputs only where the dictionary writes what it reads.
+
+    Raises:
+        Unmeasurable: for a transcoder.
+    """
+    if not dictionary.reconstructs_input:
+        raise Unmeasurable("the dictionary writes other activations than it reads")
+
+
+def document_of(activations: SiteActivations, batch: TokenBatch) -> NDArray[Any]:
+    """Document of each token of a batch: (N,)."""
+    return np.asarray(activations.tokens.document_index)[batch.rows_N, batch.positions_N]

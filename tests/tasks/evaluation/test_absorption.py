@@ -1,0 +1,106 @@
+"""Absorption and splitting on codes written by hand, and the first-letter suite on a planted world."""
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tasks.evaluation.absorption import absorption, main_latents
+from tasks.evaluation.letters import word_begun
+from tasks.evaluation.suite import Subject, run_suite
+from tasks.evaluation.suites.first_letter import FirstLetterConfig
+
+# Latent 0 is the label's own; 1 carries 0.8 of it and something of its own; 2 has nothing to do with it.
+W_DEC = np.array([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
+PROBE = np.array([2.0, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("codes", "projection", "fraction", "full"),
+    [
+        ([2.0, 0.0, 5.0], 2.0, 0.0, False),  # the main latent gives all
+        ([0.0, 2.5, 0.0], 2.0, 1.0, True),  # another gives all: 2.5 * 0.8 = 2
+        ([0.0, 0.9, 0.0], 2.0, 0.0, False),  # 0.72 of 2 is less than 0.4
+        ([1.0, 1.25, 0.0], 2.0, 0.5, False),  # half each, and the main latent is active
+        ([1.0, 5.0, 0.0], 2.0, 0.5, False),  # no more than what is missing counts
+        ([0.0, 2.5, 0.0], -2.0, 0.0, False),  # the probe's side is negative
+        ([0.0, 0.0, 9.0], 2.0, 0.0, False),  # nothing along the probe at all
+    ],
+)
+def test_absorption_by_hand(codes: list[float], projection: float, fraction: float, full: bool) -> None:
+    x = np.array([[projection, 0.3, -0.2]])
+    found = absorption(np.array([codes]), W_DEC, x, PROBE, [0])
+    assert found.fraction_N[0] == pytest.approx(fraction)
+    assert bool(found.full_N[0]) is full
+
+
+def test_a_label_split_into_two_latents_counts_two() -> None:
+    random = np.random.default_rng(0)
+    y = random.random(400) < 0.5
+    which = random.random(400) < 0.5
+    codes = np.stack([y & which, y & ~which, random.random(400) < 0.5], axis=1).astype(float)
+    n_main, scores = main_latents(codes[:200], y[:200], codes[200:], y[200:])
+    assert n_main == 2
+    assert scores[0] < 0.75 < 0.99 < scores[1]
+    whole = np.stack([y, which, ~which], axis=1).astype(float)
+    assert main_latents(whole[:200], y[:200], whole[200:], y[200:])[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "span", "word"),
+    [
+        ("see cat", (3, 7), "cat"),
+        ("see cat", (4, 7), "cat"),
+        ("Cats", (0, 3), "cat"),
+        ("concat", (3, 6), None),
+        ("my_cat", (3, 6), None),
+        ("2cat", (1, 4), None),
+        ("a + b", (1, 3), None),
+        ("été", (0, 3), None),
+        ("   ", (0, 3), None),
+    ],
+)
+def test_which_tokens_begin_a_word(text: str, span: tuple[int, int], word: str | None) -> None:
+    assert word_begun(text, *span) == word
+
+
+def rows_of(subject: Subject, **fields: Any) -> dict[tuple[str, str], dict[str, Any]]:
+    table = run_suite(subject, FirstLetterConfig(**{"max_main": 4, **fields}))
+    rows = {(row["metric"], row["variant"]): row for row in table.to_pylist()}
+    for row in rows.values():
+        row["control"] = json.loads(row["control"]) if row["control"] else {}
+    return rows
+
+
+def test_a_dictionary_with_letter_latents_absorbs_nothing(subject: Subject) -> None:
+    rows = rows_of(subject)
+    assert rows["first_letter_probe_f1", ""]["value"] > 0.99
+    assert rows["first_letter_sparse_f1", "k1"]["value"] > 0.97
+    assert rows["split_latents", ""]["value"] == 1
+    assert rows["absorption_fraction", ""]["value"] < 0.02
+    assert {variant for metric, variant in rows if metric == "absorption_full"} == {"", "a", "b", "c"}
+
+
+def test_letters_absorbed_by_words_are_counted(subject: Subject, world: Any, make_dictionary: Any) -> None:
+    """Words in ka and lo have latents that carry their letter as well; its own is silent there."""
+    directions, encoder = world.directions.copy(), world.directions.copy()
+    absorbed = [5 + 5 * letter + end for letter in range(3) for end in (0, 1)]
+    for latent in absorbed:
+        letter = 2 + (latent - 5) // 5
+        directions[latent] = (world.directions[latent] + world.directions[letter]) / np.sqrt(2)
+        encoder[letter] -= 5 * world.directions[latent]
+    lossy = replace(subject, dictionary=make_dictionary(directions, 4, encoder=encoder))
+    rows = rows_of(lossy, max_main=1)
+    full = rows["absorption_full", ""]
+    assert 0.3 < full["value"] < 0.5, "two words of five"
+    assert rows["absorption_fraction", ""]["value"] == pytest.approx(full["value"], abs=0.05)
+    assert full["value"] > full["control"]["random"]
+    assert rows["first_letter_sparse_f1", "k1"]["value"] < 0.85
+
+
+def test_a_corpus_without_words_is_null_with_the_reason(subject: Subject) -> None:
+    rows = rows_of(replace(subject, texts=["1 + 2" for _ in subject.texts]))
+    assert rows["absorption_full", ""]["value"] is None
+    assert "fewer than two letters" in rows["absorption_full", ""]["note"]
