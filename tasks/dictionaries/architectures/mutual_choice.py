@@ -1,0 +1,22 @@
+"""Mutual Choice: tokens and latents choose each other (Ayonrinde 2024, arXiv 2411.02124)."""
+
+from typing import ClassVar, Literal
+
+from tasks.dictionaries.architectures.batch_topk import BatchTopK, BatchTopKConfig
+from tasks.dictionaries.base import ARCHITECTURES
+from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.utilisation import ChoiceConfig, ZipfRevival
+
+
+class MutualChoiceConfig(ChoiceConfig, BatchTopKConfig):
+    """A Mutual Choice dictionary; ``k`` is the mean number of latents of a token."""
+
+    architecture: Literal["mutual_choice"] = "mutual_choice"  # type: ignore[assignment]
+
+
+@ARCHITECTURES.register("mutual_choice")
+class MutualChoice(ZipfRevival, BatchTopK):
+    """Keeps the ``k * N`` largest of a batch, as BatchTopK; AuxK is for all underused latents."""
+
+    Config: ClassVar[type[DictionaryConfig]] = MutualChoiceConfig
+    config: MutualChoiceConfig
