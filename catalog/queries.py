@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 __all__ = [
+    "dictionary_geometry",
+    "dictionary_metrics",
+    "dictionary_record",
     "feature_card",
     "feature_examples",
     "feature_explanations",
@@ -41,6 +44,27 @@ def read(connection: "DuckDBPyConnection", name: str, parameters: Mapping[str, A
     """Run ``sql/<name>.sql`` on a cursor of its own and fetch all rows."""
     with connection.cursor() as cursor:
         return cursor.sql(query_text(name), params=dict(parameters)).to_arrow_table()
+
+
+def dictionary_record(connection: "DuckDBPyConnection", *, dictionary_id: str) -> pa.Table:
+    """The row of a dictionary."""
+    return read(connection, "dictionary_record", {"dictionary_id": dictionary_id})
+
+
+def dictionary_metrics(
+    connection: "DuckDBPyConnection", *, dictionary_id: str, activation_set_id: str | None = None
+) -> pa.Table:
+    """Metric values of a dictionary with their controls, on every activation set or on one."""
+    parameters = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
+    return read(connection, "dictionary_metrics", parameters)
+
+
+def dictionary_geometry(
+    connection: "DuckDBPyConnection", *, dictionary_id: str, activation_set_id: str
+) -> pa.Table:
+    """Density and decoder geometry of every feature of a dictionary, by feature."""
+    parameters = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
+    return read(connection, "dictionary_geometry", parameters)
 
 
 def feature_card(

@@ -20,6 +20,9 @@ from catalog.store import TableStore
 FILES = sorted(p.stem for p in queries.SQL_FOLDER.glob("*.sql") if not p.stem.startswith("page_"))
 INTERNAL = {"dictionary_names"}
 COLUMNS = {
+    "dictionary_geometry": "feature_index density encoder_decoder_cosine nearest_cosine",
+    "dictionary_metrics": "activation_set_id metric variant value control metric_version measured_at",
+    "dictionary_record": "dictionary_id alias reads writes architecture d_sae weights_uri",
     "feature_card": "dictionary_id feature_index label score ci_low chance histogram top_logits",
     "feature_examples": "band rank tokens activations peak_position split",
     "feature_explanations": "explanation_id explainer text status score ci_low chance",
@@ -43,6 +46,7 @@ def arguments(root: Path, small: ModuleType, name: str) -> dict[str, object]:
     known = {
         "files": files,
         "dictionary_id": small.DICTIONARY,
+        "activation_set_id": small.SET,
         "feature_index": 1,
         "words": ["word"],
         "limit": 3,
@@ -68,6 +72,7 @@ def test_a_query_binds_its_parameters_and_gives_its_columns(
     assert isinstance(table, pa.Table)
     assert set(COLUMNS[name].split()) <= set(table.column_names)
     expected = {"feature_matches": 0, "feature_examples": 2, "search_labels": 3, "run_list": 0}
+    expected |= {"dictionary_metrics": 0, "dictionary_geometry": 4}
     assert table.num_rows == expected.get(name, 1)
 
 
