@@ -4,7 +4,8 @@ Legend: N tokens, D d_in, E d_out. It cannot be folded into weights, so it is pa
 
 - ``layer_norm``: (x - mean_D x) / (std_D x + 1e-5) with the unbiased standard deviation (Gao et al. 2024,
   arXiv 2406.04093, code); the output is multiplied by std and the mean is added.
-- ``constant_norm``: x sqrt(D) / |x| (SAELens, constant_norm_rescale); the output is multiplied by |x| / sqrt(D).
+- ``constant_norm``: x sqrt(D) / |x| (SAELens: constant_norm_rescale); the output is multiplied by
+  |x| / sqrt(D).
 """
 
 from typing import Literal

@@ -1,8 +1,9 @@
 """Dictionaries on disk: a folder with ``cfg.json`` and ``sae_weights.safetensors`` that SAELens loads.
 
-Tensors are float32 and contiguous: W_enc (d_in, d_sae), b_enc (d_sae,), W_dec (d_sae, d_in), b_dec (d_in,)
+Tensors are float32 and contiguous: W_enc (d_in, d_sae), b_enc (d_sae,), W_dec (d_sae, d_out), b_dec (d_out,)
 and, for architectures with a threshold, ``threshold`` (d_sae,). BatchTopK encodes with one threshold, so
-its file is that of a JumpReLU. What SAELens does not know stands under ``metadata.featlas``.
+its file is that of a JumpReLU; ``saelens_layout`` has the rest. What SAELens does not know stands under
+``metadata.featlas``.
 """
 
 import hashlib
@@ -11,10 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from catalog.durable import (
     flush_file,
@@ -26,12 +25,11 @@ from catalog.durable import (
 )
 from catalog.errors import UserError
 from tasks.dictionaries.base import Dictionary, Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.saelens_layout import own_tensors, saelens_config, saelens_tensors
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
 FORMAT = 2
-
-_SAELENS_ARCHITECTURE = {"relu_l1": "standard", "batch_topk": "jumprelu"}
 
 
 def save_dictionary(dictionary: Dictionary, folder: Path, metadata: Mapping[str, Any] | None = None) -> str:
@@ -49,13 +47,14 @@ def save_dictionary(dictionary: Dictionary, folder: Path, metadata: Mapping[str,
         make_folder(folder)
         weights = folder / WEIGHTS_FILE
         temporary = temporary_beside(weights)
-        save_file(_saelens_tensors(dictionary), temporary, metadata={"format": "pt"})
+        save_file(saelens_tensors(dictionary), temporary, metadata={"format": "pt"})
         temporary.chmod(0o644)
         flush_file(temporary)
         digest = _sha256(temporary)
         temporary.replace(weights)
         flush_folder(folder)
-        config = json.dumps(_saelens_config(dictionary, metadata or {}, digest), indent=1, sort_keys=True)
+        known = {**(metadata or {}), "featlas": _own_config(dictionary, digest)}
+        config = json.dumps(saelens_config(dictionary, known), indent=1, sort_keys=True)
         replace_file(folder / CONFIG_FILE, config.encode(), "dictionary")
     return digest
 
@@ -80,7 +79,7 @@ def load_dictionary(folder: Path) -> Dictionary:
         dictionary_config(described["config"]), Widths(tuple(described["reads"]), tuple(described["writes"]))
     )
     try:
-        dictionary.load_state_dict(_own_tensors(dictionary, tensors))
+        dictionary.load_state_dict(own_tensors(dictionary, tensors))
     except RuntimeError as error:
         raise UserError(f"{path} does not fit its cfg.json: {str(error).splitlines()[-1].strip()}") from error
     return dictionary.eval().requires_grad_(False)
@@ -99,48 +98,15 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return dict(described)
 
 
-def _saelens_tensors(dictionary: Dictionary) -> dict[str, Tensor]:
-    tensors = {
-        name: tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in dictionary.state_dict().items()
+def _own_config(dictionary: Dictionary, digest: str) -> dict[str, Any]:
+    """What is needed to build the dictionary again."""
+    return {
+        "format": FORMAT,
+        "config": dictionary.config.canonical(),
+        "reads": dictionary.widths.reads,
+        "writes": dictionary.widths.writes,
+        "weights_digest": digest,
     }
-    if "threshold" in tensors:
-        tensors["threshold"] = tensors["threshold"].expand(dictionary.d_sae).contiguous()
-    return tensors
-
-
-def _own_tensors(dictionary: Dictionary, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    own = dictionary.state_dict()
-    if "threshold" in tensors and own["threshold"].ndim == 0:
-        return {**tensors, "threshold": tensors["threshold"][0]}
-    return tensors
-
-
-def _saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any], digest: str) -> dict[str, Any]:
-    architecture = dictionary.config.architecture
-    config: dict[str, Any] = {
-        "architecture": _SAELENS_ARCHITECTURE.get(architecture, architecture),
-        "d_in": dictionary.d_in,
-        "d_sae": dictionary.d_sae,
-        "dtype": "float32",
-        "device": "cpu",
-        "apply_b_dec_to_input": True,
-        "normalize_activations": "none",
-        "reshape_activations": "none",
-        "metadata": {
-            **metadata,
-            "featlas": {
-                "format": FORMAT,
-                "config": dictionary.config.canonical(),
-                "reads": dictionary.widths.reads,
-                "writes": dictionary.widths.writes,
-                "weights_digest": digest,
-            },
-        },
-    }
-    if config["architecture"] == "topk":
-        config["k"] = dictionary.config.canonical()["k"]
-    return config
 
 
 def _sha256(path: Path) -> str:

@@ -17,6 +17,10 @@ BANNED = {
     r"\bunion_by_name\b": "binding a view of many files with it is slow; group files by schema version",
     r"st\.html\(": "corpus text could leave its frame; draw text nodes",
 }
+EXCEPTIONS = {
+    # The one file that opens a pickle: in a child process, weights only, when a user asks for it by flag.
+    r"\btorch\.(load|save)\(": ["tasks/dictionaries/formats/unpickle.py"],
+}
 SOURCES = [
     path
     for folder in ("flows", "tasks", "catalog", "dashboards")
@@ -29,4 +33,4 @@ SOURCES = [
 def test_banned_call_is_nowhere(pattern: str) -> None:
     expression = re.compile(pattern, re.MULTILINE)
     found = [str(path.relative_to(ROOT)) for path in SOURCES if expression.search(path.read_text())]
-    assert not found, f"{found}: {BANNED[pattern]}"
+    assert found == EXCEPTIONS.get(pattern, []), f"{found}: {BANNED[pattern]}"

@@ -1,0 +1,103 @@
+"""Crosscoders over several layers or two models: the dictionary_learning fork and ckkissane's replication.
+
+The fork (science-of-finetuning/dictionary_learning) has ``encoder.weight`` (n, D, L), ``encoder.bias`` (L,),
+``decoder.weight`` (n, L, D) and ``decoder.bias`` (n, D); where it is BatchTopK, a ``threshold`` on the
+activations times the summed norms of their directions; and may carry mean and deviation of the activations,
+which are folded into the weights. ckkissane/crosscoder-model-diff-replication has ``W_enc`` (n, D, L),
+``W_dec`` (L, n, D), ``b_enc`` and ``b_dec`` (n, D).
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from catalog.errors import UserError
+from tasks.dictionaries.formats.foreign import Foreign
+from tasks.dictionaries.formats.format import FORMATS, Format
+from tasks.dictionaries.formats.tensor_files import read_json, read_stored
+
+_EPSILON = 1e-8
+
+
+@FORMATS.register("crosscoder")
+class Crosscoder(Format):
+    """Reads the weights of one crosscoder, with the configuration beside them."""
+
+    def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
+        """The crosscoder of a file."""
+        tensors = dict(read_stored(path, allow_pickle=allow_pickle).tensors)
+        config = _config(path)
+        try:
+            parts = _fork(tensors) if "encoder.weight" in tensors else _replication(tensors)
+        except KeyError as error:
+            raise UserError(f"{path} has no {error.args[0]}: it is no crosscoder") from error
+        if any(parts[name].ndim != n for name, n in (("W_enc", 3), ("W_dec", 3), ("b_dec", 2))):
+            shapes = {name: tuple(parts[name].shape) for name in ("W_enc", "W_dec", "b_dec")}
+            raise UserError(f"{path}: a crosscoder has arrays per layer or model, these are {shapes}")
+        n_sites, d, d_sae = parts["W_enc"].shape
+        if parts["W_dec"].shape != (n_sites, d_sae, d) or parts["b_dec"].shape != (n_sites, d):
+            raise UserError(f"{path}: the shapes of its encoder and decoder do not belong together")
+        parts = _without_statistics(parts, tensors)
+        threshold = tensors.get("threshold") if "k" in tensors else None
+        return Foreign(
+            source=str(path),
+            activation="relu" if "k" not in tensors else "batch_topk",
+            kind="crosscoder",
+            W_enc=parts["W_enc"].reshape(n_sites * d, d_sae),
+            W_dec=parts["W_dec"].permute(1, 0, 2).reshape(d_sae, n_sites * d),
+            b_enc=parts["b_enc"],
+            b_dec=parts["b_dec"].reshape(-1),
+            k=int(tensors["k"]) if "k" in tensors else None,
+            threshold=threshold if threshold is not None and bool((threshold >= 0).all()) else None,
+            centred=False,
+            n_sites=n_sites,
+            described=config,
+        )
+
+
+def _config(path: Path) -> dict[str, Any]:
+    for beside in (path.with_name(f"{path.stem}_cfg.json"), path.with_name("config.json")):
+        if beside.is_file():
+            return read_json(beside)
+    return {}
+
+
+def _fork(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        "W_enc": tensors["encoder.weight"],
+        "b_enc": tensors["encoder.bias"],
+        "W_dec": tensors["decoder.weight"],
+        "b_dec": tensors["decoder.bias"],
+    }
+
+
+def _replication(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    W_dec = tensors["W_dec"]
+    return {
+        "W_enc": tensors["W_enc"],
+        "b_enc": tensors["b_enc"],
+        "W_dec": W_dec.permute(1, 0, 2) if W_dec.ndim == 3 else W_dec,
+        "b_dec": tensors["b_dec"],
+    }
+
+
+def _without_statistics(parts: dict[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Inputs ``(x - mean) / std`` and outputs ``y std + mean``, folded into weights and biases."""
+    mean, std = tensors.get("activation_mean"), tensors.get("activation_std")
+    if mean is None or std is None:
+        return parts
+    if mean.shape != parts["b_dec"].shape or std.shape != mean.shape:
+        raise UserError(
+            f"activation_mean has the shape {tuple(mean.shape)}, not {tuple(parts['b_dec'].shape)}"
+        )
+    std_nD1 = (std + _EPSILON).unsqueeze(2)
+    W_enc = parts["W_enc"] / std_nD1
+    return {
+        "W_enc": W_enc,
+        "b_enc": parts["b_enc"] - torch.einsum("nd,ndf->f", mean, W_enc),
+        "W_dec": parts["W_dec"] * (std + _EPSILON).unsqueeze(1),
+        "b_dec": parts["b_dec"] * (std + _EPSILON) + mean,
+    }

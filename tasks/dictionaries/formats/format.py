@@ -1,0 +1,79 @@
+"""What a foreign format is: it reads a file or folder, some also write one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catalog.errors import UserError
+from tasks.common.registry import Registry
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.formats.foreign import Foreign, check_foreign
+from tasks.dictionaries.formats.reading import ReadingConfig, first_reading
+
+
+@dataclass(frozen=True)
+class Written:
+    """A dictionary of ours to be written, and what the catalogue knows of it."""
+
+    dictionary: Dictionary
+    model_name: str
+    reads: tuple[str, ...]
+    """Hookpoints it reads, in our vocabulary."""
+    writes: tuple[str, ...]
+    described: Mapping[str, Any]
+    """What else is worth keeping beside the weights: id, corpus, context length."""
+
+
+class Format(ABC):
+    """One file format; the subclass's docstring says whose and what is in it."""
+
+    @abstractmethod
+    def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
+        """The dictionary at ``path`` by the conventions of its tool, shapes not yet checked.
+
+        Raises:
+            UserError: when files are missing, damaged, or say something that is not known here.
+        """
+
+    def write(self, written: Written, folder: Path) -> None:
+        """Write a dictionary for the foreign tool.
+
+        Raises:
+            UserError: when the format has no writer, or no place for such a dictionary.
+        """
+        raise UserError(
+            f"featlas reads this format but does not write it; formats with a writer: {writers()}"
+        )
+
+
+FORMATS: Registry[Format] = Registry("format", "tasks.dictionaries.formats")
+
+
+def writers() -> str:
+    """Names of the formats that can be written."""
+    return ", ".join(name for name in FORMATS if FORMATS[name].write is not Format.write)
+
+
+def format_named(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        UserError: when there is none, naming those there are.
+    """
+    if name not in FORMATS:
+        raise UserError(f"there is no format {name!r}; formats are {', '.join(FORMATS)}")
+    return FORMATS[name]()
+
+
+def read_foreign(
+    name: str, path: Path, reading: ReadingConfig | None = None, *, allow_pickle: bool = False
+) -> Foreign:
+    """The checked dictionary at ``path``, with the settings that the user gave.
+
+    Raises:
+        UserError: one sentence; nothing was stored and nothing of the file was executed.
+    """
+    foreign = format_named(name).read(path, allow_pickle=allow_pickle)
+    return check_foreign(first_reading(foreign, reading or ReadingConfig()))

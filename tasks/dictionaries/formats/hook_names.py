@@ -1,0 +1,41 @@
+"""Names of hookpoints in other tools, in our vocabulary."""
+
+import re
+
+from tasks.activations.translation import TRANSFORMER_LENS
+
+_OURS = {theirs: ours for ours, theirs in TRANSFORMER_LENS.items()} | {"hook_mlp_in": "mlp_in"}
+_LENS_NAME = re.compile(r"blocks\.(?P<block>\d+)\.(?P<name>[a-z0-9_.]+)")
+_MODULE_PATH = re.compile(
+    r"(?:.*\.)?(?:layers|h|layer|blocks)\.(?P<block>\d+)(?:\.(?P<part>mlp|self_attn|attention|attn))?"
+)
+_PARTS = {None: "resid_post", "mlp": "mlp_out", "self_attn": "attn_out", "attention": "attn_out"}
+_PARTS |= {"attn": "attn_out"}
+
+
+def from_transformer_lens(name: object) -> str | None:
+    """``blocks.2.hook_resid_post`` becomes ``blocks.2.resid_post``; None for a name that is not known."""
+    match = _LENS_NAME.fullmatch(name) if isinstance(name, str) else None
+    if match is None or match["name"] not in _OURS:
+        return None
+    return f"blocks.{match['block']}.{_OURS[match['name']]}"
+
+
+def from_module_path(path: object) -> str | None:
+    """``h.2.mlp`` or ``model.layers.2.mlp`` becomes ``blocks.2.mlp_out``, ``layers.2`` its resid_post."""
+    match = _MODULE_PATH.fullmatch(path) if isinstance(path, str) else None
+    if match is None:
+        return None
+    return f"blocks.{match['block']}.{_PARTS[match['part']]}"
+
+
+def module_path(hookpoint: str) -> str | None:
+    """``blocks.2.mlp_out`` becomes ``layers.2.mlp``; None for a hookpoint that has no module of its own."""
+    block, _, name = hookpoint.removeprefix("blocks.").partition(".")
+    part = {"resid_post": "", "mlp_out": ".mlp", "mlp_in": ".mlp", "attn_out": ".self_attn"}.get(name)
+    return None if part is None else f"layers.{block}{part}"
+
+
+def known(*names: str | None) -> tuple[str, ...]:
+    """The names that were recognised."""
+    return tuple(name for name in names if name is not None)

@@ -1,0 +1,88 @@
+"""Settings by which a foreign file may be read otherwise than it says, and what each does to it.
+
+The import gate tries them one by one; a user passes the one that the gate found to fit.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from catalog.errors import UserError
+from tasks.common.config import StrictConfig
+from tasks.dictionaries.formats.foreign import Foreign
+
+Normalisation = Literal["file", "none", "dataset_rms", "unit_rms", "layer_norm", "constant_norm"]
+Centre = Literal["file", "b_dec", "none"]
+DecoderForm = Literal["file", "transposed", "unit_norm"]
+EncoderForm = Literal["file", "transposed"]
+ActivationForm = Literal["file", "relu", "topk", "threshold"]
+_SMALLEST_NORM = 1e-12
+
+
+class ReadingConfig(StrictConfig):
+    """How a file is read; ``file`` means as the file itself says."""
+
+    activation: ActivationForm = "file"
+    """relu, topk (needs k) or threshold (needs threshold) in place of what the file says."""
+    k: int | None = Field(default=None, ge=1)
+    """Latents per token, where the file does not say or says it wrongly."""
+    threshold: float | None = Field(default=None, ge=0)
+    """One threshold for all latents."""
+    normalisation: Normalisation = "file"
+    """What its inputs had in training: a mean norm of sqrt(d) (dataset_rms), a mean square norm of 1
+    (unit_rms), or each token normalised by itself (layer_norm, constant_norm)."""
+    centre: Centre = "file"
+    """Whether b_dec is taken from the input before the encoder."""
+    encoder: EncoderForm = "file"
+    """transposed where W_enc stands the other way round."""
+    decoder: DecoderForm = "file"
+    """transposed where W_dec stands the other way round, unit_norm where its rows are normalised at use."""
+
+
+def first_reading(foreign: Foreign, reading: ReadingConfig) -> Foreign:
+    """Apply what needs no activations: everything but the normalisation by their norm."""
+    if reading.encoder == "transposed":
+        foreign = foreign.with_(W_enc=foreign.W_enc.T.contiguous())
+    if reading.decoder == "transposed":
+        foreign = foreign.with_(W_dec=foreign.W_dec.T.contiguous())
+    elif reading.decoder == "unit_norm":
+        norm_L1 = foreign.W_dec.norm(dim=1, keepdim=True).clamp_min(_SMALLEST_NORM)
+        foreign = foreign.with_(W_dec=foreign.W_dec / norm_L1)
+    if reading.centre != "file":
+        foreign = foreign.with_(centred=reading.centre == "b_dec")
+    if reading.normalisation in ("layer_norm", "constant_norm"):
+        foreign = foreign.with_(scale=1.0, token_norm=reading.normalisation)
+    return _with_activation(foreign, reading)
+
+
+def with_norms(foreign: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Foreign:
+    """Apply the normalisation by the norm of activations: ``x_ND`` is a sample of the inputs."""
+    if reading.normalisation == "none":
+        return foreign.with_(scale=1.0, token_norm="none")
+    if reading.normalisation == "dataset_rms":
+        scale = float(x_ND.shape[1] ** 0.5 / x_ND.norm(dim=1).double().mean().clamp_min(_SMALLEST_NORM))
+    elif reading.normalisation == "unit_rms":
+        scale = float(x_ND.double().square().sum(dim=1).mean().clamp_min(_SMALLEST_NORM) ** -0.5)
+    else:
+        return foreign
+    return foreign.with_(scale=scale, token_norm="none")
+
+
+def _with_activation(foreign: Foreign, reading: ReadingConfig) -> Foreign:
+    if reading.k is not None:
+        foreign = foreign.with_(k=reading.k)
+    if reading.threshold is not None:
+        foreign = foreign.with_(threshold=torch.tensor(reading.threshold))
+    if reading.activation == "relu":
+        return foreign.with_(activation="relu", threshold=None, r_mag=None, b_mag=None)
+    if reading.activation == "topk":
+        if foreign.k is None:
+            raise UserError(f"{foreign.source}: activation=topk needs the number of latents: add --set k=...")
+        return foreign.with_(activation="topk", threshold=None, r_mag=None, b_mag=None)
+    if reading.activation == "threshold" or (reading.threshold is not None and foreign.activation == "relu"):
+        if foreign.threshold is None:
+            raise UserError(f"{foreign.source}: activation=threshold needs one: add --set threshold=...")
+        return foreign.with_(activation="jumprelu", r_mag=None, b_mag=None)
+    return foreign

@@ -1,0 +1,113 @@
+"""How each of our architectures stands in a SAELens folder: its name there, its tensors, its settings.
+
+Legend: D d_in, E d_out, L d_sae. Where SAELens has the architecture the folder loads there: thresholds are
+per latent, the bias of a gate is ``b_gate``, ``W_skip`` is (E, D), matching pursuit has no encoder. An
+architecture that SAELens does not have keeps its own name and tensors.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from tasks.dictionaries.base import Dictionary
+
+SAELENS_VERSION = "6.54.12"
+"""Version whose conventions are written; without one SAELens takes a folder for one before 6.0."""
+_NORMS = {"none": "none", "layer_norm": "layer_norm", "constant_norm": "constant_norm_rescale"}
+
+
+class _Place(NamedTuple):
+    """Name in SAELens, and tensors that have another name there or none."""
+
+    name: str
+    renamed: Mapping[str, str] = {}
+    left_out: tuple[str, ...] = ()
+
+
+_THRESHOLD = _Place("jumprelu")
+_PLACES = {
+    "relu_l1": _Place("standard"),
+    "topk": _Place("topk"),
+    "jumprelu": _THRESHOLD,
+    "batch_topk": _THRESHOLD,
+    "matryoshka_batch_topk": _THRESHOLD,
+    "mutual_choice": _THRESHOLD,
+    "feature_choice": _THRESHOLD,
+    "gated": _Place("gated", {"b_enc": "b_gate"}),
+    "matching_pursuit": _Place("matching_pursuit", left_out=("W_enc", "b_enc", "residual_threshold")),
+    "transcoder": _Place("transcoder"),
+    "jumprelu_transcoder": _Place("jumprelu_transcoder"),
+}
+_WITH_SKIP = {"transcoder": "skip_transcoder", "jumprelu_transcoder": "jumprelu_skip_transcoder"}
+
+
+def has_saelens_architecture(dictionary: Dictionary) -> bool:
+    """Whether SAELens knows how to use such a dictionary."""
+    return dictionary.config.architecture in _PLACES
+
+
+def saelens_tensors(dictionary: Dictionary) -> dict[str, Tensor]:
+    """The tensors of the file: float32, contiguous, on the CPU."""
+    place = _place(dictionary)
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in dictionary.state_dict().items():
+        if name in place.left_out:
+            continue
+        value = tensor.detach().to("cpu", torch.float32)
+        if name == "threshold":
+            value = value.expand(dictionary.d_sae)
+        tensors[place.renamed.get(name, name)] = (value.T if name == "W_skip" else value).contiguous()
+    return tensors
+
+
+def own_tensors(dictionary: Dictionary, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state of ``dictionary`` from the tensors of a file that `saelens_tensors` made."""
+    place, own = _place(dictionary), dictionary.state_dict()
+    ours = {theirs: name for name, theirs in place.renamed.items()}
+    state = {ours.get(name, name): tensor for name, tensor in tensors.items()}
+    if "threshold" in state and own["threshold"].ndim == 0:
+        state["threshold"] = state["threshold"][0]
+    if "W_skip" in state:
+        state["W_skip"] = state["W_skip"].T
+    if "W_enc" in place.left_out:
+        state["W_enc"] = state["W_dec"].T
+        state |= {name: own[name] for name in place.left_out if name != "W_enc" and name in own}
+    return state
+
+
+def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """``cfg.json``: what SAELens 6 needs to use the tensors, and ``metadata`` beside it."""
+    place, settings = _place(dictionary), dictionary.config.canonical()
+    has_skip = "W_skip" in dictionary.state_dict()
+    config: dict[str, Any] = {
+        "architecture": _WITH_SKIP.get(place.name, place.name) if has_skip else place.name,
+        "d_in": dictionary.d_in,
+        "d_sae": dictionary.d_sae,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": dictionary.reconstructs_input,
+        "normalize_activations": _NORMS[dictionary.config.token_norm],
+        "reshape_activations": "none",
+        "metadata": {
+            "sae_lens_version": SAELENS_VERSION,
+            "sae_lens_training_version": None,
+            **metadata,
+        },
+    }
+    if not dictionary.reconstructs_input:
+        config["d_out"] = dictionary.d_out
+    if place.name == "topk":
+        config |= {"k": settings["k"], "rescale_acts_by_decoder_norm": False}
+    if place.name == "matching_pursuit":
+        config |= {"max_iterations": settings["k"], "stop_on_duplicate_support": False}
+        config["residual_threshold"] = float(
+            dictionary.state_dict().get("residual_threshold", torch.zeros(()))
+        )
+    return config
+
+
+def _place(dictionary: Dictionary) -> _Place:
+    architecture = dictionary.config.architecture
+    return _PLACES.get(architecture, _Place(architecture))

@@ -1,0 +1,215 @@
+"""Write the golden folders of a peer with the peer itself: files, inputs, and its own codes and outputs.
+
+``.bench/sae-lens/bin/python tests/golden/formats/write_peers.py saelens`` runs it in the environment of the
+peer that `make bench` made. Each case is a folder: what the peer wrote, and ``expected.safetensors`` with
+``x`` (N, D), ``acts`` (N, L) and ``out`` (N, E) by the peer's own encode and decode. Weights are random; in the
+cases named ``trained``, and those of dictionary_learning, they come from a short training by the peer's own
+trainer on sums of planted directions.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+HERE = Path(__file__).parent
+D_IN, D_SAE, K, N, STEPS = 8, 24, 3, 12, 300
+
+
+def inputs(n, seed=0):
+    """Sums of two of 16 planted unit directions around a constant, as activations look."""
+    random = torch.Generator().manual_seed(seed)
+    directions = torch.randn(16, D_IN, generator=torch.Generator().manual_seed(99))
+    directions /= directions.norm(dim=1, keepdim=True)
+    x = torch.full((n, D_IN), 0.3)
+    for _ in range(2):
+        chosen = torch.randint(0, 16, (n,), generator=random)
+        x = x + (1 + torch.rand(n, 1, generator=random)) * directions[chosen]
+    return x
+
+
+def randomise(module, skip=()):
+    """Every parameter random, so that no convention hides behind a zero or a unit norm."""
+    random = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for name, tensor in sorted(module.state_dict().items()):
+            if name not in skip and tensor.is_floating_point():
+                tensor.copy_(torch.randn(tensor.shape, generator=random) * 0.5)
+            if name in ("threshold", "topk_threshold"):
+                tensor.abs_()
+
+
+def expect(folder, acts, out, x):
+    tensors = {"x": x, "acts": acts, "out": out}
+    save_file(
+        {k: v.detach().float().contiguous() for k, v in tensors.items()}, folder / "expected.safetensors"
+    )
+
+
+def write_saelens():
+    from sae_lens import SAE
+    from sae_lens.registry import get_sae_class, get_sae_training_class
+    from sae_lens.saes.sae import SAEMetadata, TrainStepInput
+
+    x = inputs(N)
+    hook = {"model_name": "pico-a", "hook_name": "blocks.2.hook_resid_post"}
+
+    def random_case(case, architecture, **settings):
+        sae_class, config_class = get_sae_class(architecture)
+        if "transcoder" in architecture:
+            settings |= {"d_out": D_IN + 2, "apply_b_dec_to_input": False}
+        config = config_class(d_in=D_IN, d_sae=D_SAE, **settings)
+        out_hook = {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}
+        config.metadata = SAEMetadata(**{**hook, **(out_hook if "transcoder" in architecture else {})})
+        sae = sae_class(config).eval()
+        randomise(sae)
+        sae.save_model(HERE / "saelens" / case)
+        expect(HERE / "saelens" / case, sae.encode(x), sae(x), x)
+
+    random_case("standard", "standard")
+    random_case("standard-uncentred", "standard", apply_b_dec_to_input=False)
+    random_case("standard-layer-norm", "standard", normalize_activations="layer_norm")
+    random_case("jumprelu-constant-norm", "jumprelu", normalize_activations="constant_norm_rescale")
+    random_case("gated-uncentred", "gated", apply_b_dec_to_input=False)
+    random_case("topk", "topk", k=K)
+    random_case("topk-decoder-norm", "topk", k=K, rescale_acts_by_decoder_norm=True)
+    random_case("jumprelu", "jumprelu", apply_b_dec_to_input=False)
+    random_case("transcoder", "transcoder")
+    random_case("skip-transcoder", "skip_transcoder")
+    random_case("jumprelu-transcoder", "jumprelu_transcoder")
+    random_case("jumprelu-skip-transcoder", "jumprelu_skip_transcoder")
+    random_case("matching-pursuit", "matching_pursuit", max_iterations=5, residual_threshold=0.3)
+
+    def trained_case(case, architecture, checkpoint=False, **settings):
+        training_class, config_class = get_sae_training_class(architecture)
+        torch.manual_seed(0)
+        config = config_class(d_in=D_IN, d_sae=D_SAE, **settings)
+        config.metadata = SAEMetadata(**hook)
+        sae = training_class(config)
+        optimiser = torch.optim.Adam(sae.parameters(), lr=0.01)
+        for step in range(STEPS):
+            coefficients = {name: getattr(c, "value", c) for name, c in sae.get_coefficients().items()}
+            result = sae.training_forward_pass(
+                TrainStepInput(inputs(256, step), coefficients, None, step, False)
+            )
+            optimiser.zero_grad()
+            result.loss.backward()
+            optimiser.step()
+        folder = HERE / "saelens" / case
+        sae.eval().save_inference_model(folder)
+        known = SAE.load_from_disk(folder)
+        if checkpoint:
+            sae.save_model(folder)
+        expect(folder, known.encode(x), known(x), x)
+
+    trained_case("trained-standard", "standard", l1_coefficient=0.1)
+    trained_case("trained-jumprelu", "jumprelu", l0_coefficient=0.05)
+    trained_case("trained-batchtopk", "batchtopk", k=2)
+    trained_case(
+        "trained-matryoshka-checkpoint", "matryoshka_batchtopk", True, k=2, matryoshka_widths=[6, 12, 24]
+    )
+
+    def old_case(case, config, tensors):
+        folder = HERE / "saelens" / case
+        folder.mkdir(parents=True, exist_ok=True)
+        old = {"d_in": D_IN, "d_sae": D_SAE, "dtype": "float32", "device": "cpu", "model_name": "pico-a"}
+        (folder / "cfg.json").write_text(
+            json.dumps({**old, "hook_point": "blocks.2.hook_resid_post", **config})
+        )
+        save_file(tensors, folder / "sae_weights.safetensors")
+        sae = SAE.load_from_disk(folder)
+        expect(folder, sae.encode(x), sae(x), x)
+
+    random = torch.Generator().manual_seed(7)
+    shapes = {"W_enc": (D_IN, D_SAE), "W_dec": (D_SAE, D_IN), "b_enc": (D_SAE,), "b_dec": (D_IN,)}
+    tensors = {name: torch.randn(shape, generator=random) * 0.5 for name, shape in shapes.items()}
+    old_case(
+        "old-standard", {"normalize_activations": False}, {**tensors, "scaling_factor": torch.ones(D_SAE)}
+    )
+    old_case("old-topk", {"activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}}, tensors)
+
+
+def write_sparsify():
+    from sparsify.config import SparseCoderConfig
+    from sparsify.sparse_coder import SparseCoder
+
+    def case(name, trained=False, **settings):
+        torch.manual_seed(0)
+        coder = SparseCoder(D_IN, SparseCoderConfig(num_latents=D_SAE, k=K, **settings))
+        if not trained:
+            randomise(coder)
+        optimiser = torch.optim.Adam(coder.parameters(), lr=0.01)
+        for step in range(STEPS if trained else 0):
+            result = coder(inputs(256, step))
+            optimiser.zero_grad()
+            result.fvu.backward()
+            optimiser.step()
+            coder.set_decoder_norm_to_unit_norm()
+        folder, x = HERE / "sparsify" / name, inputs(N)
+        coder.save_to_disk(folder)
+        top_acts, top_indices, _ = coder.encode(x)
+        expect(folder, torch.zeros(N, D_SAE).scatter(1, top_indices, top_acts), coder(x).sae_out, x)
+
+    case("layers.2")
+    case("layers.1", trained=True)
+    case("layers.1.mlp", transcode=True)
+    case("layers.2.mlp", transcode=True, skip_connection=True)
+
+
+def write_dictionary_learning():
+    from dictionary_learning import trainers
+    from dictionary_learning.dictionary import AutoEncoderNew
+    from dictionary_learning.trainers.matryoshka_batch_top_k import MatryoshkaBatchTopKTrainer
+    from dictionary_learning.training import trainSAE
+
+    shared = {"activation_dim": D_IN, "dict_size": D_SAE, "layer": 2, "lm_name": "pico-a", "device": "cpu"}
+    shared |= {"seed": 0, "lr": 0.01, "warmup_steps": 10, "submodule_name": "resid_post_layer_2"}
+    top = {"k": 2, "threshold_start_step": 50, "threshold_beta": 0.9}
+    cases = {
+        "standard": (trainers.StandardTrainer, {"sparsity_warmup_steps": 10}),
+        "gated": (trainers.GatedSAETrainer, {"sparsity_warmup_steps": 10}),
+        "topk": (trainers.TopKTrainer, top),
+        "batch-topk": (trainers.BatchTopKTrainer, top),
+        "matryoshka": (MatryoshkaBatchTopKTrainer, {**top, "group_fractions": [0.25, 0.25, 0.5]}),
+        "jumprelu": (trainers.JumpReluTrainer, {"sparsity_warmup_steps": 10, "target_l0": 2.0}),
+    }
+    x = inputs(N)
+    for case, (trainer, settings) in cases.items():
+        folder = HERE / "dictionary_learning" / case
+        config = {"trainer": trainer, "steps": STEPS, **shared, **settings}
+        if case in ("standard", "gated", "jumprelu"):
+            config |= {"decay_start": None}
+        data = (inputs(256, step) for step in range(STEPS + 101))
+        trainSAE(
+            data,
+            [config],
+            STEPS,
+            save_dir=str(folder),
+            device="cpu",
+            normalize_activations=case == "batch-topk",
+        )
+        for file in (folder / "trainer_0").iterdir():
+            file.replace(folder / file.name)
+        (folder / "trainer_0").rmdir()
+        from dictionary_learning.utils import load_dictionary
+
+        known, _ = load_dictionary(str(folder), "cpu")
+        if case == "standard":
+            known.load_state_dict(torch.load(folder / "ae.pt"))
+        expect(folder, known.encode(x), known(x), x)
+    torch.manual_seed(1)
+    april, folder = AutoEncoderNew(D_IN, D_SAE), HERE / "dictionary_learning" / "april"
+    randomise(april)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(april.state_dict(), folder / "ae.pt")
+    (folder / "config.json").write_text(json.dumps({"trainer": {"dict_class": "AutoEncoderNew", "layer": 2}}))
+    expect(folder, april.encode(x), april(x), x)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    {"saelens": write_saelens, "sparsify": write_sparsify, "dictionary_learning": write_dictionary_learning}[
+        sys.argv[1]
+    ]()

@@ -1,0 +1,160 @@
+"""Every reader against the tool it reads: the same codes and the same outputs to 1e-5.
+
+The golden folders were written by the tools themselves (``tests/golden/formats/write_peers.py``). Where a
+tool cannot be installed its published rule stands here, written down once more.
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from catalog.errors import UserError
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.formats.assembly import assemble
+from tasks.dictionaries.formats.foreign import Foreign
+from tasks.dictionaries.formats.format import FORMATS, read_foreign
+from tasks.dictionaries.formats.reading import ReadingConfig
+from tasks.dictionaries.weights import load_dictionary, save_dictionary
+
+GOLDEN = Path(__file__).parents[3] / "golden" / "formats"
+CASES = sorted(str(path.parent.relative_to(GOLDEN)) for path in GOLDEN.glob("*/*/expected.safetensors"))
+D, L, N = 8, 20, 16
+
+
+@cache
+def read(case: str) -> Foreign:
+    """A golden case; the pickled ones are opened, because we wrote them."""
+    return read_foreign(case.split("/")[0], GOLDEN / case, allow_pickle=True)
+
+
+def assert_same(dictionary: Dictionary, x: torch.Tensor, acts: torch.Tensor, out: torch.Tensor) -> None:
+    torch.testing.assert_close(dictionary.encode(x), acts, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(dictionary(x), out, rtol=1e-5, atol=1e-5)
+    codes = dictionary.encode_sparse(x)
+    torch.testing.assert_close(dictionary.decode_sparse(*codes, x), out, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_codes_and_outputs_are_those_of_the_tool(case: str, tmp_path: Path) -> None:
+    expected = load_file(GOLDEN / case / "expected.safetensors")
+    assert bool((expected["acts"] > 0).any())
+    dictionary = assemble(read(case))
+    assert_same(dictionary, expected["x"], expected["acts"], expected["out"])
+    save_dictionary(dictionary, tmp_path)
+    assert_same(load_dictionary(tmp_path), expected["x"], expected["acts"], expected["out"])
+
+
+def test_every_format_that_a_tool_can_write_has_golden_folders() -> None:
+    assert {case.split("/")[0] for case in CASES} == {"saelens", "sparsify", "dictionary_learning"}
+    assert set(FORMATS) == {case.split("/")[0] for case in CASES} | {"gemma_scope", "openai", "crosscoder"}
+
+
+@pytest.mark.parametrize(
+    ("case", "reads", "writes"),
+    [
+        ("saelens/topk", "blocks.2.resid_post", "blocks.2.resid_post"),
+        ("saelens/old-topk", "blocks.2.resid_post", "blocks.2.resid_post"),
+        ("saelens/skip-transcoder", "blocks.1.mlp_in", "blocks.1.mlp_out"),
+        ("sparsify/layers.2", "blocks.2.resid_post", "blocks.2.resid_post"),
+        ("sparsify/layers.1.mlp", "blocks.1.mlp_in", "blocks.1.mlp_out"),
+        ("dictionary_learning/jumprelu", "blocks.2.resid_post", "blocks.2.resid_post"),
+    ],
+)
+def test_hookpoints_are_read_from_the_file(case: str, reads: str, writes: str) -> None:
+    foreign = read(case)
+    assert (foreign.reads, foreign.writes) == ((reads,), (writes,))
+
+
+def random_weights(*names: str, **shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
+    random = torch.Generator().manual_seed(3)
+    known = {"W_enc": (D, L), "W_dec": (L, D), "b_enc": (L,), "b_dec": (D,), "threshold": (L,), **shapes}
+    tensors = {name: torch.randn(known[name], generator=random) * 0.5 for name in names or known}
+    return {name: t.abs() if name == "threshold" else t for name, t in tensors.items()}
+
+
+def inputs(width: int = D) -> torch.Tensor:
+    return torch.randn(N, width, generator=torch.Generator().manual_seed(4)) * 3 + 1
+
+
+def test_gemma_scope(tmp_path: Path) -> None:
+    """JumpReLU as published: ``(x W_enc + b_enc)`` above the threshold, no b_dec taken from the input."""
+    weights, x = random_weights(), inputs()
+    folder = tmp_path / "gemma-scope-2b-pt-res" / "layer_12" / "width_16k" / "average_l0_71"
+    folder.mkdir(parents=True)
+    np.savez(folder / "params.npz", **{name: tensor.numpy() for name, tensor in weights.items()})
+    foreign = read_foreign("gemma_scope", folder)
+    assert (foreign.reads, foreign.k) == (("blocks.12.resid_post",), 71)
+    pre = x @ weights["W_enc"] + weights["b_enc"]
+    acts = pre.relu() * (pre > weights["threshold"])
+    assert_same(assemble(foreign), x, acts, acts @ weights["W_dec"] + weights["b_dec"])
+
+
+@pytest.mark.parametrize("activation", ["TopK", "ReLU"])
+def test_openai(activation: str, tmp_path: Path) -> None:
+    """``pre_bias`` taken from the input; TopK on inputs normalised with the unbiased deviation."""
+    weights, x = random_weights(), inputs()
+    state: dict[str, Any] = {
+        "pre_bias": weights["b_dec"],
+        "encoder.weight": weights["W_enc"].T.contiguous(),
+        "latent_bias": weights["b_enc"],
+        "decoder.weight": weights["W_dec"].T.contiguous(),
+        "stats_last_nonzero": torch.zeros(L, dtype=torch.long),
+        "activation": activation,
+    }
+    if activation == "TopK":
+        state["activation_state_dict"] = {"k": 4, "postact_fn": "ReLU"}
+    torch.save(state, tmp_path / "v5_32k.pt")
+    mean, std = x.mean(dim=1, keepdim=True), x.std(dim=1, keepdim=True)
+    normed = (x - mean) / (std + 1e-5) if activation == "TopK" else x
+    pre = (normed - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
+    top = pre.topk(4, dim=1)
+    kept = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
+    acts = kept if activation == "TopK" else pre.relu()
+    out = acts @ weights["W_dec"] + weights["b_dec"]
+    out = out * std + mean if activation == "TopK" else out
+    foreign = read_foreign("openai", tmp_path / "v5_32k.pt", allow_pickle=True)
+    assert_same(assemble(foreign), x, acts, out)
+
+
+def test_a_backup_of_dictionary_learning_is_in_the_units_of_its_training(tmp_path: Path) -> None:
+    weights, x = random_weights(), inputs()
+    state = {
+        "encoder.weight": weights["W_enc"].T.contiguous(),
+        "encoder.bias": weights["b_enc"],
+        "decoder.weight": weights["W_dec"].T.contiguous(),
+        "bias": weights["b_dec"],
+    }
+    torch.save({"step": 100, "ae": state, "norm_factor": 2.5, "config": {"lr": 0.1}}, tmp_path / "ae.pt")
+    acts = ((x / 2.5 - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]).relu()
+    foreign = read_foreign("dictionary_learning", tmp_path, allow_pickle=True)
+    assert_same(assemble(foreign), x, acts, 2.5 * (acts @ weights["W_dec"] + weights["b_dec"]))
+
+
+def test_a_converted_autoencoder_needs_no_pickle(tmp_path: Path) -> None:
+    source = GOLDEN / "dictionary_learning" / "standard"
+    state = torch.load(source / "ae.pt", weights_only=True)
+    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "ae.safetensors")
+    expected = load_file(source / "expected.safetensors")
+    dictionary = assemble(read_foreign("dictionary_learning", tmp_path))
+    torch.testing.assert_close(dictionary(expected["x"]), expected["out"], rtol=1e-5, atol=1e-5)
+
+
+def test_scale_is_folded_without_changing_codes() -> None:
+    foreign, x = read("saelens/jumprelu"), inputs()
+    plain, scaled = assemble(foreign), assemble(foreign.with_(scale=2.0))
+    torch.testing.assert_close(scaled.encode(x), plain.encode(2 * x))
+    torch.testing.assert_close(scaled(x), plain(2 * x) / 2)
+
+
+def test_settings_of_the_user_replace_what_the_file_says() -> None:
+    case = GOLDEN / "saelens" / "old-standard"
+    foreign = read_foreign("saelens", case, ReadingConfig(activation="topk", k=4))
+    acts = assemble(foreign).encode(inputs())
+    assert int((acts > 0).sum(dim=1).max()) <= 4
+    with pytest.raises(UserError, match="needs the number of latents: add --set k="):
+        read_foreign("saelens", case, ReadingConfig(activation="topk"))
