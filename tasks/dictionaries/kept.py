@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep
 from tasks.dictionaries.config import KeptConfig
+from tasks.dictionaries.kernels.products import product
 from tasks.dictionaries.revival import aux_loss
 from tasks.dictionaries.sparse import Pairs, selected_acts
 
@@ -19,6 +20,15 @@ class KeptDictionary(Dictionary):
     @abstractmethod
     def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
         """The pairs that training keeps of one batch."""
+
+    def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
+        """The pairs that training keeps of one batch, and their pre-activations (P,); no graph.
+
+        Override it where they can be found without the matrix of all pre-activations (N, L).
+        """
+        pre_NL = product(centred_ND, self.W_enc, self.b_enc)
+        pairs = self.select(pre_NL, state)
+        return pairs, pre_NL[pairs.tokens, pairs.latents]
 
     def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:
         """Hook: take note of the kept activations of one batch (no graph)."""
@@ -36,15 +46,14 @@ class KeptDictionary(Dictionary):
         """Squared error over the variance of the data, plus ``aux_alpha`` times AuxK."""
         with torch.no_grad():
             centred_ND = self.centred(x_ND)
-            pre_NL = torch.addmm(self.b_enc, centred_ND, self.W_enc)
-            pairs = self.select(pre_NL, state)
-        acts_P = selected_acts(centred_ND, self.W_enc, self.b_enc, self.centre(), pre_NL, pairs)
+            pairs, pre_P = self.keep(centred_ND, state)
+        acts_P = selected_acts(centred_ND, self.W_enc, self.b_enc, self.centre(), pre_P, pairs)
         error_NE, fit = self.fit(pairs, acts_P, x_ND, y_NE)
         sse = error_NE.detach().square().sum(dim=1).mean()
         aux = sse.new_zeros(())
         if self.config.aux_alpha > 0:
             n_aux = self.config.n_aux(self.d_in)
-            aux = aux_loss(self, centred_ND, error_NE.detach(), pre_NL, self.revived(state), n_aux)
+            aux = aux_loss(self, centred_ND, error_NE.detach(), self.revived(state), n_aux)
         loss = fit / state.total_variance + self.config.aux_alpha * aux
         kept_P = acts_P.detach()
         self.observe(pairs, kept_P, state)

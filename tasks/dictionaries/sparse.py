@@ -3,8 +3,10 @@
 Legend: N tokens, D d_in, L d_sae, K kept per token, P pairs.
 
 After the dense encoder product everything is proportional to the number of pairs. The gradient of a
-weight matrix is a sum over the pairs of each latent, computed as an ``embedding_bag`` over the pairs
-sorted by latent: about six times faster on a CPU than a dense product or a scatter-add.
+weight matrix is a sum over the pairs of each latent, computed over the pairs sorted by latent: by a compiled
+kernel where there is one, else as an ``embedding_bag``, about six times faster on a CPU than a dense product
+or a scatter-add. The encoder product itself is made in slices of tokens, so that the matrix of all
+pre-activations (N, L) never exists.
 """
 
 from dataclasses import dataclass
@@ -14,6 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import embedding_bag
+
+from tasks.dictionaries.kernels.native import Kernels, kernels_for
+from tasks.dictionaries.kernels.products import product, token_slices
 
 _GROUP = 16
 
@@ -33,26 +38,53 @@ class Pairs:
 
     @cached_property
     def by_latent(self) -> tuple[Tensor, Tensor]:
-        """The pairs in latent order, and the position of each latent's first pair in that order."""
+        """The pairs in latent order (P,), and where each latent's pairs begin and end in it (L + 1,)."""
+        kernels = kernels_for()
+        if kernels is not None and self.latents.device.type == "cpu":
+            order_P, bounds = torch.empty_like(self.latents), self.latents.new_empty(self.n_latents + 1)
+            latents_P = self.latents.contiguous()
+            kernels.call("order_by_latent", latents_P, len(latents_P), self.n_latents, order_P, bounds)
+            return order_P, bounds
         order_P = torch.argsort(self.latents, stable=True)
         counts_L = torch.bincount(self.latents, minlength=self.n_latents)
-        return order_P, counts_L.cumsum(0) - counts_L
+        return order_P, torch.cat([counts_L.new_zeros(1), counts_L.cumsum(0)])
 
     def sum_per_latent(self, rows_ND: Tensor, weights_P: Tensor) -> Tensor:
         """Sum of ``weight * rows[token]`` over the pairs of each latent: (L, D)."""
-        order_P, starts_L = self.by_latent
+        order_P, bounds = self.by_latent
+        kernels = kernels_for(rows_ND, weights_P)
+        if kernels is not None:
+            return _sum_runs(kernels, rows_ND, self.tokens, weights_P, order_P, bounds)
         return embedding_bag(
-            self.tokens[order_P], rows_ND, starts_L, mode="sum", per_sample_weights=weights_P[order_P]
+            self.tokens[order_P], rows_ND, bounds[:-1], mode="sum", per_sample_weights=weights_P[order_P]
         )
 
     def sum_per_token(self, rows_LD: Tensor, weights_P: Tensor) -> Tensor:
         """Sum of ``weight * rows[latent]`` over the pairs of each token: (N, D)."""
+        kernels = kernels_for(rows_LD, weights_P)
+        if kernels is not None:
+            bounds = torch.cat([self.starts, self.starts.new_tensor([len(self.latents)])])
+            return _sum_runs(kernels, rows_LD, self.latents, weights_P, None, bounds)
         return embedding_bag(self.latents, rows_LD, self.starts, mode="sum", per_sample_weights=weights_P)
+
+    def gradients(self, grad_ND: Tensor, W_dec: Tensor, values_P: Tensor) -> tuple[Tensor, Tensor]:
+        """Of ``codes @ W_dec`` with its gradient given: of the kept codes (P,) and of ``W_dec`` (L, D)."""
+        kernels = kernels_for(grad_ND, W_dec, values_P)
+        if kernels is None:
+            with torch.enable_grad():
+                weights_P = values_P.detach().requires_grad_()
+                self.sum_per_token(W_dec.detach(), weights_P).backward(grad_ND)  # type: ignore[no-untyped-call]
+            assert weights_P.grad is not None
+            return weights_P.grad, self.sum_per_latent(grad_ND, values_P)
+        order_P, bounds = self.by_latent
+        grad_P, grad_W = torch.empty_like(values_P), torch.empty_like(W_dec)
+        shape = (W_dec.shape[1], self.tokens, values_P, order_P, bounds, self.n_latents)
+        kernels.call("direction_gradients", grad_ND, W_dec, *shape, grad_P, grad_W, torch.get_num_threads())
+        return grad_P, grad_W
 
     def decode(self, values_P: Tensor, W_dec: Tensor) -> Tensor:
         """``codes @ W_dec`` (N, D), differentiable in the values and in the kept rows of ``W_dec``."""
-        summed_ND = self.sum_per_token(W_dec.detach(), values_P)
-        result: Tensor = _DecoderGradient.apply(summed_ND, W_dec, values_P.detach(), self)  # type: ignore[no-untyped-call]
+        result: Tensor = _Decode.apply(values_P, W_dec, self)  # type: ignore[no-untyped-call]
         return result
 
     def fired(self, values_P: Tensor) -> Tensor:
@@ -66,6 +98,21 @@ class Pairs:
         codes = values_P.new_zeros(len(self.starts), self.n_latents)
         codes[self.tokens, self.latents] = values_P
         return codes
+
+
+def _sum_runs(
+    kernels: Kernels,
+    rows_RD: Tensor,
+    sources_P: Tensor,
+    weights_P: Tensor,
+    order_P: Tensor | None,
+    bounds: Tensor,
+) -> Tensor:
+    rows_RD, n_runs, width = rows_RD.contiguous(), len(bounds) - 1, rows_RD.shape[1]
+    sums = rows_RD.new_empty(n_runs, width)
+    pairs = (sources_P.contiguous(), weights_P.contiguous(), order_P, bounds, n_runs)
+    kernels.call("sum_runs", rows_RD, width, *pairs, sums, torch.get_num_threads())
+    return sums
 
 
 def pairs_per_token(indices_NK: Tensor, n_latents: int) -> Pairs:
@@ -88,6 +135,12 @@ def top_per_token(pre_NL: Tensor, k: int) -> tuple[Tensor, Tensor]:
     The k largest entries lie in the k groups with the largest maxima, so only those are looked at.
     """
     n_tokens, n_latents = pre_NL.shape
+    kernels = kernels_for(pre_NL)
+    if kernels is not None:
+        values_NK, latents_NK = pre_NL.new_empty(n_tokens, k), torch.empty(n_tokens, k, dtype=torch.int64)
+        sizes, n_threads = (n_tokens, n_latents, k), torch.get_num_threads()
+        kernels.call("top_of_rows", pre_NL.contiguous(), *sizes, values_NK, latents_NK, n_threads)
+        return values_NK, latents_NK
     if n_latents % _GROUP or n_latents < 4 * k * _GROUP:
         return tuple(torch.topk(pre_NL, k, dim=1))  # type: ignore[return-value]
     grouped = pre_NL.view(n_tokens, n_latents // _GROUP, _GROUP)
@@ -104,19 +157,11 @@ def top_of_batch(acts_NL: Tensor, n_keep: int, floor: float = 0.0) -> Pairs:
     ``floor`` is a guess of a value that more than ``n_keep`` entries exceed; a wrong guess costs time,
     never exactness.
     """
-    candidates = acts_NL > max(floor, 0.0)
-    values = acts_NL[candidates]
-    if len(values) < n_keep and floor > 0:
-        return top_of_batch(acts_NL, n_keep)
-    if len(values) <= n_keep:
-        return pairs_of_mask(candidates)
-    smallest = torch.topk(values, n_keep, sorted=False).values.min()
-    keep = values > smallest
-    ties = (values == smallest).nonzero().squeeze(1)
-    keep[ties[: n_keep - int(keep.sum())]] = True
-    tokens_P, latents_P = (index[keep] for index in candidates.nonzero(as_tuple=True))
-    counts_N = torch.bincount(tokens_P, minlength=acts_NL.shape[0])
-    return Pairs(tokens_P, latents_P, counts_N.cumsum(0) - counts_N, acts_NL.shape[1])
+    for guess in (max(floor, 0.0), 0.0):
+        found = _entries_above(acts_NL, guess)
+        if len(found[2]) >= n_keep:
+            break
+    return _largest_pairs(*found, n_keep, acts_NL.shape[1])[0]
 
 
 class _EncoderGradient(torch.autograd.Function):
@@ -148,29 +193,98 @@ class _EncoderGradient(torch.autograd.Function):
         return None, grad_x, grad_W, grad_b, grad_centre, None
 
 
-class _DecoderGradient(torch.autograd.Function):
-    """Pass the reconstruction on; send its gradient to the decoder rows of the kept latents only."""
+class _Decode(torch.autograd.Function):
+    """Sums of directions; the gradient reaches the kept codes and the rows of ``W_dec`` they name."""
 
     @staticmethod
-    def forward(ctx: Any, recon_ND: Tensor, W_dec: Tensor, values_P: Tensor, pairs: Pairs) -> Tensor:
-        ctx.save_for_backward(values_P)
+    def forward(ctx: Any, values_P: Tensor, W_dec: Tensor, pairs: Pairs) -> Tensor:
+        ctx.save_for_backward(values_P, W_dec)
         ctx.pairs = pairs
-        return recon_ND.view_as(recon_ND)
+        return pairs.sum_per_token(W_dec, values_P)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (values_P,) = ctx.saved_tensors
-        return grads[0], ctx.pairs.sum_per_latent(grads[0].contiguous(), values_P), None, None
+        values_P, W_dec = ctx.saved_tensors
+        return *ctx.pairs.gradients(grads[0].contiguous(), W_dec, values_P), None
 
 
 def selected_acts(
-    centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, centre_D: Tensor | None, pre_NL: Tensor, pairs: Pairs
+    centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, centre_D: Tensor | None, pre_P: Tensor, pairs: Pairs
 ) -> Tensor:
     """ReLU of the pre-activations of the kept pairs: (P,), differentiable in the encoder and the centre.
 
-    ``pre_NL`` is ``centred @ W_enc + b_enc`` with ``centred = x - centre``, computed without a graph; without
-    a centre ``centred`` is the input itself.
+    ``pre_P`` are those entries of ``centred @ W_enc + b_enc`` with ``centred = x - centre``, computed without
+    a graph; without a centre ``centred`` is the input itself.
     """
-    values_P = pre_NL[pairs.tokens, pairs.latents].relu()
-    result: Tensor = _EncoderGradient.apply(values_P, centred_ND, W_enc, b_enc, centre_D, pairs)  # type: ignore[no-untyped-call]
+    arguments = (pre_P.relu(), centred_ND, W_enc, b_enc, centre_D, pairs)
+    result: Tensor = _EncoderGradient.apply(*arguments)  # type: ignore[no-untyped-call]
     return result
+
+
+@torch.no_grad()
+def encode_top(x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of every row of ``x @ W_enc + b_enc``: values and latents, both (N, K)."""
+    slices = token_slices(len(x_ND), W_enc.shape[1])
+    parts = [top_per_token(product(x_ND[part], W_enc, b_enc), k) for part in slices]
+    return torch.cat([values for values, _ in parts]), torch.cat([latents for _, latents in parts])
+
+
+@torch.no_grad()
+def encode_top_of_batch(
+    x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, n_keep: int, floor: float = 0.0
+) -> tuple[Pairs, Tensor]:
+    """The ``n_keep`` largest positive entries of ``x @ W_enc + b_enc``: the pairs, and their values (P,).
+
+    Ties go to the earlier entry. ``floor`` is a guess of a value that more than ``n_keep`` entries exceed; 0
+    is no guess: the first slice makes one. A wrong guess costs time, never exactness.
+    """
+    n_entries = len(x_ND) * W_enc.shape[1]
+    if floor <= 0:
+        first = next(token_slices(len(x_ND), W_enc.shape[1]))
+        floor = 0.9 * _value_at_share(product(x_ND[first], W_enc, b_enc), n_keep / n_entries)
+    for guess in (floor, floor / 2, 0.0):
+        slices = token_slices(len(x_ND), W_enc.shape[1])
+        found = [_entries_above(product(x_ND[part], W_enc, b_enc), max(guess, 0.0)) for part in slices]
+        counts_N, latents_P, values_P = (torch.cat(parts) for parts in zip(*found, strict=True))
+        if len(values_P) >= n_keep or guess <= 0:
+            break
+    return _largest_pairs(counts_N, latents_P, values_P, n_keep, W_enc.shape[1])
+
+
+def _value_at_share(values: Tensor, share: float) -> float:
+    """The value that about this share of the entries exceeds."""
+    n_above = min(max(round(share * values.numel()), 1), values.numel())
+    return float(torch.kthvalue(values.flatten(), values.numel() - n_above + 1).values)
+
+
+def _entries_above(pre_NL: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Entries above the floor in token order: how many of each token (N,), latents and values (P,)."""
+    kernels = kernels_for(pre_NL)
+    if kernels is None:
+        mask_NL = pre_NL > floor
+        return mask_NL.sum(dim=1), mask_NL.nonzero()[:, 1], pre_NL[mask_NL]
+    pre_NL, n_threads = pre_NL.contiguous(), torch.get_num_threads()
+    counts_N = torch.empty(len(pre_NL), dtype=torch.int64)
+    kernels.call("count_above", pre_NL, *pre_NL.shape, floor, counts_N, n_threads)
+    ends_N = counts_N.cumsum(0)
+    n_pairs = int(ends_N[-1]) if len(ends_N) else 0
+    latents_P, values_P = torch.empty(n_pairs, dtype=torch.int64), pre_NL.new_empty(n_pairs)
+    kernels.call(
+        "copy_above", pre_NL, *pre_NL.shape, floor, ends_N - counts_N, latents_P, values_P, n_threads
+    )
+    return counts_N, latents_P, values_P
+
+
+def _largest_pairs(
+    counts_N: Tensor, latents_P: Tensor, values_P: Tensor, n_keep: int, n_latents: int
+) -> tuple[Pairs, Tensor]:
+    """Of pairs in token order the ``n_keep`` with the largest values; ties go to the earlier."""
+    tokens_P = torch.arange(len(counts_N), device=counts_N.device).repeat_interleave(counts_N)
+    if len(values_P) > n_keep:
+        smallest = torch.kthvalue(values_P, len(values_P) - n_keep + 1).values
+        keep_P = values_P > smallest
+        ties = (values_P == smallest).nonzero().squeeze(1)
+        keep_P[ties[: n_keep - int(keep_P.sum())]] = True
+        tokens_P, latents_P, values_P = tokens_P[keep_P], latents_P[keep_P], values_P[keep_P]
+        counts_N = torch.bincount(tokens_P, minlength=len(counts_N))
+    return Pairs(tokens_P, latents_P, counts_N.cumsum(0) - counts_N, n_latents), values_P

@@ -9,7 +9,7 @@ from torch import Tensor
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, Widths
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
 from tasks.dictionaries.kept import KeptDictionary
-from tasks.dictionaries.sparse import Pairs, top_of_batch
+from tasks.dictionaries.sparse import Pairs, encode_top_of_batch, top_of_batch
 
 _LARGEST_L0_ERROR = 0.1
 
@@ -49,6 +49,11 @@ class BatchTopK(KeptDictionary):
     def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
         """The ``k * N`` largest positive activations of the batch."""
         return top_of_batch(pre_NL, self.config.k * len(pre_NL), self._floor)
+
+    def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
+        """The same, slice by slice."""
+        n_keep = self.config.k * len(centred_ND)
+        return encode_top_of_batch(centred_ND, self.W_enc, self.b_enc, n_keep, self._floor)
 
     @torch.no_grad()
     def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:

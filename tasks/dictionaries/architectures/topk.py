@@ -7,7 +7,7 @@ from torch import Tensor
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
 from tasks.dictionaries.kept import KeptDictionary
-from tasks.dictionaries.sparse import Pairs, pairs_per_token, top_per_token
+from tasks.dictionaries.sparse import Pairs, encode_top, pairs_per_token, top_per_token
 
 
 class TopKConfig(KeptConfig):
@@ -35,3 +35,8 @@ class TopK(KeptDictionary):
     def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
         """The k largest of every token."""
         return pairs_per_token(top_per_token(pre_NL, self.config.k)[1], self.d_sae)
+
+    def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
+        """The same, slice by slice."""
+        values_NK, indices_NK = encode_top(centred_ND, self.W_enc, self.b_enc, self.config.k)
+        return pairs_per_token(indices_NK, self.d_sae), values_NK.reshape(-1)

@@ -102,7 +102,7 @@ def test_auxk_reconstructs_the_residual_with_dead_latents(golden: dict[str, Any]
     dictionary = identity(TopK, "topk", 2, k=1)
     acts = tensor(vector["dead_relu_acts"])
     dead = torch.ones(2, dtype=torch.bool)
-    loss = aux_loss(dictionary, acts, residual, acts, dead, vector["k_aux"])
+    loss = aux_loss(dictionary, acts, residual, dead, vector["k_aux"])
     assert float(loss) == pytest.approx(expected)
     assert dictionary.config.aux_alpha * float(loss) == pytest.approx(vector["weighted_1_32"])
 
@@ -111,11 +111,11 @@ def test_auxk_uses_dead_latents_alone_and_is_zero_without_them(golden: dict[str,
     acts = tensor(golden["G7_auxk"]["dead_relu_acts"])
     residual = tensor(golden["G7_auxk"]["residual"])
     dictionary = identity(TopK, "topk", 2, k=1).requires_grad_(True)
-    loss = aux_loss(dictionary, acts, residual, acts, torch.tensor([False, True]), 4)
+    loss = aux_loss(dictionary, acts, residual, torch.tensor([False, True]), 4)
     loss.backward()
     assert dictionary.W_dec.grad[0].abs().sum() == 0
     assert dictionary.W_dec.grad[1].abs().sum() > 0
-    assert float(aux_loss(dictionary, acts, residual, acts, torch.zeros(2, dtype=torch.bool), 4)) == 0
+    assert float(aux_loss(dictionary, acts, residual, torch.zeros(2, dtype=torch.bool), 4)) == 0
     constant = torch.ones(3, 2, dtype=torch.float64)
     assert float(aux_ratio(constant, constant * 0.5)) == 0, "a constant residual has no variance to explain"
 

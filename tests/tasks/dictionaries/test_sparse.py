@@ -41,7 +41,9 @@ def test_sparse_gradients_equal_dense_autograd(ragged: bool) -> None:
     mask = torch.zeros(40, 20, dtype=torch.float64)
     mask[pairs.tokens, pairs.latents] = 1
     W_enc, b_enc, W_dec, b_dec = (weight.clone().requires_grad_() for weight in weights)
-    acts = selected_acts(x.detach() - b_dec.detach(), W_enc, b_enc, b_dec, pre, pairs)
+    acts = selected_acts(
+        x.detach() - b_dec.detach(), W_enc, b_enc, b_dec, pre[pairs.tokens, pairs.latents], pairs
+    )
     loss = (x.detach() - b_dec - pairs.decode(acts, W_dec)).pow(3).sum()
     loss.backward()
     expected_loss, expected = dense_reference(x.detach(), weights, mask)
@@ -55,7 +57,8 @@ def test_gradient_reaches_the_input_where_it_is_wanted() -> None:
     W_enc, b = torch.randn(3, 8, dtype=torch.float64), torch.zeros(8, dtype=torch.float64)
     pre = x.detach() @ W_enc
     pairs = pairs_per_token(torch.topk(pre, 2, dim=1).indices, 8)
-    selected_acts(x, W_enc, b, torch.zeros(3, dtype=torch.float64), pre, pairs).square().sum().backward()
+    pre_P = pre[pairs.tokens, pairs.latents]
+    selected_acts(x, W_enc, b, torch.zeros(3, dtype=torch.float64), pre_P, pairs).square().sum().backward()
     z = x.detach().requires_grad_()
     torch.topk((z @ W_enc), 2, dim=1).values.relu().square().sum().backward()
     torch.testing.assert_close(x.grad, z.grad)
