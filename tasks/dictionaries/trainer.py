@@ -1,18 +1,24 @@
-"""Train a dictionary on an activation set; a stopped training goes on bit for bit."""
+"""Train dictionaries on activations, several from one stream; a stopped training goes on bit for bit."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from catalog.errors import UserError
+from tasks.activations.model_source import ModelConfig
 from tasks.common.device import choose_device
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.checkpoint import load_checkpoint, save_checkpoint
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.feed import Feed
 from tasks.dictionaries.fitted import FittedDictionary, Fitting
+from tasks.dictionaries.gradients import Precision
+from tasks.dictionaries.replicas import Replicas, local_device, replicas
+from tasks.dictionaries.shared_training import Outcome, SharedTraining
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader
 from tasks.dictionaries.training_run import (
@@ -22,9 +28,53 @@ from tasks.dictionaries.training_run import (
     TrainingRun,
 )
 
-__all__ = ["NonFiniteLoss", "TrainedDictionary", "TrainingInterrupted", "TrainingRun", "train"]
+__all__ = [
+    "NonFiniteLoss",
+    "TrainedDictionary",
+    "TrainingInterrupted",
+    "TrainingJob",
+    "TrainingOptions",
+    "TrainingRun",
+    "train",
+    "train_many",
+]
 
-_SAVE_SHARE = 0.05  # of the time at most goes into checkpoints
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One dictionary to train."""
+
+    config: DictionaryConfig
+    activations: ActivationReader
+    """What to train on; jobs that name the same object and order share one pass over it."""
+    scratch: Path
+    """Folder of the checkpoints, one per job."""
+    labels: Path | None = None
+    """Labels of the documents, for architectures that read them, see `Fitting`."""
+    model: ModelConfig | None = None
+    """The language model, for architectures that train with it in the loop."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How trainings run; nothing here changes what is learnt by more than rounding.
+
+    On a CPU results are the same bit for bit for the same number of threads and processes.
+    """
+
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    n_threads: int | None = None
+    """CPU threads of a new training; a resumed one keeps the number it began with."""
+    precision: Precision = "auto"
+    """Of matrix products: ``auto`` is bfloat16 on cards that have it, else float32. Weights stay float32."""
+    checkpoint_seconds: float = 15.0
+    """Shortest time between two checkpoints, longer where saving takes more than a twentieth of the time;
+    0 saves after every step."""
+    listener: ProgressListener = silent
+    """Told the tokens seen after each step, all dictionaries together."""
+    should_stop: Callable[[], bool] = field(default=lambda: False)
+    """Asked after each batch; true means checkpoint and stop."""
 
 
 def train(
@@ -32,29 +82,19 @@ def train(
     activations: ActivationReader,
     scratch: Path,
     *,
+    labels: Path | None = None,
+    model: ModelConfig | None = None,
     device: str = "auto",
     n_threads: int | None = None,
+    precision: Precision = "auto",
     listener: ProgressListener = silent,
     checkpoint_seconds: float = 15.0,
     should_stop: Callable[[], bool] = lambda: False,
-    labels: Path | None = None,
 ) -> TrainedDictionary:
-    """Train from scratch, or from the newest intact checkpoint in ``scratch/checkpoints``.
+    """Train one dictionary, see `TrainingJob` and `TrainingOptions` for what the arguments mean.
 
-    On a CPU the result is the same bit for bit however often the training was stopped: weights,
+    It starts from scratch or from the newest intact checkpoint in ``scratch/checkpoints``; weights,
     optimiser, randomness, data cursor and number of threads are part of a checkpoint.
-
-    Args:
-        config: What to train.
-        activations: The activation set; only its train split is read.
-        scratch: Folder of the checkpoints.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        n_threads: CPU threads of a new training; a resumed one keeps the number it began with.
-        listener: Told the tokens seen after each step.
-        checkpoint_seconds: Shortest time between two checkpoints, longer where saving takes more than
-            a twentieth of the time; 0 saves after every step.
-        should_stop: Asked after each step; true means checkpoint and stop.
-        labels: Labels of the documents, for architectures that read them, see `Fitting`.
 
     Raises:
         UserError: for sizes that cannot work, an activation set without train tokens, too many
@@ -62,45 +102,123 @@ def train(
         NonFiniteLoss: when the loss is NaN or infinite.
         TrainingInterrupted: when ``should_stop`` said so; the checkpoint is written.
     """
-    checkpoint = load_checkpoint(scratch / "checkpoints")
-    if checkpoint is not None:
-        n_threads = checkpoint.state["n_threads"]
-    with _threads(n_threads):
-        architecture = ARCHITECTURES[config.architecture]
-        if issubclass(architecture, FittedDictionary):
-            sites = SiteActivations.of(activations)
-            return architecture.fit(config, Fitting(sites, scratch, labels, listener, should_stop))
-        run = TrainingRun(config, activations, choose_device(device))
-        run.start() if checkpoint is None else run.restore(checkpoint)
-        speed = _run_steps(run, scratch / "checkpoints", listener, checkpoint_seconds, should_stop)
-        return run.finish(speed)
+    options = TrainingOptions(device, n_threads, precision, checkpoint_seconds, listener, should_stop)
+    (outcome,) = train_many([TrainingJob(config, activations, scratch, labels, model)], options)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
 
 
-def _run_steps(
-    run: TrainingRun,
-    folder: Path,
-    listener: ProgressListener,
-    checkpoint_seconds: float,
-    should_stop: Callable[[], bool],
-) -> float:
-    """All remaining steps with their checkpoints; returns tokens per second."""
-    n_before, began = run.state.n_tokens, time.monotonic()
-    saved_at, pause = began, checkpoint_seconds
-    total = run.config.n_steps * run.config.batch_tokens
-    while run.state.step < run.config.n_steps:
-        run.step()
-        listener(Progress("tokens trained", run.state.n_tokens, total))
-        stop = should_stop()
-        is_last = run.state.step == run.config.n_steps
-        if stop or is_last or time.monotonic() - saved_at >= pause:
-            save_began = time.monotonic()
-            save_checkpoint(folder, run.checkpoint())
-            saved_at = time.monotonic()
-            if checkpoint_seconds > 0:
-                pause = max(checkpoint_seconds, (saved_at - save_began) / _SAVE_SHARE)
-        if stop and not is_last:
-            raise TrainingInterrupted(f"stopped at step {run.state.step} of {run.config.n_steps}")
-    return (run.state.n_tokens - n_before) / max(time.monotonic() - began, 1e-9)
+def train_many(
+    jobs: Sequence[TrainingJob],
+    options: TrainingOptions = TrainingOptions(),
+    finished: Callable[[int, Outcome], None] = lambda _number, _outcome: None,
+) -> list[Outcome]:
+    """Train several dictionaries; those with equal order of equal data learn from one pass over it.
+
+    Each ends exactly as if it had been trained alone, and one that fails does not stop the others.
+
+    Args:
+        jobs: What to train.
+        options: How.
+        finished: Told the number and outcome of each job as soon as it ends.
+
+    Returns:
+        For each job its dictionary, or the error that a user can mend (see `train`).
+
+    Raises:
+        TrainingInterrupted: when ``options.should_stop`` said so; the checkpoints are written.
+    """
+    outcomes: dict[int, Outcome] = {}
+    device = local_device(choose_device(options.device))
+    with replicas(device) as group, _threads(options.n_threads):
+        meter = _Meter(jobs, options.listener if group.is_first else silent)
+
+        def end(number: int, outcome: Outcome) -> None:
+            outcomes[number] = outcome
+            if group.is_first:
+                finished(number, outcome)
+
+        for numbers in _groups(jobs):
+            members = {number: jobs[number] for number in numbers}
+            if _is_fitted(jobs[numbers[0]]):
+                end(numbers[0], _fit(jobs[numbers[0]], options))
+            else:
+                _train_together(members, options, device, group, meter, end)
+    return [outcomes[number] for number in range(len(jobs))]
+
+
+def _groups(jobs: Sequence[TrainingJob]) -> list[list[int]]:
+    """The numbers of the jobs that share a feed; one that is trained in its own way is by itself."""
+    groups: dict[Hashable, list[int]] = {}
+    for number, job in enumerate(jobs):
+        key = ("alone", number) if _is_fitted(job) else Feed.key(job.activations, job.config)
+        groups.setdefault(key, []).append(number)
+    return list(groups.values())
+
+
+def _is_fitted(job: TrainingJob) -> bool:
+    return issubclass(ARCHITECTURES[job.config.architecture], FittedDictionary)
+
+
+def _fit(job: TrainingJob, options: TrainingOptions) -> Outcome:
+    architecture = ARCHITECTURES[job.config.architecture]
+    assert issubclass(architecture, FittedDictionary)
+    sites = SiteActivations.of(job.activations)
+    fitting = Fitting(sites, job.scratch, job.labels, options.listener, options.should_stop)
+    try:
+        return architecture.fit(job.config, fitting)
+    except UserError as error:
+        return error
+
+
+def _train_together(
+    jobs: Mapping[int, TrainingJob],
+    options: TrainingOptions,
+    device: torch.device,
+    group: Replicas,
+    meter: "_Meter",
+    end: Callable[[int, Outcome], None],
+) -> None:
+    """Train jobs with one feed."""
+    first = next(iter(jobs.values()))
+    try:
+        feed = Feed(SiteActivations.of(first.activations), first.config)
+    except UserError as error:
+        for number in jobs:
+            end(number, error)
+        return
+    training = SharedTraining(
+        feed,
+        group,
+        checkpoint_seconds=options.checkpoint_seconds,
+        should_stop=options.should_stop,
+        tell=meter.tell,
+        end=end,
+    )
+    for number, job in jobs.items():
+        training.add(number, partial(_new_run, job, device, feed, group, options), job.scratch)
+    training.train()
+
+
+def _new_run(
+    job: TrainingJob, device: torch.device, feed: Feed, group: Replicas, options: TrainingOptions
+) -> TrainingRun:
+    return TrainingRun(job.config, job.activations, device, feed, group, options.precision)
+
+
+class _Meter:
+    """Adds up the tokens of all trainings for the listener."""
+
+    def __init__(self, jobs: Sequence[TrainingJob], listener: ProgressListener) -> None:
+        self._listener = listener
+        self._done = [0] * len(jobs)
+        self._total = sum(job.config.n_steps * job.config.batch_tokens for job in jobs)
+
+    def tell(self, number: int, n_tokens: int) -> None:
+        """Take note of the tokens that one training has seen, and say what all have seen."""
+        self._done[number] = n_tokens
+        self._listener(Progress("tokens trained", sum(self._done), self._total))
 
 
 @contextmanager

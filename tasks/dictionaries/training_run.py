@@ -6,6 +6,8 @@ Legend: N tokens of a batch, W width of all hookpoints together, D d_in, E d_out
 import hashlib
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -15,19 +17,21 @@ from torch import Tensor
 from catalog.errors import UserError
 from catalog.faults import fault_point
 from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep, build_dictionary
-from tasks.dictionaries.calibration import SAMPLE_TOKENS, calibrate
 from tasks.dictionaries.checkpoint import Checkpoint
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.feed import Feed, Position
+from tasks.dictionaries.gradients import Precision, batch_gradient, is_half
+from tasks.dictionaries.nonfinite import NonFiniteLoss, cause
+from tasks.dictionaries.replicas import Replicas
+from tasks.dictionaries.resampling import SAMPLE_TOKENS, is_due, resample
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.stream import ActivationReader, Cursor, TokenStream, sample_tokens
+from tasks.dictionaries.stream import ActivationReader, Counts, Cursor, sample_tokens
 from tasks.dictionaries.training_log import TrainingLog
+
+__all__ = ["NonFiniteLoss", "TrainedDictionary", "TrainingInterrupted", "TrainingRun"]
 
 _LOGGED_STEPS = 200
 _SAMPLE_AFTER = 16_384
-
-
-class NonFiniteLoss(UserError):
-    """The loss became NaN or infinite."""
 
 
 class TrainingInterrupted(Exception):
@@ -50,26 +54,48 @@ class TrainedDictionary:
 
 
 class TrainingRun:
-    """All that changes in a training, and how one step changes it."""
+    """All that changes in a training, and how one step changes it.
 
-    def __init__(self, config: DictionaryConfig, activations: ActivationReader, device: torch.device) -> None:
-        self.config, self.activations, self.device = config, SiteActivations.of(activations), device
+    Args:
+        config: What to train.
+        activations: What to train it on.
+        device: Where the weights are.
+        feed: Batches that others learn from as well; left out, a feed of its own.
+        replicas: The processes that share the work.
+        precision: Of the matrix products.
+
+    Raises:
+        UserError: for sizes or settings that cannot work.
+    """
+
+    def __init__(
+        self,
+        config: DictionaryConfig,
+        activations: ActivationReader,
+        device: torch.device,
+        feed: Feed | None = None,
+        replicas: Replicas | None = None,
+        precision: Precision = "auto",
+    ) -> None:
+        self.config, self.device = config, device
+        self.feed = feed or Feed(SiteActivations.of(activations), config)
+        self.activations, self.replicas = self.feed.activations, replicas or Replicas()
+        self.half = is_half(precision, device)
         self.dictionary = build_dictionary(config, self.activations.widths).to(device)
+        self._check_resampling()
         self.optimiser = torch.optim.Adam(
             self.dictionary.parameters(),
             lr=config.base_lr(self.dictionary.d_in),
             betas=(config.beta1, config.beta2),
             eps=1e-8,
         )
-        self.stream = TokenStream(
-            self.activations,
-            seed=config.data_seed,
-            batch_tokens=config.batch_tokens,
-            buffer_tokens=config.buffer_tokens,
-            block_sequences=config.block_sequences,
-        )
         self.log = TrainingLog()
+        self.position = Position()
+        self.sample_counts = Counts()
         self.scales = (1.0,) * len(self.activations.site_widths)
+        self.n_threads = torch.get_num_threads()
+        self.part_tokens = min(config.micro_batch_tokens or config.batch_tokens, config.batch_tokens)
+        self.randomness = torch.Generator().manual_seed(config.seed).get_state()
         self.state = TrainingState(
             n_steps=config.n_steps,
             dead_after_tokens=config.dead_tokens,
@@ -80,47 +106,93 @@ class TrainingRun:
             generator=torch.Generator().manual_seed(config.seed),
         )
 
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done."""
+        return self.state.step >= self.state.n_steps
+
     def start(self) -> None:
         """Measure the data and set what depends on it."""
-        sample_NW = sample_tokens(self.activations, "train", SAMPLE_TOKENS, self.stream.counts)
-        constants = calibrate(
-            sample_NW,
-            self.config.normalisation,
-            self.config.bias_start,
-            self.activations.site_widths,
-            None if self.activations.writes is None else len(self.activations.reads),
+        constants, self.sample_counts = self.feed.calibration(
+            self.config.normalisation, self.config.bias_start
         )
         self.scales = constants.scales
         self.state.total_variance = constants.total_variance
         self.state.mean_norm, self.state.target_norm = constants.mean_norm, constants.target_norm
         with torch.no_grad():
             self.dictionary.b_dec.copy_(constants.bias)
-        self.dictionary.before_training(self.state)
+        with self.own_surroundings():
+            self.dictionary.before_training(self.state)
+        self.replicas.begin(self.dictionary, self.state)
 
     def step(self) -> TrainingStep:
-        """One optimiser step on the next batch."""
+        """One optimiser step on the next batch of the feed."""
+        return self.learn(self.feed.next_batch())
+
+    def learn(self, values_NW: Tensor) -> TrainingStep:
+        """One optimiser step on a batch, which the feed gave last.
+
+        Raises:
+            NonFiniteLoss: when the loss or its gradient is NaN or infinite, naming the cause.
+        """
         fault_point("train.step")
-        x_ND, y_NE = self.scaled(self.stream.next_batch())
-        lr = self.learning_rate()
-        for group in self.optimiser.param_groups:
-            group["lr"] = lr
-        result = self.dictionary.training_loss(x_ND, y_NE, self.state)
-        loss = result.loss.item()
-        if not math.isfinite(loss):
-            raise NonFiniteLoss(
-                f"dictionary {self.config.name()!r}: the loss is {loss} at step "
-                f"{self.state.step + 1}: lower lr (now {lr:.3g}) or look for extreme activations"
-            )
-        self.optimiser.zero_grad(set_to_none=True)
-        result.loss.backward()  # type: ignore[no-untyped-call]
-        self.dictionary.project_decoder_gradient()
-        torch.nn.utils.clip_grad_norm_(self.dictionary.parameters(), self.config.clip_norm)
-        self.optimiser.step()
-        self.dictionary.normalise_decoder()
-        self.dictionary.after_step(self.state)
-        self.state.count(result.fired, len(x_ND))
-        self._note(result, lr)
+        with self.own_surroundings():
+            x_ND, y_NE = self.scaled(self.replicas.part(values_NW))
+            lr = self.learning_rate()
+            result = self._gradient(x_ND, y_NE, len(values_NW))
+            self._refuse_nonfinite("loss", float(result.loss), result, x_ND, y_NE)
+            self.dictionary.project_decoder_gradient()
+            norm = torch.nn.utils.clip_grad_norm_(self.dictionary.parameters(), self.config.clip_norm)
+            self._refuse_nonfinite("norm of the gradient", float(norm), result, x_ND, y_NE)
+            for group in self.optimiser.param_groups:
+                group["lr"] = lr
+            self.optimiser.step()
+            self.dictionary.normalise_decoder()
+            self.dictionary.after_step(self.state)
+            self.state.count(result.fired, len(values_NW))
+            self.replicas.settle(self.dictionary, self.state)
+            self._note(result, lr)
+            self._resample()
+        self.position = self.feed.position
         return result
+
+    def _gradient(self, x_ND: Tensor, y_NE: Tensor, n_tokens: int) -> TrainingStep:
+        self.optimiser.zero_grad(set_to_none=True)
+        step = batch_gradient(
+            self.dictionary,
+            x_ND,
+            y_NE,
+            self.state,
+            part_tokens=self.part_tokens,
+            n_tokens=n_tokens,
+            half=self.half,
+        )
+        return self.replicas.combine(step, self.dictionary.parameters())
+
+    def _refuse_nonfinite(
+        self, what: str, value: float, result: TrainingStep, x_ND: Tensor, y_NE: Tensor
+    ) -> None:
+        if math.isfinite(value):
+            return
+        culprit = cause(self.dictionary.named_parameters(), x_ND, y_NE, result.parts)
+        raise NonFiniteLoss(
+            f"dictionary {self.config.name()!r}: the {what} is {value} at step {self.state.step + 1}: "
+            f"{culprit}: lower lr (now {self.learning_rate():.3g}) or look for extreme activations"
+        )
+
+    def _resample(self) -> None:
+        config = self.config
+        if is_due(self.state, config.resample_every_tokens, config.batch_tokens, config.decay_share):
+            x_ND, y_NE = self.scaled(sample_tokens(self.activations, "train", SAMPLE_TOKENS))
+            n_resampled = resample(self.dictionary, self.optimiser, x_ND, y_NE, self.state)
+            self.log.add(self.state.step, self.state.n_tokens, {"resampled": n_resampled})
+
+    def _check_resampling(self) -> None:
+        if self.config.resample_every_tokens is not None and not self.dictionary.can_resample:
+            raise UserError(
+                f"dictionary {self.config.name()!r}: resample_every_tokens is for dictionaries without "
+                "another way to revive dead latents, such as relu_l1: leave it out"
+            )
 
     def scale_vector(self) -> Tensor:
         """The factor on each activation: (W,)."""
@@ -132,33 +204,51 @@ class TrainingRun:
         return self.activations.split(values_NW.to(self.device) * self.scale_vector())
 
     def learning_rate(self) -> float:
-        """Linear warm-up, plateau, linear decay to zero over the last ``decay_share``."""
+        """Linear warm-up, plateau, fall to zero over the last ``decay_share``: linear or half a cosine."""
         config, state = self.config, self.state
         n_decay = config.decay_share * config.n_steps
         left = config.n_steps - state.step
-        decay = min(left / n_decay, 1.0) if n_decay else 1.0
-        return config.base_lr(self.dictionary.d_in) * state.ramp(config.warmup_steps, share=0.05) * decay
+        share = min(left / n_decay, 1.0) if n_decay else 1.0
+        if config.decay == "cosine":
+            share = 0.5 - 0.5 * math.cos(math.pi * share)
+        return config.base_lr(self.dictionary.d_in) * state.ramp(config.warmup_steps, share=0.05) * share
 
     def finish(self, tokens_per_second: float) -> TrainedDictionary:
         """Settle what inference needs, fold the normalisation, return the result on the CPU."""
-        sample_ND, _ = self.scaled(sample_tokens(self.activations, "train", _SAMPLE_AFTER))
-        settled = self.dictionary.after_training(sample_ND)
+        with self.own_surroundings():
+            sample_ND, _ = self.scaled(sample_tokens(self.activations, "train", _SAMPLE_AFTER))
+            settled = self.dictionary.after_training(sample_ND)
         self.log.add(self.state.step, self.state.n_tokens, settled)
         self.dictionary.fold_scale(*self.activations.split_vector(self.scale_vector()))
         return TrainedDictionary(
             self.dictionary.cpu().eval().requires_grad_(False),
             self.log.table(),
             self.scales,
-            self.stream.counts.n_nonfinite,
+            self.sample_counts.n_nonfinite + self.position.n_nonfinite,
             tokens_per_second,
         )
 
+    @contextmanager
+    def own_surroundings(self) -> Iterator[None]:
+        """Within, torch has this training's number of threads and its own global randomness."""
+        n_threads = torch.get_num_threads()
+        if n_threads != self.n_threads:
+            torch.set_num_threads(self.n_threads)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(self.randomness)
+                yield
+                self.randomness = torch.get_rng_state()
+        finally:
+            if n_threads != self.n_threads:
+                torch.set_num_threads(n_threads)
+
     def checkpoint(self) -> Checkpoint:
         """Everything that a restored training needs."""
-        state, counts = self.state, self.stream.counts
+        state, position = self.state, self.position
         weights = {**self.dictionary.state_dict(), "tokens_since_fired": state.tokens_since_fired}
         weights |= {f"memory.{name}": value for name, value in state.memory.items()}
-        optimiser = {"generator": state.generator.get_state(), "torch_generator": torch.get_rng_state()}
+        optimiser = {"generator": state.generator.get_state(), "torch_generator": self.randomness}
         for name, parameter in self.dictionary.named_parameters():
             for key, value in self.optimiser.state[parameter].items():
                 optimiser[f"{name}.{key}"] = value
@@ -168,10 +258,12 @@ class TrainingRun:
             optimiser,
             {
                 "config_digest": self.config_digest(),
-                "n_threads": torch.get_num_threads(),
+                "n_threads": self.n_threads,
+                "part_tokens": self.part_tokens,
                 "n_tokens": state.n_tokens,
-                "cursor": list(self.stream.cursor),
-                "counts": [counts.n_read, counts.n_nonfinite],
+                "cursor": list(position.cursor),
+                "counts": [position.n_read, position.n_nonfinite],
+                "sample_counts": [self.sample_counts.n_read, self.sample_counts.n_nonfinite],
                 "scales": self.scales,
                 "mean_norm": state.mean_norm,
                 "target_norm": state.target_norm,
@@ -181,7 +273,7 @@ class TrainingRun:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue exactly where a checkpoint was written.
+        """Continue exactly where a checkpoint was written, once the feed has gone to ``position``.
 
         Raises:
             UserError: when the checkpoint belongs to another configuration or activation set.
@@ -201,11 +293,11 @@ class TrainingRun:
         state.mean_norm, state.target_norm = saved["mean_norm"], saved["target_norm"]
         state.total_variance = saved["total_variance"]
         self.scales = tuple(saved["scales"])
+        self.n_threads, self.part_tokens = saved["n_threads"], saved["part_tokens"]
         state.generator.set_state(checkpoint.optimiser["generator"])
-        torch.set_rng_state(checkpoint.optimiser["torch_generator"])
-        self.stream.cursor = Cursor(*saved["cursor"])
-        self.stream.counts.n_read, self.stream.counts.n_nonfinite = saved["counts"]
-        self.stream.resume()
+        self.randomness = checkpoint.optimiser["torch_generator"]
+        self.position = Position(checkpoint.step, Cursor(*saved["cursor"]), *saved["counts"])
+        self.sample_counts = Counts(*saved["sample_counts"])
         self.log = TrainingLog(saved["log"])
         for name, parameter in self.dictionary.named_parameters():
             moments = _moments(checkpoint.optimiser, name)
@@ -213,16 +305,17 @@ class TrainingRun:
 
     def config_digest(self) -> str:
         """Digest of the configuration and of the shape of the data."""
-        shape = [self.activations.site_widths, self.activations.context_length, len(self.stream.rows)]
+        shape = [self.activations.site_widths, self.activations.context_length, len(self.feed.stream.rows)]
         text = json.dumps([self.config.canonical(), shape], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _note(self, result: TrainingStep, lr: float) -> None:
+        """Log the first and the last step and about 200 in between."""
         step, n_steps = self.state.step, self.state.n_steps
         if step % max(n_steps // _LOGGED_STEPS, 1) and step not in (1, n_steps):
             return
         values = {
-            "loss": result.loss.item(),
+            "loss": float(result.loss),
             "fvu": float(result.sse) / self.state.total_variance,
             "l0": float(result.l0),
             "lr": lr,

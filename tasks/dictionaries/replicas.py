@@ -1,0 +1,142 @@
+"""Training one dictionary in several processes: each works on its part of every batch.
+
+``torchrun`` starts the processes and says in the environment who is who (RANK, WORLD_SIZE). All of them read
+the same stream, hold the same weights and take the same steps; gradients and statistics are summed over the
+processes, so the result is that of one process up to rounding.
+
+Legend: N tokens of a batch.
+"""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from catalog.errors import UserError
+from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep
+
+
+class Replicas:
+    """The processes that train a dictionary together; this base is one process by itself."""
+
+    rank = 0
+    n_processes = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files and tells progress."""
+        return self.rank == 0
+
+    def part(self, rows_N: Tensor) -> Tensor:
+        """The rows of a batch that are this process's."""
+        return rows_N
+
+    def begin(self, dictionary: Dictionary, state: TrainingState) -> None:
+        """Make all processes start from the weights of the first."""
+
+    def combine(self, step: TrainingStep, parameters: Iterable[nn.Parameter]) -> TrainingStep:
+        """Sum gradients and statistics, each already weighted by its share of the batch."""
+        return step
+
+    def settle(self, dictionary: Dictionary, state: TrainingState) -> None:
+        """After a step: make equal what every process has learnt from its own part alone."""
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return flag
+
+    def first(self, flag: bool) -> bool:
+        """What the flag is in the first process."""
+        return flag
+
+
+class ProcessGroup(Replicas):
+    """Processes that torch.distributed connects."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.rank, self.n_processes, self.device = dist.get_rank(), dist.get_world_size(), device
+
+    def part(self, rows_N: Tensor) -> Tensor:
+        if len(rows_N) < self.n_processes:
+            raise UserError(
+                f"batch_tokens = {len(rows_N)} is less than the {self.n_processes} processes that share it: "
+                "use fewer processes"
+            )
+        return torch.tensor_split(rows_N, self.n_processes)[self.rank]
+
+    def begin(self, dictionary: Dictionary, state: TrainingState) -> None:
+        for tensor in (*dictionary.parameters(), *dictionary.buffers()):
+            self._in_place(tensor.data, "copy")
+
+    def combine(self, step: TrainingStep, parameters: Iterable[nn.Parameter]) -> TrainingStep:
+        trained = [parameter for parameter in parameters if parameter.requires_grad]
+        names = sorted(step.parts)
+        scalars = [step.loss, step.sse, step.l0, *(step.parts[name] for name in names)]
+        values = torch.stack([value.detach().to(self.device, torch.float64) for value in scalars])
+        dist.all_reduce(values)
+        seen = torch.cat(
+            [step.fired, torch.tensor([p.grad is not None for p in trained], device=step.fired.device)]
+        ).to(torch.uint8)
+        dist.all_reduce(seen, op=dist.ReduceOp.MAX)
+        has_gradient = seen[len(step.fired) :].tolist()
+        for parameter, wanted in zip(trained, has_gradient, strict=True):
+            if wanted:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                self._in_place(parameter.grad, "sum")
+        loss, sse, l0, *parts = values.to(step.loss.dtype)
+        fired_L = seen[: len(step.fired)].bool()
+        return TrainingStep(loss, sse, l0, fired_L, dict(zip(names, parts, strict=True)))
+
+    def settle(self, dictionary: Dictionary, state: TrainingState) -> None:
+        buffers: Mapping[str, Tensor] = dict(dictionary.named_buffers())
+        for _, tensor in sorted([*buffers.items(), *state.memory.items()]):
+            self._in_place(tensor, "mean" if tensor.is_floating_point() else "copy")
+
+    def any(self, flag: bool) -> bool:
+        value = torch.tensor(int(flag), device=self.device)
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+        return bool(value.item())
+
+    def first(self, flag: bool) -> bool:
+        value = torch.tensor(int(flag), device=self.device)
+        dist.broadcast(value, src=0)
+        return bool(value.item())
+
+    def _in_place(self, tensor: Tensor, how: str) -> None:
+        """Sum, mean or copy of the first, over processes; the memory layout of the tensor stays."""
+        dense = tensor.T if tensor.ndim == 2 and tensor.T.is_contiguous() else tensor
+        sent = dense.contiguous()
+        if how == "copy":
+            dist.broadcast(sent, src=0)
+        else:
+            dist.all_reduce(sent)
+            if how == "mean":
+                sent /= self.n_processes
+        if sent.data_ptr() != dense.data_ptr():
+            dense.copy_(sent)
+
+
+def local_device(device: torch.device) -> torch.device:
+    """The card of this process where ``torchrun`` started one process per card."""
+    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
+        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+    return device
+
+
+@contextmanager
+def replicas(device: torch.device) -> Iterator[Replicas]:
+    """The processes that ``torchrun`` started, connected; by itself otherwise."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield Replicas()
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield ProcessGroup(device)
+    finally:
+        dist.destroy_process_group()
