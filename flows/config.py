@@ -16,6 +16,7 @@ from tasks.autointerp.explainer import AnyExplainerConfig
 from tasks.autointerp.scorer import AnyScorerConfig
 from tasks.common.config import StrictConfig
 from tasks.dictionaries.base import AnyDictionaryConfig
+from tasks.dictionaries.config import DictionaryConfig
 from tasks.matching.matcher import MatchConfig
 from tasks.mining.config import MiningConfig
 
@@ -75,7 +76,7 @@ class PipelineConfig(StrictConfig):
     activations: ActivationsConfig
     """Where and how activations are taken; a model may name its own hookpoints."""
     dictionaries: tuple[AnyDictionaryConfig, ...] = Field(min_length=1)
-    """Dictionaries to train at every hookpoint of every model."""
+    """Dictionaries to train: at every hookpoint of every model, or where they say they read and write."""
     mining: MiningConfig = MiningConfig()
     """How examples are chosen."""
     explain: Annotated[tuple[SerializeAsAny[AnyExplainerConfig], ...], BeforeValidator(_as_list)] = ()
@@ -91,12 +92,34 @@ class PipelineConfig(StrictConfig):
     def _has_no_doubles(self) -> "PipelineConfig":
         for what, names in (
             ("model", [model.id for model in self.models]),
-            ("dictionary", [dictionary.name() for dictionary in self.dictionaries]),
+            ("dictionary", [_full_name(dictionary) for dictionary in self.dictionaries]),
         ):
             double = sorted({name for name in names if names.count(name) > 1})
             if double:
                 raise ValueError(f"{what} {double[0]!r} is listed twice: give each its own id or settings")
         return self
+
+    @model_validator(mode="after")
+    def _dictionaries_find_their_hookpoints(self) -> "PipelineConfig":
+        known = {model.id: self.activations.for_model(model).hookpoints for model in self.models}
+        for dictionary in self.dictionaries:
+            for model in dictionary.models or ():
+                if model not in known:
+                    raise ValueError(
+                        f"dictionary {dictionary.name()!r} reads model {model!r}; models: {', '.join(known)}"
+                    )
+            wanted, of = set(dictionary.hookpoints), dictionary.models or tuple(known)
+            lacking = [", ".join(sorted(wanted.difference(known[model]))) for model in of]
+            if all(lacking) or (dictionary.models and any(lacking)):
+                raise ValueError(
+                    f"dictionary {dictionary.name()!r} needs {max(lacking)}, which is not cached: add it to "
+                    "the hookpoints of activations or of the model"
+                )
+        return self
+
+
+def _full_name(dictionary: DictionaryConfig) -> str:
+    return " ".join([*(dictionary.models or ()), dictionary.place, dictionary.name()]).strip()
 
 
 def pipeline_names() -> list[str]:

@@ -4,7 +4,7 @@ The one place that says which stage reads what. A stage that is committed alread
 walks the graph and computes only what is missing or forced.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from catalog.ledger import StageOutcome
@@ -14,13 +14,14 @@ from tasks.activations.model_source import ModelConfig
 from tasks.autointerp.scorer import ScorerConfig
 from tasks.cache_activations import CacheUnit, cache_activations
 from tasks.describe_model import ModelUnit, describe_model
+from tasks.dictionaries.config import DictionaryConfig, EvaluationConfig
 from tasks.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
 from tasks.explain_features import ExplainUnit, explain_features
 from tasks.load_corpus import CorpusUnit, load_corpus
 from tasks.match_features import MatchUnit, is_comparable, match_features
 from tasks.mine_examples import MineUnit, mine_examples
 from tasks.score_explanations import ScoreUnit, score_explanations
-from tasks.train_dictionary import TrainUnit, train_dictionary
+from tasks.train_dictionary import Site, TrainUnit, train_dictionary
 
 NEEDS: dict[Stage, tuple[Stage, ...]] = {
     "load_corpus": (),
@@ -38,10 +39,15 @@ NEEDS: dict[Stage, tuple[Stage, ...]] = {
 class Trained(NamedTuple):
     """A dictionary of the pipeline and the place it has in it."""
 
-    model_id: str
-    hookpoint_position: int
-    dictionary_name: str
+    models: tuple[ModelConfig, ...]
+    place: str
+    """Where it reads and writes; the position of its hookpoint where the pipeline runs over hookpoints."""
+    config: DictionaryConfig
     outcome: StageOutcome
+
+    @property
+    def model_ids(self) -> tuple[str, ...]:
+        return tuple(model.id for model in self.models)
 
 
 def with_needs(stages: Sequence[Stage]) -> frozenset[Stage]:
@@ -61,35 +67,102 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = ()) -
     chosen = with_needs(stages)
     unit = CorpusUnit(config.corpus, config.activations.eval_share)
     corpus = run.add(unit.label, load_corpus(run.context, unit))
+    cached: dict[str, StageOutcome] = {}
     trained: list[Trained] = []
     for model in config.models:
         with run.branch(f"model {model.id}"):
             if "cache_activations" in chosen:
-                trained += _model_stages(run, config, chosen, corpus, model)
+                cached[model.id] = _cache_stages(run, config, corpus, model)
+                if "train_dictionary" in chosen:
+                    trained += _dictionaries_of(run, config, chosen, model, cached[model.id])
+    if "train_dictionary" in chosen:
+        trained += _dictionaries_of_two(run, config, chosen, cached)
     if "match_features" in chosen:
         _match_stages(run, config, trained)
 
 
-def _model_stages(
-    run: Run, config: PipelineConfig, chosen: frozenset[Stage], corpus: StageOutcome, model: ModelConfig
-) -> list[Trained]:
+def _cache_stages(run: Run, config: PipelineConfig, corpus: StageOutcome, model: ModelConfig) -> StageOutcome:
     described = run.add(model.id, describe_model(run.context, ModelUnit(model)))
-    cache_unit = CacheUnit(model, config.activations, corpus, described)
-    cached = run.add(cache_unit.label, cache_activations(run.context, cache_unit))
+    unit = CacheUnit(model, config.activations, corpus, described)
+    return run.add(unit.label, cache_activations(run.context, unit))
+
+
+def _dictionaries_of(
+    run: Run, config: PipelineConfig, chosen: frozenset[Stage], model: ModelConfig, cached: StageOutcome
+) -> list[Trained]:
+    """Dictionaries of one model: at every hookpoint, and those with hookpoints of their own once."""
+    hookpoints = config.activations.for_model(model).hookpoints
     trained: list[Trained] = []
-    if "train_dictionary" not in chosen:
-        return trained
-    for position, hookpoint in enumerate(config.activations.for_model(model).hookpoints):
-        for dictionary in config.dictionaries:
-            train_unit = TrainUnit(dictionary, cached, hookpoint, model)
-            with run.branch(train_unit.label):
-                outcome = run.add(train_unit.label, train_dictionary(run.context, train_unit))
-                trained.append(Trained(model.id, position, dictionary.name(), outcome))
-                if "evaluate_dictionary" in chosen:
-                    _evaluate_stage(run, EvaluateUnit(dictionary.evaluation, model, outcome))
-                if "mine_examples" in chosen:
-                    _evidence_stages(run, config, chosen, MineUnit(config.mining, model, outcome))
+    for dictionary in config.dictionaries:
+        for place, reads in _places(dictionary, hookpoints).items():
+            read = tuple(Site(cached, name, model) for name in reads)
+            written = tuple(Site(cached, name, model) for name in dictionary.writes or ())
+            trained += _train_stages(run, config, chosen, TrainUnit(dictionary, read, written or None), place)
     return trained
+
+
+def _places(dictionary: DictionaryConfig, hookpoints: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """What a dictionary reads at each place of a model that caches these hookpoints."""
+    if dictionary.reads is None:
+        return {str(position): (name,) for position, name in enumerate(hookpoints)}
+    if dictionary.models is not None or not set(dictionary.hookpoints) <= set(hookpoints):
+        return {}
+    if dictionary.hookpoints == dictionary.reads[:1]:
+        return {str(hookpoints.index(dictionary.reads[0])): dictionary.reads}
+    return {dictionary.place: dictionary.reads}
+
+
+def _dictionaries_of_two(
+    run: Run, config: PipelineConfig, chosen: frozenset[Stage], cached: Mapping[str, StageOutcome]
+) -> list[Trained]:
+    """Dictionaries that read two models side by side, each with all of its hookpoints."""
+    by_id = {model.id: model for model in config.models}
+    trained: list[Trained] = []
+    for dictionary in config.dictionaries:
+        if dictionary.models is None or not cached.keys() >= set(dictionary.models):
+            continue
+        reads = tuple(
+            Site(cached[model], hookpoint, by_id[model])
+            for model in dictionary.models
+            for hookpoint in dictionary.reads or ()
+        )
+        trained += _train_stages(run, config, chosen, TrainUnit(dictionary, reads), dictionary.place)
+    return trained
+
+
+def _train_stages(
+    run: Run, config: PipelineConfig, chosen: frozenset[Stage], unit: TrainUnit, place: str
+) -> list[Trained]:
+    trained: list[Trained] = []
+    with run.branch(unit.label):
+        outcome = run.add(unit.label, train_dictionary(run.context, unit))
+        trained.append(Trained(unit.models, place, unit.config, outcome))
+        dictionary_stages(run, config, chosen, unit.models, outcome, unit.config.evaluation)
+    return trained
+
+
+def dictionary_stages(
+    run: Run,
+    config: PipelineConfig,
+    chosen: frozenset[Stage],
+    models: tuple[ModelConfig, ...],
+    outcome: StageOutcome,
+    evaluation: EvaluationConfig,
+) -> None:
+    """Everything that follows once a dictionary is in the catalogue, trained or imported.
+
+    Args:
+        run: Keeps the outcomes.
+        config: Says how to mine, explain and score.
+        chosen: The stages wanted.
+        models: The models of the hookpoints the dictionary reads and writes.
+        outcome: Of the stage that put the dictionary into the catalogue.
+        evaluation: How it is measured.
+    """
+    if "evaluate_dictionary" in chosen:
+        _evaluate_stage(run, EvaluateUnit(evaluation, models, outcome))
+    if "mine_examples" in chosen:
+        _evidence_stages(run, config, chosen, MineUnit(config.mining, models, outcome))
 
 
 def _evaluate_stage(run: Run, unit: EvaluateUnit) -> None:
@@ -120,10 +193,9 @@ def _match_stages(run: Run, config: PipelineConfig, trained: Sequence[Trained]) 
     for matcher in config.match:
         for i, first in enumerate(trained):
             for second in trained[i + 1 :]:
-                same_kind = first.dictionary_name == second.dictionary_name
-                same_place = first.hookpoint_position == second.hookpoint_position
-                same_space = first.model_id == second.model_id and same_place
-                if not (same_space or (same_kind and same_place)):
+                same_kind = first.config.name() == second.config.name()
+                same_models = first.model_ids == second.model_ids
+                if first.place != second.place or not (same_models or same_kind):
                     continue
                 unit = MatchUnit(matcher, first.outcome, second.outcome)
                 if is_comparable(unit):

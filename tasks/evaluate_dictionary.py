@@ -9,20 +9,20 @@ from catalog.store import SliceWrite
 from tasks.activations.model_source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.stored import evidence_subject
+from tasks.stored import evidence_subject, open_sites
 
 if TYPE_CHECKING:
     from tasks.dictionaries.config import EvaluationConfig
 
-STAGE, VERSION = "evaluate_dictionary", 1
+STAGE, VERSION = "evaluate_dictionary", 2
 
 
 @dataclass(frozen=True)
 class EvaluateUnit:
-    """A trained dictionary and the model it was trained on."""
+    """A dictionary and the models of the hookpoints it reads and writes."""
 
     config: "EvaluationConfig"
-    model: ModelConfig
+    models: tuple[ModelConfig, ...]
     trained: StageOutcome
 
     @property
@@ -36,19 +36,22 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
     facts = unit.trained.facts
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
-        from tasks.activations.cache import open_intact
         from tasks.activations.language_model import load_language_model
+        from tasks.common.device import choose_device
         from tasks.dictionaries.evaluation import evaluate
         from tasks.dictionaries.weights import load_dictionary
 
-        activation_set = open_intact(context.root / facts["activations_uri"], unit.model, context.device)
-        language_model = load_language_model(unit.model, context.device)
-        dictionary = load_dictionary(context.root / facts["weights_uri"])
-        metrics = evaluate(dictionary, activation_set, language_model, unit.config, listener=listener)
+        sites = open_sites(context.root, facts, unit.models, context.device)
+        (model, *others) = unit.models
+        language_model = None if others else load_language_model(model, context.device)
+        dictionary = load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device))
+        metrics = evaluate(dictionary, sites, language_model, unit.config, listener=listener)
         keys = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
         subject = evidence_subject(**keys)
         headline = {
-            row["metric"]: row["value"] for row in metrics.to_pylist() if row["metric"] in ("fvu", "l0")
+            row["metric"]: row["value"]
+            for row in metrics.to_pylist()
+            if row["metric"] in ("fvu", "l0") and not row["variant"]
         }
         slices = [SliceWrite("dictionary_metrics", subject, with_constants(metrics, **keys))]
         return Results(slices, {**keys, "headline": headline})

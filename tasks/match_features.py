@@ -7,6 +7,7 @@ from catalog.ledger import Claim, StageOutcome
 from catalog.store import SliceWrite
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
+from tasks.stored import open_sites
 
 if TYPE_CHECKING:
     from tasks.matching.matcher import Side
@@ -16,7 +17,7 @@ STAGE, VERSION = "match_features", 1
 
 @dataclass(frozen=True)
 class MatchUnit:
-    """Two trained dictionaries and how they are compared."""
+    """Two dictionaries and how they are compared."""
 
     config: Any
     first: StageOutcome
@@ -29,8 +30,13 @@ class MatchUnit:
 
     @property
     def same_space(self) -> bool:
-        """Whether both read the same hookpoint of the same model."""
-        return all(self.first.facts[name] == self.second.facts[name] for name in ("model_id", "hookpoint"))
+        """Whether both write the same hookpoints of the same models, so that directions compare."""
+        return _space(self.first) == _space(self.second)
+
+    @property
+    def same_inputs(self) -> bool:
+        """Whether both read the same hookpoints of the same models."""
+        return _hooks(self.first, "reads") == _hooks(self.second, "reads")
 
     @property
     def same_corpus(self) -> bool:
@@ -42,7 +48,7 @@ def is_comparable(unit: MatchUnit) -> bool:
     """Directions are compared within one space, behaviour on shared text across models."""
     if unit.config.matcher == "decoder_cosine":
         return unit.same_space
-    return unit.same_corpus and not unit.same_space
+    return unit.same_corpus and not (unit.same_space and unit.same_inputs)
 
 
 @stage_task(STAGE)
@@ -52,7 +58,7 @@ def match_features(context: StageContext, unit: MatchUnit) -> StageOutcome:
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.matching.matcher import match_dictionaries
 
-        first, second = _side(context, unit.first), _side(context, unit.second)
+        first, second = (_side(context, trained) for trained in (unit.first, unit.second))
         matched = match_dictionaries(first, second, unit.config, listener)
         ids = {"dictionary_a": first.dictionary_id, "dictionary_b": second.dictionary_id}
         facts = {**ids, "matcher": unit.config.matcher, "summary": dict(matched.facts)}
@@ -62,8 +68,15 @@ def match_features(context: StageContext, unit: MatchUnit) -> StageOutcome:
     return run_unit(context, UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), parents), compute)
 
 
+def _hooks(trained: StageOutcome, sites: str) -> tuple[str, ...]:
+    return tuple(f"{site['model_id']} {site['hookpoint']}" for site in trained.facts[sites])
+
+
+def _space(trained: StageOutcome) -> tuple[str, ...]:
+    return _hooks(trained, "writes")
+
+
 def _side(context: StageContext, trained: StageOutcome) -> "Side":
-    from tasks.activations.shards import ActivationSet
     from tasks.common.device import choose_device
     from tasks.dictionaries.weights import load_dictionary
     from tasks.matching.matcher import Side
@@ -73,5 +86,6 @@ def _side(context: StageContext, trained: StageOutcome) -> "Side":
         facts["dictionary_id"],
         facts["activation_set_id"],
         load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device)),
-        ActivationSet.open(context.root / facts["activations_uri"]),
+        open_sites(context.root, facts).inputs,
+        _space(trained),
     )

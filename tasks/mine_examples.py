@@ -13,20 +13,22 @@ from tasks.activations.model_source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.mining.config import MiningConfig
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.stored import evidence_subject, stored_documents
+from tasks.stored import evidence_subject, open_sites, stored_documents
 
 if TYPE_CHECKING:
     from tasks.mining.logits import Unembedding
 
-STAGE, VERSION = "mine_examples", 1
+STAGE, VERSION = "mine_examples", 2
+_OFF_STREAM = ("attn_z", "mlp_in", "mlp_act")
 
 
 @dataclass(frozen=True)
 class MineUnit:
-    """A trained dictionary, looked at on the activation set it was trained on."""
+    """A dictionary, looked at on the activation sets that it reads."""
 
     config: MiningConfig
-    model: ModelConfig
+    models: tuple[ModelConfig, ...]
+    """The models of the hookpoints it reads and writes."""
     trained: StageOutcome
 
     @property
@@ -40,16 +42,15 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
     facts = unit.trained.facts
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
-        from tasks.activations.cache import open_intact
         from tasks.common.device import choose_device
         from tasks.dictionaries.weights import load_dictionary
         from tasks.mining.miner import mine
 
         mined = mine(
             load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device)),
-            open_intact(context.root / facts["activations_uri"], unit.model, context.device),
+            open_sites(context.root, facts, unit.models, context.device).inputs,
             stored_documents(context.root, facts["corpus_id"], ["document_id", "text"]),
-            _unembedding(unit.model, context.device),
+            _unembedding(unit, context.device),
             unit.config,
             claim.scratch,
             listener,
@@ -68,10 +69,15 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
     return run_unit(context, key, compute)
 
 
-def _unembedding(model: ModelConfig, device: str) -> "Unembedding | None":
+def _unembedding(unit: MineUnit, device: str) -> "Unembedding | None":
+    """What the last written hookpoint is read through; None where that is not the residual stream."""
     from tasks.activations.language_model import load_language_model
     from tasks.mining.logits import Unembedding
 
+    written = unit.trained.facts["writes"][-1]
+    if written["hookpoint"].rpartition(".")[2] in _OFF_STREAM:
+        return None
+    model = next(model for model in unit.models if model.id == written["model_id"])
     language_model = load_language_model(model, device)
     w_u, gain = language_model.unembedding()
     if w_u is None:

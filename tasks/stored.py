@@ -1,13 +1,18 @@
 """What a stage reads back from the catalogue: documents, evidence, explanations."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.ids import slug
 from catalog.store import TableStore
+from tasks.activations.model_source import ModelConfig
+
+if TYPE_CHECKING:
+    from tasks.dictionaries.sites import SiteActivations
 
 
 def evidence_subject(dictionary_id: str, activation_set_id: str) -> str:
@@ -47,3 +52,32 @@ def example_blocks(root: Path, dictionary_id: str, activation_set_id: str) -> It
         by_block.setdefault(int(file.partition["feature_block"]), []).append(str(root / file.path))
     for block in sorted(by_block):
         yield pq.read_table(by_block[block], partitioning=None)
+
+
+def open_sites(
+    root: Path,
+    facts: Mapping[str, Any],
+    models: Sequence[ModelConfig] | None = None,
+    device: str = "auto",
+) -> "SiteActivations":
+    """The activation sets that a dictionary reads and writes.
+
+    Args:
+        root: The catalogue.
+        facts: ``reads`` and ``writes`` of the dictionary: mappings with ``model_id`` and ``uri``.
+        models: The models of these sets: every byte is checked and damaged shards are recomputed. Left
+            out, a damaged shard is an error once it is read.
+        device: Where a model runs if shards are damaged.
+    """
+    from tasks.activations.cache import open_intact
+    from tasks.activations.shards import ActivationSet
+    from tasks.dictionaries.sites import SiteActivations
+
+    by_id = {model.id: model for model in models or ()}
+
+    def open_set(site: Mapping[str, str]) -> ActivationSet:
+        folder = root / site["uri"]
+        return open_intact(folder, by_id[site["model_id"]], device) if by_id else ActivationSet.open(folder)
+
+    writes = facts["writes"] if facts["writes"] != facts["reads"] else ()
+    return SiteActivations([open_set(s) for s in facts["reads"]], [open_set(s) for s in writes] or None)

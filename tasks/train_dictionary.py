@@ -1,8 +1,9 @@
-"""Stage: train a dictionary on an activation set, in a child process that a watchdog looks after."""
+"""Stage: train a dictionary on activation sets, in a child process that a watchdog looks after."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -14,116 +15,179 @@ from catalog.store import SliceWrite
 from tasks.activations.model_source import ModelConfig
 from tasks.activations.translation import transformer_lens_name
 from tasks.common.progress import ProgressListener
+from tasks.dictionaries.config import place_name
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
+from tasks.stored import open_sites
 
 if TYPE_CHECKING:
-    from tasks.activations.shards import ActivationSet
     from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.config import DictionaryConfig
+    from tasks.dictionaries.sites import SiteActivations
     from tasks.dictionaries.supervisor import ChildTraining
 
-STAGE, VERSION = "train_dictionary", 2
+STAGE, VERSION = "train_dictionary", 3
 VERIFIED_TOKENS = 4_096
+_NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models"})
 
 
 @dataclass(frozen=True)
-class TrainUnit:
-    """A dictionary to train on one hookpoint of a caching run."""
+class Site:
+    """A hookpoint of a caching run."""
 
-    config: "DictionaryConfig"
     cached: StageOutcome
     hookpoint: str
     model: ModelConfig
 
     @property
+    def facts(self) -> dict[str, str]:
+        """What later stages need to find it: model_id, hookpoint, activation_set_id, uri."""
+        return {
+            "model_id": self.model.id,
+            "hookpoint": self.hookpoint,
+            **self.cached.facts["activation_sets"][self.hookpoint],
+        }
+
+
+@dataclass(frozen=True)
+class TrainUnit:
+    """A dictionary to train on hookpoints of one caching run, or of the runs of several models."""
+
+    config: "DictionaryConfig"
+    reads: tuple[Site, ...]
+    writes: tuple[Site, ...] | None = None
+    """Left out where the input is reconstructed."""
+
+    @property
+    def models(self) -> tuple[ModelConfig, ...]:
+        """The models of all its hookpoints, each once."""
+        return tuple({site.model.id: site.model for site in (*self.reads, *(self.writes or ()))}.values())
+
+    @property
+    def place(self) -> str:
+        """Where it reads and writes, for example blocks.1.mlp_in-to-mlp_out."""
+        writes = None if self.writes is None else _hookpoints(self.writes)
+        return place_name(_hookpoints(self.reads), writes)
+
+    @property
     def alias(self) -> str:
-        return f"{self.cached.facts['model_id']}/{self.hookpoint}/{self.config.name()}"
+        models = "-and-".join(model.id for model in self.models)
+        return f"{models}/{self.place}/{self.config.name()}"
 
     @property
     def label(self) -> str:
         return self.alias
 
+    @property
+    def key(self) -> UnitKey:
+        """What makes this training itself."""
+        canonical = self.config.canonical()
+        sites = [site.facts for site in self.reads], [site.facts for site in self.writes or ()]
+        config = {
+            "dictionary": {name: value for name, value in canonical.items() if name not in _NOT_TRAINING},
+            "reads": [[site["model_id"], site["hookpoint"]] for site in sites[0]],
+            "writes": [[site["model_id"], site["hookpoint"]] for site in sites[1]],
+        }
+        cached = dict.fromkeys(site.cached.fingerprint for site in (*self.reads, *(self.writes or ())))
+        return UnitKey(STAGE, VERSION, self.label, config, list(cached))
+
 
 @stage_task(STAGE)
 def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
     """Train to the end, resuming at the last checkpoint; facts: dictionary_id, weights_uri and its inputs."""
-    activations = unit.cached.facts["activation_sets"][unit.hookpoint]
-    training = {name: value for name, value in unit.config.canonical().items() if name != "evaluation"}
-    config = {"dictionary": training, "hookpoint": unit.hookpoint}
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
-        from tasks.activations.cache import open_intact
-        from tasks.dictionaries.supervisor import train_in_child
+        from tasks.dictionaries.supervisor import ChildOptions, train_in_child
 
-        activation_set = open_intact(context.root / activations["uri"], unit.model, context.device)
-        dictionary_id = tagged_id(unit.alias, claim.fingerprint)
+        facts = _facts(unit, claim.fingerprint)
+        sites = open_sites(context.root, facts, unit.models, context.device)
         trained = train_in_child(
             unit.config,
-            context.root / activations["uri"],
+            [context.root / site["uri"] for site in facts["reads"]],
             claim.scratch,
-            device=context.device,
+            writes=None if unit.writes is None else [context.root / site["uri"] for site in facts["writes"]],
+            metadata=_metadata(unit),
+            model=unit.models[0],
             listener=listener,
-            checkpoint_seconds=context.checkpoint_seconds,
-            metadata={
-                "model_name": unit.cached.facts["model_id"],
-                "hook_name": transformer_lens_name(unit.hookpoint),
-            },
+            options=ChildOptions(device=context.device, checkpoint_seconds=context.checkpoint_seconds),
         )
-        uri = f"_blobs/dictionaries/{slug(dictionary_id)}"
-        facts = {
-            "dictionary_id": dictionary_id,
-            "alias": unit.alias,
-            "weights_uri": uri,
-            "hookpoint": unit.hookpoint,
-            "activation_set_id": activations["activation_set_id"],
-            "activations_uri": activations["uri"],
-            "model_id": unit.cached.facts["model_id"],
-            "corpus_id": unit.cached.facts["corpus_id"],
-        }
+        dictionary_id = facts["dictionary_id"]
         log = with_constants(trained.log, dictionary_id=dictionary_id)
         slices = [
-            SliceWrite("dictionaries", dictionary_id, _row(unit.config, facts, trained, activation_set)),
+            SliceWrite("dictionaries", dictionary_id, _row(facts, trained, sites)),
             SliceWrite("training_log", dictionary_id, log),
             SliceWrite("aliases", unit.alias, _alias_row(unit.alias, dictionary_id)),
         ]
-        return Results(slices, facts, {uri: trained.folder})
+        return Results(slices, facts, {facts["weights_uri"]: trained.folder})
 
-    return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config, [unit.cached.fingerprint]), compute)
+    return run_unit(context, unit.key, compute)
 
 
-def _row(
-    config: "DictionaryConfig", facts: dict[str, str], trained: "ChildTraining", activations: "ActivationSet"
-) -> pa.Table:
-    hook = {"model_id": facts["model_id"], "hookpoint": facts["hookpoint"]}
+def _hookpoints(sites: Sequence[Site]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(site.hookpoint for site in sites))
+
+
+def _facts(unit: TrainUnit, fingerprint: str) -> dict[str, Any]:
+    """What later stages refer to; evidence belongs to the first activation set that is read."""
+    dictionary_id = tagged_id(unit.alias, fingerprint)
+    reads = [site.facts for site in unit.reads]
+    return {
+        "dictionary_id": dictionary_id,
+        "alias": unit.alias,
+        "weights_uri": f"_blobs/dictionaries/{slug(dictionary_id)}",
+        "reads": reads,
+        "writes": reads if unit.writes is None else [site.facts for site in unit.writes],
+        "place": unit.place,
+        "activation_set_id": reads[0]["activation_set_id"],
+        "corpus_id": unit.reads[0].cached.facts["corpus_id"],
+    }
+
+
+def _metadata(unit: TrainUnit) -> dict[str, str]:
+    names = {
+        "model_name": " ".join(model.id for model in unit.models),
+        "hook_name": " ".join(map(transformer_lens_name, _hookpoints(unit.reads))),
+    }
+    if unit.writes is not None:
+        names["hook_name_out"] = " ".join(map(transformer_lens_name, _hookpoints(unit.writes)))
+    return names
+
+
+def _row(facts: dict[str, Any], trained: "ChildTraining", sites: "SiteActivations") -> pa.Table:
+    dictionary = trained.dictionary
+    reads, writes = (
+        [{"model_id": site["model_id"], "hookpoint": site["hookpoint"]} for site in facts[name]]
+        for name in ("reads", "writes")
+    )
     row = {
         "dictionary_id": facts["dictionary_id"],
         "alias": facts["alias"],
-        "reads": [hook],
-        "writes": [hook],
-        "unit_type": "latent",
-        "architecture": config.architecture,
-        "d_in": trained.dictionary.d_in,
-        "d_sae": trained.dictionary.d_sae,
-        "config": canonical_json(config.canonical()),
+        "reads": reads,
+        "writes": writes,
+        "unit_type": dictionary.unit_type,
+        "architecture": dictionary.config.architecture,
+        "d_in": dictionary.d_in,
+        "d_sae": dictionary.d_sae,
+        "config": canonical_json(dictionary.config.canonical()),
         "weights_uri": facts["weights_uri"],
         "weights_digest": trained.result.weights_digest,
         "activation_set_id": facts["activation_set_id"],
-        "origin": "trained",
-        "verified": _reconstructs(trained.dictionary, activations),
+        "origin": dictionary.origin,
+        "verified": _reconstructs(dictionary, sites),
         "created_at": datetime.now(UTC),
     }
     schema = TABLES["dictionaries"].schema
     return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
 
 
-def _reconstructs(dictionary: "Dictionary", activations: "ActivationSet") -> bool:
-    """Whether the weights, as saved and read back, explain more of held-out activations than their mean."""
+def _reconstructs(dictionary: "Dictionary", sites: "SiteActivations") -> bool:
+    """Whether the weights, as saved and read back, explain more of held-out targets than their mean."""
     from tasks.dictionaries.evaluation import eval_batches
     from tasks.dictionaries.metrics import MetricName, ReconstructionSums
 
     sums = ReconstructionSums()
-    for x_ND in eval_batches(activations, VERIFIED_TOKENS, dictionary.d_sae):
-        sums.add(x_ND, dictionary(x_ND))
+    for values_NW in eval_batches(sites, VERIFIED_TOKENS, dictionary.d_sae):
+        x_ND, y_NE = sites.split(values_NW)
+        sums.add(y_NE, dictionary(x_ND))
     fvu = sums.values()[MetricName("fvu")] if sums.n else None
     return fvu is not None and fvu < 1
 

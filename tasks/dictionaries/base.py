@@ -147,11 +147,21 @@ class Dictionary(nn.Module, ABC):
         if self.reconstructs_input:
             encoder_LD = directions_LE.clone()
         else:
-            encoder_LD = _random_directions(self.d_sae, self.d_in, generator)
+            encoder_LD = _random_directions(self.d_sae, self.encoder_width, generator)
         # Stored with one latent after the other, so that gradients per latent are contiguous.
         self.W_enc = nn.Parameter(encoder_LD.T)
         self.b_enc = nn.Parameter(torch.zeros(self.d_sae))
         self.b_dec = nn.Parameter(torch.zeros(self.d_out))
+
+    @property
+    def encoder_width(self) -> int:
+        """Rows of ``W_enc``: all inputs, unless each latent reads some of them only."""
+        return self.d_in
+
+    @property
+    def last_written(self) -> Tensor:
+        """What each latent writes to the last of its hookpoints: (L, width of that hookpoint)."""
+        return self.W_dec[:, self.d_out - self.widths.writes[-1] :]
 
     # --- inference ---
 

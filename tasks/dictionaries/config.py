@@ -155,6 +155,11 @@ class DictionaryConfig(StrictConfig):
         raise NotImplementedError
 
     @property
+    def hookpoints(self) -> tuple[str, ...]:
+        """The hookpoints that it names itself, read or written."""
+        return (*(self.reads or ()), *(self.writes or ()))
+
+    @property
     def place(self) -> str:
         """Where it reads and writes, if it says so; empty for one at every hookpoint."""
         return "" if self.reads is None else place_name(self.reads, self.writes)
@@ -210,7 +215,9 @@ def place_name(reads: Sequence[str], writes: Sequence[str] | None = None) -> str
     ``blocks.1.mlp_in-to-mlp_out``, the same place in several blocks ``blocks.0_1_2.resid_post``.
     """
     (blocks, kind), (written_blocks, written_kind) = _parts(reads), _parts(writes or reads)
-    read, written = (".".join(filter(None, part)) for part in ((blocks, kind), (written_blocks, written_kind)))
+    read, written = (
+        ".".join(filter(None, part)) for part in ((blocks, kind), (written_blocks, written_kind))
+    )
     if read == written:
         return read
     return f"{read}-to-{written_kind if blocks and blocks == written_blocks else written}"

@@ -30,6 +30,7 @@ from tasks.dictionaries.fidelity import (
     why_unmeasurable,
 )
 from tasks.dictionaries.metrics import MetricName, ReconstructionSums, SparsitySums, Values
+from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader, read_valid, sample_rows, sample_tokens
 
 _CODES_PER_BATCH = 2**24
@@ -60,7 +61,7 @@ class Controls:
 
 def evaluate(
     dictionary: Dictionary,
-    activation_set: ActivationSet,
+    activations: ActivationSet | SiteActivations,
     language_model: LanguageModel | None,
     config: EvaluationConfig,
     *,
@@ -70,7 +71,7 @@ def evaluate(
 
     Args:
         dictionary: With its normalisation folded in.
-        activation_set: What it is measured on; metrics read the eval split, controls fit the train split.
+        activations: What it is measured on; metrics read the eval split, controls fit the train split.
         language_model: The model of the activation set; without it CE and KL are null with the reason.
         config: How many tokens and sequences.
         listener: Told after each part.
@@ -78,6 +79,7 @@ def evaluate(
     Raises:
         UserError: when the widths differ or the set has no valid eval tokens.
     """
+    activation_set = SiteActivations.of(activations).inputs
     if dictionary.d_in != activation_set.d_in:
         raise UserError(
             f"the dictionary reads activations of width {dictionary.d_in}, the activation set holds "

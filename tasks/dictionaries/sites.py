@@ -3,7 +3,7 @@
 Legend: N tokens, T context, W width of all hookpoints together, D d_in, E d_out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,8 @@ class SiteActivations:
     ) -> None:
         self.reads, self.writes = tuple(reads), None if writes is None else tuple(writes)
         self._all = self.reads + (self.writes or ())
-        targets = self.reads if self.writes is None else self.writes
-        self.widths = Widths(tuple(s.d_in for s in self.reads), tuple(s.d_in for s in targets))
+        self.targets = self.reads if self.writes is None else self.writes
+        self.widths = Widths(tuple(s.d_in for s in self.reads), tuple(s.d_in for s in self.targets))
         for other in self._all[1:]:
             _check_same_tokens(self._all[0], other)
 
@@ -42,6 +42,13 @@ class SiteActivations:
     def of(cls, activations: "ActivationReader | SiteActivations") -> "SiteActivations":
         """One activation set, read and written; several stay what they are."""
         return activations if isinstance(activations, SiteActivations) else cls([activations])
+
+    @property
+    def inputs(self) -> Any:
+        """What an encoder reads: the activation set itself where it is one, else those read as one."""
+        if len(self.reads) == 1:
+            return self.reads[0]
+        return self if self.writes is None else SiteActivations(self.reads)
 
     @property
     def d_in(self) -> int:
@@ -54,6 +61,11 @@ class SiteActivations:
         return tuple(site.d_in for site in self._all)
 
     @property
+    def n_sequences(self) -> int:
+        """Sequences of both splits."""
+        return len(self.tokens.valid)
+
+    @property
     def context_length(self) -> int:
         """Tokens of a sequence."""
         return self._all[0].context_length
@@ -62,6 +74,21 @@ class SiteActivations:
     def tokens(self) -> Any:
         """The packed tokens, the same in all sets."""
         return self._all[0].tokens
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What the first set that is read says of itself."""
+        return dict(getattr(self.reads[0], "meta", {}))
+
+    @property
+    def hookpoint(self) -> str:
+        """The hookpoints that are read, as a sentence names them."""
+        return " and ".join(site_names(self.reads))
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The hookpoints that are written, each with its model where there are several models."""
+        return site_names(self.targets)
 
     def sequence_rows(self, split: Split) -> NDArray[Any]:
         """The sequences of a split, ascending."""
@@ -72,6 +99,15 @@ class SiteActivations:
         if len(self._all) == 1:
             return self._all[0].read(rows)
         return np.concatenate([site.read(rows) for site in self._all], axis=2)
+
+    def batches(
+        self, rows: NDArray[Any] | Sequence[int], sequences_per_batch: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[Any], NDArray[np.bool_]]]:
+        """Yield ``(rows (n,), activations (n, T, W), valid (n, T))`` in the order of ``rows``."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        for start in range(0, wanted.size, sequences_per_batch):
+            chosen = wanted[start : start + sequences_per_batch]
+            yield chosen, self.read(chosen), np.asarray(self.tokens.valid[chosen])
 
     def split(self, values_NW: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs (N, D) and targets (N, E); the same tensor where the input is reconstructed."""
@@ -86,12 +122,22 @@ class SiteActivations:
         return x_1D[0], y_1E[0]
 
 
+def site_names(sites: Sequence[ActivationReader]) -> tuple[str, ...]:
+    """Hookpoints of activation sets, each with its model where there are several models."""
+    hookpoints = [str(getattr(site, "hookpoint", number)) for number, site in enumerate(sites)]
+    models = [str(getattr(site, "meta", {}).get("model_id", "")) for site in sites]
+    if len(set(models)) == 1:
+        return tuple(hookpoints)
+    return tuple(f"{model}/{hookpoint}" for model, hookpoint in zip(models, hookpoints, strict=True))
+
+
 def _check_same_tokens(first: ActivationReader, other: ActivationReader) -> None:
-    ours, theirs = getattr(first.tokens, "token_ids", None), getattr(other.tokens, "token_ids", None)
-    if ours is theirs:
+    if first.tokens is other.tokens:
         return
-    if ours is None or theirs is None or not np.array_equal(ours, theirs):
-        raise UserError(
-            "the activation sets hold different tokens: cache the same corpus with the same settings and "
-            "tokenizer for every hookpoint of a dictionary"
-        )
+    for name in ("token_ids", "segment", "document_index"):
+        ours, theirs = getattr(first.tokens, name, None), getattr(other.tokens, name, None)
+        if ours is None or theirs is None or not np.array_equal(ours, theirs):
+            raise UserError(
+                "the activation sets hold different tokens: cache the same corpus with the same settings and "
+                "tokenizer for every hookpoint of a dictionary"
+            )

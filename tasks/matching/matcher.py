@@ -26,11 +26,14 @@ class Side:
     activation_set_id: str
     dictionary: Dictionary
     activation_set: ActivationSet
+    """What it reads; several hookpoints side by side behave like one set."""
+    writes: tuple[str, ...] = ()
+    """Model and hookpoint of each place it writes; left out where it writes what it reads."""
 
     @property
-    def space(self) -> tuple[str, str]:
-        """The vector space its directions live in: model and hookpoint."""
-        return str(self.activation_set.meta["model_id"]), self.activation_set.hookpoint
+    def space(self) -> tuple[str, ...]:
+        """The vector space its directions live in: models and hookpoints that it writes."""
+        return self.writes or (f"{self.activation_set.meta['model_id']} {self.activation_set.hookpoint}",)
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def mine(
         w_dec_LD = dictionary.W_dec.detach().float()
         by_decoder = nearest_by_decoder(w_dec_LD, config.n_nearest)
         by_coactivation = found.coactivation.nearest(config.n_nearest)
-        effects = _effects(w_dec_LD, unembedding, config.n_logits)
+        effects = _effects(dictionary.last_written.detach().float(), unembedding, config.n_logits)
     features = feature_rows(
         dictionary,
         found,

@@ -25,7 +25,7 @@ _BLOCK = 4_096
 
 
 class DecoderCosineConfig(MatcherConfig):
-    """Cosine of decoder rows; both dictionaries must read the same hookpoint of the same model."""
+    """Cosine of decoder rows; both dictionaries must write the same hookpoint of the same model."""
 
     matcher: Literal["decoder_cosine"] = "decoder_cosine"
     same_above: float = Field(default=0.7, gt=0, lt=1)
@@ -43,8 +43,8 @@ class DecoderCosine(Matcher):
         """Both directions in one blocked pass; memory is one block of scores."""
         if a.space != b.space:
             raise UserError(
-                f"decoder_cosine compares directions of one space, but {a.dictionary_id} reads "
-                f"{' '.join(a.space)} and {b.dictionary_id} reads {' '.join(b.space)}: "
+                f"decoder_cosine compares directions of one space, but {a.dictionary_id} writes "
+                f"{', '.join(a.space)} and {b.dictionary_id} writes {', '.join(b.space)}: "
                 "use matcher activation_correlation"
             )
         rows_AD, rows_BD = _unit_rows(a), _unit_rows(b)
