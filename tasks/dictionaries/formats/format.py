@@ -70,10 +70,11 @@ def format_named(name: str) -> Format:
 def read_foreign(
     name: str, path: Path, reading: ReadingConfig | None = None, *, allow_pickle: bool = False
 ) -> Foreign:
-    """The checked dictionary at ``path``, with the settings that the user gave.
+    """The dictionary at ``path`` as its file says, once it is checked that it can be read as asked.
 
     Raises:
         UserError: one sentence; nothing was stored and nothing of the file was executed.
     """
     foreign = format_named(name).read(path, allow_pickle=allow_pickle)
-    return check_foreign(first_reading(foreign, reading or ReadingConfig()))
+    check_foreign(first_reading(foreign, reading or ReadingConfig()))
+    return foreign

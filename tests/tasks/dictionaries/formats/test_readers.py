@@ -18,7 +18,7 @@ from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.formats.assembly import assemble
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.format import FORMATS, read_foreign
-from tasks.dictionaries.formats.reading import ReadingConfig
+from tasks.dictionaries.formats.reading import ReadingConfig, first_reading
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "formats"
@@ -153,8 +153,8 @@ def test_scale_is_folded_without_changing_codes() -> None:
 
 def test_settings_of_the_user_replace_what_the_file_says() -> None:
     case = GOLDEN / "saelens" / "old-standard"
-    foreign = read_foreign("saelens", case, ReadingConfig(activation="topk", k=4))
-    acts = assemble(foreign).encode(inputs())
+    reading = ReadingConfig(activation="topk", k=4)
+    acts = assemble(first_reading(read_foreign("saelens", case, reading), reading)).encode(inputs())
     assert int((acts > 0).sum(dim=1).max()) <= 4
     with pytest.raises(UserError, match="needs the number of latents: add --set k="):
         read_foreign("saelens", case, ReadingConfig(activation="topk"))

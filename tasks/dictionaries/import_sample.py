@@ -1,0 +1,160 @@
+"""Activations of the same few tokens at every hookpoint that an imported dictionary may be meant for.
+
+Legend: N tokens, T context, D width of a hookpoint.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from catalog.errors import UserError
+from tasks.activations.capture import capture
+from tasks.activations.hookpoints import NAMES, resolve_hookpoint
+from tasks.activations.inputs import model_inputs
+from tasks.activations.language_model import LanguageModel
+from tasks.activations.packing import PackedTokens
+
+_OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<name>\w+)")
+_NEAR = (-2, -1, 1, 2)
+_SEQUENCES_PER_BATCH = 8
+
+
+class Place(NamedTuple):
+    """Hookpoints that a dictionary reads and those it writes; the same where it reconstructs its input."""
+
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, reads: tuple[str, ...], writes: tuple[str, ...] = ()) -> "Place":
+        """A place; without ``writes`` what is read is reconstructed."""
+        return cls(reads, writes or reads)
+
+    def name(self) -> str:
+        """Readable: the hookpoints read, and ``to`` those written where they are others."""
+        read = "+".join(self.reads)
+        return read if self.reads == self.writes else f"{read} to {'+'.join(self.writes)}"
+
+    def moved(self, by: int) -> "Place":
+        """The same place some blocks later."""
+        return Place(tuple(_moved(h, by) for h in self.reads), tuple(_moved(h, by) for h in self.writes))
+
+    def renamed(self, name: str) -> "Place":
+        """Another hookpoint of the same block, read and written."""
+        match = _OF_BLOCK.fullmatch(self.reads[0])
+        return Place.of((f"blocks.{match['block']}.{name}",)) if match else self
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Activations (N, D) in float32 by hookpoint, all of the same tokens."""
+
+    values: Mapping[str, Tensor]
+
+    def width(self, hookpoint: str) -> int:
+        """Width of a hookpoint."""
+        return int(self.values[hookpoint].shape[1])
+
+    def inputs(self, place: Place) -> Tensor:
+        """What a dictionary at this place reads: (N, D)."""
+        return torch.cat([self.values[hookpoint] for hookpoint in place.reads], dim=1)
+
+    def pair(self, place: Place) -> tuple[Tensor, Tensor]:
+        """What it reads and what it should write."""
+        x_ND = self.inputs(place)
+        if place.reads == place.writes:
+            return x_ND, x_ND
+        return x_ND, torch.cat([self.values[hookpoint] for hookpoint in place.writes], dim=1)
+
+    def first(self, n: int) -> "Sample":
+        """The same of fewer tokens."""
+        return Sample({hookpoint: value_ND[:n] for hookpoint, value_ND in self.values.items()})
+
+    def neighbours(self, place: Place) -> Iterator[Place]:
+        """Places near by with the same widths, whose activations are not those of the place itself."""
+        for other in near(place):
+            if set(other.reads + other.writes) <= self.values.keys() and self._differs(place, other):
+                yield other
+
+    def _differs(self, place: Place, other: Place) -> bool:
+        x_ND, y_NE = self.pair(place)
+        other_ND, other_NE = self.pair(other)
+        if (other_ND.shape, other_NE.shape) != (x_ND.shape, y_NE.shape):
+            return False
+        return not (torch.equal(x_ND, other_ND) and torch.equal(y_NE, other_NE))
+
+
+def near(place: Place) -> list[Place]:
+    """The same hookpoints up to two blocks away, and the other hookpoints of the block."""
+    if not all(_OF_BLOCK.fullmatch(hookpoint) for hookpoint in place.reads + place.writes):
+        return []
+    others = [place.moved(by) for by in _NEAR]
+    if len(place.reads) == 1 and place.reads == place.writes:
+        others += [place.renamed(name) for name in NAMES]
+    return [other for other in others if other != place]
+
+
+@torch.no_grad()
+def gather_sample(language_model: LanguageModel, packed: PackedTokens, place: Place, n_tokens: int) -> Sample:
+    """Run the model on a few sequences and keep the valid tokens at the place and near it.
+
+    Args:
+        language_model: The model that the dictionary is said to belong to.
+        packed: Tokens; those of the eval split are taken where there are enough.
+        place: Where the dictionary reads and writes.
+        n_tokens: Tokens to keep.
+
+    Raises:
+        UserError: when the place does not exist in the model, or its activations are not finite.
+    """
+    wanted = dict.fromkeys(place.reads + place.writes)
+    for hookpoint in wanted:
+        resolve_hookpoint(language_model.model, hookpoint)
+    for other in near(place):
+        wanted |= {name: None for name in other.reads + other.writes if _exists(language_model, name)}
+    kept: dict[str, list[Tensor]] = {hookpoint: [] for hookpoint in wanted}
+    n_kept = 0
+    rows = np.concatenate([packed.sequence_rows("eval"), packed.sequence_rows("train")])
+    for start in range(0, len(rows), _SEQUENCES_PER_BATCH):
+        chosen = rows[start : start + _SEQUENCES_PER_BATCH]
+        valid_BT = torch.from_numpy(np.array(packed.valid[chosen])).to(language_model.device)
+        found = capture(language_model, list(wanted), model_inputs(language_model, packed, chosen))
+        for hookpoint, value_BTD in found.items():
+            kept[hookpoint].append(value_BTD[valid_BT].float().cpu())
+        n_kept += int(valid_BT.sum())
+        if n_kept >= n_tokens:
+            break
+    values = {hookpoint: torch.cat(parts)[:n_tokens] for hookpoint, parts in kept.items()}
+    return Sample(_finite(values, place))
+
+
+def _finite(values: dict[str, Tensor], place: Place) -> dict[str, Tensor]:
+    """Only tokens that are finite at the place; neighbours that are not finite there are left out."""
+    n = len(next(iter(values.values())))
+    good_N = torch.ones(n, dtype=torch.bool)
+    for hookpoint in place.reads + place.writes:
+        good_N &= torch.isfinite(values[hookpoint]).all(dim=1)
+    if not bool(good_N.any()):
+        raise UserError(f"{place.name()}: no token has finite activations there: choose another model format")
+    kept = {hookpoint: value_ND[good_N] for hookpoint, value_ND in values.items()}
+    return {
+        hookpoint: value_ND for hookpoint, value_ND in kept.items() if bool(torch.isfinite(value_ND).all())
+    }
+
+
+def _exists(language_model: LanguageModel, hookpoint: str) -> bool:
+    try:
+        resolve_hookpoint(language_model.model, hookpoint)
+    except UserError:
+        return False
+    return True
+
+
+def _moved(hookpoint: str, by: int) -> str:
+    match = _OF_BLOCK.fullmatch(hookpoint)
+    return f"blocks.{int(match['block']) + by}.{match['name']}" if match else hookpoint
