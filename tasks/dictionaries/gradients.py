@@ -55,8 +55,8 @@ def batch_gradient(
 
 def _parts(x_ND: Tensor, y_NE: Tensor, part_tokens: int) -> list[tuple[Tensor, Tensor]]:
     """Parts of equal size, the last one smaller; inputs that are their own targets stay so."""
-    xs: Sequence[Tensor] = x_ND.split(part_tokens)
-    return list(zip(xs, xs if y_NE is x_ND else y_NE.split(part_tokens), strict=True))
+    xs = torch.split(x_ND, part_tokens)
+    return list(zip(xs, xs if y_NE is x_ND else torch.split(y_NE, part_tokens), strict=True))
 
 
 def _mean(steps: Sequence[tuple[float, TrainingStep]]) -> TrainingStep:

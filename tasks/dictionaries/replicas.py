@@ -122,9 +122,8 @@ class ProcessGroup(Replicas):
 
 def local_device(device: torch.device) -> torch.device:
     """The card of this process where ``torchrun`` started one process per card."""
-    if device.type == "cuda" and device.index is None and "LOCAL_RANK" in os.environ:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return device
+    rank = os.environ.get("LOCAL_RANK")
+    return torch.device("cuda", int(rank)) if str(device) == "cuda" and rank is not None else device
 
 
 @contextmanager

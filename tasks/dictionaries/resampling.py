@@ -65,7 +65,9 @@ def _squared_losses(dictionary: Dictionary, x_ND: Tensor, y_NE: Tensor) -> Tenso
     """The square of each token's squared error: (N,) float64."""
     errors = [
         (y_ME - dictionary(x_MD)).double().square().sum(dim=1)
-        for x_MD, y_ME in zip(x_ND.split(_TOKENS_AT_ONCE), y_NE.split(_TOKENS_AT_ONCE), strict=True)
+        for x_MD, y_ME in zip(
+            torch.split(x_ND, _TOKENS_AT_ONCE), torch.split(y_NE, _TOKENS_AT_ONCE), strict=True
+        )
     ]
     return torch.cat(errors).square()
 
@@ -80,4 +82,4 @@ def _draw(weights_N: Tensor, n: int, generator: torch.Generator) -> Tensor:
 
 
 def _unit(rows: Tensor) -> Tensor:
-    return rows / rows.norm(dim=1, keepdim=True).clamp_min(1e-12)
+    return torch.nn.functional.normalize(rows, dim=1)

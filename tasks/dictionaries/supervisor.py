@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +18,23 @@ import pyarrow as pa
 
 from catalog.durable import make_folder, replace_file
 from catalog.errors import UserError
+from tasks.activations.model_source import ModelConfig
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.child import (
     ERROR,
     EXIT_INTERRUPTED,
-    EXIT_REFUSED,
+    INTERRUPTED,
     LOG,
     RESULT,
     TRAINED,
+    ChildRequest,
     Refusal,
     TrainingRequest,
     TrainingResult,
 )
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.gradients import Precision
 from tasks.dictionaries.trainer import NonFiniteLoss, TrainingInterrupted
 from tasks.dictionaries.training_log import TrainingLog
 from tasks.dictionaries.weights import CONFIG_FILE, load_dictionary
@@ -40,6 +43,7 @@ logger = logging.getLogger(__name__)
 
 _GRACE_SECONDS = 10.0
 _LOG_TAIL = 600
+_REQUEST = "request.json"
 
 
 class TrainingFailed(UserError):
@@ -59,25 +63,41 @@ class ChildTraining:
     result: TrainingResult
 
 
+@dataclass(frozen=True)
+class ChildOptions:
+    """How a training child runs and how long its parent is patient with it."""
+
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    n_threads: int | None = None
+    """CPU threads of each process."""
+    precision: Precision = "auto"
+    """Of matrix products, see `TrainingOptions`."""
+    n_processes: int = 1
+    """Processes that share every batch, for example one per card; more than one are started by torchrun."""
+    checkpoint_seconds: float = 15.0
+    """Shortest time between two checkpoints."""
+    startup_seconds: float = 600.0
+    """A child that has not made its first step after so long (imports, reading the data) is killed."""
+    watchdog_seconds: float = 120.0
+    """One that later makes no step for so long is killed as well."""
+    max_restarts: int = 3
+    """A killed or crashed child is started again so often; it goes on from its last checkpoints."""
+
+
 def train_in_child(
     config: DictionaryConfig,
-    activation_folder: Path,
+    reads: Path | Sequence[Path],
     scratch: Path,
     *,
+    writes: Sequence[Path] | None = None,
     metadata: Mapping[str, Any] | None = None,
-    device: str = "auto",
-    n_threads: int | None = None,
+    labels: Path | None = None,
+    model: ModelConfig | None = None,
     listener: ProgressListener = silent,
-    checkpoint_seconds: float = 15.0,
-    watchdog_seconds: float = 120.0,
-    startup_seconds: float = 600.0,
-    max_restarts: int = 3,
+    options: ChildOptions = ChildOptions(),
 ) -> ChildTraining:
     """Train in a child process; a finished training in ``scratch`` is returned as it is.
-
-    A child that has not made its first step after ``startup_seconds`` (imports, first reading of the data),
-    or later makes none for ``watchdog_seconds``, is killed. A killed or crashed child is started again, at
-    most ``max_restarts`` times, and goes on from its last checkpoint.
 
     Raises:
         UserError: what the training refused (see `train`).
@@ -85,58 +105,121 @@ def train_in_child(
         TrainingFailed: when the last allowed child died too.
         TrainingInterrupted: when the child was asked to stop (SIGTERM); it wrote a checkpoint.
     """
-    make_folder(scratch)
-    request = TrainingRequest(
+    training = training_request(
+        config, reads, scratch, writes=writes, metadata=metadata, labels=labels, model=model
+    )
+    ((_, outcome),) = train_many_in_child([training], listener=listener, options=options)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
+
+
+def training_request(
+    config: DictionaryConfig,
+    reads: Path | Sequence[Path],
+    scratch: Path,
+    *,
+    writes: Sequence[Path] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    labels: Path | None = None,
+    model: ModelConfig | None = None,
+) -> TrainingRequest:
+    """One dictionary to ask a child for; ``reads`` and ``writes`` are folders of activation sets."""
+    folders = [reads] if isinstance(reads, Path) else reads
+    return TrainingRequest(
         config=config,
-        activation_set=activation_folder.resolve(),
+        reads=tuple(folder.resolve() for folder in folders),
+        writes=None if writes is None else tuple(folder.resolve() for folder in writes),
         scratch=scratch.resolve(),
         metadata=dict(metadata or {}),
-        device=device,
-        n_threads=n_threads,
-        checkpoint_seconds=checkpoint_seconds,
+        labels=None if labels is None else labels.resolve(),
+        model=model,
     )
-    replace_file(scratch / "request.json", request.model_dump_json().encode())
-    (scratch / ERROR).unlink(missing_ok=True)
-    for attempt in range(max_restarts + 1):
-        if _is_finished(scratch):
-            return _read_result(scratch)
-        code = _run_child(scratch, listener, startup_seconds, watchdog_seconds)
-        if code == EXIT_REFUSED and (scratch / ERROR).is_file():
-            _raise_refusal(scratch)
-        if code == EXIT_INTERRUPTED:
+
+
+def train_many_in_child(
+    trainings: Sequence[TrainingRequest],
+    *,
+    listener: ProgressListener = silent,
+    options: ChildOptions = ChildOptions(),
+) -> Iterator[tuple[int, ChildTraining | UserError]]:
+    """Train several dictionaries in one child process; each number with its outcome as soon as it ends.
+
+    Those that read the same activations in the same order share one pass over them, see `train_many`. A
+    finished training in a scratch folder is given as it is. A refusal is the outcome of its training alone;
+    where the last allowed child died, `TrainingFailed` is the outcome of all that were not finished.
+
+    Raises:
+        TrainingInterrupted: when the child was asked to stop (SIGTERM); it wrote checkpoints.
+    """
+    pending = dict(enumerate(trainings))
+    for training in trainings:
+        make_folder(training.scratch)
+        (training.scratch / ERROR).unlink(missing_ok=True)
+    yield from _take_ended(pending)
+    code = 0
+    for attempt in range(options.max_restarts + 1):
+        if not pending:
+            return
+        home = next(iter(pending.values())).scratch
+        code = yield from _run_child(home, pending, listener, options)
+        if code == EXIT_INTERRUPTED or (home / INTERRUPTED).is_file():
             raise TrainingInterrupted("the training was asked to stop and wrote a checkpoint")
         if code != 0:
-            logger.warning("training child %d of %d %s", attempt + 1, max_restarts + 1, _how(code))
-    if _is_finished(scratch):
-        return _read_result(scratch)
-    raise TrainingFailed(
-        f"dictionary {config.name()!r}: the training process {_how(code)} and was started {max_restarts + 1} "
-        f"times: give it more memory or lower batch_tokens and buffer_tokens; it said: "
-        f"{_tail(scratch / LOG)}"
-    )
+            logger.warning("training child %d of %d %s", attempt + 1, options.max_restarts + 1, _how(code))
+    for number, training in pending.items():
+        yield (
+            number,
+            TrainingFailed(
+                f"dictionary {training.config.name()!r}: the training process {_how(code)} and was started "
+                f"{options.max_restarts + 1} times: give it more memory or lower batch_tokens and "
+                f"buffer_tokens; it said: {_tail(home / LOG)}"
+            ),
+        )
 
 
 def _run_child(
-    scratch: Path, listener: ProgressListener, startup_seconds: float, watchdog_seconds: float
-) -> int:
-    """One child from start to end; returns its exit code, negative for a signal."""
-    command = [sys.executable, "-m", "tasks.dictionaries.child", str(scratch / "request.json")]
-    with (scratch / LOG).open("ab") as log, _child(command, log) as process:
+    home: Path, pending: dict[int, TrainingRequest], listener: ProgressListener, options: ChildOptions
+) -> Generator[tuple[int, ChildTraining | UserError], None, int]:
+    """One child from start to end, giving what ends; returns its exit code, negative for a signal."""
+    request = ChildRequest(
+        trainings=tuple(pending.values()),
+        device=options.device,
+        n_threads=options.n_threads,
+        precision=options.precision,
+        checkpoint_seconds=options.checkpoint_seconds,
+    )
+    replace_file(home / _REQUEST, request.model_dump_json().encode())
+    (home / INTERRUPTED).unlink(missing_ok=True)
+    with (home / LOG).open("ab") as log, _child(_command(home, options.n_processes), log) as process:
         lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
-        patience = startup_seconds
+        patience = options.startup_seconds
         while True:
             try:
                 line = lines.get(timeout=patience)
             except queue.Empty:
                 logger.warning("no progress for %.0f s: killing the training child", patience)
                 process.kill()
-                return process.wait()
+                line = None
             if line is None:
-                return process.wait()
-            patience = watchdog_seconds
-            done, total = json.loads(line)
-            listener(Progress("tokens trained", done, total))
+                code = process.wait()
+                yield from _take_ended(pending)
+                return code
+            said = json.loads(line)
+            if isinstance(said, dict):
+                yield from _take_ended(pending)
+            else:
+                patience = options.watchdog_seconds
+                listener(Progress("tokens trained", *said))
+
+
+def _command(home: Path, n_processes: int) -> list[str]:
+    child = ["-m", "tasks.dictionaries.child", str(home / _REQUEST)]
+    if n_processes == 1:
+        return [sys.executable, *child]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
+    return [sys.executable, *launcher, *child]
 
 
 @contextmanager
@@ -168,6 +251,17 @@ def _pump(process: "subprocess.Popen[bytes]", lines: "queue.SimpleQueue[bytes | 
     lines.put(None)
 
 
+def _take_ended(pending: dict[int, TrainingRequest]) -> Iterator[tuple[int, ChildTraining | UserError]]:
+    """The outcomes of the trainings that have ended; they are no longer pending."""
+    for number, training in list(pending.items()):
+        if _is_finished(training.scratch):
+            del pending[number]
+            yield number, _read_result(training.scratch)
+        elif (training.scratch / ERROR).is_file():
+            del pending[number]
+            yield number, _read_refusal(training.scratch)
+
+
 def _is_finished(scratch: Path) -> bool:
     """Whether a result is there with its weights; those may have been moved away by a broken commit."""
     return (scratch / RESULT).is_file() and (scratch / TRAINED / CONFIG_FILE).is_file()
@@ -179,9 +273,9 @@ def _read_result(scratch: Path) -> ChildTraining:
     return ChildTraining(load_dictionary(folder), folder, TrainingLog(result.log).table(), result)
 
 
-def _raise_refusal(scratch: Path) -> None:
+def _read_refusal(scratch: Path) -> UserError:
     refusal = Refusal.model_validate_json((scratch / ERROR).read_bytes())
-    raise (NonFiniteLoss if refusal.kind == "nonfinite" else UserError)(refusal.message)
+    return (NonFiniteLoss if refusal.kind == "nonfinite" else UserError)(refusal.message)
 
 
 def _how(code: int) -> str:

@@ -14,10 +14,10 @@ import torch
 
 from catalog.errors import UserError
 from tasks.activations.shards import ActivationSet
-from tasks.common.progress import Progress
+from tasks.common.progress import Progress, silent
 from tasks.dictionaries.base import dictionary_config
 from tasks.dictionaries.checkpoint import load_checkpoint
-from tasks.dictionaries.supervisor import TrainingFailed, train_in_child
+from tasks.dictionaries.supervisor import ChildOptions, TrainingFailed, train_in_child
 from tasks.dictionaries.trainer import NonFiniteLoss, TrainedDictionary, TrainingInterrupted, train
 
 FIELDS = {"architecture": "batch_topk", "k": 4, "d_sae": 64, "batch_tokens": 256}
@@ -45,8 +45,11 @@ def assert_same(result: Any, unbroken: TrainedDictionary) -> None:
 
 
 def run(activation_set: ActivationSet, scratch: Path, config: Any = None, **changes: Any) -> Any:
-    fields: dict[str, Any] = {"device": "cpu", "n_threads": 1, "checkpoint_seconds": 0.0}
-    return train_in_child(config or make_config(40), activation_set.folder, scratch, **{**fields, **changes})
+    listener = changes.pop("listener", silent)
+    options = ChildOptions(**{"device": "cpu", "n_threads": 1, "checkpoint_seconds": 0.0, **changes})
+    return train_in_child(
+        config or make_config(40), activation_set.folder, scratch, listener=listener, options=options
+    )
 
 
 def test_a_killed_child_is_started_again_and_ends_as_an_unbroken_one(
@@ -120,9 +123,10 @@ def test_the_child_dies_with_its_parent(activation_set: ActivationSet, tmp_path:
         "import sys\n"
         "from pathlib import Path\n"
         "from tasks.dictionaries.base import dictionary_config\n"
-        "from tasks.dictionaries.supervisor import train_in_child\n"
+        "from tasks.dictionaries.supervisor import ChildOptions, train_in_child\n"
         f"config = dictionary_config({ {**FIELDS, 'n_tokens': 10**8} })\n"
-        "train_in_child(config, Path(sys.argv[1]), Path(sys.argv[2]), device='cpu', n_threads=1,\n"
+        "train_in_child(config, Path(sys.argv[1]), Path(sys.argv[2]),\n"
+        "               options=ChildOptions(device='cpu', n_threads=1),\n"
         "               listener=lambda progress: print(progress.done, flush=True))\n"
     )
     command = [sys.executable, "-c", script, str(activation_set.folder), str(tmp_path)]
