@@ -3,6 +3,7 @@
 Shapes: A, B directions of the two sets, D width.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,16 @@ def unit_rows(rows_LD: Tensor) -> Tensor:
     """Rows at unit norm; a zero row stays zero."""
     result: Tensor = rows_LD / rows_LD.norm(dim=1, keepdim=True).clamp_min(1e-12)
     return result
+
+
+def random_directions(n: int, width: int, seed: int) -> Tensor:
+    """Random unit rows (n, width) for a null; unrelated to the initial directions of any dictionary.
+
+    Dictionaries draw theirs from torch's generator with small seeds. A null from the same generator with the
+    same seed would be the very directions that a training began with, and look like agreement.
+    """
+    rows = np.random.default_rng((seed, n, width)).standard_normal((n, width))
+    return unit_rows(torch.from_numpy(rows).float())
 
 
 def best_cosines(a_AD: Tensor, b_BD: Tensor) -> tuple[Tensor, Tensor]:

@@ -29,7 +29,7 @@ from tasks.dictionaries.base import Dictionary, dictionary_config
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.trainer import train
-from tasks.evaluation.recovery import best_cosines, unit_rows
+from tasks.evaluation.recovery import best_cosines, random_directions, unit_rows
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
 from tasks.evaluation.synthetic import SyntheticActivations, SyntheticConfig
 from tasks.evaluation.tokens import encoded, refuse_unlike_output, token_batches
@@ -108,8 +108,7 @@ class PlantedFeatures(Suite):
         if not alive_L.any():
             raise Unmeasurable("the dictionary trained on synthetic activations never fires")
         rows = dictionary.W_dec.detach().float()
-        generator = torch.Generator().manual_seed(self.config.seed)
-        random = torch.randn(rows.shape, generator=generator)
+        random = random_directions(*rows.shape, self.config.seed)
         own = self._recovery(world, rows[alive_L])
         null = self._recovery(world, random[alive_L])
         n = len(codes_NL)

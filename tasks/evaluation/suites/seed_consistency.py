@@ -21,7 +21,7 @@ from torch import Tensor
 
 from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
-from tasks.evaluation.recovery import best_cosines, unit_rows
+from tasks.evaluation.recovery import best_cosines, random_directions, unit_rows
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
 from tasks.evaluation.tokens import encoded, token_batches
 
@@ -57,10 +57,8 @@ class SeedConsistency(Suite):
         if not own[0].numel():
             raise Unmeasurable("no latent is active on the eval tokens")
         siblings = [self._alive(subject, sibling) for sibling in subject.siblings]
-        generator = torch.Generator().manual_seed(self.config.seed)
-        nulls = [tuple(_random_like(rows, generator) for rows in sibling) for sibling in siblings]
         values = [agreement(own, sibling) for sibling in siblings]
-        chance = [agreement(own, (decoder, encoder)) for decoder, encoder in nulls]
+        chance = [agreement(own, self._null(sibling, number)) for number, sibling in enumerate(siblings)]
         return [
             Metric(
                 *name,
@@ -71,6 +69,14 @@ class SeedConsistency(Suite):
             )
             for name in self.headline()
         ]
+
+    def _null(self, sibling: tuple[Tensor, Tensor], number: int) -> tuple[Tensor, Tensor]:
+        """Random directions in the place of a sibling's; encoder and decoder alike, as those of a new one."""
+        seed = self.config.seed + number
+        n = len(sibling[0])
+        return random_directions(n, sibling[0].shape[1], seed), random_directions(
+            n, sibling[1].shape[1], seed
+        )
 
     def _alive(self, subject: Subject, dictionary: Dictionary) -> tuple[Tensor, Tensor]:
         """Unit decoder rows and encoder columns of the latents seen on eval tokens."""
@@ -96,7 +102,3 @@ def agreement(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> dict[
         **shares,
         (SHARED, ""): float(shared_L.double().mean()),
     }
-
-
-def _random_like(rows_LD: Tensor, generator: torch.Generator) -> Tensor:
-    return unit_rows(torch.randn(rows_LD.shape, generator=generator))

@@ -9,6 +9,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from catalog.errors import UserError
+from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.dictionaries.evaluation import SCHEMA
 from tasks.evaluation.suite import (
     SUITES,
@@ -138,6 +139,18 @@ def test_agreement_of_decoders_alone_is_not_shared(
     rows = measured(replace(subject, siblings=[rolled]), "seed_consistency")
     assert rows["seed_share", "above_0.9"]["value"] == 1
     assert rows["seed_shared", ""]["value"] == 0
+
+
+def test_the_null_of_seeds_is_no_start_of_a_training(subject: Subject) -> None:
+    """The directions a dictionary begins with are random too, but must not be those of the null."""
+    fields = {"architecture": "topk", "k": 4, "d_sae": 200, "n_tokens": 1}
+    new, sibling = (
+        build_dictionary(dictionary_config({**fields, "seed": seed}), 24).requires_grad_(False)
+        for seed in (0, 1)
+    )
+    row = measured(replace(subject, dictionary=new, siblings=[sibling]), "seed_consistency")["seed_mmcs", ""]
+    assert row["control"]["random"] == pytest.approx(row["value"], abs=0.03)
+    assert row["value"] < 0.7
 
 
 def test_no_sibling_is_null_with_the_reason(subject: Subject) -> None:
