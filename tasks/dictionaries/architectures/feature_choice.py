@@ -98,7 +98,7 @@ class FeatureChoice(ZipfRevival):
 
     @torch.no_grad()
     def learn_thresholds(self, smallest_L: Tensor) -> None:
-        """``threshold <- decay * threshold + (1 - decay) * smallest``, from the first value on; inf is none."""
+        """``threshold <- decay * threshold + (1 - decay) * smallest``; inf is no value."""
         decay_L = torch.where(self.threshold >= 0, self.config.threshold_decay, 0.0).to(self.threshold)
         moved_L = decay_L * self.threshold + (1 - decay_L) * smallest_L
         self.threshold.copy_(torch.where(smallest_L.isfinite(), moved_L, self.threshold))

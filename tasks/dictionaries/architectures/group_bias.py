@@ -1,0 +1,150 @@
+"""Group Bias Adaptation: biases move until latents fire as often as their group should (arXiv 2506.14002).
+
+Legend: N tokens, D d_in, E d_out, L d_sae, G groups.
+"""
+
+import math
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from catalog.errors import UserError
+from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
+from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.tied import TiedDictionary
+
+
+class GroupBiasConfig(DictionaryConfig):
+    """A dictionary trained by Group Bias Adaptation; the frequencies of its groups decide the sparsity."""
+
+    example: ClassVar[dict[str, Any]] = {"highest_frequency": 0.12, "n_groups": 2}
+
+    architecture: Literal["group_bias_adaptation"] = "group_bias_adaptation"
+    highest_frequency: float = Field(gt=0, le=1)
+    """Share of tokens on which a latent of the first group fires at most; the next fires half as often."""
+    frequency_ratio: float = Field(default=0.5, gt=0, le=1)
+    """Frequency of a group over that of the group before it."""
+    n_groups: int = Field(default=10, ge=1)
+    """Groups of equal size into which the latents are divided."""
+    activation: Literal["relu", "jumprelu"] = "jumprelu"
+    """relu subtracts the bias from the strength of a latent, jumprelu only asks whether it is exceeded."""
+    window_tokens: int | None = Field(default=None, ge=1)
+    """Tokens on which frequencies are counted; left out, the rarest group should fire ten times on them."""
+    lower_by: float = Field(default=0.01, gt=0, le=1)
+    """Step of the bias of a latent that fires too often, as a share of its largest pre-activation."""
+    raise_by: float = Field(default=0.01, gt=0, le=1)
+    """Step of the bias of an idle latent, as a share of the mean largest pre-activation of its group."""
+    idle_below: float = Field(default=1e-6, ge=0, lt=1)
+    """A latent that fires on a smaller share of the window is idle."""
+
+    def frequencies(self) -> list[float]:
+        """The target of each group, the most frequent first."""
+        return [self.highest_frequency * self.frequency_ratio**group for group in range(self.n_groups)]
+
+    def counted_tokens(self) -> int:
+        """Tokens of a window."""
+        return self.window_tokens or math.ceil(10 / self.frequencies()[-1])
+
+    def sparsity_tag(self) -> str:
+        return f"p{self.highest_frequency:g}"
+
+    def check_width(self, d_in: int) -> None:
+        super().check_width(d_in)
+        if self.n_groups > self.n_latents(d_in):
+            raise UserError(
+                f"dictionary {self.name()!r}: {self.n_latents(d_in)} latents cannot be divided into "
+                f"{self.n_groups} groups; choose fewer n_groups or a larger expansion_factor"
+            )
+
+
+@ARCHITECTURES.register("group_bias_adaptation")
+class GroupBias(TiedDictionary):
+    """``amplitude * phi(y)`` with ``y = (x - b_dec) W_dec^T``; only reconstruction is minimised.
+
+    phi is ``relu(y + b)`` or ``y * 1[y + b > 0]``. The biases ``b_enc`` get no gradient. After each window
+    they fall for latents that fired more often than their group should, and rise for idle ones; they
+    stay between minus the mean norm of the inputs and 0.
+    """
+
+    Config: ClassVar[type[DictionaryConfig]] = GroupBiasConfig
+    config: GroupBiasConfig
+    groups: Tensor
+
+    def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
+        super().__init__(config, widths)
+        self.b_enc.requires_grad_(False)
+        self.amplitude = nn.Parameter(torch.ones(self.d_sae))
+        groups = torch.arange(self.d_sae) * self.config.n_groups // self.d_sae
+        self.register_buffer("groups", groups, persistent=False)
+
+    def encode(self, x_ND: Tensor) -> Tensor:
+        """Latent activations (N, L)."""
+        return self._activations(self.pre_acts(x_ND))
+
+    def _activations(self, pre_NL: Tensor) -> Tensor:
+        active_NL = pre_NL > 0
+        strength_NL = pre_NL if self.config.activation == "relu" else pre_NL - self.b_enc
+        return self.amplitude * strength_NL * active_NL
+
+    def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
+        """Squared error over the variance of the data; takes note of who fired and how strongly."""
+        pre_NL = torch.addmm(self.b_enc, self.centred(x_ND), self.W_dec.T)
+        acts_NL = self._activations(pre_NL)
+        sse = (y_NE - self.decode(acts_NL, x_ND)).square().sum(dim=1).mean()
+        self.observe(pre_NL.detach(), state)
+        active_NL = acts_NL.detach() > 0
+        l0 = active_NL.sum() / len(x_ND)
+        return TrainingStep(sse / state.total_variance, sse.detach(), l0, active_NL.any(dim=0))
+
+    @torch.no_grad()
+    def observe(self, pre_NL: Tensor, state: TrainingState) -> None:
+        """Add a batch to the window: firings and largest pre-activation of each latent, tokens."""
+        fired_L, largest_L = (pre_NL > 0).sum(dim=0), pre_NL.amax(dim=0).float()
+        memory = state.memory
+        if "window_tokens" in memory:
+            fired_L = fired_L + memory["window_fired"]
+            largest_L = torch.maximum(largest_L, memory["window_largest"])
+        seen = memory.get("window_tokens", torch.zeros((), dtype=torch.int64))
+        memory.update(window_fired=fired_L, window_largest=largest_L, window_tokens=seen + len(pre_NL))
+
+    @torch.no_grad()
+    def after_step(self, state: TrainingState) -> None:
+        """No amplitude below zero; at the end of a window the biases move and a new window begins."""
+        super().after_step(state)
+        self.amplitude.clamp_(min=0)
+        memory = state.memory
+        if int(memory["window_tokens"]) >= self.config.counted_tokens():
+            self.adapt(memory["window_fired"] / memory["window_tokens"], memory["window_largest"], state)
+            for name in ("window_fired", "window_largest", "window_tokens"):
+                del memory[name]
+
+    @torch.no_grad()
+    def adapt(self, frequency_L: Tensor, largest_L: Tensor, state: TrainingState) -> None:
+        """Move the biases by the frequencies and largest pre-activations of a window.
+
+        Too frequent: ``b <- max(b - lower_by * largest, -mean_norm)``. Idle: ``b <- min(b + raise_by * T,
+        0)`` with T the mean of ``largest`` over the latents of the group that fired, else over all that did.
+        """
+        target_L = torch.tensor(self.config.frequencies(), device=frequency_L.device)[self.groups]
+        largest_L = largest_L.clamp_min(0)
+        lowered_L = (self.b_enc - self.config.lower_by * largest_L).clamp_min(-state.mean_norm)
+        raised_L = (self.b_enc + self.config.raise_by * self._typical(largest_L)).clamp_max(0)
+        moved_L = torch.where(frequency_L > target_L, lowered_L, self.b_enc)
+        self.b_enc.copy_(torch.where(frequency_L < self.config.idle_below, raised_L, moved_L))
+
+    def _typical(self, largest_L: Tensor) -> Tensor:
+        """Mean over the latents of the same group with a positive value, else over all such: (L,)."""
+        sums_G = largest_L.new_zeros(self.config.n_groups).index_add_(0, self.groups, largest_L)
+        live_L = (largest_L > 0).to(largest_L)
+        counts_G = largest_L.new_zeros(self.config.n_groups).index_add_(0, self.groups, live_L)
+        overall = largest_L.sum() / live_L.sum().clamp_min(1)
+        return torch.where(counts_G > 0, sums_G / counts_G.clamp_min(1), overall)[self.groups]
+
+    def feature_columns(self) -> dict[str, list[Any]]:
+        """The group of each latent; its threshold where it has one."""
+        columns = {**super().feature_columns(), "feature_group": self.groups.tolist()}
+        if self.config.activation == "jumprelu":
+            columns["threshold"] = (-self.amplitude * self.b_enc).detach().float().tolist()
+        return columns
