@@ -17,6 +17,7 @@ from tasks.autointerp.scorer import AnyScorerConfig
 from tasks.common.config import StrictConfig
 from tasks.dictionaries.base import AnyDictionaryConfig
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.evaluation.suite import AnySuiteConfig
 from tasks.matching.matcher import MatchConfig
 from tasks.mining.config import MiningConfig
 
@@ -28,6 +29,7 @@ Stage = Literal[
     "cache_activations",
     "train_dictionary",
     "evaluate_dictionary",
+    "evaluate_suite",
     "mine_examples",
     "explain_features",
     "score_explanations",
@@ -77,6 +79,8 @@ class PipelineConfig(StrictConfig):
     """Where and how activations are taken; a model may name its own hookpoints."""
     dictionaries: tuple[AnyDictionaryConfig, ...] = Field(min_length=1)
     """Dictionaries to train: at every hookpoint of every model, or where they say they read and write."""
+    evaluate: Annotated[tuple[AnySuiteConfig, ...], BeforeValidator(_as_list)] = ()
+    """Suites of metrics, each run on every dictionary; reconstruction and fidelity are always measured."""
     mining: MiningConfig = MiningConfig()
     """How examples are chosen."""
     explain: Annotated[tuple[SerializeAsAny[AnyExplainerConfig], ...], BeforeValidator(_as_list)] = ()
@@ -93,6 +97,7 @@ class PipelineConfig(StrictConfig):
         for what, names in (
             ("model", [model.id for model in self.models]),
             ("dictionary", [_full_name(dictionary) for dictionary in self.dictionaries]),
+            ("suite", [suite.tag() for suite in self.evaluate]),
         ):
             double = sorted({name for name in names if names.count(name) > 1})
             if double:

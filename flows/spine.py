@@ -16,6 +16,7 @@ from tasks.cache_activations import CacheUnit, cache_activations
 from tasks.describe_model import ModelUnit, describe_model
 from tasks.dictionaries.config import DictionaryConfig, EvaluationConfig
 from tasks.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
+from tasks.evaluate_suite import SuiteUnit, evaluate_suite
 from tasks.explain_features import ExplainUnit, explain_features
 from tasks.load_corpus import CorpusUnit, load_corpus
 from tasks.match_features import MatchUnit, is_comparable, match_features
@@ -29,6 +30,7 @@ NEEDS: dict[Stage, tuple[Stage, ...]] = {
     "cache_activations": ("load_corpus", "describe_model"),
     "train_dictionary": ("cache_activations",),
     "evaluate_dictionary": ("train_dictionary",),
+    "evaluate_suite": ("train_dictionary",),
     "mine_examples": ("train_dictionary",),
     "explain_features": ("mine_examples",),
     "score_explanations": ("explain_features",),
@@ -48,6 +50,12 @@ class Trained(NamedTuple):
     @property
     def model_ids(self) -> tuple[str, ...]:
         return tuple(model.id for model in self.models)
+
+    def is_sibling(self, other: "Trained") -> bool:
+        """Whether the other reads the same place of the same models and differs in its seeds alone."""
+        seeds = {"seed": 0, "data_seed": 0}
+        same_place = (self.model_ids, self.place) == (other.model_ids, other.place)
+        return same_place and self.config.canonical() | seeds == other.config.canonical() | seeds
 
 
 def with_needs(stages: Sequence[Stage]) -> frozenset[Stage]:
@@ -77,6 +85,8 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = ()) -
                     trained += _dictionaries_of(run, config, chosen, model, cached[model.id])
     if "train_dictionary" in chosen:
         trained += _dictionaries_of_two(run, config, chosen, cached)
+    if "evaluate_suite" in chosen:
+        _suite_stages(run, config, trained)
     if "match_features" in chosen:
         _match_stages(run, config, trained)
 
@@ -185,6 +195,16 @@ def _score_stages(run: Run, scorers: Sequence[ScorerConfig], explained: StageOut
         unit = ScoreUnit(scorer, explained)
         with run.branch(f"score {unit.label}"):
             run.add(unit.label, score_explanations(run.context, unit))
+
+
+def _suite_stages(run: Run, config: PipelineConfig, trained: Sequence[Trained]) -> None:
+    """Each suite on each dictionary; siblings are those that differ in the seed alone."""
+    for suite in config.evaluate:
+        for one in trained:
+            siblings = tuple(other.outcome for other in trained if other is not one and one.is_sibling(other))
+            unit = SuiteUnit(suite, one.models, one.outcome, siblings)
+            with run.branch(f"evaluate {unit.label}"):
+                run.add(unit.label, evaluate_suite(run.context, unit))
 
 
 def _match_stages(run: Run, config: PipelineConfig, trained: Sequence[Trained]) -> None:

@@ -5,18 +5,22 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from catalog.schemas import Split
+from catalog.schemas import TABLES, Split
 from tasks.common.config import StrictConfig
 from tasks.common.progress import ProgressListener, silent
 from tasks.common.registry import Registry
-from tasks.dictionaries.base import Dictionary
-from tasks.dictionaries.evaluation import SCHEMA
-from tasks.dictionaries.sites import SiteActivations
+
+if TYPE_CHECKING:
+    from tasks.dictionaries.base import Dictionary
+    from tasks.dictionaries.sites import SiteActivations
+
+
+_COLUMNS = ("metric", "variant", "split", "value", "n", "metric_version", "control", "note")
 
 
 class SuiteConfig(StrictConfig):
@@ -36,9 +40,9 @@ class SuiteConfig(StrictConfig):
 class Subject:
     """What is measured, and what a suite may look at."""
 
-    dictionary: Dictionary
+    dictionary: "Dictionary"
     """With its normalisation folded in, on the device where it is to run."""
-    activations: SiteActivations
+    activations: "SiteActivations"
     """Activations of the hookpoints it reads and writes."""
     scratch: Path
     """An empty folder for whatever a suite has to keep on disk."""
@@ -48,7 +52,7 @@ class Subject:
     """Label columns of every document, in the same order."""
     special_token_ids: frozenset[int] = frozenset()
     """Tokens of the chat template and other special tokens."""
-    siblings: Sequence[Dictionary] = ()
+    siblings: Sequence["Dictionary"] = ()
     """Dictionaries trained like this one but for the seed."""
 
 
@@ -122,7 +126,9 @@ def run_suite(subject: Subject, config: SuiteConfig, listener: ProgressListener 
 
 def metric_table(metrics: Sequence[Metric], version: int) -> pa.Table:
     """Rows of ``dictionary_metrics`` without its ids; controls that are None are left out."""
-    return pa.Table.from_pylist([_row(metric, version) for metric in metrics], schema=SCHEMA)
+    spec = TABLES["dictionary_metrics"]
+    schema = pa.schema([pa.field(name, spec.column(name).type) for name in _COLUMNS])
+    return pa.Table.from_pylist([_row(metric, version) for metric in metrics], schema=schema)
 
 
 def _row(metric: Metric, version: int) -> dict[str, Any]:
