@@ -33,7 +33,6 @@ class Pursuit:
         return torch.zeros_like(self.values).scatter_add(1, first_NT, self.values)
 
 
-@torch.no_grad()
 def pursue(
     x_ND: Tensor, W_dec: Tensor, n_steps: int, *, stop_below: float = 0.0, stop_on_repeat: bool = False
 ) -> Pursuit:
@@ -43,19 +42,21 @@ def pursue(
     after it selects a latent for the second time if ``stop_on_repeat``.
 
     Where that is cheaper, a step updates the products ``c <- c - s (D D^T)_j`` instead of computing them
-    from the residual: L instead of L D operations per token.
+    from the residual: L instead of L D operations per token. Always in the precision of ``x_ND``, since the
+    update adds up errors; without a graph.
     """
     n_tokens, n_latents = len(x_ND), len(W_dec)
     with_gram = n_latents <= min(_GRAM_LATENTS, n_tokens * n_steps)
-    gram_LL = W_dec @ W_dec.T if with_gram else None
     values_NT = x_ND.new_zeros(n_tokens, n_steps)
     latents_NT = torch.zeros(n_tokens, n_steps, dtype=torch.int64, device=x_ND.device)
     residual_ND = x_ND.clone()
     block = max(1, _BLOCK_CELLS // n_latents)
-    for first in range(0, n_tokens, block):
-        rows = slice(first, first + block)
-        parts = values_NT[rows], latents_NT[rows], residual_ND[rows]
-        _pursue_block(*parts, W_dec, gram_LL, stop_below, stop_on_repeat)
+    with torch.no_grad(), torch.autocast(x_ND.device.type, enabled=False):
+        gram_LL = W_dec @ W_dec.T if with_gram else None
+        for first in range(0, n_tokens, block):
+            rows = slice(first, first + block)
+            parts = values_NT[rows], latents_NT[rows], residual_ND[rows]
+            _pursue_block(*parts, W_dec, gram_LL, stop_below, stop_on_repeat)
     return Pursuit(values_NT, latents_NT, residual_ND)
 
 

@@ -87,7 +87,7 @@ class MatchingPursuit(TiedDictionary):
 
         The gradient passes through all steps; which latents were selected counts as given.
         """
-        centred_ND = self.centred(x_ND).float()
+        centred_ND = self.centred(x_ND)
         pursuit = self.pursue(centred_ND)
         residual_ND = pursued_residual(centred_ND, self.W_dec, pursuit)
         sse = residual_ND.square().sum(dim=1).mean()
