@@ -16,7 +16,7 @@ from tasks.autointerp.explainer import AnyExplainerConfig
 from tasks.autointerp.scorer import AnyScorerConfig
 from tasks.common.config import StrictConfig
 from tasks.dictionaries.base import AnyDictionaryConfig
-from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.config import DictionaryConfig, TrainingConfig
 from tasks.evaluation.suite import AnySuiteConfig
 from tasks.matching.matcher import MatchConfig
 from tasks.mining.config import MiningConfig
@@ -81,6 +81,8 @@ class PipelineConfig(StrictConfig):
     """Dictionaries to train: at every hookpoint of every model, or where they say they read and write."""
     evaluate: Annotated[tuple[AnySuiteConfig, ...], BeforeValidator(_as_list)] = ()
     """Suites of metrics, each run on every dictionary; reconstruction and fidelity are always measured."""
+    training: TrainingConfig = TrainingConfig()
+    """How they are trained: together or one by one, in how many processes."""
     mining: MiningConfig = MiningConfig()
     """How examples are chosen."""
     explain: Annotated[tuple[SerializeAsAny[AnyExplainerConfig], ...], BeforeValidator(_as_list)] = ()

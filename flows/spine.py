@@ -7,6 +7,7 @@ walks the graph and computes only what is missing or forced.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from catalog.errors import UserError
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig, Stage
 from flows.reports import Run
@@ -22,7 +23,8 @@ from tasks.load_corpus import CorpusUnit, load_corpus
 from tasks.match_features import MatchUnit, is_comparable, match_features
 from tasks.mine_examples import MineUnit, mine_examples
 from tasks.score_explanations import ScoreUnit, score_explanations
-from tasks.train_dictionary import Site, TrainUnit, train_dictionary
+from tasks.train_dictionary import train_dictionary, train_together
+from tasks.training_units import Site, TrainGroup, TrainUnit
 
 NEEDS: dict[Stage, tuple[Stage, ...]] = {
     "load_corpus": (),
@@ -102,13 +104,19 @@ def _dictionaries_of(
 ) -> list[Trained]:
     """Dictionaries of one model: at every hookpoint, and those with hookpoints of their own once."""
     hookpoints = config.activations.for_model(model).hookpoints
-    trained: list[Trained] = []
+    units: list[tuple[TrainUnit, str]] = []
     for dictionary in config.dictionaries:
         for place, reads in _places(dictionary, hookpoints).items():
             read = tuple(Site(cached, name, model) for name in reads)
             written = tuple(Site(cached, name, model) for name in dictionary.writes or ())
-            trained += _train_stages(run, config, chosen, TrainUnit(dictionary, read, written or None), place)
-    return trained
+            units.append((TrainUnit(dictionary, read, written or None, config.training), place))
+    group = TrainGroup(model.id, tuple(unit for unit, _ in units))
+    together = train_together(run.context, group) if group.is_wanted else {}
+    return [
+        trained
+        for unit, place in units
+        for trained in _train_stages(run, config, chosen, unit, place, together.get(unit.label))
+    ]
 
 
 def _places(dictionary: DictionaryConfig, hookpoints: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -136,16 +144,25 @@ def _dictionaries_of_two(
             for model in dictionary.models
             for hookpoint in dictionary.reads or ()
         )
-        trained += _train_stages(run, config, chosen, TrainUnit(dictionary, reads), dictionary.place)
+        unit = TrainUnit(dictionary, reads, None, config.training)
+        trained += _train_stages(run, config, chosen, unit, dictionary.place)
     return trained
 
 
 def _train_stages(
-    run: Run, config: PipelineConfig, chosen: frozenset[Stage], unit: TrainUnit, place: str
+    run: Run,
+    config: PipelineConfig,
+    chosen: frozenset[Stage],
+    unit: TrainUnit,
+    place: str,
+    ended: StageOutcome | UserError | None = None,
 ) -> list[Trained]:
+    """A dictionary and all that follows; ``ended`` is how its training ended, where it was tried before."""
     trained: list[Trained] = []
     with run.branch(unit.label):
-        outcome = run.add(unit.label, train_dictionary(run.context, unit))
+        if isinstance(ended, UserError):
+            raise ended
+        outcome = run.add(unit.label, ended or train_dictionary(run.context, unit))
         trained.append(Trained(unit.models, place, unit.config, outcome))
         dictionary_stages(run, config, chosen, unit.models, outcome, unit.config.evaluation)
     return trained

@@ -7,8 +7,9 @@ Prefect's own cache is off by name, and a task holds nothing but small reference
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from uuid import UUID
@@ -20,6 +21,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 from prefect.exceptions import PrefectException
 
+from catalog.errors import AlreadyRunning
 from catalog.ids import slug
 from catalog.ledger import Claim, Ledger, StageOutcome
 from catalog.store import SliceWrite
@@ -120,6 +122,23 @@ def run_unit(
         outcome = claim.commit(results.slices, facts=results.facts, folders=results.folders)
     report_outcome(key, outcome)
     return outcome
+
+
+def claim_undone(context: StageContext, keys: Sequence[UnitKey], stack: ExitStack) -> dict[int, Claim]:
+    """Claims, entered into ``stack``, on those units that are not done and that no other run works on.
+
+    Nothing is waited for, so two runs that want the same units never wait for each other in a circle.
+    """
+    claims: dict[int, Claim] = {}
+    at_once = replace(context, wait_seconds=0.0)
+    for number, key in enumerate(keys):
+        try:
+            claim = _claim(at_once, key, force=key.stage in context.forced)
+        except AlreadyRunning:
+            continue
+        if claim.done is None:
+            claims[number] = stack.enter_context(claim)
+    return claims
 
 
 def _claim(context: StageContext, key: UnitKey, *, force: bool) -> Claim:

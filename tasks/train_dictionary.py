@@ -1,94 +1,38 @@
-"""Stage: train a dictionary on activation sets, in a child process that a watchdog looks after."""
+"""Stage: train dictionaries on activation sets, in a child process that a watchdog looks after."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
-import pyarrow as pa
-
-from catalog.ids import canonical_json, slug, tagged_id
+from catalog.errors import UserError
+from catalog.ids import canonical_json
 from catalog.ledger import Claim, StageOutcome
-from catalog.rows import with_constants
-from catalog.schemas import TABLES
-from catalog.store import SliceWrite
-from tasks.activations.model_source import ModelConfig
-from tasks.activations.translation import transformer_lens_name
 from tasks.common.progress import ProgressListener
-from tasks.dictionaries.config import place_name
-from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
+from tasks.policies import (
+    Results,
+    StageContext,
+    UnitKey,
+    claim_undone,
+    progress_listener,
+    report_outcome,
+    run_unit,
+    stage_task,
+)
 from tasks.stored import open_sites
+from tasks.training_units import (
+    STAGE,
+    VERSION,
+    TrainGroup,
+    TrainUnit,
+    facts_of,
+    options_for,
+    request_for,
+    results_of,
+)
 
 if TYPE_CHECKING:
-    from tasks.dictionaries.base import Dictionary
-    from tasks.dictionaries.config import DictionaryConfig
+    from tasks.dictionaries.child import TrainingRequest
     from tasks.dictionaries.sites import SiteActivations
-    from tasks.dictionaries.supervisor import ChildTraining
-
-STAGE, VERSION = "train_dictionary", 3
-VERIFIED_TOKENS = 4_096
-_NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models"})
-
-
-@dataclass(frozen=True)
-class Site:
-    """A hookpoint of a caching run."""
-
-    cached: StageOutcome
-    hookpoint: str
-    model: ModelConfig
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """What later stages need to find it: model_id, hookpoint, activation_set_id, uri."""
-        return {
-            "model_id": self.model.id,
-            "hookpoint": self.hookpoint,
-            **self.cached.facts["activation_sets"][self.hookpoint],
-        }
-
-
-@dataclass(frozen=True)
-class TrainUnit:
-    """A dictionary to train on hookpoints of one caching run, or of the runs of several models."""
-
-    config: "DictionaryConfig"
-    reads: tuple[Site, ...]
-    writes: tuple[Site, ...] | None = None
-    """Left out where the input is reconstructed."""
-
-    @property
-    def models(self) -> tuple[ModelConfig, ...]:
-        """The models of all its hookpoints, each once."""
-        return tuple({site.model.id: site.model for site in (*self.reads, *(self.writes or ()))}.values())
-
-    @property
-    def place(self) -> str:
-        """Where it reads and writes, for example blocks.1.mlp_in-to-mlp_out."""
-        writes = None if self.writes is None else _hookpoints(self.writes)
-        return place_name(_hookpoints(self.reads), writes)
-
-    @property
-    def alias(self) -> str:
-        models = "-and-".join(model.id for model in self.models)
-        return f"{models}/{self.place}/{self.config.name()}"
-
-    @property
-    def label(self) -> str:
-        return self.alias
-
-    @property
-    def key(self) -> UnitKey:
-        """What makes this training itself."""
-        canonical = self.config.canonical()
-        sites = [site.facts for site in self.reads], [site.facts for site in self.writes or ()]
-        config = {
-            "dictionary": {name: value for name, value in canonical.items() if name not in _NOT_TRAINING},
-            "reads": [[site["model_id"], site["hookpoint"]] for site in sites[0]],
-            "writes": [[site["model_id"], site["hookpoint"]] for site in sites[1]],
-        }
-        cached = dict.fromkeys(site.cached.fingerprint for site in (*self.reads, *(self.writes or ())))
-        return UnitKey(STAGE, VERSION, self.label, config, list(cached))
 
 
 @stage_task(STAGE)
@@ -96,103 +40,74 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
     """Train to the end, resuming at the last checkpoint; facts: dictionary_id, weights_uri and its inputs."""
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
-        from tasks.dictionaries.supervisor import ChildOptions, train_in_child
+        from tasks.dictionaries.supervisor import train_many_in_child
 
-        facts = _facts(unit, claim.fingerprint)
-        sites = open_sites(context.root, facts, unit.models, context.device)
-        trained = train_in_child(
-            unit.config,
-            [context.root / site["uri"] for site in facts["reads"]],
-            claim.scratch,
-            writes=None if unit.writes is None else [context.root / site["uri"] for site in facts["writes"]],
-            metadata=_metadata(unit),
-            model=unit.models[0],
-            listener=listener,
-            options=ChildOptions(device=context.device, checkpoint_seconds=context.checkpoint_seconds),
-        )
-        dictionary_id = facts["dictionary_id"]
-        log = with_constants(trained.log, dictionary_id=dictionary_id)
-        slices = [
-            SliceWrite("dictionaries", dictionary_id, _row(facts, trained, sites)),
-            SliceWrite("training_log", dictionary_id, log),
-            SliceWrite("aliases", unit.alias, _alias_row(unit.alias, dictionary_id)),
-        ]
-        return Results(slices, facts, {facts["weights_uri"]: trained.folder})
+        sites = open_sites(context.root, facts_of(unit, claim.fingerprint), unit.models, context.device)
+        request, options = request_for(context, unit, claim), options_for(context, unit)
+        ((_, trained),) = train_many_in_child([request], listener=listener, options=options)
+        if isinstance(trained, UserError):
+            raise trained
+        return results_of(unit, claim, trained, sites)
 
     return run_unit(context, unit.key, compute)
 
 
-def _hookpoints(sites: Sequence[Site]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(site.hookpoint for site in sites))
+@stage_task("train_together")
+def train_together(context: StageContext, unit: TrainGroup) -> Mapping[str, StageOutcome | UserError]:
+    """Train in one process what is neither done nor being trained by another run, each committed as it ends.
+
+    Every dictionary is a unit of work of its own, with the fingerprint it has when it is trained alone.
+
+    Returns:
+        By label how each training ended: committed, or refused for good. Those that are missing were done
+        before, belong to another run, or died with the process: they are for `train_dictionary`.
+    """
+    from tasks.dictionaries.supervisor import TrainingFailed, train_many_in_child
+
+    ended: dict[str, StageOutcome | UserError] = {}
+    key = UnitKey("train_together", VERSION, unit.label, {})
+    with ExitStack() as stack, progress_listener(key) as listener:
+        claims = claim_undone(context, [each.key for each in unit.units], stack)
+        waiting: list[_Waiting] = []
+        opened: dict[str, SiteActivations] = {}
+        for number, claim in claims.items():
+            each = unit.units[number]
+            with _ending(each, claim, ended):
+                facts = facts_of(each, claim.fingerprint)
+                place = canonical_json([facts["reads"], facts["writes"]])
+                if place not in opened:
+                    opened[place] = open_sites(context.root, facts, each.models, context.device)
+                waiting.append(_Waiting(each, claim, opened[place], request_for(context, each, claim)))
+        options = options_for(context, unit.units[0])
+        requests = [one.request for one in waiting]
+        for number, trained in train_many_in_child(requests, listener=listener, options=options):
+            each, claim, sites, _ = waiting[number]
+            if isinstance(trained, TrainingFailed):
+                continue
+            with _ending(each, claim, ended):
+                if isinstance(trained, UserError):
+                    raise trained
+                results = results_of(each, claim, trained, sites)
+                outcome = claim.commit(results.slices, facts=results.facts, folders=results.folders)
+                report_outcome(each.key, outcome)
+                ended[each.label] = outcome
+    return ended
 
 
-def _facts(unit: TrainUnit, fingerprint: str) -> dict[str, Any]:
-    """What later stages refer to; evidence belongs to the first activation set that is read."""
-    dictionary_id = tagged_id(unit.alias, fingerprint)
-    reads = [site.facts for site in unit.reads]
-    return {
-        "dictionary_id": dictionary_id,
-        "alias": unit.alias,
-        "weights_uri": f"_blobs/dictionaries/{slug(dictionary_id)}",
-        "reads": reads,
-        "writes": reads if unit.writes is None else [site.facts for site in unit.writes],
-        "place": unit.place,
-        "activation_set_id": reads[0]["activation_set_id"],
-        "corpus_id": unit.reads[0].cached.facts["corpus_id"],
-    }
+class _Waiting(NamedTuple):
+    """A dictionary that is being trained with others."""
+
+    unit: TrainUnit
+    claim: Claim
+    sites: "SiteActivations"
+    request: "TrainingRequest"
 
 
-def _metadata(unit: TrainUnit) -> dict[str, str]:
-    names = {
-        "model_name": " ".join(model.id for model in unit.models),
-        "hook_name": " ".join(map(transformer_lens_name, _hookpoints(unit.reads))),
-    }
-    if unit.writes is not None:
-        names["hook_name_out"] = " ".join(map(transformer_lens_name, _hookpoints(unit.writes)))
-    return names
-
-
-def _row(facts: dict[str, Any], trained: "ChildTraining", sites: "SiteActivations") -> pa.Table:
-    dictionary = trained.dictionary
-    reads, writes = (
-        [{"model_id": site["model_id"], "hookpoint": site["hookpoint"]} for site in facts[name]]
-        for name in ("reads", "writes")
-    )
-    row = {
-        "dictionary_id": facts["dictionary_id"],
-        "alias": facts["alias"],
-        "reads": reads,
-        "writes": writes,
-        "unit_type": dictionary.unit_type,
-        "architecture": dictionary.config.architecture,
-        "d_in": dictionary.d_in,
-        "d_sae": dictionary.d_sae,
-        "config": canonical_json(dictionary.config.canonical()),
-        "weights_uri": facts["weights_uri"],
-        "weights_digest": trained.result.weights_digest,
-        "activation_set_id": facts["activation_set_id"],
-        "origin": dictionary.origin,
-        "verified": _reconstructs(dictionary, sites),
-        "created_at": datetime.now(UTC),
-    }
-    schema = TABLES["dictionaries"].schema
-    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
-
-
-def _reconstructs(dictionary: "Dictionary", sites: "SiteActivations") -> bool:
-    """Whether the weights, as saved and read back, explain more of held-out targets than their mean."""
-    from tasks.dictionaries.evaluation import eval_batches
-    from tasks.dictionaries.metrics import MetricName, ReconstructionSums
-
-    sums = ReconstructionSums()
-    for values_NW in eval_batches(sites, VERIFIED_TOKENS, dictionary.d_sae):
-        x_ND, y_NE = sites.split(values_NW)
-        sums.add(y_NE, dictionary(x_ND))
-    fvu = sums.values()[MetricName("fvu")] if sums.n else None
-    return fvu is not None and fvu < 1
-
-
-def _alias_row(alias: str, dictionary_id: str) -> pa.Table:
-    row = {"alias": alias, "valid_from": datetime.now(UTC), "dictionary_id": dictionary_id}
-    schema = TABLES["aliases"].schema
-    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
+@contextmanager
+def _ending(unit: TrainUnit, claim: Claim, ended: dict[str, StageOutcome | UserError]) -> Iterator[None]:
+    """What a user can mend ends one training of a group and is recorded as its failure."""
+    try:
+        yield
+    except UserError as error:
+        claim.__exit__(type(error), error, error.__traceback__)
+        ended[unit.label] = error

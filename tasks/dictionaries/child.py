@@ -34,7 +34,7 @@ from tasks.activations.shards import ActivationSet
 from tasks.common.config import StrictConfig
 from tasks.common.progress import Progress
 from tasks.dictionaries.base import AnyDictionaryConfig
-from tasks.dictionaries.gradients import Precision
+from tasks.dictionaries.config import Precision
 from tasks.dictionaries.shared_training import Outcome
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.trainer import (
@@ -110,6 +110,10 @@ def main(request_file: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         _train(request, stop)
+    except UserError as error:
+        for number, training in enumerate(request.trainings):
+            if not (training.scratch / RESULT).is_file():
+                _leave(number, training, error)
     except TrainingInterrupted as reason:
         logging.info("%s", reason)
         Path(request_file).with_name(INTERRUPTED).touch()

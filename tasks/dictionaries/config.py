@@ -14,6 +14,7 @@ from tasks.dictionaries.token_norm import TokenNorm
 Normalisation = Literal["dataset_rms", "none"]
 BiasStart = Literal["geometric_median", "mean", "zero"]
 Decay = Literal["linear", "cosine"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 _OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<kind>\w+)")
 
@@ -29,6 +30,17 @@ class EvaluationConfig(StrictConfig):
     """Eval sequences that are run through the language model for CE and KL; 0 leaves both out."""
     seed: int = 0
     """Seed of the random control and of the mask of masked language models."""
+
+
+class TrainingConfig(StrictConfig):
+    """How the dictionaries of a pipeline are trained; what is learnt changes by rounding at most."""
+
+    together: bool = True
+    """Train the dictionaries of a model in one process; those of the same data share one pass over it."""
+    n_processes: int = Field(default=1, ge=1)
+    """Processes that share every batch, started by torchrun: one per card of the worker."""
+    precision: Precision = "auto"
+    """Of matrix products: auto is bfloat16 on cards that have it, else float32. Weights are float32."""
 
 
 class DictionaryConfig(StrictConfig):

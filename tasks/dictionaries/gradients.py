@@ -4,14 +4,12 @@ Legend: N tokens of a batch, M tokens of a part.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep
-
-Precision = Literal["auto", "float32", "bfloat16"]
+from tasks.dictionaries.config import Precision
 
 
 def is_half(precision: Precision, device: torch.device) -> bool:

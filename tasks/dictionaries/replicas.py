@@ -121,9 +121,20 @@ class ProcessGroup(Replicas):
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The card of this process where ``torchrun`` started one process per card."""
+    """The card of this process where ``torchrun`` started one process per card.
+
+    Raises:
+        UserError: when there are more processes than cards.
+    """
     rank = os.environ.get("LOCAL_RANK")
-    return torch.device("cuda", int(rank)) if str(device) == "cuda" and rank is not None else device
+    if str(device) != "cuda" or rank is None:
+        return device
+    if int(rank) >= torch.cuda.device_count():
+        raise UserError(
+            f"{os.environ['LOCAL_WORLD_SIZE']} processes were asked for, this machine has "
+            f"{torch.cuda.device_count()} cards: lower training.n_processes"
+        )
+    return torch.device("cuda", int(rank))
 
 
 @contextmanager

@@ -33,8 +33,7 @@ from tasks.dictionaries.child import (
     TrainingRequest,
     TrainingResult,
 )
-from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.gradients import Precision
+from tasks.dictionaries.config import DictionaryConfig, Precision
 from tasks.dictionaries.trainer import NonFiniteLoss, TrainingInterrupted
 from tasks.dictionaries.training_log import TrainingLog
 from tasks.dictionaries.weights import CONFIG_FILE, load_dictionary

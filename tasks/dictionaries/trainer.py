@@ -13,10 +13,9 @@ from tasks.activations.model_source import ModelConfig
 from tasks.common.device import choose_device
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.config import DictionaryConfig, Precision
 from tasks.dictionaries.feed import Feed
 from tasks.dictionaries.fitted import FittedDictionary, Fitting
-from tasks.dictionaries.gradients import Precision
 from tasks.dictionaries.replicas import Replicas, local_device, replicas
 from tasks.dictionaries.shared_training import Outcome, SharedTraining
 from tasks.dictionaries.sites import SiteActivations

@@ -18,9 +18,9 @@ from catalog.errors import UserError
 from catalog.faults import fault_point
 from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep, build_dictionary
 from tasks.dictionaries.checkpoint import Checkpoint
-from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.config import DictionaryConfig, Precision
 from tasks.dictionaries.feed import Feed, Position
-from tasks.dictionaries.gradients import Precision, batch_gradient, is_half
+from tasks.dictionaries.gradients import batch_gradient, is_half
 from tasks.dictionaries.nonfinite import NonFiniteLoss, cause
 from tasks.dictionaries.replicas import Replicas
 from tasks.dictionaries.resampling import SAMPLE_TOKENS, is_due, resample

@@ -1,0 +1,227 @@
+"""What trainings are asked for, and the rows that they leave: shared by one training and by several."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.ids import canonical_json, slug, tagged_id
+from catalog.ledger import Claim, StageOutcome
+from catalog.rows import with_constants
+from catalog.schemas import TABLES
+from catalog.store import SliceWrite
+from tasks.activations.model_source import ModelConfig
+from tasks.activations.translation import transformer_lens_name
+from tasks.dictionaries.config import TrainingConfig, place_name
+from tasks.policies import Results, StageContext, UnitKey
+from tasks.stored import stored_documents
+
+if TYPE_CHECKING:
+    from tasks.dictionaries.base import Dictionary
+    from tasks.dictionaries.child import TrainingRequest
+    from tasks.dictionaries.config import DictionaryConfig
+    from tasks.dictionaries.sites import SiteActivations
+    from tasks.dictionaries.supervisor import ChildOptions, ChildTraining
+
+STAGE, VERSION = "train_dictionary", 3
+VERIFIED_TOKENS = 4_096
+_NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models"})
+
+
+@dataclass(frozen=True)
+class Site:
+    """A hookpoint of a caching run."""
+
+    cached: StageOutcome
+    hookpoint: str
+    model: ModelConfig
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What later stages need to find it: model_id, hookpoint, activation_set_id, uri."""
+        return {
+            "model_id": self.model.id,
+            "hookpoint": self.hookpoint,
+            **self.cached.facts["activation_sets"][self.hookpoint],
+        }
+
+
+@dataclass(frozen=True)
+class TrainUnit:
+    """A dictionary to train on hookpoints of one caching run, or of the runs of several models."""
+
+    config: "DictionaryConfig"
+    reads: tuple[Site, ...]
+    writes: tuple[Site, ...] | None = None
+    """Left out where the input is reconstructed."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """How it is trained; no part of what it is."""
+
+    @property
+    def models(self) -> tuple[ModelConfig, ...]:
+        """The models of all its hookpoints, each once."""
+        return tuple({site.model.id: site.model for site in (*self.reads, *(self.writes or ()))}.values())
+
+    @property
+    def place(self) -> str:
+        """Where it reads and writes, for example blocks.1.mlp_in-to-mlp_out."""
+        writes = None if self.writes is None else _hookpoints(self.writes)
+        return place_name(_hookpoints(self.reads), writes)
+
+    @property
+    def alias(self) -> str:
+        models = "-and-".join(model.id for model in self.models)
+        return f"{models}/{self.place}/{self.config.name()}"
+
+    @property
+    def label(self) -> str:
+        return self.alias
+
+    @property
+    def key(self) -> UnitKey:
+        """What makes this training itself."""
+        canonical = self.config.canonical()
+        sites = [site.facts for site in self.reads], [site.facts for site in self.writes or ()]
+        config = {
+            "dictionary": {name: value for name, value in canonical.items() if name not in _NOT_TRAINING},
+            "reads": [[site["model_id"], site["hookpoint"]] for site in sites[0]],
+            "writes": [[site["model_id"], site["hookpoint"]] for site in sites[1]],
+        }
+        cached = dict.fromkeys(site.cached.fingerprint for site in (*self.reads, *(self.writes or ())))
+        return UnitKey(STAGE, VERSION, self.label, config, list(cached))
+
+
+@dataclass(frozen=True)
+class TrainGroup:
+    """Dictionaries of one model that may be trained in one process."""
+
+    label: str
+    units: tuple[TrainUnit, ...]
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is something to share, and the pipeline wants it shared."""
+        return len(self.units) > 1 and self.units[0].training.together
+
+
+def request_for(context: StageContext, unit: TrainUnit, claim: Claim) -> "TrainingRequest":
+    """What a training child is told."""
+    from tasks.dictionaries.supervisor import training_request
+
+    facts = facts_of(unit, claim.fingerprint)
+    labels = None
+    if unit.config.reads_labels:
+        labels = claim.scratch / "labels.parquet"
+        pq.write_table(stored_documents(context.root, facts["corpus_id"], ["document_id", "labels"]), labels)
+    return training_request(
+        unit.config,
+        [context.root / site["uri"] for site in facts["reads"]],
+        claim.scratch,
+        writes=None if unit.writes is None else [context.root / site["uri"] for site in facts["writes"]],
+        metadata=_metadata(unit),
+        labels=labels,
+        model=unit.models[0],
+    )
+
+
+def options_for(context: StageContext, unit: TrainUnit) -> "ChildOptions":
+    from tasks.dictionaries.supervisor import ChildOptions
+
+    training = unit.training
+    return ChildOptions(
+        device=context.device,
+        precision=training.precision,
+        n_processes=training.n_processes,
+        checkpoint_seconds=context.checkpoint_seconds,
+    )
+
+
+def results_of(unit: TrainUnit, claim: Claim, trained: "ChildTraining", sites: "SiteActivations") -> Results:
+    """The rows and files of a trained dictionary."""
+    facts = facts_of(unit, claim.fingerprint)
+    dictionary_id = facts["dictionary_id"]
+    slices = [
+        SliceWrite("dictionaries", dictionary_id, _row(facts, trained, sites)),
+        SliceWrite("training_log", dictionary_id, with_constants(trained.log, dictionary_id=dictionary_id)),
+        SliceWrite("aliases", unit.alias, _alias_row(unit.alias, dictionary_id)),
+    ]
+    return Results(slices, facts, {facts["weights_uri"]: trained.folder})
+
+
+def _hookpoints(sites: Sequence[Site]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(site.hookpoint for site in sites))
+
+
+def facts_of(unit: TrainUnit, fingerprint: str) -> dict[str, Any]:
+    """What later stages refer to; evidence belongs to the first activation set that is read."""
+    dictionary_id = tagged_id(unit.alias, fingerprint)
+    reads = [site.facts for site in unit.reads]
+    return {
+        "dictionary_id": dictionary_id,
+        "alias": unit.alias,
+        "weights_uri": f"_blobs/dictionaries/{slug(dictionary_id)}",
+        "reads": reads,
+        "writes": reads if unit.writes is None else [site.facts for site in unit.writes],
+        "place": unit.place,
+        "activation_set_id": reads[0]["activation_set_id"],
+        "corpus_id": unit.reads[0].cached.facts["corpus_id"],
+    }
+
+
+def _metadata(unit: TrainUnit) -> dict[str, str]:
+    names = {
+        "model_name": " ".join(model.id for model in unit.models),
+        "hook_name": " ".join(map(transformer_lens_name, _hookpoints(unit.reads))),
+    }
+    if unit.writes is not None:
+        names["hook_name_out"] = " ".join(map(transformer_lens_name, _hookpoints(unit.writes)))
+    return names
+
+
+def _row(facts: dict[str, Any], trained: "ChildTraining", sites: "SiteActivations") -> pa.Table:
+    dictionary = trained.dictionary
+    reads, writes = (
+        [{"model_id": site["model_id"], "hookpoint": site["hookpoint"]} for site in facts[name]]
+        for name in ("reads", "writes")
+    )
+    row = {
+        "dictionary_id": facts["dictionary_id"],
+        "alias": facts["alias"],
+        "reads": reads,
+        "writes": writes,
+        "unit_type": dictionary.unit_type,
+        "architecture": dictionary.config.architecture,
+        "d_in": dictionary.d_in,
+        "d_sae": dictionary.d_sae,
+        "config": canonical_json(dictionary.config.canonical()),
+        "weights_uri": facts["weights_uri"],
+        "weights_digest": trained.result.weights_digest,
+        "activation_set_id": facts["activation_set_id"],
+        "origin": dictionary.origin,
+        "verified": _reconstructs(dictionary, sites),
+        "created_at": datetime.now(UTC),
+    }
+    schema = TABLES["dictionaries"].schema
+    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
+
+
+def _reconstructs(dictionary: "Dictionary", sites: "SiteActivations") -> bool:
+    """Whether the weights, as saved and read back, explain more of held-out targets than their mean."""
+    from tasks.dictionaries.evaluation import eval_batches
+    from tasks.dictionaries.metrics import MetricName, ReconstructionSums
+
+    sums = ReconstructionSums()
+    for values_NW in eval_batches(sites, VERIFIED_TOKENS, dictionary.d_sae):
+        x_ND, y_NE = sites.split(values_NW)
+        sums.add(y_NE, dictionary(x_ND))
+    fvu = sums.values()[MetricName("fvu")] if sums.n else None
+    return fvu is not None and fvu < 1
+
+
+def _alias_row(alias: str, dictionary_id: str) -> pa.Table:
+    row = {"alias": alias, "valid_from": datetime.now(UTC), "dictionary_id": dictionary_id}
+    schema = TABLES["aliases"].schema
+    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
