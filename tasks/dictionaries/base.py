@@ -21,7 +21,7 @@ from tasks.common.registry import Registry
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
 
-Training = Literal["steps", "fit", "end_to_end"]
+HowTrained = Literal["steps", "fit", "end_to_end"]
 
 
 @dataclass
@@ -117,7 +117,7 @@ class Dictionary(nn.Module, ABC):
     Config: ClassVar[type[DictionaryConfig]]
     unit_type: ClassVar[str] = "latent"
     origin: ClassVar[Origin] = "trained"
-    training: ClassVar[Training] = "steps"
+    how_trained: ClassVar[HowTrained] = "steps"
     """How it comes to be: gradient steps on activations, a fit of its own, or with the model in the loop."""
     reconstructs_input: ClassVar[bool] = True
     """Whether it writes what it reads; a transcoder does not."""

@@ -22,7 +22,7 @@ from torch import Tensor
 from catalog.errors import UserError
 from catalog.schemas import Origin
 from tasks.common.progress import Progress, ProgressListener, silent
-from tasks.dictionaries.base import Dictionary, Training, TrainingState, Widths
+from tasks.dictionaries.base import Dictionary, HowTrained, TrainingState, Widths
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.metrics import MetricName, ReconstructionSums
 from tasks.dictionaries.sites import SiteActivations
@@ -87,6 +87,8 @@ class Fitting:
     """Parquet file with a column ``labels`` (map of text to text), one row per document."""
     listener: ProgressListener = silent
     should_stop: Callable[[], bool] = lambda: False
+    checkpoint_seconds: float = 15.0
+    """Shortest time between two checkpoints."""
     counts: Counts = field(default_factory=Counts)
     began_at: float = field(default_factory=time.monotonic)
 
@@ -152,7 +154,7 @@ class Fitting:
 class FittedDictionary(Dictionary):
     """A subclass says how it is fitted; it takes no gradient steps."""
 
-    training: ClassVar[Training] = "fit"
+    how_trained: ClassVar[HowTrained] = "fit"
 
     @classmethod
     @abstractmethod

@@ -20,7 +20,7 @@ from tasks.dictionaries.trainer import (
     train,
 )
 
-NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].training == "steps")
+NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].how_trained == "steps")
 
 
 def make_config(name: str, **changes: Any) -> Any:
