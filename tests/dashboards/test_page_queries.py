@@ -128,6 +128,19 @@ def test_browse_filters(
 
 
 @pytest.mark.parametrize(
+    "words", [["self"], ["self", "method"], ["self", "method", "e"], ["zz", "self", "e"]]
+)
+def test_browse_finds_the_labels_with_every_word(
+    connection: duckdb.DuckDBPyConnection, words: list[str]
+) -> None:
+    found = page_queries.browse(connection, limit=1000, words=words)["label"].to_pylist()
+    labels = page_queries.browse(connection, limit=1000)["label"].to_pylist()
+    assert len(labels) == 320
+    expected = [label for label in labels if label and all(word in label.lower() for word in words)]
+    assert sorted(found) == sorted(expected)
+
+
+@pytest.mark.parametrize(
     ("sort", "key"),
     [
         ("score", lambda r: (r["status"] == "dense", -(r["ci_low"] if r["ci_low"] is not None else -1))),

@@ -86,6 +86,7 @@ select
     best.e.explained_at as explained_at,
     coalesce(best.n_explanations, 0) as n_explanations,
     coalesce(matched.n_matches, 0) as n_matches,
+    lower(best.e.text) as label_lower,
     f.fingerprint
 from features as f
 left join homes as h using (dictionary_id)
