@@ -1,8 +1,8 @@
 """Stage: one streaming pass that finds each feature's examples and statistics."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -16,6 +16,8 @@ from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 from tasks.stored import evidence_subject, open_sites, stored_documents
 
 if TYPE_CHECKING:
+    from tasks.dictionaries.base import Dictionary
+    from tasks.dictionaries.sites import SiteActivations
     from tasks.mining.logits import Unembedding
 
 STAGE, VERSION = "mine_examples", 2
@@ -46,19 +48,22 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
         from tasks.dictionaries.weights import load_dictionary
         from tasks.mining.miner import mine
 
+        dictionary = load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device))
+        sites = open_sites(context.root, facts, unit.models, context.device)
         mined = mine(
-            load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device)),
-            open_sites(context.root, facts, unit.models, context.device).inputs,
+            dictionary,
+            sites.inputs,
             stored_documents(context.root, facts["corpus_id"], ["document_id", "text"]),
             _unembedding(unit, context.device),
             unit.config,
             claim.scratch,
             listener,
         )
+        features = _with_columns(mined.features, _of_two_sites(dictionary, sites))
         ids = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
         subject = evidence_subject(**ids)
         slices = [
-            SliceWrite("features", subject, with_constants(mined.features, **ids)),
+            SliceWrite("features", subject, with_constants(features, **ids)),
             SliceWrite("examples", subject, _with_ids(mined.examples, ids)),
         ]
         counts = {"n_features": mined.features.num_rows, "n_alive": mined.n_alive}
@@ -83,6 +88,23 @@ def _unembedding(unit: MineUnit, device: str) -> "Unembedding | None":
     if w_u is None:
         return None
     return Unembedding(w_u, gain, language_model.token_texts(range(w_u.shape[1])))
+
+
+def _of_two_sites(dictionary: "Dictionary", sites: "SiteActivations") -> dict[str, list[float | None]]:
+    """What only a crosscoder's activations tell of a feature."""
+    from tasks.dictionaries.crosscoding import Crosscoding
+    from tasks.dictionaries.latent_scaling import latent_scaling
+
+    return latent_scaling(dictionary, sites) if isinstance(dictionary, Crosscoding) else {}
+
+
+def _with_columns(features: pa.Table, columns: Mapping[str, list[Any]]) -> pa.Table:
+    """The table with these columns in place of its own."""
+    for name, values in columns.items():
+        place = features.schema.get_field_index(name)
+        column = features.schema.field(place)
+        features = features.set_column(place, column, pa.array(values, column.type))
+    return features
 
 
 def _with_ids(batches: Iterable[pa.RecordBatch], ids: dict[str, str]) -> Iterator[pa.RecordBatch]:

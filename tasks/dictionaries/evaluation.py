@@ -1,67 +1,39 @@
-"""Measure a dictionary on the eval documents, beside PCA and a random dictionary of the same k.
+"""Measure a dictionary on the eval documents, beside controls of the same k.
 
-Legend: N tokens, D d_in, K kept per token.
+Legend: N tokens, W width of all hookpoints together, D d_in, E d_out, K kept per token.
 """
 
 import copy
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.activations.language_model import LanguageModel
-from tasks.activations.shards import ActivationSet
 from tasks.common.progress import Progress, ProgressListener, silent
-from tasks.dictionaries import fidelity as fidelity_metrics
 from tasks.dictionaries import metrics
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.config import EvaluationConfig
-from tasks.dictionaries.controls import Pca, fit_pca, fit_random
-from tasks.dictionaries.fidelity import (
-    ABLATIONS,
-    CLEAN,
-    Fidelity,
-    Replacement,
-    measure_fidelity,
-    why_unmeasurable,
-)
+from tasks.dictionaries.controls import Controls, fit_controls
+from tasks.dictionaries.crosscoding import Crosscoding
+from tasks.dictionaries.fidelity_rows import fidelity_rows
+from tasks.dictionaries.metric_rows import SCHEMA, metric_row
 from tasks.dictionaries.metrics import MetricName, ReconstructionSums, SparsitySums, Values
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader, read_valid, sample_rows, sample_tokens
+from tasks.dictionaries.transcoding import Transcoding
+
+__all__ = ["SCHEMA", "eval_batches", "evaluate"]
 
 _CODES_PER_BATCH = 2**24
-
-SCHEMA = pa.schema(
-    [
-        ("metric", pa.string()),
-        ("variant", pa.string()),
-        ("split", pa.string()),
-        ("value", pa.float64()),
-        ("n", pa.int64()),
-        ("metric_version", pa.int32()),
-        ("control", pa.string()),
-        ("note", pa.string()),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Controls:
-    """The controls at the realised k, and the mean of the train tokens they were fitted on."""
-
-    k: int
-    pca: Pca
-    random: Dictionary
-    mean_D: Tensor
 
 
 def evaluate(
     dictionary: Dictionary,
-    activations: ActivationSet | SiteActivations,
+    activations: ActivationReader | SiteActivations,
     language_model: LanguageModel | None,
     config: EvaluationConfig,
     *,
@@ -72,176 +44,133 @@ def evaluate(
     Args:
         dictionary: With its normalisation folded in.
         activations: What it is measured on; metrics read the eval split, controls fit the train split.
-        language_model: The model of the activation set; without it CE and KL are null with the reason.
+        language_model: The model of the activations; without it CE and KL are null with the reason.
         config: How many tokens and sequences.
         listener: Told after each part.
 
     Raises:
         UserError: when the widths differ or the set has no valid eval tokens.
     """
-    activation_set = SiteActivations.of(activations).inputs
-    if dictionary.d_in != activation_set.d_in:
+    sites = SiteActivations.of(activations)
+    if dictionary.widths != sites.widths:
         raise UserError(
-            f"the dictionary reads activations of width {dictionary.d_in}, the activation set holds "
-            f"{activation_set.d_in}: choose the set of the same hookpoint"
+            f"the dictionary reads activations of width {dictionary.d_in} and writes {dictionary.d_out}; "
+            f"these have {sites.widths.d_in} and {sites.widths.d_out}: choose the sets of its own hookpoints"
         )
     device = language_model.device if language_model is not None else dictionary.W_dec.device
     dictionary = copy.deepcopy(dictionary).to(device)
-    sparsity, own = _measure(dictionary, activation_set, config)
+    sparsity, own = _measure(dictionary, sites, config)
     listener(Progress("evaluation", 1, 3))
-    controls = _fit_controls(activation_set, dictionary, sparsity, config)
-    pca, random = _measure_controls(controls, activation_set, config)
-    own |= metrics.decoder_geometry(dictionary)
+    controls = _fit_controls(sites, dictionary, sparsity, config)
+    linear, random = _measure_controls(controls, sites, config)
+    own |= metrics.decoder_geometry(dictionary) | _of_sites(dictionary)
     random |= metrics.decoder_geometry(controls.random)
     listener(Progress("evaluation", 2, 3))
     rows = [
-        _row(name, value, sparsity.n, _control(controls.k, pca.get(name), random.get(name)))
+        metric_row(name, value, sparsity.n, controls.values(linear.get(name), random.get(name)))
         for name, value in own.items()
     ]
-    rows += _fidelity_rows(dictionary, controls, activation_set, language_model, config)
+    rows += fidelity_rows(dictionary, controls, sites, language_model, config)
     listener(Progress("evaluation", 3, 3))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
 def eval_batches(activations: ActivationReader, n_tokens: int, d_sae: int) -> Iterator[Tensor]:
-    """Valid eval tokens (N, D) in float32, from sequences evenly spread over the split."""
+    """Valid eval tokens (N, W) in float32, from sequences evenly spread over the split."""
     context = activations.context_length
     rows = sample_rows(activations.sequence_rows("eval"), max(n_tokens // context, 1))
     size = max(_CODES_PER_BATCH // (d_sae * context), 1)
     for start in range(0, len(rows), size):
-        x_ND = read_valid(activations, rows[start : start + size])
-        if len(x_ND):
-            yield x_ND.float()
+        values_NW = read_valid(activations, rows[start : start + size])
+        if len(values_NW):
+            yield values_NW.float()
+
+
+@dataclass
+class _TargetSums:
+    """Reconstruction of all targets together and, where there are several, of each."""
+
+    sites: SiteActivations
+
+    def __post_init__(self) -> None:
+        self.together = ReconstructionSums()
+        several = len(self.sites.targets) > 1
+        self.each = {name: ReconstructionSums() for name in self.sites.target_names if several}
+
+    def add(self, y_NE: Tensor, recon_NE: Tensor) -> None:
+        self.together.add(y_NE, recon_NE)
+        widths = list(self.sites.widths.writes)
+        parts = zip(torch.split(y_NE, widths, 1), torch.split(recon_NE, widths, 1), strict=True)
+        for sums, (target, recon) in zip(self.each.values(), parts, strict=False):
+            sums.add(target, recon)
+
+    def values(self) -> Values:
+        each: Values = {
+            MetricName("fvu", name): sums.values()[MetricName("fvu")] for name, sums in self.each.items()
+        }
+        return self.together.values() | each
 
 
 def _measure(
-    dictionary: Dictionary, activations: ActivationReader, config: EvaluationConfig
+    dictionary: Dictionary, sites: SiteActivations, config: EvaluationConfig
 ) -> tuple[SparsitySums, Values]:
-    reconstruction, sparsity = ReconstructionSums(), SparsitySums(dictionary.d_sae)
-    for batch_ND in eval_batches(activations, config.max_tokens, dictionary.d_sae):
-        x_ND = batch_ND.to(dictionary.W_dec.device)
+    reconstruction, without_latents = _TargetSums(sites), ReconstructionSums()
+    sparsity = SparsitySums(dictionary.d_sae)
+    has_skip = isinstance(dictionary, Transcoding) and dictionary.has_skip
+    for batch_NW in eval_batches(sites, config.max_tokens, dictionary.d_sae):
+        x_ND, y_NE = sites.split(batch_NW.to(dictionary.W_dec.device))
         codes = dictionary.encode_sparse(x_ND)
         sparsity.add(*codes)
-        reconstruction.add(x_ND, dictionary.decode_sparse(*codes, x_ND))
-    if reconstruction.n == 0:
+        reconstruction.add(y_NE, dictionary.decode_sparse(*codes, x_ND))
+        if has_skip:
+            without_latents.add(y_NE, dictionary.add_offset(torch.zeros_like(y_NE), x_ND))
+    if sparsity.n == 0:
         raise UserError(
             "the activation set has no valid eval tokens: raise eval_share, or cache more documents"
         )
-    return sparsity, {**reconstruction.values(), **sparsity.values()}
+    values = reconstruction.values() | sparsity.values()
+    if has_skip:
+        left = without_latents.values()[MetricName("fvu")]
+        values[MetricName("skip_share")] = None if left is None else 1 - left
+    return sparsity, values
 
 
 def _fit_controls(
-    activations: ActivationReader, dictionary: Dictionary, sparsity: SparsitySums, config: EvaluationConfig
+    sites: SiteActivations, dictionary: Dictionary, sparsity: SparsitySums, config: EvaluationConfig
 ) -> Controls:
-    k = max(round(sparsity.l0), 1)
-    train_ND = sample_tokens(activations, "train", config.max_control_tokens)
-    random = fit_random(train_ND, k, dictionary.d_sae, config.seed).to(dictionary.W_dec.device)
-    return Controls(k, fit_pca(train_ND, k), random, train_ND.mean(dim=0))
+    x_ND, y_NE = sites.split(sample_tokens(sites, "train", config.max_control_tokens))
+    k, reconstructs = max(round(sparsity.l0), 1), sites.writes is None
+    controls = fit_controls(x_ND, y_NE, k, dictionary.d_sae, config.seed, reconstructs=reconstructs)
+    controls.random.to(dictionary.W_dec.device)
+    return controls
 
 
 def _measure_controls(
-    controls: Controls, activations: ActivationReader, config: EvaluationConfig
+    controls: Controls, sites: SiteActivations, config: EvaluationConfig
 ) -> tuple[Values, Values]:
-    """Metrics of PCA (reconstruction alone) and of the random dictionary."""
-    reconstruction = ReconstructionSums()
-    for x_ND in eval_batches(activations, config.max_tokens, controls.random.d_sae):
-        reconstruction.add(x_ND, controls.pca(x_ND))
-    _, random = _measure(controls.random, activations, config)
+    """Metrics of the linear map (reconstruction alone) and of the random dictionary."""
+    reconstruction = _TargetSums(sites)
+    for batch_NW in eval_batches(sites, config.max_tokens, controls.random.d_sae):
+        x_ND, y_NE = sites.split(batch_NW)
+        reconstruction.add(y_NE, controls.linear(x_ND))
+    _, random = _measure(controls.random, sites, config)
     return reconstruction.values(), random
 
 
-def _fidelity_rows(
-    dictionary: Dictionary,
-    controls: Controls,
-    activation_set: ActivationSet,
-    language_model: LanguageModel | None,
-    config: EvaluationConfig,
-) -> list[dict[str, Any]]:
-    reason: str | None = "no language model was given"
-    rows = sample_rows(activation_set.sequence_rows("eval"), config.fidelity_sequences)
-    if language_model is not None:
-        reason = why_unmeasurable(language_model, activation_set.hookpoint)
-    if config.fidelity_sequences == 0:
-        reason = "fidelity_sequences is 0"
-    if reason is not None or language_model is None:
-        return [_fidelity_row(name, None, 0, None, reason) for name in _FIDELITY_NAMES]
-    measured = measure_fidelity(
-        language_model,
-        activation_set.tokens,
-        rows,
-        activation_set.hookpoint,
-        controls.mean_D,
-        {
-            "dictionary": _reconstruction(dictionary),
-            "pca": controls.pca,
-            "random": _reconstruction(controls.random),
-        },
-        seed=config.seed,
-    )
-    own, pca, random = (_fidelity_values(measured, name) for name in ("dictionary", "pca", "random"))
-    return [
-        _fidelity_row(name, own[name], measured.n, _control(controls.k, pca[name], random[name]))
-        for name in _FIDELITY_NAMES
-    ] + [_fidelity_row(MetricName("ce", name), measured.ce(name), measured.n) for name in (CLEAN, *ABLATIONS)]
-
-
-def _reconstruction(dictionary: Dictionary) -> Replacement:
-    return lambda x_ND: dictionary.decode_sparse(*dictionary.encode_sparse(x_ND), x_ND)
-
-
-_FIDELITY_NAMES = (
-    MetricName("ce", "dictionary"),
-    MetricName("delta_ce"),
-    MetricName("kl"),
-    *(MetricName(metric, ablation) for metric in ("ce_recovered", "kl_recovered") for ablation in ABLATIONS),
-)
-
-
-def _fidelity_values(measured: Fidelity, replacement: str) -> Values:
-    return {
-        MetricName("ce", "dictionary"): measured.ce(replacement),
-        MetricName("delta_ce"): measured.delta_ce(replacement),
-        MetricName("kl"): measured.kl(replacement),
-        **{MetricName("ce_recovered", a): measured.ce_recovered(replacement, a) for a in ABLATIONS},
-        **{MetricName("kl_recovered", a): measured.kl_recovered(replacement, a) for a in ABLATIONS},
+def _of_sites(dictionary: Dictionary) -> Values:
+    """How the latents of a crosscoder share their hookpoints."""
+    if not isinstance(dictionary, Crosscoding):
+        return {}
+    relative_L, cosine_L = dictionary.relative_norms(), dictionary.first_last_cosine()
+    norms_LM = dictionary.comparable_norms().detach()
+    values: Values = {
+        MetricName("relative_norm", name): float(torch.quantile(relative_L, q))
+        for name, q in {"p05": 0.05, "median": 0.5, "p95": 0.95}.items()
     }
-
-
-def _fidelity_row(
-    name: MetricName,
-    value: float | None,
-    n: int,
-    control: Mapping[str, float] | None = None,
-    note: str | None = None,
-) -> dict[str, Any]:
-    if value is None and note is None:
-        note = "the ablation does no damage, so nothing can be recovered"
-    return _row(name, value, n, control, note, version=fidelity_metrics.VERSION)
-
-
-def _row(
-    name: MetricName,
-    value: float | None,
-    n: int,
-    control: Mapping[str, float] | None = None,
-    note: str | None = None,
-    version: int = metrics.VERSION,
-) -> dict[str, Any]:
-    if value is None and note is None:
-        note = "undefined: the denominator is zero"
-    return {
-        "metric": name.metric,
-        "variant": name.variant,
-        "split": "eval",
-        "value": value,
-        "n": n,
-        "metric_version": version,
-        "control": json.dumps(control, allow_nan=False) if control else None,
-        "note": note,
-    }
-
-
-def _control(k: int, pca: float | None, random: float | None) -> dict[str, float] | None:
-    values = {"pca": pca, "random": random}
-    known = {name: value for name, value in values.items() if value is not None}
-    return {"k": k, **known} if known else None
+    if cosine_L is not None:
+        last_share_L = norms_LM[:, -1] / (norms_LM[:, 0] + norms_LM[:, -1]).clamp_min(1e-12)
+        shared_L = (last_share_L - 0.5).abs() < 0.2
+        values[MetricName("first_last_cosine", "shared")] = (
+            float(cosine_L[shared_L].mean()) if shared_L.any() else None
+        )
+    return values

@@ -1,6 +1,6 @@
 """How much of the language model's behaviour survives when activations are replaced.
 
-Shapes: B sequences, T context, D width, V vocabulary, N tokens, P predicted tokens.
+Shapes: B sequences, T context, D width read, E width replaced, V vocabulary, N tokens, P predicted tokens.
 
 In one pass over eval sequences the model runs once untouched and once per replacement. Only valid tokens
 are replaced (never BOS or padding). A causal model is scored on each valid token whose successor lies in
@@ -10,9 +10,12 @@ KL(clean || replaced) are means over the same P tokens, in nats.
 - ``ce_recovered`` = (CE_ablated - CE_replaced) / (CE_ablated - CE_clean), for zero and mean ablation
 - ``kl_recovered`` = (KL_ablated - KL_replaced) / KL_ablated
 - ``delta_ce`` = CE_replaced - CE_clean
+
+A replacement may be made from other hookpoints than the one replaced (a transcoder reads the input of an MLP
+and writes its output). These are read in the untouched run, which is exact as long as they come first.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -22,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tasks.activations.capture import splice
+from tasks.activations.capture import capture, splice
 from tasks.activations.hookpoints import resolve_hookpoint
 from tasks.activations.inputs import model_inputs
 from tasks.activations.language_model import LanguageModel
@@ -36,7 +39,7 @@ _LOGITS_PER_BATCH = 2**26
 _POSITIONS_AT_ONCE = 4096
 
 Replacement = Callable[[Tensor], Tensor]
-"""Maps activations (N, D), float32, to what stands in their place."""
+"""Maps what is read (N, D), float32, to what stands in place of the activations: (N, E)."""
 
 
 @dataclass
@@ -95,9 +98,10 @@ def measure_fidelity(
     tokens: PackedTokens,
     rows: NDArray[Any],
     hookpoint: str,
-    mean_D: Tensor,
+    mean_E: Tensor,
     replacements: Mapping[str, Replacement],
     *,
+    reads: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Fidelity:
     """Run the sequences ``rows`` untouched, with each replacement, and with both ablations.
@@ -107,23 +111,36 @@ def measure_fidelity(
         tokens: The packed tokens of the activation set.
         rows: Sequences to run, of the eval split.
         hookpoint: Where values are replaced.
-        mean_D: Mean activation of the train tokens, for the mean ablation.
+        mean_E: Mean activation of the train tokens, for the mean ablation.
         replacements: What to put in place of valid activations, by name.
+        reads: Hookpoints that replacements are made from, side by side; left out, the replaced one itself.
         seed: Chooses the masked tokens of a masked model.
     """
     ablations: dict[str, Replacement] = {
-        "zero_ablation": torch.zeros_like,
-        "mean_ablation": lambda x_ND: mean_D.to(x_ND).expand_as(x_ND),
+        "zero_ablation": lambda x_ND: mean_E.to(x_ND).new_zeros(len(x_ND), len(mean_E)),
+        "mean_ablation": lambda x_ND: mean_E.to(x_ND).expand(len(x_ND), -1),
     }
     result = Fidelity()
     for batch in _batches(language_model, tokens, rows, seed):
+        read_ND = None if reads is None else _read(language_model, batch, reads)
         clean_PV = _log_probs(language_model, batch, hookpoint, None)
         result.n += len(batch.targets_P)
         _add(result, CLEAN, clean_PV, clean_PV, batch.targets_P)
         for name, replace in {**ablations, **replacements}.items():
-            log_probs_PV = _log_probs(language_model, batch, hookpoint, replace)
+            fixed = replace if read_ND is None else _always(replace(read_ND))
+            log_probs_PV = _log_probs(language_model, batch, hookpoint, fixed)
             _add(result, name, clean_PV, log_probs_PV, batch.targets_P)
     return result
+
+
+def _read(language_model: LanguageModel, batch: _Batch, hookpoints: Sequence[str]) -> Tensor:
+    """Valid activations of several hookpoints side by side: (N, D)."""
+    values = capture(language_model, hookpoints, batch.inputs)
+    return torch.cat([values[name][batch.valid_BT].float() for name in hookpoints], dim=1)
+
+
+def _always(value_NE: Tensor) -> Replacement:
+    return lambda _: value_NE
 
 
 def _batches(

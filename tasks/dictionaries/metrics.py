@@ -1,8 +1,11 @@
 """What a dictionary keeps and how sparse it is, pooled over a whole evaluation set.
 
-Legend: N tokens, D d_in, L d_sae, K kept per token. All sums are float64. Definitions:
+Legend: N tokens, D d_in, L d_sae, K kept per token. All sums are float64. Definitions, x being the target,
+which is the input except for transcoders:
 
-- ``fvu`` = sum_N sum_D e^2 / sum_N sum_D (x - mean x)^2, the mean being that of the evaluation set.
+- ``fvu`` = sum_N sum_D e^2 / sum_N sum_D (x - mean x)^2, the mean being that of the evaluation set. Where
+  several hookpoints are written, once for all together and once for each, the variant being its name.
+- ``skip_share`` = 1 - the FVU with all latents at zero: what a linear skip path explains, and no latent does.
 - ``sse_per_token`` = mean_N sum_D e^2; ``mse`` = sse_per_token / D.
 - ``cosine`` = mean_N cos(x, recon); ``l2_ratio`` = mean_N |recon| / |x|.
 - ``shrinkage`` = E|recon|^2 / E[recon . x]: 1 is unbiased, below 1 shrunk (Rajamanoharan et al. 2024,
@@ -48,7 +51,7 @@ class ReconstructionSums:
     total: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
 
     def add(self, x_ND: Tensor, recon_ND: Tensor) -> None:
-        """Add a batch of inputs and reconstructions."""
+        """Add a batch of targets and reconstructions."""
         x, recon = x_ND.double().cpu(), recon_ND.double().cpu()
         norm_N, recon_norm_N = x.norm(dim=1), recon.norm(dim=1)
         product_N = (x * recon).sum(dim=1)
@@ -124,15 +127,21 @@ class SparsitySums:
 
 @torch.no_grad()
 def decoder_geometry(dictionary: Dictionary) -> Values:
-    """How the directions lie: norms, encoder-decoder cosine, and the cosine of the nearest neighbour."""
+    """How the directions lie: norms, encoder-decoder cosine, and the cosine of the nearest neighbour.
+
+    Encoder and decoder are compared where the input is reconstructed.
+    """
     W_dec, W_enc = dictionary.W_dec.detach().float(), dictionary.W_enc.detach().float()
     norms_L = W_dec.norm(dim=1)
-    unit_LD = W_dec / norms_L.clamp_min(1e-12).unsqueeze(1)
-    encoder_LD = W_enc.T / W_enc.norm(dim=0).clamp_min(1e-12).unsqueeze(1)
-    nearest_L = nearest_cosine(unit_LD)
+    unit_LE = W_dec / norms_L.clamp_min(1e-12).unsqueeze(1)
+    nearest_L = nearest_cosine(unit_LE)
+    cosine: Values = {}
+    if dictionary.reconstructs_input:
+        encoder_LD = W_enc.T / W_enc.norm(dim=0).clamp_min(1e-12).unsqueeze(1)
+        cosine[MetricName("encoder_decoder_cosine", "mean")] = float((unit_LE * encoder_LD).sum(dim=1).mean())
     return {
         MetricName("decoder_norm", "mean"): float(norms_L.mean()),
-        MetricName("encoder_decoder_cosine", "mean"): float((unit_LD * encoder_LD).sum(dim=1).mean()),
+        **cosine,
         MetricName("nearest_decoder_cosine", "mean"): float(nearest_L.mean()),
         MetricName("nearest_decoder_cosine", "p95"): float(torch.quantile(nearest_L, 0.95)),
     }

@@ -44,11 +44,15 @@ class BatchTopK(KeptDictionary):
     def encode(self, x_ND: Tensor) -> Tensor:
         """Latent activations (N, L): those strictly above the threshold."""
         acts_NL = self.pre_acts(x_ND).relu()
-        return acts_NL * (acts_NL > self.threshold)
+        return acts_NL * (self.keys(acts_NL) > self.threshold)
+
+    def keys(self, acts_NL: Tensor) -> Tensor:
+        """Hook: what latents are chosen by, in units that compare between them; their activations (N, L)."""
+        return acts_NL
 
     def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
-        """The ``k * N`` largest positive activations of the batch."""
-        return top_of_batch(pre_NL, self.config.k * len(pre_NL), self._floor)
+        """The ``k * N`` largest positive keys of the batch."""
+        return top_of_batch(self.keys(pre_NL), self.config.k * len(pre_NL), self._floor)
 
     def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
         """The same, slice by slice."""
@@ -75,7 +79,7 @@ class BatchTopK(KeptDictionary):
     def after_training(self, sample_ND: Tensor) -> dict[str, float]:
         """Set the threshold to the quantile that gives L0 = k where the learned one is off by 10 %."""
         learned, k = float(self.threshold), self.config.k
-        acts_NL = self.pre_acts(sample_ND).relu()
+        acts_NL = self.keys(self.pre_acts(sample_ND).relu())
         l0 = float((acts_NL > self.threshold).sum()) / len(sample_ND)
         n_above = k * len(sample_ND)
         if (learned < 0 or abs(l0 / k - 1) > _LARGEST_L0_ERROR) and n_above < acts_NL.numel():

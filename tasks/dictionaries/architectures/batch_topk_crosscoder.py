@@ -1,0 +1,47 @@
+"""BatchTopK crosscoder (Minder et al. 2025, arXiv 2504.02922): fewer latents look like one model's alone."""
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from tasks.dictionaries.architectures.batch_topk import BatchTopK, BatchTopKConfig
+from tasks.dictionaries.base import ARCHITECTURES, TrainingState
+from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.crosscoding import CrosscoderFields, Crosscoding
+from tasks.dictionaries.kept import KeptDictionary
+from tasks.dictionaries.sparse import Pairs
+
+
+class BatchTopKCrosscoderConfig(CrosscoderFields, BatchTopKConfig):
+    """A BatchTopK crosscoder; ``k`` is the mean number of latents of a token."""
+
+    example: ClassVar[dict[str, Any]] = {"k": 2, "reads": ["blocks.1.resid_post", "blocks.2.resid_post"]}
+
+    architecture: Literal["batch_topk_crosscoder"] = "batch_topk_crosscoder"  # type: ignore[assignment]
+
+
+@ARCHITECTURES.register("batch_topk_crosscoder")
+class BatchTopKCrosscoder(Crosscoding, BatchTopK):
+    """Latents are chosen by ``f sum_M |W_dec^M|``, and so is the threshold of inference stated."""
+
+    Config: ClassVar[type[DictionaryConfig]] = BatchTopKCrosscoderConfig
+    config: BatchTopKCrosscoderConfig
+
+    def keys(self, acts_NL: Tensor) -> Tensor:
+        """Activations times summed decoder norms: (N, L)."""
+        return acts_NL * self.summed_norms()
+
+    def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
+        """The pairs with the largest keys, and their pre-activations."""
+        return KeptDictionary.keep(self, centred_ND, state)
+
+    @torch.no_grad()
+    def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:
+        """Learn the threshold from the keys of the kept pairs."""
+        super().observe(pairs, acts_P * self.summed_norms()[pairs.latents], state)
+
+    def feature_columns(self) -> dict[str, list[Any]]:
+        """Beside what the base knows, the activation that each latent must exceed."""
+        threshold_L = self.threshold.clamp_min(0) / self.summed_norms().detach().clamp_min(1e-12)
+        return {**super().feature_columns(), "threshold": threshold_L.tolist()}

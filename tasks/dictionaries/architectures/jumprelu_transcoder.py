@@ -1,0 +1,28 @@
+"""Transcoder with a learned threshold for every latent, as those of Gemma Scope 2 and of SAELens."""
+
+from typing import Any, ClassVar, Literal
+
+from tasks.dictionaries.architectures.jumprelu import JumpReLU, JumpReLUConfig
+from tasks.dictionaries.base import ARCHITECTURES
+from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.transcoding import TranscoderFields, Transcoding
+
+
+class JumpReLUTranscoderConfig(TranscoderFields, JumpReLUConfig):
+    """A JumpReLU transcoder of an MLP; give ``target_l0`` or ``l0_coefficient`` alone."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "target_l0": 2.0,
+        "reads": ["blocks.1.mlp_in"],
+        "writes": ["blocks.1.mlp_out"],
+    }
+
+    architecture: Literal["jumprelu_transcoder"] = "jumprelu_transcoder"  # type: ignore[assignment]
+
+
+@ARCHITECTURES.register("jumprelu_transcoder")
+class JumpReLUTranscoder(Transcoding, JumpReLU):
+    """``z * (z > threshold)`` with ``z = x W_enc + b_enc``, to the output."""
+
+    Config: ClassVar[type[DictionaryConfig]] = JumpReLUTranscoderConfig
+    config: JumpReLUTranscoderConfig

@@ -1,0 +1,30 @@
+"""Skip transcoder: TopK latents beside a linear path (Paulo, Shabalin and Belrose 2025, arXiv 2501.18823).
+
+What the linear path explains is not explained by latents: the metric ``skip_share`` says how much that is.
+"""
+
+from typing import ClassVar, Literal
+
+from tasks.dictionaries.architectures.topk_transcoder import TopKTranscoder, TopKTranscoderConfig
+from tasks.dictionaries.base import ARCHITECTURES
+from tasks.dictionaries.config import DictionaryConfig
+
+
+class SkipTranscoderConfig(TopKTranscoderConfig):
+    """A TopK transcoder with a linear path from input to output."""
+
+    architecture: Literal["skip_transcoder"] = "skip_transcoder"  # type: ignore[assignment]
+    skip: Literal[True] = True
+    """The linear path; without it choose topk_transcoder."""
+
+    def name(self) -> str:
+        """Readable name, for example skip_transcoder-x8-k32-s0."""
+        return super().name().replace("-skip-", "-")
+
+
+@ARCHITECTURES.register("skip_transcoder")
+class SkipTranscoder(TopKTranscoder):
+    """``W_skip`` starts at zero. Directions keep unit norm, which sparsify's, zero at the start, do not."""
+
+    Config: ClassVar[type[DictionaryConfig]] = SkipTranscoderConfig
+    config: SkipTranscoderConfig

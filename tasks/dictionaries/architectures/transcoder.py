@@ -1,0 +1,28 @@
+"""Transcoder with ReLU and L1 (Dunefsky, Chlenski and Nanda 2024, arXiv 2406.11944)."""
+
+from typing import Any, ClassVar, Literal
+
+from tasks.dictionaries.architectures.relu_l1 import ReluL1, ReluL1Config
+from tasks.dictionaries.base import ARCHITECTURES
+from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.transcoding import TranscoderFields, Transcoding
+
+
+class TranscoderConfig(TranscoderFields, ReluL1Config):
+    """A transcoder of an MLP: reads its input, writes its output."""
+
+    example: ClassVar[dict[str, Any]] = {
+        "l1_coefficient": 0.3,
+        "reads": ["blocks.1.mlp_in"],
+        "writes": ["blocks.1.mlp_out"],
+    }
+
+    architecture: Literal["transcoder"] = "transcoder"  # type: ignore[assignment]
+
+
+@ARCHITECTURES.register("transcoder")
+class Transcoder(Transcoding, ReluL1):
+    """``relu(x W_enc + b_enc)`` to the output; error over the squared mean norm of the output, plus L1."""
+
+    Config: ClassVar[type[DictionaryConfig]] = TranscoderConfig
+    config: TranscoderConfig

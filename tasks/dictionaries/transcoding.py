@@ -1,0 +1,62 @@
+"""What transcoders share: one hookpoint is read, another is written, perhaps with a linear skip path.
+
+``f = act(x W_enc + b_enc)``, ``y = f W_dec + b_dec + x W_skip``. The input is not centred; ``b_dec`` belongs
+to the output. Legend: N tokens, D d_in, E d_out.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from tasks.dictionaries.base import Dictionary, Widths
+from tasks.dictionaries.config import DictionaryConfig
+
+
+class TranscoderFields(DictionaryConfig):
+    """The fields that transcoders add to those of the architecture they encode like."""
+
+    skip: bool = False
+    """Add a linear path from input to output beside the latents (W_skip, zero at the start)."""
+
+    def check_sites(self) -> None:
+        if len(self.reads or ()) != 1 or len(self.writes or ()) != 1 or self.models is not None:
+            raise ValueError(
+                f"{self.architecture} reads one hookpoint and writes another: give both, for example "
+                "reads: [blocks.2.mlp_in], writes: [blocks.2.mlp_out]"
+            )
+
+    def name(self) -> str:
+        """Readable name, for example topk_transcoder-x8-k32-skip-s0."""
+        name, separator, seed = super().name().rpartition("-s")
+        return f"{name}-skip{separator}{seed}" if self.skip else f"{name}{separator}{seed}"
+
+
+class Transcoding(Dictionary):
+    """Mix in before the class that encodes."""
+
+    reconstructs_input: ClassVar[bool] = False
+    can_resample: ClassVar[bool] = False
+    config: TranscoderFields
+
+    def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
+        super().__init__(config, widths)
+        self.W_skip = nn.Parameter(torch.zeros(self.d_in, self.d_out)) if self.config.skip else None
+
+    @property
+    def has_skip(self) -> bool:
+        """Whether the input reaches the output past the latents."""
+        return self.W_skip is not None
+
+    def add_offset(self, summed_NE: Tensor, x_ND: Tensor) -> Tensor:
+        """The output (N, E) from the weighted sum of directions: bias and skip path are added."""
+        if self.W_skip is not None:
+            summed_NE = summed_NE + x_ND @ self.W_skip
+        return super().add_offset(summed_NE, x_ND)
+
+    @torch.no_grad()
+    def fold_scale(self, scale_in_D: Tensor, scale_out_E: Tensor) -> None:
+        """As for every dictionary; the skip path maps ``x`` to ``y``: ``scale_in * W_skip / scale_out``."""
+        super().fold_scale(scale_in_D, scale_out_E)
+        if self.W_skip is not None:
+            self.W_skip.mul_(scale_in_D.unsqueeze(1)).div_(scale_out_E)
