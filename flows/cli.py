@@ -47,6 +47,55 @@ def run(
     sys.exit(run_command(pipeline, catalog, stage or [], set_ or [], force=force, as_json=as_json))
 
 
+@app.command("import")
+def import_(
+    format_: Annotated[str, typer.Argument(metavar="FORMAT", help="saelens, sparsify, gemma_scope, ...")],
+    path: Annotated[Path, typer.Argument(help="File or folder of the dictionary")],
+    model: Annotated[str, typer.Option(help="Id of the pipeline's model that it belongs to")] = "",
+    hookpoint: Annotated[str, typer.Option(help="READ or READ,WRITTEN; left out, what the file says")] = "",
+    pipeline: Annotated[str, typer.Option(help="Corpus, models, explainers and scorers to use")] = "demo",
+    name: Annotated[str, typer.Option(help="Last part of its alias in the catalogue")] = "",
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="Read it otherwise: normalisation=dataset_rms"),
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH=VALUE", help="Change the pipeline: activations.n_tokens=100000"),
+    ] = None,
+    accept_unverified: Annotated[
+        bool, typer.Option("--accept-unverified", help="Import it though it does not fit, and mark it so")
+    ] = False,
+    unsafe_allow_pickle: Annotated[
+        bool, typer.Option("--unsafe-allow-pickle", help="Open a pickled file, in a process of its own")
+    ] = False,
+    catalog: CatalogOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Do it again though it is done")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object")] = False,
+) -> None:
+    """Import a dictionary of another tool, once it is shown to fit the model; then mine and explain it."""
+    from flows.commands.import_ import import_command
+
+    arguments = {"format": format_, "path": str(path), "pipeline": pipeline, "model": model}
+    arguments |= {"hookpoint": hookpoint, "name": name}
+    changes = {"settings": set_ or [], "overrides": override or []}
+    choices = {"accept_unverified": accept_unverified, "unsafe_allow_pickle": unsafe_allow_pickle}
+    sys.exit(import_command({**arguments, **changes, **choices}, catalog, force=force, as_json=as_json))
+
+
+@app.command()
+def export(
+    format_: Annotated[str, typer.Argument(metavar="FORMAT", help="saelens, sparsify or saebench")],
+    dictionary: Annotated[str, typer.Argument(help="Alias or id of a dictionary")],
+    path: Annotated[Path, typer.Argument(help="New folder to write to")],
+    catalog: CatalogOption = None,
+) -> None:
+    """Write a dictionary, or what was measured of it (saebench), for another tool."""
+    from flows.commands.export import export_command
+
+    export_command(format_, dictionary, path, catalog)
+
+
 @app.command()
 def sql(
     query: Annotated[str | None, typer.Argument(help="One SELECT; without it, a shell")] = None,

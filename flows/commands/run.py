@@ -41,7 +41,7 @@ def run_command(
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
     connect_engine()
     summary = _run(name, str(root), stages, overrides, force=force, quiet=as_json)
-    print(json.dumps(summary) if as_json else _report(summary))
+    print(json.dumps(summary) if as_json else report(summary))
     return 0 if summary["state"] == "completed" else 1
 
 
@@ -59,7 +59,8 @@ def _run(
             return error.summary
 
 
-def _report(summary: dict[str, Any]) -> str:
+def report(summary: dict[str, Any]) -> str:
+    """What a run did, line by line, for the terminal."""
     lines = [f"{summary['flow']} {summary['pipeline']}: {summary['state']} in {summary['seconds']:.1f} s"]
     for stage in summary["stages"]:
         n_rows = sum(stage["rows"].values())

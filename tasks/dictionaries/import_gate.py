@@ -9,6 +9,7 @@ there is none, and if it beats the mean and a random dictionary of the same k.
 Legend: N tokens, D d_in, E d_out, L d_sae.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
@@ -48,7 +49,8 @@ class GateConfig(StrictConfig):
     n_quick_tokens: int = Field(default=1_024, ge=64)
     """Tokens each other way to read it is measured on."""
     min_gain: float = Field(default=0.2, gt=0, lt=1)
-    """Another reading fits better when it leaves at least this share less of the variance unexplained."""
+    """Another reading fits better when it leaves this share less unexplained, or at another place
+    explains this share more."""
     seed: int = 0
     """Seed of the random dictionary it is compared with."""
 
@@ -92,8 +94,9 @@ class Certificate:
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        tried = [entry._asdict() for entry in self.tried]
-        plain = {**asdict(self), "figures": self.figures._asdict(), "place": self.place._asdict()}
+        tried = [_plain(entry) for entry in self.tried]
+        place = {"reads": list(self.place.reads), "writes": list(self.place.writes)}
+        plain = {**asdict(self), "figures": _plain(self.figures), "place": place}
         return {"version": VERSION, **plain, "tried": tried}
 
 
@@ -216,11 +219,21 @@ def _search(
             tried.append(Tried(alternative.setting, alternative.value, fvu, l0))
         found = _best(candidates)
         lacks_threshold = read_as(foreign, best.reading, sample.inputs(best.place)).lacks_threshold
-        enough = best.fvu if lacks_threshold else (1 - config.min_gain) * best.fvu
-        if found is None or found.fvu > enough:
+        if found is None or not (lacks_threshold or _is_gain(best, found, config.min_gain)):
             break
         best = found
     return best, tried
+
+
+def _is_gain(best: _Reading, found: _Reading, least: float) -> bool:
+    """Whether a reading leaves clearly less unexplained.
+
+    At another place it is enough that clearly more is explained: a dictionary is at its best where it was
+    trained, and one that explains little should not pass for the layer beside it.
+    """
+    if found.place != best.place and 1 - found.fvu >= (1 + least) * (1 - best.fvu) and found.fvu < 1:
+        return True
+    return found.fvu <= (1 - least) * best.fvu
 
 
 def _best(candidates: Sequence[tuple[Alternative | None, _Reading]]) -> _Reading | None:
@@ -263,7 +276,7 @@ def _fault(
     if not figures.fvu < 1:
         return "it explains less than the mean of the activations"
     if fitting:
-        return "read otherwise it leaves clearly less unexplained"
+        return "read otherwise it explains clearly more"
     if random_fvu is not None and figures.fvu >= random_fvu:
         return f"it is no better than random directions (FVU {random_fvu:.3g})"
     return None
@@ -274,6 +287,14 @@ def _difference(best: _Reading, reading: ReadingConfig, place: Place) -> dict[st
         name: value for name, value in settings(best.reading).items() if value != getattr(reading, name)
     }
     return {**({"hookpoint": best.place.name()} if best.place != place else {}), **changed}
+
+
+def _plain(values: Figures | Tried) -> dict[str, Any]:
+    """As JSON, which has no infinity: a reading may be that wrong."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values._asdict().items()
+    }
 
 
 def _flags(fitting: Mapping[str, Any]) -> str:

@@ -35,10 +35,25 @@ class Place(NamedTuple):
         """A place; without ``writes`` what is read is reconstructed."""
         return cls(reads, writes or reads)
 
+    @classmethod
+    def parse(cls, text: str) -> "Place":
+        """Read what `name` gives: ``blocks.1.resid_post`` or ``blocks.1.mlp_in,blocks.1.mlp_out``.
+
+        Raises:
+            UserError: when the text has another form.
+        """
+        sides = [tuple(part for part in side.split("+") if part) for side in text.split(",")]
+        if not 1 <= len(sides) <= 2 or not all(sides):
+            raise UserError(
+                f"hookpoint {text!r} is not of the form READ or READ,WRITTEN, for example "
+                "blocks.1.mlp_in,blocks.1.mlp_out; several are joined by +"
+            )
+        return cls.of(sides[0], sides[-1])
+
     def name(self) -> str:
-        """Readable: the hookpoints read, and ``to`` those written where they are others."""
+        """The hookpoints read joined by ``+``, after a comma those written where they are others."""
         read = "+".join(self.reads)
-        return read if self.reads == self.writes else f"{read} to {'+'.join(self.writes)}"
+        return read if self.reads == self.writes else f"{read},{'+'.join(self.writes)}"
 
     def moved(self, by: int) -> "Place":
         """The same place some blocks later."""

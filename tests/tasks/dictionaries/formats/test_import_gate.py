@@ -1,5 +1,6 @@
 """The gate: a dictionary that is used as it was made passes; every way to misread it is caught and named."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -30,3 +31,108 @@ def test_a_dictionary_as_it_was_made_is_verified(
     assert certificate.figures.fvu < certificate.random_fvu
     assert 1 <= certificate.figures.l0 <= 12
     refuse_unverified(trained(architecture, d_sae), certificate)
+
+
+def scaled(foreign: Foreign, sample: Sample) -> Foreign:
+    """As saved by a tool that normalised its inputs and did not fold the factor in."""
+    x = sample.inputs(PLACE)
+    factor = float(x.shape[1] ** 0.5 / x.norm(dim=1).mean())
+    return foreign.with_(
+        W_enc=foreign.W_enc / factor, W_dec=foreign.W_dec * factor, b_dec=foreign.b_dec * factor
+    )
+
+
+def test_a_transposed_decoder_is_caught(trained: Callable[..., Foreign], sample: Sample) -> None:
+    foreign = trained("topk", 128)
+    certificate = gate(foreign.with_(W_dec=foreign.W_dec.T.contiguous()), sample)
+    assert not certificate.verified
+    assert certificate.fitting == {"decoder": "transposed"}
+    assert certificate.fitting_fvu is not None
+    assert certificate.fitting_fvu < 0.5 < certificate.figures.fvu
+
+
+@pytest.mark.parametrize("left", [None, 0.0, -1.0])
+def test_a_lost_threshold_is_caught(
+    left: float | None, trained: Callable[..., Foreign], sample: Sample
+) -> None:
+    foreign = trained("batch_topk", 256)
+    lost = foreign.with_(threshold=None if left is None else torch.tensor(left))
+    certificate = gate(lost, sample)
+    assert not certificate.verified
+    assert list(certificate.fitting) == ["threshold"]
+    assert certificate.fitting_fvu is not None
+    assert certificate.fitting_fvu < certificate.figures.fvu
+    assert certificate.figures.l0 > 3 * 8
+    assert foreign.threshold is not None
+    assert certificate.fitting["threshold"] == pytest.approx(float(foreign.threshold), rel=0.5)
+
+
+@pytest.mark.parametrize("block", [0, 2, 3])
+def test_a_wrong_layer_is_caught(block: int, trained: Callable[..., Foreign], sample: Sample) -> None:
+    certificate = gate(trained("topk", 512), sample, Place.of((f"blocks.{block}.resid_post",)))
+    assert not certificate.verified
+    assert certificate.fitting == {"hookpoint": "blocks.1.resid_post"}
+
+
+def test_a_missing_fold_of_the_norm_is_caught(trained: Callable[..., Foreign], sample: Sample) -> None:
+    certificate = gate(scaled(trained("topk", 512), sample), sample)
+    assert not certificate.verified
+    assert certificate.fitting == {"normalisation": "dataset_rms"}
+
+
+def test_a_topk_dictionary_loaded_as_relu_is_caught(trained: Callable[..., Foreign], sample: Sample) -> None:
+    certificate = gate(trained("topk", 512).with_(activation="relu", k=None), sample)
+    assert not certificate.verified
+    assert certificate.fitting == {"activation": "topk", "k": 8}
+    assert certificate.figures.l0 > 5 * 8
+
+
+def test_a_bias_that_is_not_taken_from_the_input_is_caught(
+    trained: Callable[..., Foreign], sample: Sample
+) -> None:
+    certificate = gate(trained("topk", 512).with_(centred=False), sample)
+    assert not certificate.verified
+    assert certificate.fitting == {"centre": "b_dec"}
+
+
+def test_two_faults_at_once_are_found_one_after_the_other(
+    trained: Callable[..., Foreign], sample: Sample
+) -> None:
+    foreign = scaled(trained("topk", 512), sample).with_(activation="relu", k=None)
+    fitting = gate(foreign, sample).fitting
+    assert (fitting["activation"], fitting["normalisation"]) == ("topk", "dataset_rms")
+
+
+def test_the_setting_that_the_gate_names_is_verified(trained: Callable[..., Foreign], sample: Sample) -> None:
+    foreign = scaled(trained("topk", 512), sample)
+    certificate = gate(foreign, sample)
+    again = gate(foreign, sample, **certificate.fitting)
+    assert again.verified
+    assert again.settings == {"normalisation": "dataset_rms"}
+
+
+def test_random_weights_are_refused_in_one_sentence(trained: Callable[..., Foreign], sample: Sample) -> None:
+    foreign = trained("topk", 512)
+    random = torch.Generator().manual_seed(1)
+    weights = torch.randn(512, 128, generator=random)
+    weights /= weights.norm(dim=1, keepdim=True)
+    certificate = gate(foreign.with_(W_enc=weights.T.contiguous(), W_dec=weights), sample)
+    with pytest.raises(UserError, match="is it made for this model") as raised:
+        refuse_unverified(foreign, certificate)
+    assert "\n" not in str(raised.value)
+
+
+def test_another_width_is_refused_before_anything_is_run(
+    trained: Callable[..., Foreign], sample: Sample
+) -> None:
+    with pytest.raises(UserError, match=r"reads activations of width 128, blocks\.1\.mlp_act .* has 384"):
+        gate(trained("topk", 512), sample, Place.of(("blocks.1.mlp_act",)))
+
+
+def test_a_certificate_is_plain_json_with_everything_that_was_tried(
+    trained: Callable[..., Foreign], sample: Sample
+) -> None:
+    certificate = gate(trained("topk", 512), sample).as_json()
+    assert json.loads(json.dumps(certificate)) == certificate
+    tried = {entry["setting"] for entry in certificate["tried"]}
+    assert {"hookpoint", "normalisation", "centre"} <= tried

@@ -1,0 +1,96 @@
+"""Import a foreign dictionary: gate it, cache its activations, land it, then mine, explain and score it."""
+
+from typing import Any
+
+from prefect import flow
+
+from catalog.ids import digest
+from flows.config import Stage
+from flows.import_request import ImportRequest, import_request
+from flows.parameters import Catalogue, Override, PipelineName, run_name
+from flows.reports import Run, publish_summary, started_run
+from flows.spine import dictionary_stages
+from tasks.activations.config import ActivationsConfig
+from tasks.activations.model_source import ModelConfig
+from tasks.cache_activations import CacheUnit, cache_activations
+from tasks.describe_model import ModelUnit, describe_model
+from tasks.dictionaries.config import EvaluationConfig
+from tasks.dictionaries.import_gate import GateConfig
+from tasks.dictionaries.import_sample import Place
+from tasks.gate_dictionary import GateUnit, gate_dictionary
+from tasks.import_dictionary import ImportUnit
+from tasks.import_dictionary import import_dictionary as land_dictionary
+from tasks.load_corpus import CorpusUnit, load_corpus
+
+STAGES: frozenset[Stage] = frozenset(
+    ("evaluate_dictionary", "mine_examples", "explain_features", "score_explanations")
+)
+FORCED = STAGES | {"gate_dictionary", "import_dictionary"}
+
+
+@flow(name="import-dictionary", flow_run_name=lambda: run_name("import"), persist_result=False)
+def import_dictionary(
+    format: str = "saelens",
+    path: str = "",
+    pipeline: PipelineName = "demo",
+    model: str = "",
+    hookpoint: str = "",
+    name: str = "",
+    settings: list[Override] = [],  # noqa: B006 (never changed; None would make the form offer two types)
+    accept_unverified: bool = False,
+    unsafe_allow_pickle: bool = False,
+    catalogue: Catalogue = "",
+    force: bool = False,
+    overrides: list[Override] = [],  # noqa: B006
+) -> dict[str, Any]:
+    """Import a dictionary that another tool made, once it is shown that it fits the model.
+
+    Args:
+        format: Whose file it is: saelens, sparsify, dictionary_learning, gemma_scope, openai, crosscoder
+        path: File or folder of the dictionary, on the machine of the worker
+        pipeline: Pipeline that says which corpus and models there are, and how to mine, explain and score
+        model: Id of the pipeline's model that the dictionary belongs to; empty if it has only one
+        hookpoint: Where it reads, such as blocks.2.resid_post, or READ,WRITTEN; empty for what the file says
+        name: Last part of its alias in the catalogue; empty for format and file name
+        settings: How to read the file otherwise than it says, each as path=value: normalisation=dataset_rms
+        accept_unverified: Import it though it does not fit, marked as not verified
+        unsafe_allow_pickle: Open a pickled file, in a child process that makes nothing but tensors of it
+        catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
+        force: Do it again though it is done
+        overrides: Settings of the pipeline to change for this run, each as path=value: mining.n_top=20
+    """
+    request = import_request(
+        format, path, pipeline, model, hookpoint, name, settings, overrides, unsafe_allow_pickle
+    )
+    forced = frozenset(FORCED) if force else frozenset()
+    described = digest([request.config.canonical(), request.source.described(), list(request.place.reads)])
+    with started_run("import-dictionary", request.config.name, catalogue, forced, described) as run:
+        _run(run, request, accept_unverified)
+        publish_summary(run)
+    return run.summary()
+
+
+def _run(run: Run, request: ImportRequest, accept_unverified: bool) -> None:
+    config, source, model, place, name = request
+    corpus_unit = CorpusUnit(config.corpus, config.activations.eval_share)
+    corpus = run.add(corpus_unit.label, load_corpus(run.context, corpus_unit))
+    described = run.add(model.id, describe_model(run.context, ModelUnit(model)))
+    gate_unit = GateUnit(
+        source, place, GateConfig(), model, config.activations, corpus, described, accept_unverified
+    )
+    gated = run.add(gate_unit.label, gate_dictionary(run.context, gate_unit))
+    cache_unit = CacheUnit(*_caching(model, config.activations, place), corpus, described)
+    cached = run.add(cache_unit.label, cache_activations(run.context, cache_unit))
+    unit = ImportUnit(source, name, place, model, cached, gated)
+    landed = run.add(unit.label, land_dictionary(run.context, unit))
+    dictionary_stages(run, config, STAGES, (model,), landed, EvaluationConfig())
+
+
+def _caching(
+    model: ModelConfig, activations: ActivationsConfig, place: Place
+) -> tuple[ModelConfig, ActivationsConfig]:
+    """The pipeline's own caching where it has the hookpoints, so that it is found; else those alone."""
+    needed = tuple(dict.fromkeys(place.reads + place.writes))
+    if set(needed) <= set(activations.for_model(model).hookpoints):
+        return model, activations
+    return model.model_copy(update={"hookpoints": needed}), activations

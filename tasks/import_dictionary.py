@@ -1,0 +1,178 @@
+"""Stage: put a foreign dictionary that passed the gate into the catalogue, where it is like any other."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from catalog.ids import canonical_json, slug, tagged_id
+from catalog.ledger import Claim, StageOutcome
+from catalog.schemas import TABLES
+from catalog.store import SliceWrite
+from tasks.activations.model_source import ModelConfig
+from tasks.activations.translation import transformer_lens_name
+from tasks.common.progress import ProgressListener
+from tasks.dictionaries.config import place_name
+from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
+
+if TYPE_CHECKING:
+    from tasks.dictionaries.base import Dictionary
+    from tasks.dictionaries.formats.source import ForeignSource
+    from tasks.dictionaries.import_sample import Place
+
+STAGE, VERSION = "import_dictionary", 1
+METRIC_VERSION = 1
+
+
+@dataclass(frozen=True)
+class ImportUnit:
+    """A foreign dictionary with its certificate, and the activations of the hookpoints it belongs to."""
+
+    source: "ForeignSource"
+    name: str
+    """Last part of its alias."""
+    place: "Place"
+    model: ModelConfig
+    cached: StageOutcome
+    gated: StageOutcome
+
+    @property
+    def alias(self) -> str:
+        return f"{self.model.id}/{place_name(self.place.reads, self.place.writes)}/{self.name}"
+
+    @property
+    def label(self) -> str:
+        return self.alias
+
+
+@stage_task(STAGE)
+def import_dictionary(context: StageContext, unit: ImportUnit) -> StageOutcome:
+    """Convert weights and land the dictionary; facts: the same as those of a training."""
+    config = {
+        "name": unit.name,
+        "source": unit.source.described(),
+        "place": [list(unit.place.reads), list(unit.place.writes)],
+    }
+
+    def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.dictionaries.formats.assembly import assemble
+        from tasks.dictionaries.formats.reading import first_reading
+        from tasks.dictionaries.weights import save_dictionary
+
+        foreign = first_reading(unit.source.read(), unit.source.reading)
+        gated = unit.gated.facts
+        dictionary = assemble(foreign.with_(scale=gated["scale"], token_norm=gated["token_norm"]))
+        facts = _facts(unit, claim.fingerprint)
+        folder = claim.scratch / "dictionary"
+        digest = save_dictionary(dictionary, folder, _metadata(unit, foreign.described))
+        dictionary_id, certificate = facts["dictionary_id"], gated["certificate"]
+        slices = [
+            SliceWrite("dictionaries", dictionary_id, _row(facts, dictionary, digest, unit)),
+            SliceWrite("aliases", unit.alias, _alias_row(unit.alias, dictionary_id)),
+            SliceWrite(
+                "dictionary_metrics", f"certificate of {dictionary_id}", certificate_rows(certificate, facts)
+            ),
+        ]
+        return Results(slices, facts, {facts["weights_uri"]: folder})
+
+    parents = [unit.cached.fingerprint, unit.gated.fingerprint]
+    return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config, parents), compute)
+
+
+def certificate_rows(certificate: Mapping[str, Any], facts: Mapping[str, Any]) -> pa.Table:
+    """The certificate as rows of ``dictionary_metrics``: figures as given, FVU of every other reading."""
+    keys = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
+    fixed = {**keys, "split": "eval", "n": certificate["figures"]["n"], "metric_version": METRIC_VERSION}
+    rows = [{**fixed, **row} for row in _figures(certificate)]
+    schema = TABLES["dictionary_metrics"].schema
+    names = ("metric", "variant", "value", "control", "note", *fixed)
+    return pa.Table.from_pylist(
+        [{name: row.get(name) for name in names} for row in rows],
+        schema=pa.schema([schema.field(name) for name in names]),
+    )
+
+
+def _figures(certificate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    figures = certificate["figures"]
+    control = None
+    if certificate["random_fvu"] is not None:
+        control = canonical_json({"random": certificate["random_fvu"]})
+    for name in ("fvu", "l0", "unseen_share"):
+        yield {
+            "metric": f"import_{name}",
+            "variant": "",
+            "value": figures[name],
+            "control": control if name == "fvu" else None,
+            "note": certificate["reason"],
+        }
+    seen: set[str] = set()
+    for tried in certificate["tried"]:
+        variant = f"{tried['setting']}={tried['value']}"
+        if variant not in seen:
+            seen.add(variant)
+            note = f"the same file read otherwise, L0 {tried['l0']:.4g}"
+            yield {"metric": "import_fvu", "variant": variant, "value": tried["fvu"], "note": note}
+
+
+def _facts(unit: ImportUnit, fingerprint: str) -> dict[str, Any]:
+    dictionary_id = tagged_id(unit.alias, fingerprint)
+    reads, writes = ([_site(unit, name) for name in names] for names in unit.place)
+    return {
+        "dictionary_id": dictionary_id,
+        "alias": unit.alias,
+        "weights_uri": f"_blobs/dictionaries/{slug(dictionary_id)}",
+        "reads": reads,
+        "writes": writes,
+        "place": place_name(unit.place.reads, unit.place.writes),
+        "activation_set_id": reads[0]["activation_set_id"],
+        "corpus_id": unit.cached.facts["corpus_id"],
+    }
+
+
+def _site(unit: ImportUnit, hookpoint: str) -> dict[str, str]:
+    cached = unit.cached.facts["activation_sets"][hookpoint]
+    return {"model_id": unit.model.id, "hookpoint": hookpoint, **cached}
+
+
+def _metadata(unit: ImportUnit, described: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "model_name": unit.model.id,
+        "hook_name": " ".join(map(transformer_lens_name, unit.place.reads)),
+        "hook_name_out": " ".join(map(transformer_lens_name, unit.place.writes)),
+        "imported": {**unit.source.described(), "file_says": dict(described)},
+        "certificate": unit.gated.facts["certificate"],
+    }
+
+
+def _row(facts: Mapping[str, Any], dictionary: "Dictionary", digest: str, unit: ImportUnit) -> pa.Table:
+    reads, writes = (
+        [{"model_id": site["model_id"], "hookpoint": site["hookpoint"]} for site in facts[name]]
+        for name in ("reads", "writes")
+    )
+    row = {
+        "dictionary_id": facts["dictionary_id"],
+        "alias": facts["alias"],
+        "reads": reads,
+        "writes": writes,
+        "unit_type": dictionary.unit_type,
+        "architecture": dictionary.config.architecture,
+        "d_in": dictionary.d_in,
+        "d_sae": dictionary.d_sae,
+        "config": canonical_json({**dictionary.config.canonical(), "imported": unit.source.described()}),
+        "weights_uri": facts["weights_uri"],
+        "weights_digest": digest,
+        "activation_set_id": facts["activation_set_id"],
+        "origin": "imported",
+        "verified": bool(unit.gated.facts["certificate"]["verified"]),
+        "created_at": datetime.now(UTC),
+    }
+    schema = TABLES["dictionaries"].schema
+    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
+
+
+def _alias_row(alias: str, dictionary_id: str) -> pa.Table:
+    row = {"alias": alias, "valid_from": datetime.now(UTC), "dictionary_id": dictionary_id}
+    schema = TABLES["aliases"].schema
+    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
