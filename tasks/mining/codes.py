@@ -42,6 +42,8 @@ class Firings:
     features_E: np.ndarray
     positions_E: np.ndarray
     values_E: np.ndarray
+    steps_E: np.ndarray | None = None
+    """Step that selected the feature, where the dictionary selects in steps."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +68,12 @@ class CodeShard:
         with safe_open(self.path, framework="np") as tensors:
             positions = tensors.get_slice("positions")[begin:end]
             values = tensors.get_slice("values")[begin:end]
+            steps = tensors.get_slice("steps")[begin:end] if "steps" in tensors.keys() else None  # noqa: SIM118
         return Firings(
             np.repeat(np.arange(first_feature, last, dtype=np.int32), counts),
             positions.astype(np.int64) + self.first_sequence * self.context_length,
             values,
+            steps,
         )
 
     @property
@@ -150,7 +154,7 @@ def _write_shard(
 ) -> None:
     context_length = activation_set.context_length
     n_tokens = n_nonfinite = 0
-    features, positions, values = [], [], []
+    features, positions, values, steps = [], [], [], []
     for batch_rows, x_BTD, valid_BT in activation_set.batches(rows, _SEQUENCES_AT_ONCE):
         encoded = encode_batch(dictionary, x_BTD, valid_BT)
         n_tokens += encoded.n_tokens
@@ -158,6 +162,8 @@ def _write_shard(
         features.append(encoded.features_E)
         positions.append((int(batch_rows[0]) - int(rows[0])) * context_length + encoded.positions_E)
         values.append(encoded.values_E)
+        if encoded.steps_E is not None:
+            steps.append(encoded.steps_E)
     features_E = np.concatenate(features)
     order = np.argsort(_narrow(features_E, dictionary.d_sae), kind="stable")
     counts = np.bincount(features_E, minlength=dictionary.d_sae)
@@ -166,6 +172,8 @@ def _write_shard(
         "values": np.concatenate(values)[order],
         "offsets": np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
     }
+    if steps:
+        tensors["steps"] = np.concatenate(steps)[order]
     facts = {"first": int(rows[0]), "n": len(rows), "n_tokens": n_tokens, "n_nonfinite": n_nonfinite}
     _save(path, tensors, facts)
 
@@ -179,6 +187,7 @@ class EncodedBatch:
     values_E: np.ndarray
     n_tokens: int
     n_nonfinite: int
+    steps_E: np.ndarray | None = None
 
 
 def encode_batch(dictionary: "Dictionary", x_BTD: np.ndarray, valid_BT: np.ndarray) -> EncodedBatch:
@@ -191,7 +200,9 @@ def encode_batch(dictionary: "Dictionary", x_BTD: np.ndarray, valid_BT: np.ndarr
     columns = zip(*((part.features_E, part.positions_E, part.values_E) for part in parts), strict=True)
     features_E, positions_E, values_E = (np.concatenate(column) for column in columns)
     n_tokens = sum(part.n_tokens for part in parts)
-    return EncodedBatch(features_E, positions_E, values_E, n_tokens, len(position_N) - n_tokens)
+    steps = [part.steps_E for part in parts if part.steps_E is not None]
+    steps_E = np.concatenate(steps) if steps else None
+    return EncodedBatch(features_E, positions_E, values_E, n_tokens, len(position_N) - n_tokens, steps_E)
 
 
 def _encode_tokens(dictionary: "Dictionary", x_ND: np.ndarray, position_N: np.ndarray) -> EncodedBatch:
@@ -200,15 +211,20 @@ def _encode_tokens(dictionary: "Dictionary", x_ND: np.ndarray, position_N: np.nd
         finite_N = tokens_ND.sum(dim=1).isfinite()  # any NaN or infinite number makes the sum one
         if not finite_N.all():
             tokens_ND = tokens_ND[finite_N]
-        values_NK, indices_NK = dictionary.encode_sparse(tokens_ND)
+        steps_NK = None
+        if dictionary.selects_in_steps:
+            values_NK, indices_NK, steps_NK = dictionary.encode_steps(tokens_ND)
+        else:
+            values_NK, indices_NK = dictionary.encode_sparse(tokens_ND)
         finite_M = values_NK.sum(dim=1).isfinite()
         fires_NK = (values_NK > 0) & finite_M[:, None]
         row_E = fires_NK.nonzero()[:, 0].cpu().numpy()
         features_E = indices_NK[fires_NK].to(torch.int32).cpu().numpy()
         values_E = values_NK[fires_NK].float().cpu().numpy()
+        steps_E = None if steps_NK is None else steps_NK[fires_NK].to(torch.int32).cpu().numpy()
         n_tokens = int(finite_M.sum())
     position_E = position_N[finite_N.cpu().numpy()][row_E]
-    return EncodedBatch(features_E, position_E, values_E, n_tokens, len(position_N) - n_tokens)
+    return EncodedBatch(features_E, position_E, values_E, n_tokens, len(position_N) - n_tokens, steps_E)
 
 
 def _narrow(features_E: np.ndarray, d_sae: int) -> np.ndarray:

@@ -4,6 +4,7 @@ Shapes: L features, D ``d_in``, n kept.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,9 +40,10 @@ def feature_rows(
     effects: LogitEffects | None,
     token_texts: pa.Array | None,
     top_tokens: list[list[str]],
+    of_method: Mapping[str, pa.Array],
     config: MiningConfig,
 ) -> pa.Table:
-    """Statistics, geometry, logits and neighbours as a table with ``FEATURES_SCHEMA``."""
+    """Statistics, geometry, logits, neighbours and ``of_method`` as a table with ``FEATURES_SCHEMA``."""
     statistics = survey.statistics
     n_tokens_L = statistics.n_tokens_L
     fired_L = n_tokens_L > 0
@@ -66,9 +68,8 @@ def feature_rows(
         "nearest_by_decoder": _neighbours(by_decoder),
         "nearest_by_coactivation": _neighbours(by_coactivation),
         "top_tokens": pa.array(top_tokens, pa.list_(pa.string())),
+        **of_method,
     }
-    for name, values in dictionary.feature_columns().items():
-        columns[name] = pa.array(values, FEATURES_SCHEMA.field(name).type)
     rows = [
         columns[field.name] if field.name in columns else pa.nulls(n_features, field.type)
         for field in FEATURES_SCHEMA

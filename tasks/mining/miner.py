@@ -1,9 +1,9 @@
 """Mining: what every feature of a dictionary fires on, from one encoding of an activation set."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,8 +14,9 @@ from tasks.common.progress import ProgressListener, silent
 from tasks.mining.codes import encode_to_shards
 from tasks.mining.config import MiningConfig
 from tasks.mining.examples import EXAMPLES_SCHEMA, ExampleMiner
-from tasks.mining.features import feature_rows, top_tokens
+from tasks.mining.features import FEATURES_SCHEMA, feature_rows, top_tokens
 from tasks.mining.logits import LogitEffects, Unembedding, logit_effects
+from tasks.mining.method_columns import method_columns, typed_columns
 from tasks.mining.nearest import interleave, nearest_by_decoder
 from tasks.mining.split import split_codes
 from tasks.mining.survey import survey
@@ -56,6 +57,7 @@ def mine(
     config: MiningConfig,
     scratch: Path,
     listener: ProgressListener = silent,
+    extra_columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> Mined:
     """Mine all valid tokens of an activation set, train and eval documents alike.
 
@@ -63,6 +65,7 @@ def mine(
         documents: ``document_id`` and ``text`` in the row order that the set's ``document_index`` means.
         unembedding: what the logits are read through; None, or one of another width, gives no logits.
         scratch: holds the encoded shards; a run that was interrupted goes on from them.
+        extra_columns: further columns of ``features`` that the caller has measured, one value per feature.
 
     Raises:
         UserError: for a dictionary of another width, documents that do not belong to the set, or more
@@ -79,7 +82,8 @@ def mine(
     )
     tokens = activation_set.tokens
     split_of_document = split_codes(documents["document_id"].to_pylist(), config.explain_share)
-    found = survey(shards, tokens, split_of_document, dictionary.d_sae, config, listener)
+    special = tuple(activation_set.meta.get("special_token_ids") or ())
+    found = survey(shards, tokens, split_of_document, dictionary.d_sae, config, listener, special)
     with torch.inference_mode():
         w_dec_LD = dictionary.W_dec.detach().float()
         by_decoder = nearest_by_decoder(w_dec_LD, config.n_nearest)
@@ -93,6 +97,8 @@ def mine(
         effects,
         None if unembedding is None else pa.array(unembedding.tokens, pa.string()),
         top_tokens(found, tokens, documents, config),
+        method_columns(dictionary, found, bool(special), FEATURES_SCHEMA)
+        | typed_columns(extra_columns or {}, FEATURES_SCHEMA),
         config,
     )
     nearest_Ln = interleave([by_decoder.features_Ln, by_coactivation.features_Ln])

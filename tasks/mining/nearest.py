@@ -3,7 +3,7 @@
 Shapes: L features, D ``d_in``, n nearest, N tokens.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,20 +60,47 @@ class Coactivation:
 
     def nearest(self, n: int) -> Nearest:
         """Highest Jaccard index: tokens on which both fire over tokens on which either does."""
-        fires_NL = self._matrix()
-        fires_LN = fires_NL.T.tocsr()
-        counts_L = np.diff(fires_LN.indptr).astype(np.float32)
+        counts_L = self._counts()
         features = np.full((self.n_features, n), -1, dtype=np.int32)
         scores = np.zeros((self.n_features, n), dtype=np.float32)
+        for block, row, other, both in self._together():
+            jaccard = both / (counts_L[row + block.start] + counts_L[other] - both)
+            _keep_best(features[block], scores[block], row, other, jaccard)
+        return Nearest(features, scores)
+
+    def parents(self, groups_L: np.ndarray) -> np.ndarray:
+        """The feature of an earlier group that fires on the largest share of the tokens on which each fires.
+
+        Among equals the one that fires more rarely, being the more specific; -1 where none fires with it.
+        """
+        counts_L = self._counts()
+        parents_L = np.full(self.n_features, -1, dtype=np.int32)
+        for block, row, other, both in self._together():
+            earlier = groups_L[other] < groups_L[row + block.start]
+            row, other, both = row[earlier], other[earlier], both[earlier]
+            order = np.lexsort((other, counts_L[other], -both, row))
+            rows, best = np.unique(row[order], return_index=True)
+            parents_L[rows + block.start] = other[order][best]
+        return parents_L
+
+    def _counts(self) -> np.ndarray:
+        """Sampled tokens on which each feature fires: (L,) float32."""
+        counts = np.zeros(self.n_features, dtype=np.int64)
+        for features in self._features:
+            counts += np.bincount(features, minlength=self.n_features)
+        return counts.astype(np.float32)
+
+    def _together(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+        """Blocks of features: ``(block, row in it, other feature, tokens on which both fire)``."""
+        fires_NL = self._matrix()
+        fires_LN = fires_NL.T.tocsr()
         step = max(1, _CELLS_AT_ONCE // self.n_features)
         for first in range(0, self.n_features, step):
             together = (fires_LN[first : first + step] @ fires_NL).tocoo()
             row, other = together.row.astype(np.int64), together.col
             different = other != row + first
-            row, other, both = row[different], other[different], together.data[different]
-            jaccard = both / (counts_L[row + first] + counts_L[other] - both)
-            _keep_best(features[first : first + step], scores[first : first + step], row, other, jaccard)
-        return Nearest(features, scores)
+            block = slice(first, min(first + step, self.n_features))
+            yield block, row[different], other[different], together.data[different]
 
     def _matrix(self) -> sp.csr_matrix:
         positions = np.concatenate([np.zeros(0, dtype=np.int64), *self._positions])

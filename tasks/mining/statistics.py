@@ -45,23 +45,30 @@ class Histogram:
 
 
 class FiringStatistics:
-    """Count, sum, largest value and histogram per feature."""
+    """Count, sum, largest value and histogram per feature; sums over special tokens and of steps."""
 
     def __init__(self, n_features: int) -> None:
         self.n_tokens_L = np.zeros(n_features, dtype=np.int64)
         self.n_chunks_L = np.zeros(n_features, dtype=np.int64)
         self.sum_L = np.zeros(n_features, dtype=np.float64)
+        self.special_sum_L = np.zeros(n_features, dtype=np.float64)
+        self.step_sum_L = np.zeros(n_features, dtype=np.float64)
         self.max_L = np.zeros(n_features, dtype=np.float32)
         self.histogram_LH = np.zeros((n_features, _N_BINS), dtype=np.int64)
 
-    def add(self, firings: Firings) -> None:
-        """Count firings, sorted by feature."""
+    def add(self, firings: Firings, special_E: np.ndarray | None = None) -> None:
+        """Count firings, sorted by feature; ``special_E`` says which are on special tokens."""
         if len(firings.features_E) == 0:
             return
         n_features = len(self.n_tokens_L)
         features, values = firings.features_E, firings.values_E
         self.n_tokens_L += np.bincount(features, minlength=n_features)
         self.sum_L += np.bincount(features, weights=values, minlength=n_features)
+        if special_E is not None:
+            on_special = np.where(special_E, values, 0)
+            self.special_sum_L += np.bincount(features, weights=on_special, minlength=n_features)
+        if firings.steps_E is not None:
+            self.step_sum_L += np.bincount(features, weights=firings.steps_E, minlength=n_features)
         begins = np.flatnonzero(np.concatenate([[True], features[1:] != features[:-1]]))
         fired = features[begins]
         self.max_L[fired] = np.maximum(self.max_L[fired], np.maximum.reduceat(values, begins))

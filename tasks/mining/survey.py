@@ -56,12 +56,14 @@ def survey(
     n_features: int,
     config: MiningConfig,
     listener: ProgressListener,
+    special_token_ids: Sequence[int] = (),
 ) -> Survey:
-    """Read all firings once."""
+    """Read all firings once; activation mass on ``special_token_ids`` is summed apart."""
     n_tokens = sum(shard.n_tokens for shard in shards)
     mean_l0 = sum(shard.n_firings for shard in shards) / max(1, n_tokens)
     n_coactivation = min(config.coactivation_tokens, _MOST_PAIRS / max(1.0, mean_l0**2))
-    pass_ = _Pass(tokens, split_of_document, config, n_features, n_coactivation / max(1, n_tokens))
+    share = n_coactivation / max(1, n_tokens)
+    pass_ = _Pass(tokens, split_of_document, config, n_features, share, special_token_ids)
     for number, shard in enumerate(shards, start=1):
         pass_.read(shard)
         listener(Progress("shards surveyed", number, len(shards)))
@@ -78,6 +80,7 @@ class _Pass:
         config: MiningConfig,
         n_features: int,
         coactivation_share: float,
+        special_token_ids: Sequence[int],
     ) -> None:
         self.tokens, self.split_of_document, self.config = tokens, split_of_document, config
         self.statistics = FiringStatistics(n_features)
@@ -87,6 +90,7 @@ class _Pass:
         self.coactivation = Coactivation(n_features)
         self.n_chunks = 0
         self.coactivation_share = coactivation_share
+        self.special_token_ids = np.asarray(special_token_ids, dtype=np.int64)
 
     def read(self, shard: CodeShard) -> None:
         rows = slice(shard.first_sequence, shard.first_sequence + shard.n_sequences)
@@ -98,9 +102,17 @@ class _Pass:
         valid = np.asarray(self.tokens.valid[rows]).ravel()
         self._read_chunks(shard, begins, valid, document_of_position)
         firings = shard.firings()
-        self.statistics.add(firings)
+        self.statistics.add(firings, self._on_special(shard, firings))
         self._read_peaks(shard, firings, chunk_of_position, document_of_position)
         self._read_coactivation(shard, firings)
+
+    def _on_special(self, shard: CodeShard, firings: Firings) -> np.ndarray | None:
+        if len(self.special_token_ids) == 0:
+            return None
+        rows = slice(shard.first_sequence, shard.first_sequence + shard.n_sequences)
+        special = np.isin(np.asarray(self.tokens.token_ids[rows]).ravel(), self.special_token_ids)
+        on_special: np.ndarray = special[firings.positions_E - shard.first_position]
+        return on_special
 
     def _read_chunks(
         self, shard: CodeShard, begins: np.ndarray, valid: np.ndarray, document_of_position: np.ndarray
