@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from catalog.errors import UserError
@@ -77,13 +77,17 @@ class PlantedFeatures(Suite):
         refuse_unlike_output(subject.dictionary)
         if len(subject.dictionary.widths.reads) > 1:
             raise Unmeasurable("planted features test dictionaries of one hookpoint")
+        if subject.dictionary.how_trained != "steps":
+            raise Unmeasurable("planted features test methods that learn by steps on activations alone")
         world = SyntheticActivations(self.config.world)
-        config = self._training(subject.dictionary.config)
         try:
+            config = self._training(subject.dictionary.config)
             device = str(subject.dictionary.W_dec.device)
             trained = train(config, world, subject.scratch, device=device, listener=listener)
-        except UserError as error:
-            raise Unmeasurable(f"this method cannot be trained on synthetic activations: {error}") from error
+        except (UserError, ValidationError) as error:
+            if self.config.settings:
+                raise UserError(f"planted_features: the settings do not fit: {_plain(error)}") from error
+            raise Unmeasurable(f"the method cannot learn planted features: {_plain(error)}") from error
         return self._compare(world, trained.dictionary.cpu())
 
     def _training(self, own: DictionaryConfig) -> DictionaryConfig:
@@ -146,3 +150,12 @@ class PlantedFeatures(Suite):
             return Metric(ABSORPTION, "", None, 0, note="no parent feature was found")
         control = {"without_child": float(np.mean(without_child))}
         return Metric(ABSORPTION, "", float(np.mean(with_child)), n, control)
+
+
+def _plain(error: UserError | ValidationError) -> str:
+    """The message as one line; the first fault of a validation."""
+    if isinstance(error, ValidationError):
+        fault = error.errors(include_url=False)[0]
+        place = ".".join(map(str, fault["loc"]))
+        return f"{place}: {fault['msg']}" if place else str(fault["msg"])
+    return " ".join(str(error).split())
