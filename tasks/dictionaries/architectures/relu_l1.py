@@ -31,6 +31,7 @@ class ReluL1(Dictionary):
     """``relu(W_enc (x - b_dec) + b_enc)``; L1 shrinks the activations, see the metric ``shrinkage``."""
 
     Config: ClassVar[type[DictionaryConfig]] = ReluL1Config
+    can_resample: ClassVar[bool] = True
     config: ReluL1Config
 
     def encode(self, x_ND: Tensor) -> Tensor:
