@@ -58,7 +58,7 @@ def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
         from tasks.dictionaries.formats.alternatives import read_as
         from tasks.dictionaries.import_gate import examine, refuse_unverified
 
-        foreign = unit.source.read()
+        foreign = unit.source.read().with_(reads=unit.place.reads, writes=unit.place.writes)
         sample = _sample(context, unit, claim.scratch)
         listener(Progress("import gate", 1, 2))
         certificate = examine(foreign, unit.source.reading, unit.place, sample, unit.config)

@@ -61,7 +61,8 @@ def import_dictionary(context: StageContext, unit: ImportUnit) -> StageOutcome:
         from tasks.dictionaries.formats.reading import first_reading
         from tasks.dictionaries.weights import save_dictionary
 
-        foreign = first_reading(unit.source.read(), unit.source.reading)
+        placed = unit.source.read().with_(reads=unit.place.reads, writes=unit.place.writes)
+        foreign = first_reading(placed, unit.source.reading)
         gated = unit.gated.facts
         dictionary = assemble(foreign.with_(scale=gated["scale"], token_norm=gated["token_norm"]))
         facts = _facts(unit, claim.fingerprint)

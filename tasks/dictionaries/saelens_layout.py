@@ -62,8 +62,16 @@ def saelens_tensors(dictionary: Dictionary) -> dict[str, Tensor]:
     return tensors
 
 
-def own_tensors(dictionary: Dictionary, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state of ``dictionary`` from the tensors of a file that `saelens_tensors` made."""
+def left_out(dictionary: Dictionary) -> dict[str, float]:
+    """Single numbers that the file has no tensor for, by name."""
+    state = dictionary.state_dict()
+    return {name: float(state[name]) for name in _place(dictionary).left_out if state[name].ndim == 0}
+
+
+def own_tensors(
+    dictionary: Dictionary, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """The state of ``dictionary`` from what `saelens_tensors` and `left_out` gave."""
     place, own = _place(dictionary), dictionary.state_dict()
     ours = {theirs: name for name, theirs in place.renamed.items()}
     state = {ours.get(name, name): tensor for name, tensor in tensors.items()}
@@ -73,8 +81,8 @@ def own_tensors(dictionary: Dictionary, tensors: Mapping[str, Tensor]) -> dict[s
         state["W_skip"] = state["W_skip"].T
     if "W_enc" in place.left_out:
         state["W_enc"] = state["W_dec"].T
-        state |= {name: own[name] for name in place.left_out if name != "W_enc" and name in own}
-    return state
+        state["b_enc"] = own["b_enc"]
+    return state | {name: torch.tensor(number) for name, number in numbers.items()}
 
 
 def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +95,7 @@ def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[
         "d_sae": dictionary.d_sae,
         "dtype": "float32",
         "device": "cpu",
-        "apply_b_dec_to_input": dictionary.reconstructs_input,
+        "apply_b_dec_to_input": dictionary.centre() is not None,
         "normalize_activations": _NORMS[dictionary.config.token_norm],
         "reshape_activations": "none",
         "metadata": {
@@ -101,7 +109,7 @@ def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[
     if place.name == "topk":
         config |= {"k": settings["k"], "rescale_acts_by_decoder_norm": False}
     if place.name == "matching_pursuit":
-        config |= {"max_iterations": settings["k"], "stop_on_duplicate_support": False}
+        config |= {"max_iterations": settings["k"], "stop_on_duplicate_support": settings["stop_on_repeat"]}
         config["residual_threshold"] = float(
             dictionary.state_dict().get("residual_threshold", torch.zeros(()))
         )

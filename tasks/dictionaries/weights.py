@@ -25,7 +25,7 @@ from catalog.durable import (
 )
 from catalog.errors import UserError
 from tasks.dictionaries.base import Dictionary, Widths, build_dictionary, dictionary_config
-from tasks.dictionaries.saelens_layout import own_tensors, saelens_config, saelens_tensors
+from tasks.dictionaries.saelens_layout import left_out, own_tensors, saelens_config, saelens_tensors
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
@@ -79,7 +79,7 @@ def load_dictionary(folder: Path) -> Dictionary:
         dictionary_config(described["config"]), Widths(tuple(described["reads"]), tuple(described["writes"]))
     )
     try:
-        dictionary.load_state_dict(own_tensors(dictionary, tensors))
+        dictionary.load_state_dict(own_tensors(dictionary, tensors, described.get("left_out", {})))
     except RuntimeError as error:
         raise UserError(f"{path} does not fit its cfg.json: {str(error).splitlines()[-1].strip()}") from error
     return dictionary.eval().requires_grad_(False)
@@ -106,6 +106,7 @@ def _own_config(dictionary: Dictionary, digest: str) -> dict[str, Any]:
         "reads": dictionary.widths.reads,
         "writes": dictionary.widths.writes,
         "weights_digest": digest,
+        "left_out": left_out(dictionary),
     }
 
 

@@ -104,11 +104,25 @@ def _config_fields(foreign: Foreign) -> dict[str, Any]:
         fields["target_l0"] = float(foreign.k or 1)
     elif foreign.activation in ("relu", "gated"):
         fields["l1_coefficient"] = _coefficient(foreign)
+    if foreign.activation == "matching_pursuit":
+        fields["stop_on_repeat"] = foreign.stop_on_repeat
     if foreign.W_skip is not None:
         fields["skip"] = True
+    if foreign.kind != "autoencoder":
+        fields |= _hookpoints(foreign)
     if foreign.groups is not None:
         fields["group_shares"] = [size / foreign.d_sae for size in foreign.groups]
     return fields
+
+
+def _hookpoints(foreign: Foreign) -> dict[str, Any]:
+    n_writes = 1 if foreign.kind == "transcoder" else 0
+    if len(foreign.reads) != foreign.n_sites or len(foreign.writes) < n_writes:
+        raise UserError(
+            f"{foreign.source}: a {foreign.kind} with {foreign.n_sites} inputs needs to know its hookpoints: "
+            "pass --hookpoint READ,WRITTEN, or READ+READ for a crosscoder"
+        )
+    return {"reads": foreign.reads, **({"writes": foreign.writes} if n_writes else {})}
 
 
 def _architecture(foreign: Foreign) -> str:
@@ -117,7 +131,7 @@ def _architecture(foreign: Foreign) -> str:
             raise UserError(f"{foreign.source}: a {foreign.activation} transcoder is not known to featlas")
         return _TRANSCODERS[foreign.activation]
     if foreign.kind == "crosscoder":
-        return "crosscoder"
+        return "batch_topk_crosscoder" if foreign.activation == "batch_topk" else "crosscoder"
     if foreign.groups is not None:
         return "matryoshka_batch_topk"
     return _AUTOENCODERS[foreign.activation]
@@ -134,6 +148,10 @@ def _tensors(foreign: Foreign) -> dict[str, Tensor]:
         "b_mag": foreign.b_mag,
         "W_skip": foreign.W_skip,
     }
+    if foreign.activation == "matching_pursuit":
+        named["residual_threshold"] = torch.tensor(foreign.residual_threshold)
+    if foreign.kind == "crosscoder":
+        named["site_scales"] = torch.ones(foreign.n_sites)
     return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 

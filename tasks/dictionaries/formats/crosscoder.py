@@ -93,6 +93,11 @@ def _without_statistics(parts: dict[str, Tensor], tensors: Mapping[str, Tensor])
         raise UserError(
             f"activation_mean has the shape {tuple(mean.shape)}, not {tuple(parts['b_dec'].shape)}"
         )
+    if "k" in tensors:
+        raise UserError(
+            "featlas cannot read a BatchTopK crosscoder of normalised activations: its threshold is stated for "
+            "norms that change when the normalisation is folded in"
+        )
     std_nD1 = (std + _EPSILON).unsqueeze(2)
     W_enc = parts["W_enc"] / std_nD1
     return {

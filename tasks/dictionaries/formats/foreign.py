@@ -50,6 +50,8 @@ class Foreign:
     """(D, E): linear path around the latents of a transcoder, ``x W_skip``."""
     residual_threshold: float = 0.0
     """Residual norm at which matching pursuit stops."""
+    stop_on_repeat: bool = False
+    """Whether matching pursuit stops with the first step that selects a latent again."""
     centred: bool = True
     """Whether ``b_dec`` is taken from the input before the encoder."""
     scale: float = 1.0

@@ -112,6 +112,7 @@ def _foreign(folder: Path, config: dict[str, Any], architecture: str, stored: St
         b_mag=tensors.get("b_mag"),
         W_skip=tensors["W_skip"].T.contiguous() if "W_skip" in tensors else None,
         residual_threshold=float(config.get("residual_threshold", 1e-2)),
+        stop_on_repeat=bool(config.get("stop_on_duplicate_support", True)),
         centred=kind == "autoencoder" and bool(config.get("apply_b_dec_to_input", True)),
         token_norm=_token_norm(source, config, kind),
         by_decoder_norm=bool(config.get("rescale_acts_by_decoder_norm", False)),

@@ -158,3 +158,53 @@ def test_settings_of_the_user_replace_what_the_file_says() -> None:
     assert int((acts > 0).sum(dim=1).max()) <= 4
     with pytest.raises(UserError, match="needs the number of latents: add --set k="):
         read_foreign("saelens", case, ReadingConfig(activation="topk"))
+
+
+def crosscoder_weights(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    tensors = random_weights(W_enc=(n, D, L), W_dec=(n, L, D), b_enc=(L,), b_dec=(n, D))
+    return tensors["W_enc"], tensors["W_dec"], tensors["b_enc"], tensors["b_dec"]
+
+
+def placed(foreign: Foreign) -> Foreign:
+    return foreign.with_(reads=("blocks.1.resid_post", "blocks.2.resid_post"))
+
+
+@pytest.mark.parametrize("batch_topk", [False, True])
+def test_crosscoders_of_the_dictionary_learning_fork(batch_topk: bool, tmp_path: Path) -> None:
+    """Codes from the sum over sites; BatchTopK keeps those whose product with the summed norms is large."""
+    W_enc, W_dec, b_enc, b_dec = crosscoder_weights(2)
+    x = inputs(2 * D).reshape(N, 2, D)
+    mean, std = (
+        (torch.zeros(2, D), torch.ones(2, D)) if batch_topk else (torch.rand(2, D), torch.rand(2, D) + 0.5)
+    )
+    state = {"encoder.weight": W_enc, "encoder.bias": b_enc, "decoder.weight": W_dec, "decoder.bias": b_dec}
+    if batch_topk:
+        state |= {"k": torch.tensor(3), "threshold": torch.tensor(6.0)}
+    else:
+        state |= {"activation_mean": mean, "activation_std": std}
+    save_file(state, tmp_path / "model.safetensors")
+    normed = (x - mean) / (std + 1e-8)
+    acts = (torch.einsum("nsd,sdf->nf", normed, W_enc) + b_enc).relu()
+    if batch_topk:
+        kept = acts * W_dec.norm(dim=2).sum(dim=0) > 6.0
+        assert bool(kept.any())
+        assert int(kept.sum()) < int((acts > 0).sum())
+        acts = acts * kept
+    out = (torch.einsum("nf,sfd->nsd", acts, W_dec) + b_dec) * (std + 1e-8) + mean
+    foreign = read_foreign("crosscoder", tmp_path / "model.safetensors")
+    assert_same(assemble(placed(foreign)), x.reshape(N, -1), acts, out.reshape(N, -1))
+
+
+def test_crosscoders_of_the_replication(tmp_path: Path) -> None:
+    W_enc, W_dec, b_enc, b_dec = crosscoder_weights(2)
+    x = inputs(2 * D).reshape(N, 2, D)
+    state = {"W_enc": W_enc, "W_dec": W_dec.permute(1, 0, 2), "b_enc": b_enc, "b_dec": b_dec}
+    torch.save(state, tmp_path / "7.pt")
+    (tmp_path / "7_cfg.json").write_text('{"dict_size": 20}')
+    acts = (torch.einsum("nsd,sdf->nf", x, W_enc) + b_enc).relu()
+    out = torch.einsum("nf,sfd->nsd", acts, W_dec) + b_dec
+    foreign = read_foreign("crosscoder", tmp_path / "7.pt", allow_pickle=True)
+    assert foreign.described == {"dict_size": 20}
+    assert_same(assemble(placed(foreign)), x.reshape(N, -1), acts, out.reshape(N, -1))
+    with pytest.raises(UserError, match="needs to know its hookpoints"):
+        assemble(foreign)
