@@ -46,7 +46,7 @@ def batch_gradient(
         share = len(x_MD) / n_tokens
         loss = step.loss if share == 1 else step.loss * share
         loss.backward()  # type: ignore[no-untyped-call]
-        step.loss = step.loss.detach()
+        step.loss, step.sse, step.l0 = step.loss.detach(), step.sse.detach(), step.l0.detach()
         steps.append((share, step))
     return steps[0][1] if len(steps) == 1 and steps[0][0] == 1 else _mean(steps)
 

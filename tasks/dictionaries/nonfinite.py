@@ -1,6 +1,6 @@
 """Why a loss or a gradient is not finite: the first tensor on its way that is not."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ class NonFiniteLoss(UserError):
 
 
 def cause(
-    parameters: Iterable[tuple[str, nn.Parameter]], x_ND: Tensor, y_NE: Tensor, terms: Mapping[str, Tensor]
+    parameters: Sequence[tuple[str, nn.Parameter]], x_ND: Tensor, y_NE: Tensor, terms: Mapping[str, Tensor]
 ) -> str:
     """One clause that names the first culprit: the data, a parameter, a gradient, a term of the loss."""
     largest = max(float(x_ND.abs().max()), float(y_NE.abs().max()))

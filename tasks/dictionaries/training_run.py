@@ -174,7 +174,7 @@ class TrainingRun:
     ) -> None:
         if math.isfinite(value):
             return
-        culprit = cause(self.dictionary.named_parameters(), x_ND, y_NE, result.parts)
+        culprit = cause(list(self.dictionary.named_parameters()), x_ND, y_NE, result.parts)
         raise NonFiniteLoss(
             f"dictionary {self.config.name()!r}: the {what} is {value} at step {self.state.step + 1}: "
             f"{culprit}: lower lr (now {self.learning_rate():.3g}) or look for extreme activations"

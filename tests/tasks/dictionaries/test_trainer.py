@@ -109,6 +109,35 @@ def test_learning_rate_warms_up_and_decays(planted: Any) -> None:
     assert rates[999] == pytest.approx(1 / 200)
 
 
+def test_cosine_decay_ends_the_same_and_falls_later(planted: Any) -> None:
+    config = make_config("topk", n_tokens=100_000, lr=1.0, decay="cosine", decay_share=0.5)
+    run = TrainingRun(config, planted, torch.device("cpu"))
+    rates = []
+    for run.state.step in (500, 625, 750, 875, 999):
+        rates.append(run.learning_rate())
+    assert rates == pytest.approx([1.0, 0.8535534, 0.5, 0.1464466, 9.86956e-6], rel=1e-4)
+
+
+def test_a_gradient_that_is_not_finite_is_named_before_it_does_harm(planted: Any) -> None:
+    run = TrainingRun(make_config("relu_l1"), planted, torch.device("cpu"))
+    run.start()
+    before = {name: value.clone() for name, value in run.dictionary.state_dict().items()}
+    run.dictionary.b_enc.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(
+        NonFiniteLoss, match="at step 1: the gradient of b_enc holds values that are not finite"
+    ):
+        run.step()
+    for name, value in run.dictionary.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_extreme_activations_are_named(planted: Any) -> None:
+    run = TrainingRun(make_config("topk", normalisation="none"), planted, torch.device("cpu"))
+    run.start()
+    with pytest.raises(NonFiniteLoss, match=r"at step 1: the batch holds values up to 1e\+30: lower lr"):
+        run.learn(torch.full((100, 16), 1e30))
+
+
 def test_default_learning_rate_follows_width_and_length() -> None:
     def rate(n_steps: int, d_sae: int) -> float:
         return float(make_config("topk", lr=None, d_sae=d_sae, n_tokens=100 * n_steps).base_lr(16))
