@@ -164,32 +164,32 @@ def top_of_batch(acts_NL: Tensor, n_keep: int, floor: float = 0.0) -> Pairs:
     return _largest_pairs(*found, n_keep, acts_NL.shape[1])[0]
 
 
-class _EncoderGradient(torch.autograd.Function):
+class _SelectedPreActs(torch.autograd.Function):
     """Pass the values of kept pairs on; send their gradient to the encoder of the kept latents only."""
 
     @staticmethod
     def forward(
         ctx: Any,
-        values_P: Tensor,
+        pre_P: Tensor,
         centred_ND: Tensor,
         W_enc: Tensor,
         b_enc: Tensor,
         centre_D: Tensor | None,
         pairs: Pairs,
     ) -> Tensor:
-        ctx.save_for_backward(values_P, centred_ND, W_enc)
+        ctx.save_for_backward(centred_ND, W_enc)
         ctx.pairs = pairs
-        return values_P.clone()
+        return pre_P.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        values_P, centred_ND, W_enc = ctx.saved_tensors
+        centred_ND, W_enc = ctx.saved_tensors
         pairs: Pairs = ctx.pairs
-        grad_P = grads[0] * (values_P > 0)
+        grad_P = grads[0]
         grad_W = pairs.sum_per_latent(centred_ND, grad_P).T
         grad_b = grad_P.new_zeros(pairs.n_latents).index_add_(0, pairs.latents, grad_P)
         grad_centre = -(W_enc @ grad_b) if ctx.needs_input_grad[4] else None
-        grad_x = pairs.sum_per_token(W_enc.T.contiguous(), grad_P) if ctx.needs_input_grad[1] else None
+        grad_x = pairs.sum_per_token(W_enc.T, grad_P) if ctx.needs_input_grad[1] else None
         return None, grad_x, grad_W, grad_b, grad_centre, None
 
 
@@ -208,23 +208,38 @@ class _Decode(torch.autograd.Function):
         return *ctx.pairs.gradients(grads[0].contiguous(), W_dec, values_P), None
 
 
-def selected_acts(
+def selected_pre_acts(
     centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, centre_D: Tensor | None, pre_P: Tensor, pairs: Pairs
 ) -> Tensor:
-    """ReLU of the pre-activations of the kept pairs: (P,), differentiable in the encoder and the centre.
+    """Pre-activations of the kept pairs: (P,), differentiable in the encoder and the centre.
 
     ``pre_P`` are those entries of ``centred @ W_enc + b_enc`` with ``centred = x - centre``, computed without
     a graph; without a centre ``centred`` is the input itself.
     """
-    arguments = (pre_P.relu(), centred_ND, W_enc, b_enc, centre_D, pairs)
-    result: Tensor = _EncoderGradient.apply(*arguments)  # type: ignore[no-untyped-call]
+    arguments = (pre_P, centred_ND, W_enc, b_enc, centre_D, pairs)
+    result: Tensor = _SelectedPreActs.apply(*arguments)  # type: ignore[no-untyped-call]
     return result
+
+
+def selected_acts(
+    centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor, centre_D: Tensor | None, pre_P: Tensor, pairs: Pairs
+) -> Tensor:
+    """The same after ReLU: (P,)."""
+    return selected_pre_acts(centred_ND, W_enc, b_enc, centre_D, pre_P, pairs).relu()
+
+
+@torch.no_grad()
+def encode_above(x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, floor: float = 0.0) -> tuple[Pairs, Tensor]:
+    """All entries of ``x @ W_enc + b_enc`` strictly above the floor: the pairs, and their values (P,)."""
+    counts_N, latents_P, values_P = _slices_above(x_ND, W_enc, b_enc, floor)
+    tokens_P = torch.arange(len(counts_N), device=counts_N.device).repeat_interleave(counts_N)
+    return Pairs(tokens_P, latents_P, counts_N.cumsum(0) - counts_N, W_enc.shape[1]), values_P
 
 
 @torch.no_grad()
 def encode_top(x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of every row of ``x @ W_enc + b_enc``: values and latents, both (N, K)."""
-    slices = token_slices(len(x_ND), W_enc.shape[1])
+    slices = token_slices(x_ND, W_enc.shape[1])
     parts = [top_per_token(product(x_ND[part], W_enc, b_enc), k) for part in slices]
     return torch.cat([values for values, _ in parts]), torch.cat([latents for _, latents in parts])
 
@@ -240,15 +255,20 @@ def encode_top_of_batch(
     """
     n_entries = len(x_ND) * W_enc.shape[1]
     if floor <= 0:
-        first = next(token_slices(len(x_ND), W_enc.shape[1]))
+        first = next(token_slices(x_ND, W_enc.shape[1]))
         floor = 0.9 * _value_at_share(product(x_ND[first], W_enc, b_enc), n_keep / n_entries)
     for guess in (floor, floor / 2, 0.0):
-        slices = token_slices(len(x_ND), W_enc.shape[1])
-        found = [_entries_above(product(x_ND[part], W_enc, b_enc), max(guess, 0.0)) for part in slices]
-        counts_N, latents_P, values_P = (torch.cat(parts) for parts in zip(*found, strict=True))
+        counts_N, latents_P, values_P = _slices_above(x_ND, W_enc, b_enc, max(guess, 0.0))
         if len(values_P) >= n_keep or guess <= 0:
             break
     return _largest_pairs(counts_N, latents_P, values_P, n_keep, W_enc.shape[1])
+
+
+def _slices_above(x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
+    slices = token_slices(x_ND, W_enc.shape[1])
+    found = [_entries_above(product(x_ND[part], W_enc, b_enc), floor) for part in slices]
+    counts_N, latents_P, values_P = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return counts_N, latents_P, values_P
 
 
 def _value_at_share(values: Tensor, share: float) -> float:

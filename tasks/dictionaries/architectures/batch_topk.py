@@ -55,7 +55,9 @@ class BatchTopK(KeptDictionary):
         return top_of_batch(self.keys(pre_NL), self.config.k * len(pre_NL), self._floor)
 
     def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
-        """The same, slice by slice."""
+        """The same, slice by slice where keys are the activations themselves."""
+        if type(self).keys is not BatchTopK.keys:
+            return super().keep(centred_ND, state)
         n_keep = self.config.k * len(centred_ND)
         return encode_top_of_batch(centred_ND, self.W_enc, self.b_enc, n_keep, self._floor)
 

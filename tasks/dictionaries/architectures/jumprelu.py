@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.rectified import Weights, rectified
 
 
 class JumpReLUConfig(DictionaryConfig):
@@ -41,60 +42,6 @@ class JumpReLUConfig(DictionaryConfig):
         return f"t{self.target_l0:g}" if self.target_l0 else f"l{self.l0_coefficient:g}"
 
 
-def in_window(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-    """The rectangle kernel: whether z is nearer to the threshold than half the bandwidth."""
-    return (z - threshold).abs() < bandwidth / 2
-
-
-class _Jump(torch.autograd.Function):
-    """``z * (z > threshold)``; z gets its plain gradient, the threshold that of the window."""
-
-    @staticmethod
-    def forward(ctx: Any, z_NL: Tensor, threshold_L: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(z_NL, threshold_L)
-        ctx.bandwidth = bandwidth
-        return z_NL * (z_NL > threshold_L)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z_NL, threshold_L = ctx.saved_tensors
-        near_NL = in_window(z_NL, threshold_L, ctx.bandwidth)
-        grad_threshold = -(threshold_L / ctx.bandwidth) * (grads[0] * near_NL).sum(dim=0)
-        return grads[0] * (z_NL > threshold_L), grad_threshold, None
-
-
-class _Step(torch.autograd.Function):
-    """``1[z > threshold]``; only the threshold gets a gradient, that of the window."""
-
-    @staticmethod
-    def forward(ctx: Any, z_NL: Tensor, threshold_L: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(z_NL, threshold_L)
-        ctx.bandwidth = bandwidth
-        return (z_NL > threshold_L).to(z_NL.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z_NL, threshold_L = ctx.saved_tensors
-        near_NL = in_window(z_NL, threshold_L, ctx.bandwidth)
-        return None, -(grads[0] * near_NL).sum(dim=0) / ctx.bandwidth, None
-
-
-def jump(z_NL: Tensor, threshold_L: Tensor, bandwidth: float) -> Tensor:
-    """JumpReLU with the straight-through gradient of the threshold: (N, L)."""
-    result: Tensor = _Jump.apply(z_NL, threshold_L, bandwidth)  # type: ignore[no-untyped-call]
-    return result
-
-
-def step(z_NL: Tensor, threshold_L: Tensor, bandwidth: float) -> Tensor:
-    """1 where z exceeds the threshold, with its straight-through gradient. Feed pre-activations.
-
-    Fed with gated activations, those below the threshold are 0, lie outside the window, and half of the
-    gradient is lost.
-    """
-    result: Tensor = _Step.apply(z_NL, threshold_L, bandwidth)  # type: ignore[no-untyped-call]
-    return result
-
-
 @ARCHITECTURES.register("jumprelu")
 class JumpReLU(Dictionary):
     """``z * (z > threshold)`` with ``z = W_enc (x - b_dec) + b_enc`` and one threshold per latent."""
@@ -119,20 +66,17 @@ class JumpReLU(Dictionary):
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Squared error in units of the mean input norm, plus the penalty on L0."""
-        bandwidth = self.config.bandwidth * state.mean_norm
-        z_NL = self.pre_acts(x_ND)
-        acts_NL = jump(z_NL, self.threshold, bandwidth)
-        sse = (y_NE - self.decode(acts_NL, x_ND)).square().sum(dim=1).mean()
-        l0 = step(z_NL, self.threshold, bandwidth).sum(dim=1).mean()
+        weights = Weights(1 / state.target_norm**2, bandwidth=self.config.bandwidth * state.mean_norm)
+        no_cost_L = torch.zeros_like(self.b_enc)
+        result = rectified(self, x_ND, y_NE, self.threshold, no_cost_L, weights)
         if self.config.target_l0 is not None:
-            penalty = self.config.target_weight * (l0 / self.config.target_l0 - 1).square()
+            penalty = self.config.target_weight * (result.l0 / self.config.target_l0 - 1).square()
         else:
             assert self.config.l0_coefficient is not None
-            penalty = self.config.l0_coefficient * l0
-        ramp = state.ramp(self.config.sparsity_warmup_steps, share=0.1)
-        loss = sse / state.target_norm**2 + ramp * penalty
-        fired_L = (acts_NL.detach() > 0).any(dim=0)
-        return TrainingStep(loss, sse.detach(), l0.detach(), fired_L, {"penalty": penalty.detach()})
+            penalty = self.config.l0_coefficient * result.l0
+        loss = result.objective + state.ramp(self.config.sparsity_warmup_steps, share=0.1) * penalty
+        parts = {"penalty": penalty.detach()}
+        return TrainingStep(loss, result.sse, result.l0.detach(), result.fired, parts)
 
     @torch.no_grad()
     def after_step(self, state: TrainingState) -> None:

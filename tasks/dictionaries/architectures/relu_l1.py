@@ -2,11 +2,13 @@
 
 from typing import Any, ClassVar, Literal
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.rectified import Weights, rectified
 
 
 class ReluL1Config(DictionaryConfig):
@@ -17,13 +19,16 @@ class ReluL1Config(DictionaryConfig):
     architecture: Literal["relu_l1"] = "relu_l1"
     l1_coefficient: float = Field(gt=0)
     """Weight of the summed activations, stated for inputs of unit mean norm."""
+    free_norms: bool = False
+    """True: directions of any norm, each activation costs the norm of its direction, and b_dec is not taken
+    from the input (Anthropic's update of April 2024). After the training directions get unit norm."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
     """Steps in which that weight rises linearly, at most a tenth of the training."""
     lr: float | None = Field(default=1e-3, gt=0)
     """Learning rate of Adam."""
 
     def sparsity_tag(self) -> str:
-        return f"l{self.l1_coefficient:g}"
+        return f"l{self.l1_coefficient:g}" + ("-free" if self.free_norms else "")
 
 
 @ARCHITECTURES.register("relu_l1")
@@ -34,17 +39,42 @@ class ReluL1(Dictionary):
     can_resample: ClassVar[bool] = True
     config: ReluL1Config
 
+    def centre(self) -> Tensor | None:
+        """None where norms are free: that form takes nothing from the input."""
+        return None if self.config.free_norms else super().centre()
+
     def encode(self, x_ND: Tensor) -> Tensor:
         """Latent activations (N, L)."""
         return self.pre_acts(x_ND).relu()
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
-        """Mean of ``sum_D e^2 / norm^2 + l1_coefficient * sum_L f / norm``, norm: mean input norm."""
-        acts_NL = self.encode(x_ND)
-        sse = (y_NE - self.decode(acts_NL, x_ND)).square().sum(dim=1).mean()
-        l1 = acts_NL.sum(dim=1).mean() / state.mean_norm
-        weight = self.config.l1_coefficient * state.ramp(self.config.sparsity_warmup_steps, share=0.1)
-        active_NL = acts_NL.detach() > 0
-        l0 = active_NL.sum() / len(x_ND)
-        loss = sse / state.target_norm**2 + weight * l1
-        return TrainingStep(loss, sse.detach(), l0, active_NL.any(dim=0), {"l1": l1.detach()})
+        """Mean of ``sum_D e^2 / norm^2 + l1_coefficient * sum_L f c / norm``, norm: mean input norm.
+
+        The cost c of a latent is 1, and the norm of its direction where norms are free.
+        """
+        cost_L = self.W_dec.norm(dim=1) if self.config.free_norms else torch.ones_like(self.b_enc)
+        ramp = state.ramp(self.config.sparsity_warmup_steps, share=0.1)
+        weights = Weights(1 / state.target_norm**2, self.config.l1_coefficient * ramp / state.mean_norm)
+        result = rectified(self, x_ND, y_NE, torch.zeros_like(self.b_enc), cost_L, weights)
+        parts = {"l1": result.cost / state.mean_norm}
+        return TrainingStep(result.objective, result.sse, result.l0, result.fired, parts)
+
+    def project_decoder_gradient(self) -> None:
+        """Nothing where norms are free: they learn too."""
+        if not self.config.free_norms:
+            super().project_decoder_gradient()
+
+    def normalise_decoder(self) -> None:
+        """Nothing where norms are free."""
+        if not self.config.free_norms:
+            super().normalise_decoder()
+
+    @torch.no_grad()
+    def after_training(self, sample_ND: Tensor) -> dict[str, float]:
+        """Give free directions unit norm and move their norms into the encoder: the output is the same."""
+        if self.config.free_norms:
+            norms_L = self.W_dec.norm(dim=1).clamp_min(1e-12)
+            self.W_dec.div_(norms_L.unsqueeze(1))
+            self.W_enc.mul_(norms_L)
+            self.b_enc.mul_(norms_L)
+        return super().after_training(sample_ND)

@@ -11,24 +11,27 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-_SLICE_BYTES = 1 << 24  # of pre-activations at once: larger results are mapped and zeroed anew each time
+_SLICE_BYTES = {"cpu": 1 << 24}  # of pre-activations at once: larger ones are mapped anew each time
+_LARGE_SLICE_BYTES = 1 << 30  # on other devices
 
 
 def product(a_NM: Tensor, b_MK: Tensor, bias_K: Tensor | None = None) -> Tensor:
     """``a @ b + bias``, without a graph.
 
     On processors with AVX-512 that are not Intel's, MKL keeps to AVX2; oneDNN, which torch brings along, does
-    not, and is about twice as fast there. Strides of both factors may be anything.
+    not, and is about twice as fast there. Strides of both factors may be anything; the result has the type of
+    ``a``, under autocast too.
     """
     if a_NM.device.type == "cpu" and a_NM.dtype is torch.float32 and _prefers_onednn():
         result: Tensor = torch.ops.mkldnn._linear_pointwise(a_NM, b_MK.T, bias_K, "none", [], "")
         return result
-    return linear(a_NM, b_MK.T, bias_K)
+    return linear(a_NM, b_MK.T, bias_K).to(a_NM.dtype)
 
 
-def token_slices(n_tokens: int, n_latents: int) -> Iterator[slice]:
-    """Slices of a batch whose codes take at most 16 MiB, a whole number of eight tokens each."""
-    size = max(_SLICE_BYTES // (4 * n_latents) // 8 * 8, 8)
+def token_slices(x_ND: Tensor, n_latents: int) -> Iterator[slice]:
+    """Slices of a batch whose codes fit into the cache, a whole number of eight tokens each."""
+    n_tokens, n_bytes = len(x_ND), _SLICE_BYTES.get(x_ND.device.type, _LARGE_SLICE_BYTES)
+    size = max(n_bytes // (4 * n_latents) // 8 * 8, 8)
     for start in range(0, n_tokens, size):
         yield slice(start, min(start + size, n_tokens))
 

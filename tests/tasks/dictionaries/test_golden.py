@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from tasks.dictionaries.architectures.batch_topk import BatchTopK
-from tasks.dictionaries.architectures.jumprelu import JumpReLU, jump, step
+from tasks.dictionaries.architectures.jumprelu import JumpReLU
 from tasks.dictionaries.architectures.topk import TopK
 from tasks.dictionaries.base import TrainingState, Widths, dictionary_config
 from tasks.dictionaries.calibration import calibrate
 from tasks.dictionaries.fidelity import CLEAN, Fidelity
 from tasks.dictionaries.metrics import MetricName, ReconstructionSums
+from tasks.dictionaries.rectified import jump, step
 from tasks.dictionaries.revival import aux_loss, aux_ratio
 
 
