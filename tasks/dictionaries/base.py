@@ -42,6 +42,8 @@ class TrainingState:
     """Tokens since each latent was last active (int64)."""
     generator: torch.Generator
     """Randomness of the training; its state is part of a checkpoint."""
+    input_mean: Tensor | None = None
+    """Mean of a sample of inputs (D,), in the units of the batch; known to `before_training` alone."""
     step: int = 0
     """Steps done."""
     n_tokens: int = 0

@@ -29,6 +29,8 @@ class Calibration:
     """Mean over tokens of the squared distance to the mean, scaled targets."""
     bias: Tensor
     """Where b_dec starts: (E,)."""
+    input_mean: Tensor
+    """Mean of the scaled inputs: (D,)."""
 
 
 def calibrate(
@@ -63,7 +65,8 @@ def calibrate(
         bias_E = geometric_median(y_NE)
     else:
         bias_E = mean_E.float() if bias_start == "mean" else torch.zeros(y_NE.shape[1])
-    return Calibration(scales, _mean_norm(x_ND), _mean_norm(y_NE), _variance(y_NE, mean_E), bias_E)
+    norms = _mean_norm(x_ND), _mean_norm(y_NE)
+    return Calibration(scales, *norms, _variance(y_NE, mean_E), bias_E, x_ND.double().mean(dim=0).float())
 
 
 def _scale(x_ND: Tensor, normalisation: Normalisation) -> float:

@@ -119,6 +119,7 @@ class TrainingRun:
         self.scales = constants.scales
         self.state.total_variance = constants.total_variance
         self.state.mean_norm, self.state.target_norm = constants.mean_norm, constants.target_norm
+        self.state.input_mean = constants.input_mean.to(self.device)
         with torch.no_grad():
             self.dictionary.b_dec.copy_(constants.bias)
         with self.own_surroundings():

@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tasks.dictionaries.base import Dictionary, Widths
+from tasks.dictionaries.base import Dictionary, TrainingState, Widths
 from tasks.dictionaries.config import DictionaryConfig
 
 
@@ -37,6 +37,8 @@ class Transcoding(Dictionary):
 
     reconstructs_input: ClassVar[bool] = False
     can_resample: ClassVar[bool] = False
+    starts_centred: ClassVar[bool] = True
+    """Whether the bias of the encoder begins by taking the mean input out; not for TopK, which does worse."""
     config: TranscoderFields
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
@@ -53,6 +55,13 @@ class Transcoding(Dictionary):
         if self.W_skip is not None:
             summed_NE = summed_NE + x_ND @ self.W_skip
         return super().add_offset(summed_NE, x_ND)
+
+    @torch.no_grad()
+    def before_training(self, state: TrainingState) -> None:
+        """Let every latent begin with a pre-activation of mean zero."""
+        super().before_training(state)
+        if self.starts_centred and state.input_mean is not None:
+            self.b_enc.copy_(-state.input_mean @ self.W_enc)
 
     @torch.no_grad()
     def fold_scale(self, scale_in_D: Tensor, scale_out_E: Tensor) -> None:

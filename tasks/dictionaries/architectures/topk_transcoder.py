@@ -24,5 +24,6 @@ class TopKTranscoderConfig(TranscoderFields, TopKConfig):
 class TopKTranscoder(Transcoding, TopK):
     """Minimises the unexplained variance of the output; dead latents learn from its residual (AuxK)."""
 
+    starts_centred: ClassVar[bool] = False
     Config: ClassVar[type[DictionaryConfig]] = TopKTranscoderConfig
     config: TopKTranscoderConfig

@@ -12,7 +12,8 @@ class TranscoderConfig(TranscoderFields, ReluL1Config):
     """A transcoder of an MLP: reads its input, writes its output."""
 
     example: ClassVar[dict[str, Any]] = {
-        "l1_coefficient": 0.3,
+        "l1_coefficient": 0.1,
+        "lr": 1e-2,
         "reads": ["blocks.1.mlp_in"],
         "writes": ["blocks.1.mlp_out"],
     }

@@ -1,7 +1,9 @@
 """Activations with planted directions in memory, a small cached activation set, the golden vectors."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +19,9 @@ from tasks.activations.corpora.table import CORPUS_SCHEMA
 from tasks.activations.embedded import EMBEDDED_MODELS
 from tasks.activations.language_model import LanguageModel, ModelConfig, load_language_model
 from tasks.activations.shards import ActivationSet
+from tasks.dictionaries.base import ARCHITECTURES
+from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.stream import read_valid
 
 HOOKPOINT = "blocks.1.resid_post"
 GOLDEN = Path(__file__).parents[2] / "golden" / "dictionaries.json"
@@ -56,6 +61,64 @@ class PlantedActivations:
         return torch.from_numpy(self.values[rows][self.tokens.valid[rows]]).float()
 
 
+class PlantedSite:
+    """One hookpoint of several: the same strengths of the same latents, along directions of its own."""
+
+    def __init__(self, strengths_ST: Any, directions: Any, like: PlantedActivations, offset: float) -> None:
+        self.d_in, self.context_length, self.n_sequences = 16, like.context_length, like.n_sequences
+        self.tokens, self.sequence_rows = like.tokens, like.sequence_rows
+        self.values = (strengths_ST @ directions + offset).astype(np.float16)
+
+    def read(self, rows: Any) -> Any:
+        return self.values[rows]
+
+
+@dataclass(frozen=True)
+class Planted:
+    """What a dictionary learns from, and what it should find: unit rows of all that a latent writes."""
+
+    activations: SiteActivations
+    directions: np.ndarray[Any, Any]
+
+    def valid(self, split: Any, n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs and targets of the first ``n`` valid tokens of a split."""
+        rows = self.activations.sequence_rows(split)
+        return self.activations.split(read_valid(self.activations, rows)[:n].float())
+
+
+def planted_sites(kind: str, like: PlantedActivations) -> Planted:
+    """Two latents on every token, one of either half of 32, seen at two to four hookpoints of width 16.
+
+    ``transcoder``: read at one, written to another. ``crosscoder``: read and written at two.
+    ``layers``: the first half is read at layer 0 and written to layers 0 and 1, the other at layer 1 alone.
+    """
+    random = np.random.default_rng(1)
+    n_tokens = like.n_sequences * like.context_length
+    strengths = np.zeros((n_tokens, 32))
+    for half in (0, 16):
+        strengths[np.arange(n_tokens), random.integers(half, half + 16, n_tokens)] = random.uniform(
+            1, 2, n_tokens
+        )
+    strengths = strengths.reshape(like.n_sequences, like.context_length, 32)
+    along = [spread_directions(random, 32, 16) for _ in range(3)]
+    first, second = np.arange(32)[:, None] < 16, np.arange(32)[:, None] >= 16
+
+    def site(directions: Any, offset: float = 0.5) -> PlantedSite:
+        return PlantedSite(strengths, directions, like, offset)
+
+    if kind == "transcoder":
+        return Planted(SiteActivations([site(along[0])], [site(along[1], -0.3)]), along[1])
+    if kind == "crosscoder":
+        both = np.concatenate(along[:2], axis=1) / np.sqrt(2)
+        return Planted(SiteActivations([site(along[0]), site(along[1], -0.3)]), both)
+    to_later = along[1] * first / np.sqrt(2) + along[2] * second
+    reads = [site(along[0] * first), site(along[0] * second)]
+    writes = [site(along[0] * first), site(to_later * np.where(first, np.sqrt(2), 1))]
+    return Planted(
+        SiteActivations(reads, writes), np.concatenate([along[0] * first / np.sqrt(2), to_later], axis=1)
+    )
+
+
 def spread_directions(random: np.random.Generator, n: int, d: int) -> np.ndarray[Any, Any]:
     """Unit vectors pushed apart until no two are close (largest cosine about 0.3 for 32 in 16)."""
     rows = random.standard_normal((n, d))
@@ -71,6 +134,24 @@ def spread_directions(random: np.random.Generator, n: int, d: int) -> np.ndarray
 @pytest.fixture(scope="session")
 def planted() -> PlantedActivations:
     return PlantedActivations()
+
+
+@pytest.fixture(scope="session")
+def planted_for(planted: PlantedActivations) -> Callable[[str], Planted]:
+    """Planted activations for an architecture, at as many hookpoints as its example reads and writes."""
+    single = Planted(SiteActivations.of(planted), planted.directions)
+
+    @cache
+    def by_kind(kind: str) -> Planted:
+        return planted_sites(kind, planted) if kind else single
+
+    def choose(name: str) -> Planted:
+        example = ARCHITECTURES[name].Config.example
+        n_reads, n_writes = len(example.get("reads", ())), len(example.get("writes", ()))
+        kinds = {(0, 0): "", (1, 0): "", (1, 1): "transcoder", (2, 0): "crosscoder", (2, 2): "layers"}
+        return by_kind(kinds[n_reads, n_writes])
+
+    return choose
 
 
 @pytest.fixture(scope="session")

@@ -42,8 +42,8 @@ def assert_same(a: TrainedDictionary, b: TrainedDictionary) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_resumed_equals_unbroken_bit_for_bit(name: str, planted: Any, tmp_path: Path) -> None:
-    config = make_config(name)
+def test_resumed_equals_unbroken_bit_for_bit(name: str, planted_for: Any, tmp_path: Path) -> None:
+    config, planted = make_config(name), planted_for(name).activations
     unbroken = train(config, planted, tmp_path / "unbroken", device="cpu", n_threads=1)
     for steps in (1, 17, 25):  # stopped three times, twice in mid buffer
         with pytest.raises(TrainingInterrupted):
