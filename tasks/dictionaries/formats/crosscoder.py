@@ -95,8 +95,8 @@ def _without_statistics(parts: dict[str, Tensor], tensors: Mapping[str, Tensor])
         )
     if "k" in tensors:
         raise UserError(
-            "featlas cannot read a BatchTopK crosscoder of normalised activations: its threshold is stated for "
-            "norms that change when the normalisation is folded in"
+            "featlas cannot read a BatchTopK crosscoder of normalised activations: its threshold is stated "
+            "for norms that change when the normalisation is folded in"
         )
     std_nD1 = (std + _EPSILON).unsqueeze(2)
     W_enc = parts["W_enc"] / std_nD1

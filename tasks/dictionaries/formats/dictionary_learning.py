@@ -113,8 +113,8 @@ def _hookpoint(config: dict[str, Any]) -> tuple[str, ...]:
 def _linear(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """Encoder and decoder that are ``nn.Linear``: (L, D) and (D, L)."""
     return {
-        "W_enc": tensors["encoder.weight"].T.contiguous(),
-        "W_dec": tensors["decoder.weight"].T.contiguous(),
+        "W_enc": tensors["encoder.weight"].mT.contiguous(),
+        "W_dec": tensors["decoder.weight"].mT.contiguous(),
     }
 
 

@@ -104,13 +104,13 @@ def check_foreign(foreign: Foreign) -> Foreign:
     Raises:
         UserError: one sentence that names source, tensor and remedy.
     """
+    _check_matrices(foreign)
     shapes: dict[str, tuple[int, ...]] = {
         "b_enc": (foreign.d_sae,),
         "b_dec": (foreign.d_out,),
         "r_mag": (foreign.d_sae,),
     }
     shapes |= {"b_mag": (foreign.d_sae,), "W_skip": (foreign.d_in, foreign.d_out)}
-    _check_matrices(foreign)
     for name, shape in shapes.items():
         tensor = getattr(foreign, name)
         if tensor is not None and tuple(tensor.shape) != shape:

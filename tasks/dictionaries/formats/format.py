@@ -75,6 +75,11 @@ def read_foreign(
     Raises:
         UserError: one sentence; nothing was stored and nothing of the file was executed.
     """
-    foreign = format_named(name).read(path, allow_pickle=allow_pickle)
-    check_foreign(first_reading(foreign, reading or ReadingConfig()))
+    reader = format_named(name)
+    try:
+        foreign = reader.read(path, allow_pickle=allow_pickle)
+        check_foreign(first_reading(foreign, reading or ReadingConfig()))
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} does not have the layout of a {name} dictionary: {reason}") from error
     return foreign

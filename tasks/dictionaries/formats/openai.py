@@ -33,8 +33,8 @@ class OpenAi(Format):
         return Foreign(
             source=str(path),
             activation=_ACTIVATIONS[name],
-            W_enc=tensors["encoder.weight"].T.contiguous(),
-            W_dec=tensors["decoder.weight"].T.contiguous(),
+            W_enc=tensors["encoder.weight"].mT.contiguous(),
+            W_dec=tensors["decoder.weight"].mT.contiguous(),
             b_enc=tensors["latent_bias"],
             b_dec=tensors["pre_bias"],
             k=int(k) if isinstance(k, int) else None,

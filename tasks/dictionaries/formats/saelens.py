@@ -110,7 +110,7 @@ def _foreign(folder: Path, config: dict[str, Any], architecture: str, stored: St
         threshold=_threshold(tensors, activation),
         r_mag=tensors.get("r_mag"),
         b_mag=tensors.get("b_mag"),
-        W_skip=tensors["W_skip"].T.contiguous() if "W_skip" in tensors else None,
+        W_skip=tensors["W_skip"].mT.contiguous() if "W_skip" in tensors else None,
         residual_threshold=float(config.get("residual_threshold", 1e-2)),
         stop_on_repeat=bool(config.get("stop_on_duplicate_support", True)),
         centred=kind == "autoencoder" and bool(config.get("apply_b_dec_to_input", True)),
@@ -139,7 +139,7 @@ def _encoder(source: str, tensors: Mapping[str, Tensor], activation: Activation)
 def _decoder(source: str, tensors: Mapping[str, Tensor]) -> Tensor:
     """Directions, times the factor per latent that some folders before 6.0 carry."""
     W_dec, factor = _take(source, tensors, "W_dec"), tensors.get("scaling_factor")
-    if factor is None or bool(torch.all(factor == 1)):
+    if factor is None:
         return W_dec
     if factor.numel() not in (1, len(W_dec)):
         raise UserError(f"{source}: scaling_factor has the shape {tuple(factor.shape)}, not ({len(W_dec)},)")

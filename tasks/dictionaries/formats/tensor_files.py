@@ -63,6 +63,9 @@ def read_stored(path: Path, *, allow_pickle: bool = False) -> Stored:
         UserError: when it is missing, damaged, too large, or pickled and that was not allowed.
     """
     if not path.is_file():
+        index = path.with_name(f"{path.name}.index.json")
+        if index.is_file():
+            return Stored(_as_float32(path, _read_sharded(index)))
         raise UserError(f"{path} does not exist: name the file or folder that holds the dictionary")
     if path.suffix == ".npz":
         return Stored(_as_float32(path, _read_npz(path)))
@@ -85,6 +88,21 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
             return {name: file.get_tensor(name) for name in names}
     except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged ({error}): fetch the dictionary again") from error
+
+
+def _read_sharded(index: Path) -> dict[str, Tensor]:
+    """The tensors of several files that an index names; only files beside the index are opened."""
+    named = read_json(index).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise UserError(f"{index} lists no weights: fetch the dictionary again")
+    tensors: dict[str, Tensor] = {}
+    for name in sorted({str(file) for file in named.values()}):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise UserError(f"{index} names the odd file {name!r}: do not use this dictionary")
+        if not (index.parent / name).is_file():
+            raise UserError(f"{index.parent / name} is missing: fetch the dictionary again")
+        tensors |= _read_safetensors(index.parent / name)
+    return tensors
 
 
 def _read_npz(path: Path) -> dict[str, Tensor]:

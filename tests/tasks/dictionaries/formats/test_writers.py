@@ -1,0 +1,106 @@
+"""Exports: what is written is read back alike, and what a tool has no place for is refused.
+
+That the tools themselves load these folders and encode alike was checked with sae-lens 6.54.12 and
+eai-sparsify 1.3.3; here the readers, which equal the tools on their own folders, stand in for them.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from catalog.errors import UserError
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.formats.assembly import assemble
+from tasks.dictionaries.formats.format import Written, format_named, read_foreign, writers
+
+SAELENS = (
+    "relu_l1",
+    "topk",
+    "batch_topk",
+    "jumprelu",
+    "gated",
+    "matryoshka_batch_topk",
+    "mutual_choice",
+    "feature_choice",
+    "matching_pursuit",
+    "transcoder",
+    "jumprelu_transcoder",
+)
+SPARSIFY = ("topk", "topk_transcoder", "skip_transcoder")
+
+
+def make(architecture: str, **fields: Any) -> Dictionary:
+    """A dictionary of that architecture with random weights."""
+    example = ARCHITECTURES[architecture].Config.example
+    known = {"architecture": architecture, "d_sae": 24, "n_tokens": 1, **example, **fields}
+    dictionary = build_dictionary(dictionary_config(known), Widths.single(8))
+    random = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, tensor in sorted(dictionary.state_dict().items()):
+            value = torch.randn(tensor.shape, generator=random) * 0.5
+            tensor.copy_(value.abs() if "threshold" in name else value)
+        if architecture == "matching_pursuit":
+            dictionary.W_enc.copy_(dictionary.W_dec.T)
+            dictionary.b_enc.zero_()
+    return dictionary.eval().requires_grad_(False)
+
+
+def written(dictionary: Dictionary) -> Written:
+    is_transcoder = not dictionary.reconstructs_input
+    reads = ("blocks.1.mlp_in",) if is_transcoder else ("blocks.1.resid_post",)
+    return Written(dictionary, "pico-a", reads, ("blocks.1.mlp_out",) if is_transcoder else reads, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [("saelens", name) for name in SAELENS] + [("sparsify", name) for name in SPARSIFY],
+)
+def test_a_written_folder_encodes_and_decodes_alike(name: str, architecture: str, tmp_path: Path) -> None:
+    dictionary = make(architecture)
+    folder = tmp_path / "layers.1.mlp"
+    format_named(name).write(written(dictionary), folder)
+    foreign = read_foreign(name, folder)
+    x = torch.randn(20, 8, generator=torch.Generator().manual_seed(3))
+    again = assemble(foreign)
+    torch.testing.assert_close(again.encode(x), dictionary.encode(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(again(x), dictionary(x), rtol=1e-5, atol=1e-5)
+    assert foreign.writes == (("blocks.1.mlp_out",) if name == "sparsify" else written(dictionary).writes)
+
+
+def test_skip_and_token_norm_survive(tmp_path: Path) -> None:
+    x = torch.randn(20, 8, generator=torch.Generator().manual_seed(3))
+    for number, dictionary in enumerate(
+        (make("transcoder", skip=True), make("topk", token_norm="layer_norm"))
+    ):
+        format_named("saelens").write(written(dictionary), tmp_path / str(number))
+        again = assemble(read_foreign("saelens", tmp_path / str(number)))
+        torch.testing.assert_close(again(x), dictionary(x), rtol=1e-5, atol=1e-5)
+
+
+def test_the_configuration_names_version_model_and_hookpoint(tmp_path: Path) -> None:
+    format_named("saelens").write(written(make("topk")), tmp_path)
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    assert config["metadata"]["sae_lens_version"].startswith("6.")
+    assert config["metadata"]["model_name"] == "pico-a"
+    assert config["metadata"]["hook_name"] == "blocks.1.hook_resid_post"
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture", "reason"),
+    [
+        ("saelens", "group_bias_adaptation", "has no architecture that encodes as group_bias_adaptation"),
+        ("sparsify", "relu_l1", "has TopK dictionaries alone"),
+        ("gemma_scope", "jumprelu", "does not write it; formats with a writer: saelens, sparsify"),
+    ],
+)
+def test_what_has_no_place_is_refused(name: str, architecture: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=reason):
+        format_named(name).write(written(make(architecture)), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_writers_are_listed() -> None:
+    assert writers() == "saelens, sparsify"
