@@ -1,19 +1,29 @@
 """TopK with AuxK: exactly k latents of every token (Gao et al. 2024, arXiv 2406.04093)."""
 
+from dataclasses import replace
 from typing import ClassVar, Literal
 
+import torch
+from pydantic import Field
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState
+from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
 from tasks.dictionaries.kept import KeptDictionary
-from tasks.dictionaries.sparse import Pairs, encode_top, pairs_per_token, top_per_token
+from tasks.dictionaries.sparse import Pairs, encode_top, pairs_per_token, selected_acts, top_per_token
+
+_MULTI = 4  # times k latents are kept in the second reconstruction of multi-TopK
 
 
 class TopKConfig(KeptConfig):
     """A TopK dictionary; ``k`` is the number of latents of every token."""
 
     architecture: Literal["topk"] = "topk"
+    multi_topk_weight: float = Field(default=0.0, ge=0)
+    """Weight of the unexplained variance with 4 k latents, so that codes stay useful when k is raised after
+    the training; 1/8 is usual, 0 leaves it out."""
+    anneal_share: float = Field(default=0.0, ge=0, lt=1)
+    """First share of the training in which the number of kept latents falls linearly from d_in to k."""
 
 
 @ARCHITECTURES.register("topk")
@@ -21,6 +31,7 @@ class TopK(KeptDictionary):
     """Keeps the k largest pre-activations of a token, then ReLU: L0 is at most k."""
 
     Config: ClassVar[type[DictionaryConfig]] = TopKConfig
+    config: TopKConfig
 
     def encode_sparse(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Exactly k columns; values that are not positive are 0."""
@@ -32,11 +43,35 @@ class TopK(KeptDictionary):
         values_NK, indices_NK = self.encode_sparse(x_ND)
         return values_NK.new_zeros(len(x_ND), self.d_sae).scatter(1, indices_NK, values_NK)
 
+    def k_now(self, state: TrainingState) -> int:
+        """Latents kept per token in this step: k, more while it is annealed."""
+        k, share = self.config.k, self.config.anneal_share
+        if state.progress >= share:
+            return k
+        start = max(min(self.d_in, self.d_sae), k)
+        return k + round((start - k) * (1 - state.progress / share))
+
     def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
         """The k largest of every token."""
-        return pairs_per_token(top_per_token(pre_NL, self.config.k)[1], self.d_sae)
+        return pairs_per_token(top_per_token(pre_NL, self.k_now(state))[1], self.d_sae)
 
     def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
         """The same, slice by slice."""
-        values_NK, indices_NK = encode_top(centred_ND, self.W_enc, self.b_enc, self.config.k)
+        values_NK, indices_NK = encode_top(centred_ND, self.W_enc, self.b_enc, self.k_now(state))
         return pairs_per_token(indices_NK, self.d_sae), values_NK.reshape(-1)
+
+    def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
+        """As for all that keep pairs, plus ``multi_topk_weight`` times the FVU with 4 k latents."""
+        step = super().training_loss(x_ND, y_NE, state)
+        if self.config.multi_topk_weight == 0:
+            return step
+        with torch.no_grad():
+            centred_ND, k = self.centred(x_ND), min(_MULTI * self.config.k, self.d_sae)
+            values_NK, indices_NK = encode_top(centred_ND, self.W_enc, self.b_enc, k)
+            pairs = pairs_per_token(indices_NK, self.d_sae)
+        pre_P = values_NK.reshape(-1)
+        acts_P = selected_acts(centred_ND, self.W_enc, self.b_enc, self.centre(), pre_P, pairs)
+        error_NE = y_NE - self.add_offset(pairs.decode(acts_P, self.W_dec), x_ND)
+        fvu = error_NE.square().sum(dim=1).mean() / state.total_variance
+        parts = {**step.parts, "multi_topk_fvu": fvu.detach()}
+        return replace(step, loss=step.loss + self.config.multi_topk_weight * fvu, parts=parts)
