@@ -106,8 +106,7 @@ class DictionaryConfig(StrictConfig):
 
     @model_validator(mode="after")
     def _one_width(self) -> Self:
-        if (self.expansion_factor is None) == (self.d_sae is None):
-            raise ValueError("give exactly one of expansion_factor and d_sae")
+        self.check_latents()
         return self
 
     @model_validator(mode="after")
@@ -117,6 +116,15 @@ class DictionaryConfig(StrictConfig):
                 raise ValueError(f"{name} needs at least one hookpoint and none of them twice")
         self.check_sites()
         return self
+
+    def check_latents(self) -> None:
+        """Refuse a configuration that does not say how many latents there are.
+
+        Raises:
+            ValueError: one clause that says what to give.
+        """
+        if (self.expansion_factor is None) == (self.d_sae is None):
+            raise ValueError("give exactly one of expansion_factor and d_sae")
 
     def check_sites(self) -> None:
         """Refuse hookpoints that the architecture cannot work with.

@@ -47,14 +47,11 @@ class FittedConfig(DictionaryConfig):
     n_tokens: int = Field(default=131_072, ge=1)
     """Train tokens it is fitted on, at most, from sequences evenly spread over the activation set."""
 
-    @model_validator(mode="after")
-    def _one_width(self) -> Self:
+    def check_latents(self) -> None:
         if not self.width_from_data:
-            if (self.expansion_factor is None) == (self.d_sae is None):
-                raise ValueError("give exactly one of expansion_factor and d_sae")
+            super().check_latents()
         elif self.expansion_factor is not None:
             raise ValueError(f"{self.architecture}: the number of latents follows from the data")
-        return self
 
     @model_validator(mode="after")
     def _no_setting_of_gradient_steps(self) -> Self:

@@ -21,7 +21,8 @@ def factor_update(a_ND: Tensor, codes_NK: Tensor, ridge: float = SMALLEST) -> Te
     """The factors that fit best to given codes: ``(G'G + ridge I)^-1 G'A``, (K, D)."""
     gram_KK = codes_NK.T @ codes_NK
     gram_KK.diagonal().add_(ridge)
-    return torch.linalg.solve(gram_KK, codes_NK.T @ a_ND)
+    factors_KD: Tensor = torch.linalg.solve(gram_KK, codes_NK.T @ a_ND)
+    return factors_KD
 
 
 def code_update(a_ND: Tensor, factors_KD: Tensor, codes_NK: Tensor, floor: float = SMALLEST) -> Tensor:
@@ -52,7 +53,7 @@ def balanced(factors_KD: Tensor, codes_NK: Tensor) -> tuple[Tensor, Tensor]:
 def squared_error(a_ND: Tensor, factors_KD: Tensor, codes_NK: Tensor) -> float:
     """Sum over tokens and dimensions of ``(A - G W)^2``, accumulated in float64."""
     total = 0.0
-    for rows_nD, codes_nK in zip(a_ND.split(4096), codes_NK.split(4096), strict=True):
+    for rows_nD, codes_nK in zip(torch.split(a_ND, 4096), torch.split(codes_NK, 4096), strict=True):
         error_nD = torch.addmm(rows_nD, codes_nK, factors_KD, alpha=-1)
         total += float(error_nD.square_().sum(dtype=torch.float64))
     return total
@@ -94,6 +95,7 @@ def _kmeans_codes(a_ND: Tensor, n_factors: int, generator: torch.Generator) -> T
     return codes_NK.scatter_(1, nearest_N[:, None], 1.2)
 
 
+@torch.no_grad()
 def nonnegative_codes(
     x_ND: Tensor, directions_KD: Tensor, *, tolerance: float = 1e-5, max_iterations: int = 2000
 ) -> Tensor:

@@ -59,7 +59,6 @@ class SnmfConfig(FittedConfig):
 class _Iteration:
     """All that changes in the iteration."""
 
-    factors_KD: Tensor
     codes_NK: Tensor
     error: float
     """Share of the squared norm of the activations that is not explained."""
@@ -110,8 +109,7 @@ def _begin(config: SnmfConfig, a_ND: Tensor) -> _Iteration:
     generator = torch.Generator().manual_seed(config.seed)
     n_factors = config.n_latents(a_ND.shape[1])
     codes_NK = nonnegative.first_codes(a_ND, n_factors, config.start, generator)
-    factors_KD = torch.zeros(n_factors, a_ND.shape[1])
-    return _Iteration(factors_KD, codes_NK, 1.0, factors_KD, float("inf"))
+    return _Iteration(codes_NK, 1.0, torch.zeros(n_factors, a_ND.shape[1]), math.inf)
 
 
 def _iterate(config: SnmfConfig, fitting: Fitting, sample_ND: Tensor, state: _Iteration, digest: str) -> None:
@@ -135,11 +133,11 @@ def _step(config: SnmfConfig, a_ND: Tensor, state: _Iteration) -> None:
     factors_KD = nonnegative.factor_update(a_ND, state.codes_NK)
     if config.winner_share is not None:
         factors_KD = nonnegative.keep_winners(factors_KD, config.winner_share)
-    state.factors_KD, codes_NK = nonnegative.balanced(factors_KD, state.codes_NK)
-    state.codes_NK = nonnegative.code_update(a_ND, state.factors_KD, codes_NK)
+    factors_KD, codes_NK = nonnegative.balanced(factors_KD, state.codes_NK)
+    state.codes_NK = nonnegative.code_update(a_ND, factors_KD, codes_NK)
     state.step += 1
     state.change = state.error
-    state.error = nonnegative.squared_error(a_ND, state.factors_KD, state.codes_NK) / len(a_ND)
+    state.error = nonnegative.squared_error(a_ND, factors_KD, state.codes_NK) / len(a_ND)
     state.change -= state.error
     if not math.isfinite(state.error):
         raise UserError(
@@ -147,7 +145,7 @@ def _step(config: SnmfConfig, a_ND: Tensor, state: _Iteration) -> None:
             "extreme activations, or choose fewer factors"
         )
     if state.error < state.best_error:
-        state.best_KD, state.best_error, state.best_step = state.factors_KD, state.error, state.step
+        state.best_KD, state.best_error, state.best_step = factors_KD, state.error, state.step
 
 
 def _is_finished(config: SnmfConfig, state: _Iteration) -> bool:
@@ -172,7 +170,7 @@ def _digest(config: SnmfConfig, sample_ND: Tensor) -> str:
 def _checkpoint(state: _Iteration, digest: str) -> Checkpoint:
     return Checkpoint(
         state.step,
-        {"factors": state.factors_KD, "best": state.best_KD, "codes": state.codes_NK},
+        {"best": state.best_KD, "codes": state.codes_NK},
         {},
         {
             "config_digest": digest,
@@ -197,7 +195,6 @@ def _restore(config: SnmfConfig, fitting: Fitting, digest: str) -> _Iteration | 
             f"activations than {config.name()!r}: delete the checkpoints folder"
         )
     return _Iteration(
-        weights["factors"],
         weights["codes"],
         saved["error"],
         weights["best"],
