@@ -16,7 +16,7 @@ export PREFECT_SERVER_ANALYTICS_ENABLED := false
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt tasks/dictionaries/kernels/kernels.cpp
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing featlas (once; about two minutes)"
 	@$(INSTALL) torch
@@ -54,12 +54,13 @@ test: $(VENV)/.installed-test ## every test but the long fault tests and the ben
 faults: $(VENV)/.installed-test ## the long fault tests: kill everything, everywhere
 	@$(BIN)/python -m pytest -q -m faults
 
-bench: $(VENV)/.installed-test ## benchmarks as ratios against the named peer
-	@$(BIN)/python -m tests.benchmarks.run
+bench: $(VENV)/.installed-test ## benchmarks as ratios; makes an environment for each peer (BENCH=training: one of them)
+	@$(BIN)/python -m tests.benchmarks.run $(BENCH)
 
 constraints: ## write down the versions installed now
 	@{ head -n 1 constraints.txt; $(PIP) freeze --exclude-editable | sed 's/+cpu//'; } > constraints.new
 	@mv constraints.new constraints.txt
 
-clean: ## remove the environment and caches; the catalogue stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build
+clean: ## remove the environments, caches and compiled kernels; the catalogue stays
+	rm -rf $(VENV) .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info build
+	rm -f tasks/dictionaries/kernels/_native*

@@ -45,6 +45,7 @@ def _findings(catalogue: str | None) -> Iterator[Finding]:
     checks: tuple[Callable[[str | None], Iterator[Finding]], ...] = (
         _check_memory,
         _check_devices,
+        _check_kernels,
         _check_catalogue,
         _check_state,
         _check_server,
@@ -73,6 +74,13 @@ def _check_devices(_: str | None) -> Iterator[Finding]:
         free, total = torch.cuda.mem_get_info(index)
         name = torch.cuda.get_device_name(index)
         yield Finding(True, "gpu", f"{name}, {free / 1e9:.0f} of {total / 1e9:.0f} GB free")
+
+
+def _check_kernels(_: str | None) -> Iterator[Finding]:
+    from tasks.dictionaries.kernels.native import describe
+
+    compiled, detail = describe()
+    yield Finding(True if compiled else None, "kernels", detail if compiled else f"plain torch; {detail}")
 
 
 def _check_catalogue(catalogue: str | None) -> Iterator[Finding]:
