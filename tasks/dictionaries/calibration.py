@@ -13,6 +13,7 @@ from catalog.errors import UserError
 from tasks.dictionaries.config import BiasStart, Normalisation
 
 SAMPLE_TOKENS = 131_072
+_BLOCK_TOKENS = 4_096
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def calibrate(
     mean norm of sqrt(d), d being its width.
 
     Args:
-        values_NW: Activations of all hookpoints side by side.
+        values_NW: Activations of all hookpoints side by side; they are scaled in place.
         normalisation: Whether they are scaled.
         bias_start: Where b_dec starts.
         site_widths: Width of each hookpoint.
@@ -55,42 +56,60 @@ def calibrate(
     Raises:
         UserError: when the activations of a hookpoint are all equal, or all zero.
     """
-    sites = torch.split(values_NW, list(site_widths), dim=1)
-    scales = tuple(_scale(site_ND, normalisation) for site_ND in sites)
-    scaled = [site_ND * scale for site_ND, scale in zip(sites, scales, strict=True)]
-    x_ND = torch.cat(scaled[:n_reads], dim=1)
-    y_NE = x_ND if n_reads is None else torch.cat(scaled[n_reads:], dim=1)
-    mean_E = y_NE.double().mean(dim=0)
+    widths = list(site_widths)
+    scales = tuple(_scale(site_ND, normalisation) for site_ND in torch.split(values_NW, widths, dim=1))
+    for site_ND, scale in zip(torch.split(values_NW, widths, dim=1), scales, strict=True):
+        site_ND.mul_(scale)
+    d_in = sum(widths[:n_reads])
+    x_ND, y_NE = values_NW[:, :d_in], values_NW if n_reads is None else values_NW[:, d_in:]
+    mean_E = _mean(y_NE)
     if bias_start == "geometric_median":
         bias_E = geometric_median(y_NE)
     else:
         bias_E = mean_E.float() if bias_start == "mean" else torch.zeros(y_NE.shape[1])
     norms = _mean_norm(x_ND), _mean_norm(y_NE)
-    return Calibration(scales, *norms, _variance(y_NE, mean_E), bias_E, x_ND.double().mean(dim=0).float())
+    return Calibration(scales, *norms, _variance(y_NE, mean_E), bias_E, _mean(x_ND).float())
 
 
 def _scale(x_ND: Tensor, normalisation: Normalisation) -> float:
     norm = _mean_norm(x_ND)
-    if norm == 0 or _variance(x_ND, x_ND.double().mean(dim=0)) <= 1e-12 * norm**2:
+    if norm == 0 or _variance(x_ND, _mean(x_ND)) <= 1e-12 * norm**2:
         raise UserError("all activations are equal: a dictionary has nothing to learn from them")
     return float(x_ND.shape[1] ** 0.5 / norm) if normalisation == "dataset_rms" else 1.0
 
 
+def _mean(x_ND: Tensor) -> Tensor:
+    """Mean over tokens: (D,) float64."""
+    return torch.stack([block_BD.sum(dim=0, dtype=torch.float64) for block_BD in _blocks(x_ND)]).sum(
+        dim=0
+    ) / len(x_ND)
+
+
 def _mean_norm(x_ND: Tensor) -> float:
-    return float(x_ND.norm(dim=1).double().mean())
+    return sum(float(block_BD.norm(dim=1).double().sum()) for block_BD in _blocks(x_ND)) / len(x_ND)
 
 
 def _variance(x_ND: Tensor, mean_D: Tensor) -> float:
-    return float((x_ND - mean_D.float()).double().square().sum(dim=1).mean())
+    near_D = mean_D.float()
+    return sum(float((block_BD - near_D).double().square().sum()) for block_BD in _blocks(x_ND)) / len(x_ND)
 
 
 def geometric_median(x_ND: Tensor, n_iterations: int = 100, tolerance: float = 1e-5) -> Tensor:
     """The point with the smallest mean distance to the rows, by Weiszfeld's iteration: (D,)."""
-    point_D: Tensor = x_ND.mean(dim=0)
+    point_D = _mean(x_ND).float()
     for _ in range(n_iterations):
-        weights_N = 1 / (x_ND - point_D).norm(dim=1).clamp_min(1e-8)
-        moved_D: Tensor = (weights_N @ x_ND) / weights_N.sum()
+        weighted_D, total = torch.zeros_like(point_D), 0.0
+        for block_BD in _blocks(x_ND):
+            weights_B = 1 / (block_BD - point_D).norm(dim=1).clamp_min(1e-8)
+            weighted_D += weights_B @ block_BD
+            total += float(weights_B.sum())
+        moved_D = weighted_D / total
         if float((moved_D - point_D).norm()) <= tolerance * float(point_D.norm() + 1e-12):
             return moved_D
         point_D = moved_D
     return point_D
+
+
+def _blocks(x_ND: Tensor) -> Sequence[Tensor]:
+    """Views of some tokens at a time, so that what is computed of them takes little memory."""
+    return torch.split(x_ND, _BLOCK_TOKENS)
