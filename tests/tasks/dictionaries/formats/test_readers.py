@@ -4,6 +4,8 @@ The golden folders were written by the tools themselves (``tests/golden/formats/
 tool cannot be installed its published rule stands here, written down once more.
 """
 
+import shutil
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,16 @@ D, L, N = 8, 20, 16
 
 @cache
 def read(case: str) -> Foreign:
-    """A golden case; the pickled ones are opened, because we wrote them."""
-    return read_foreign(case.split("/")[0], GOLDEN / case, allow_pickle=True)
+    """A golden case; pickled ones are converted here, but for one that the child process opens."""
+    name, _, folder = case.partition("/")
+    if name != "dictionary_learning" or folder == "batch-topk":
+        return read_foreign(name, GOLDEN / case, allow_pickle=True)
+    with tempfile.TemporaryDirectory() as copy:
+        state = torch.load(GOLDEN / case / "ae.pt", weights_only=True)
+        plain = {key: tensor.contiguous() for key, tensor in state.items()}
+        save_file(plain, Path(copy) / "ae.safetensors")
+        shutil.copy(GOLDEN / case / "config.json", copy)
+        return read_foreign(name, Path(copy))
 
 
 def assert_same(dictionary: Dictionary, x: torch.Tensor, acts: torch.Tensor, out: torch.Tensor) -> None:
@@ -133,15 +143,6 @@ def test_a_backup_of_dictionary_learning_is_in_the_units_of_its_training(tmp_pat
     acts = ((x / 2.5 - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]).relu()
     foreign = read_foreign("dictionary_learning", tmp_path, allow_pickle=True)
     assert_same(assemble(foreign), x, acts, 2.5 * (acts @ weights["W_dec"] + weights["b_dec"]))
-
-
-def test_a_converted_autoencoder_needs_no_pickle(tmp_path: Path) -> None:
-    source = GOLDEN / "dictionary_learning" / "standard"
-    state = torch.load(source / "ae.pt", weights_only=True)
-    save_file({name: tensor.contiguous() for name, tensor in state.items()}, tmp_path / "ae.safetensors")
-    expected = load_file(source / "expected.safetensors")
-    dictionary = assemble(read_foreign("dictionary_learning", tmp_path))
-    torch.testing.assert_close(dictionary(expected["x"]), expected["out"], rtol=1e-5, atol=1e-5)
 
 
 def test_scale_is_folded_without_changing_codes() -> None:

@@ -1,0 +1,49 @@
+"""``featlas import`` and ``export``: a user's mistake is one sentence, before a server starts."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import main
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "formats"
+TOPK = str(GOLDEN / "saelens" / "topk")
+PICKLED = str(GOLDEN / "dictionary_learning" / "topk")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fragment"),
+    [
+        (["import", "saelenz", TOPK], "there is no format 'saelenz'; formats are crosscoder"),
+        (["import", "saelens", "nowhere"], "cannot be read"),
+        (["import", "saelens", TOPK, "--model", "gpt9"], "there is no model 'gpt9' in pipeline 'demo'"),
+        (["import", "saelens", TOPK, "--pipeline", "dmeo"], "there is no pipeline 'dmeo'"),
+        (["import", "saelens", TOPK, "--hookpoint", "a,b,c"], "not of the form READ or READ,WRITTEN"),
+        (["import", "saelens", TOPK, "--set", "kk=3"], "unknown field 'kk'; known: activation, k"),
+        (["import", "saelens", TOPK, "--set", "k"], "is not of the form NAME=VALUE"),
+        (["import", "saelens", TOPK, "--set", "k=99"], "needs k between 1 and 24"),
+        (["import", "saelens", TOPK, "--name", "a b"], "is not a valid name"),
+        (["import", "dictionary_learning", PICKLED], "pass --unsafe-allow-pickle if you trust"),
+        (["export", "gemma", "x", "out"], "there is no format 'gemma' to write"),
+        (["export", "saelens", "nobody", "out"], "there is no dictionary 'nobody'"),
+    ],
+)
+def test_a_users_mistake_is_one_sentence(
+    arguments: list[str],
+    fragment: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEATLAS_CATALOG", str(tmp_path / "none"))
+    monkeypatch.setattr(sys, "argv", ["featlas", *arguments])
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr()
+    assert (end.value.code, said.out) == (2, "")
+    assert said.err.startswith("featlas: ")
+    assert fragment in said.err
+    assert said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
