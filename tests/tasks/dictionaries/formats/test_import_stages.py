@@ -46,7 +46,7 @@ class Ready(NamedTuple):
 
     def rows(self, query: str, **parameters: Any) -> list[dict[str, Any]]:
         with connect(self.context.root) as connection:
-            return connection.execute(query, parameters or None).fetch_arrow_table().to_pylist()
+            return connection.sql(query, params=parameters).to_arrow_table().to_pylist()
 
 
 @pytest.fixture(scope="module")
