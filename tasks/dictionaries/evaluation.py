@@ -21,7 +21,7 @@ from tasks.dictionaries.controls import Controls, fit_controls
 from tasks.dictionaries.crosscoding import Crosscoding
 from tasks.dictionaries.fidelity_rows import fidelity_rows
 from tasks.dictionaries.metric_rows import SCHEMA, metric_row
-from tasks.dictionaries.metrics import MetricName, ReconstructionSums, SparsitySums, Values
+from tasks.dictionaries.metrics import MetricName, ReconstructionSums, SkipSums, SparsitySums, Values
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader, read_valid, sample_rows, sample_tokens
 from tasks.dictionaries.transcoding import Transcoding
@@ -114,7 +114,7 @@ class _TargetSums:
 def _measure(
     dictionary: Dictionary, sites: SiteActivations, config: EvaluationConfig
 ) -> tuple[SparsitySums, Values]:
-    reconstruction, without_latents = _TargetSums(sites), ReconstructionSums()
+    reconstruction, skip = _TargetSums(sites), SkipSums()
     sparsity = SparsitySums(dictionary.d_sae)
     has_skip = isinstance(dictionary, Transcoding) and dictionary.has_skip
     for batch_NW in eval_batches(sites, config.max_tokens, dictionary.d_sae):
@@ -123,16 +123,13 @@ def _measure(
         sparsity.add(*codes)
         reconstruction.add(y_NE, dictionary.decode_sparse(*codes, x_ND))
         if has_skip:
-            without_latents.add(y_NE, dictionary.add_offset(torch.zeros_like(y_NE), x_ND))
+            skip.add(y_NE, dictionary.add_offset(torch.zeros_like(y_NE), x_ND))
     if sparsity.n == 0:
         raise UserError(
             "the activation set has no valid eval tokens: raise eval_share, or cache more documents"
         )
     values = reconstruction.values() | sparsity.values()
-    if has_skip:
-        left = without_latents.values()[MetricName("fvu")]
-        values[MetricName("skip_share")] = None if left is None else 1 - left
-    return sparsity, values
+    return sparsity, values | skip.values() if has_skip else values
 
 
 def _fit_controls(

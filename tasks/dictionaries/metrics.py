@@ -5,7 +5,8 @@ which is the input except for transcoders:
 
 - ``fvu`` = sum_N sum_D e^2 / sum_N sum_D (x - mean x)^2, the mean being that of the evaluation set. Where
   several hookpoints are written, once for all together and once for each, the variant being its name.
-- ``skip_share`` = 1 - the FVU with all latents at zero: what a linear skip path explains, and no latent does.
+- ``fvu`` ``latents_zero`` = FVU of a linear skip path without the latents; ``skip_share`` = the share of the
+  variance that it explains beside the constant that suits it best, for latents have a mean effect too.
 - ``sse_per_token`` = mean_N sum_D e^2; ``mse`` = sse_per_token / D.
 - ``cosine`` = mean_N cos(x, recon); ``l2_ratio`` = mean_N |recon| / |x|.
 - ``shrinkage`` = E|recon|^2 / E[recon . x]: 1 is unbiased, below 1 shrunk (Rajamanoharan et al. 2024,
@@ -75,6 +76,26 @@ class ReconstructionSums:
             MetricName("l2_ratio"): self.ratios / self.n,
             MetricName("shrinkage"): _ratio(self.recon_squares, self.products),
         }
+
+
+@dataclass
+class SkipSums:
+    """What a linear skip path explains when every latent is zero."""
+
+    sums: ReconstructionSums = field(default_factory=ReconstructionSums)
+    error: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
+
+    def add(self, x_ND: Tensor, recon_ND: Tensor) -> None:
+        """Add a batch of targets and what the skip path alone makes of them."""
+        self.sums.add(x_ND, recon_ND)
+        self.error = self.error + (x_ND - recon_ND).double().cpu().sum(dim=0)
+
+    def values(self) -> Values:
+        """The two metrics; None where the targets do not vary."""
+        fvu = self.sums.values()[MetricName("fvu")]
+        constant = float(self.error.square().sum()) / self.sums.n / max(self.sums.sse, 1e-30)
+        share = None if fvu is None else 1 - fvu * (1 - constant)
+        return {MetricName("fvu", "latents_zero"): fvu, MetricName("skip_share"): share}
 
 
 @dataclass

@@ -120,6 +120,24 @@ def test_perfect_reconstruction_recovers_all() -> None:
     assert measured.kl_recovered("zero", "zero_ablation") == pytest.approx(0)
 
 
+def test_a_transcoder_that_is_the_mlp_itself_changes_nothing() -> None:
+    """The output of the MLP is replaced by what is made of its input."""
+    model = make_model(True)
+    mlp, mean_E = model.model.model.layers[0].mlp, torch.linspace(-1, 1, D)
+    measured = measure_fidelity(
+        model,
+        make_tokens(),
+        np.arange(5),
+        "blocks.0.mlp_out",
+        mean_E,
+        {"itself": mlp, "wrong": lambda x: mlp(x.flip(0)), "constant": lambda x: mean_E.expand(len(x), D)},
+        reads=["blocks.0.mlp_in"],
+    )
+    assert measured.kl("itself") == pytest.approx(0, abs=1e-9)
+    assert measured.kl("wrong") > 0.01
+    assert measured.ce("constant") == measured.ce("mean_ablation") != measured.ce(CLEAN)
+
+
 def test_the_mask_is_the_same_every_time_and_follows_the_seed() -> None:
     model, tokens = make_model(False), make_tokens()
 
