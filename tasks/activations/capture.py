@@ -88,6 +88,27 @@ def splice(language_model: LanguageModel, hookpoint: str, replace: Replace) -> I
         handle.remove()
 
 
+@contextmanager
+def watch(language_model: LanguageModel, hookpoints: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Within the context every forward pass leaves its values ``(B, T, D)`` in the dictionary it gives.
+
+    The values carry the graph of the pass, if it has one; the next pass replaces them.
+
+    Raises:
+        UserError: for an unknown hookpoint.
+    """
+    values: dict[str, Tensor] = {}
+
+    def take(site: HookSite, value: Tensor) -> None:
+        values[site.hookpoint] = value
+
+    with ExitStack() as hooks:
+        for name in dict.fromkeys(hookpoints):
+            site = resolve_hookpoint(language_model.model, name)
+            hooks.callback(_register_reader(language_model.model, site, take).remove)
+        yield values
+
+
 def hookpoint_width(language_model: LanguageModel, hookpoint: str) -> int:
     """The width D of a hookpoint; a two-token forward pass tells where the table cannot."""
     site = resolve_hookpoint(language_model.model, hookpoint)

@@ -48,7 +48,7 @@ def batch_gradient(
         loss.backward()  # type: ignore[no-untyped-call]
         step.loss, step.sse, step.l0 = step.loss.detach(), step.sse.detach(), step.l0.detach()
         steps.append((share, step))
-    return steps[0][1] if len(steps) == 1 and steps[0][0] == 1 else _mean(steps)
+    return steps[0][1] if len(steps) == 1 and steps[0][0] == 1 else mean_of(steps)
 
 
 def _parts(x_ND: Tensor, y_NE: Tensor, part_tokens: int) -> list[tuple[Tensor, Tensor]]:
@@ -57,8 +57,8 @@ def _parts(x_ND: Tensor, y_NE: Tensor, part_tokens: int) -> list[tuple[Tensor, T
     return list(zip(xs, xs if y_NE is x_ND else torch.split(y_NE, part_tokens), strict=True))
 
 
-def _mean(steps: Sequence[tuple[float, TrainingStep]]) -> TrainingStep:
-    """Sums weighted by share; what fired in any part has fired."""
+def mean_of(steps: Sequence[tuple[float, TrainingStep]]) -> TrainingStep:
+    """The statistics of parts added up by their share; what fired in any part has fired."""
 
     def total(values: Sequence[Tensor]) -> Tensor:
         weighted = [value * share for (share, _), value in zip(steps, values, strict=True)]

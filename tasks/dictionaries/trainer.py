@@ -12,6 +12,7 @@ from catalog.errors import UserError
 from tasks.activations.model_source import ModelConfig
 from tasks.common.device import choose_device
 from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.dictionaries.architectures.end_to_end import EndToEndConfig
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig, Precision
 from tasks.dictionaries.feed import Feed
@@ -151,7 +152,8 @@ def _groups(jobs: Sequence[TrainingJob]) -> list[list[int]]:
     """The numbers of the jobs that share a feed; one that is trained in its own way is by itself."""
     groups: dict[Hashable, list[int]] = {}
     for number, job in enumerate(jobs):
-        key = ("alone", number) if _is_fitted(job) else Feed.key(job.activations, job.config)
+        shares = ARCHITECTURES[job.config.architecture].how_trained == "steps"
+        key = Feed.key(job.activations, job.config) if shares else ("alone", number)
         groups.setdefault(key, []).append(number)
     return list(groups.values())
 
@@ -182,7 +184,7 @@ def _train_together(
     """Train jobs with one feed."""
     first = next(iter(jobs.values()))
     try:
-        feed = Feed(SiteActivations.of(first.activations), first.config)
+        feed = _new_feed(first)
     except UserError as error:
         for number in jobs:
             end(number, error)
@@ -200,9 +202,22 @@ def _train_together(
     training.train()
 
 
+def _new_feed(job: TrainingJob) -> Feed:
+    sites = SiteActivations.of(job.activations)
+    if not isinstance(job.config, EndToEndConfig):
+        return Feed(sites, job.config)
+    from tasks.dictionaries.end_to_end_run import SequenceFeed  # brings the language models with it
+
+    return SequenceFeed(sites, job.config)
+
+
 def _new_run(
     job: TrainingJob, device: torch.device, feed: Feed, group: Replicas, options: TrainingOptions
 ) -> TrainingRun:
+    if isinstance(job.config, EndToEndConfig):
+        from tasks.dictionaries.end_to_end_run import EndToEndRun
+
+        return EndToEndRun(job.config, job.activations, device, job.model, feed, group)
     return TrainingRun(job.config, job.activations, device, feed, group, options.precision)
 
 

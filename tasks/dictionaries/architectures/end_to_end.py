@@ -1,0 +1,48 @@
+"""End-to-end objective: the predictions of the language model survive (arXiv 2405.12241)."""
+
+from typing import Any, ClassVar, Literal, NoReturn
+
+from pydantic import Field
+from torch import Tensor
+
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, HowTrained, TrainingState
+from tasks.dictionaries.config import DictionaryConfig
+
+
+class EndToEndConfig(DictionaryConfig):
+    """A ReLU dictionary trained with the language model in the loop; its FVU is no measure of its quality."""
+
+    example: ClassVar[dict[str, Any]] = {"l1_coefficient": 0.3}
+
+    architecture: Literal["end_to_end"] = "end_to_end"
+    objective: Literal["e2e"] = "e2e"
+    """Marks the dictionary, so that comparisons of FVU can leave it out."""
+    l1_coefficient: float = Field(gt=0)
+    """Weight of the summed activations over d_in, stated for inputs of mean norm sqrt(d_in)."""
+    downstream_coefficient: float = Field(default=0.0, ge=0)
+    """Weight of the mean unexplained share of the residual stream after each later block; 0 leaves it out."""
+    sparsity_warmup_steps: int = Field(default=2000, ge=0)
+    """Steps in which the weight of the activations rises linearly, at most a tenth of the training."""
+    lr: float | None = Field(default=1e-3, gt=0)
+    """Learning rate of Adam."""
+
+    def sparsity_tag(self) -> str:
+        downstream = f"-d{self.downstream_coefficient:g}" if self.downstream_coefficient else ""
+        return f"l{self.l1_coefficient:g}{downstream}"
+
+
+@ARCHITECTURES.register("end_to_end")
+class EndToEnd(Dictionary):
+    """``relu(W_enc (x - b_dec) + b_enc)``, trained by `tasks.dictionaries.end_to_end_run`."""
+
+    Config: ClassVar[type[DictionaryConfig]] = EndToEndConfig
+    how_trained: ClassVar[HowTrained] = "end_to_end"
+    config: EndToEndConfig
+
+    def encode(self, x_ND: Tensor) -> Tensor:
+        """Latent activations (N, L)."""
+        return self.pre_acts(x_ND).relu()
+
+    def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> NoReturn:
+        """Not a function of activations alone."""
+        raise TypeError("end_to_end needs the language model, see EndToEndRun")
