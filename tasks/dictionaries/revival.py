@@ -7,7 +7,7 @@ from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.kernels.products import product
-from tasks.dictionaries.sparse import Pairs, encode_top, selected_acts, top_per_token
+from tasks.dictionaries.sparse import Pairs, encode_top, selected_acts, smallest_kept
 
 _DENSE_RATIO = 16  # dead latents per chosen one up to which dense products are faster than pairs
 
@@ -78,8 +78,7 @@ class _DeadCodes(torch.autograd.Function):
     ) -> Tensor:
         codes_NM = product(centred_ND, encoder_MD.T, bias_M)
         if k_aux < codes_NM.shape[1]:
-            smallest_N1 = top_per_token(codes_NM, k_aux)[0][:, -1:]
-            codes_NM.mul_(codes_NM >= smallest_N1)
+            codes_NM.mul_(codes_NM >= smallest_kept(codes_NM, k_aux).unsqueeze(1))
         codes_NM.relu_()
         ctx.save_for_backward(centred_ND, encoder_MD, decoder_ME, codes_NM)
         ctx.has_centre = centre_D is not None

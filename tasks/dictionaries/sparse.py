@@ -151,6 +151,16 @@ def top_per_token(pre_NL: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values_NK, groups * _GROUP + positions_NK % _GROUP
 
 
+def smallest_kept(pre_NL: Tensor, k: int) -> Tensor:
+    """The k-th largest positive entry of every row, 0 where fewer are positive: (N,)."""
+    kernels = kernels_for(pre_NL)
+    if kernels is None:
+        return torch.topk(pre_NL, k, dim=1).values[:, -1].relu()
+    pre_NL, kept_N = pre_NL.contiguous(), pre_NL.new_empty(len(pre_NL))
+    kernels.call("smallest_kept", pre_NL, *pre_NL.shape, k, kept_N, torch.get_num_threads())
+    return kept_N
+
+
 def top_of_batch(acts_NL: Tensor, n_keep: int, floor: float = 0.0) -> Pairs:
     """The ``n_keep`` largest positive entries of the whole batch; ties go to the earlier entry.
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <limits>
 #include <vector>
 
@@ -77,6 +78,18 @@ void top_of_row(const float *row, int64_t n_latents, int64_t k, float guess, Can
     }
 }
 
+// The k-th largest positive value of one row, 0 where fewer are positive.
+EVERY_PROCESSOR float smallest_kept(const float *row, int64_t n_latents, int64_t k, float *buffer) {
+    int64_t length = 0;
+    for (int64_t i = 0; i < n_latents; ++i) {
+        buffer[length] = row[i];
+        length += row[i] > 0;
+    }
+    if (length < k) return 0;
+    std::nth_element(buffer, buffer + (k - 1), buffer + length, std::greater<float>());
+    return buffer[k - 1];
+}
+
 EVERY_PROCESSOR int64_t count_above(const float *row, int64_t n_latents, float floor) {
     int32_t count = 0;
     for (int64_t i = 0; i < n_latents; ++i) count += row[i] > floor;
@@ -138,7 +151,7 @@ EVERY_PROCESSOR void direction_gradient(const float *grads, const float *directi
 
 }  // namespace
 
-EXPORT int64_t featlas_kernels_version() { return 1; }
+EXPORT int64_t featlas_kernels_version() { return 2; }
 
 // values, latents (n_rows, k): the k largest of each row of pre (n_rows, n_latents), largest first.
 EXPORT void featlas_top_of_rows(const float *pre, int64_t n_rows, int64_t n_latents, int64_t k, float *values,
@@ -158,6 +171,18 @@ EXPORT void featlas_top_of_rows(const float *pre, int64_t n_rows, int64_t n_late
                 guess = smallest > 0 ? 0.9f * smallest : -std::numeric_limits<float>::infinity();
             }
         }
+    }
+}
+
+// kept (n_rows): the k-th largest positive value of each row, 0 where fewer are positive.
+EXPORT void featlas_smallest_kept(const float *pre, int64_t n_rows, int64_t n_latents, int64_t k, float *kept,
+                                  int64_t n_threads) {
+#pragma omp parallel num_threads(n_threads)
+    {
+        std::vector<float> buffer(n_latents + 1);
+#pragma omp for schedule(static)
+        for (int64_t n = 0; n < n_rows; ++n)
+            kept[n] = smallest_kept(pre + n * n_latents, n_latents, k, buffer.data());
     }
 }
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-VERSION = 1
+VERSION = 2
 """Must equal ``featlas_kernels_version()``: a library left over from an older build is not used."""
 
 logger = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 _POINTER, _INT, _FLOAT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "top_of_rows": (_POINTER, _INT, _INT, _INT, _POINTER, _POINTER, _INT),
+    "smallest_kept": (_POINTER, _INT, _INT, _INT, _POINTER, _INT),
     "count_above": (_POINTER, _INT, _INT, _FLOAT, _POINTER, _INT),
     "copy_above": (_POINTER, _INT, _INT, _FLOAT, _POINTER, _POINTER, _POINTER, _INT),
     "order_by_latent": (_POINTER, _INT, _INT, _POINTER, _POINTER),

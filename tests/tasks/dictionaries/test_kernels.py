@@ -11,7 +11,14 @@ from tasks.dictionaries import sparse
 from tasks.dictionaries.kernels import native
 from tasks.dictionaries.kernels.native import kernels_for, without_kernels
 from tasks.dictionaries.kernels.products import product, token_slices
-from tasks.dictionaries.sparse import Pairs, encode_above, encode_top, encode_top_of_batch, top_per_token
+from tasks.dictionaries.sparse import (
+    Pairs,
+    encode_above,
+    encode_top,
+    encode_top_of_batch,
+    smallest_kept,
+    top_per_token,
+)
 
 needs_kernels = pytest.mark.skipif(not native.describe()[0], reason=f"kernels: {native.describe()[1]}")
 
@@ -39,6 +46,18 @@ def test_top_of_rows_equals_torch(seed: int, sizes: tuple[int, int, int]) -> Non
     assert torch.equal(values, pre.gather(1, latents))
     earlier_first = torch.sort(pre, dim=1, descending=True, stable=True).indices[:, :k]
     assert torch.equal(latents, earlier_first), "of equal values the earlier latent is kept"
+
+
+@needs_kernels
+def test_smallest_kept_equals_torch() -> None:
+    pre = random_values(20, 90, seed=3)
+    pre[4] = -1
+    pre[5, 10:] = -1
+    found = smallest_kept(pre, 30)
+    with without_kernels():
+        assert torch.equal(found, smallest_kept(pre, 30))
+    assert found[4] == found[5] == 0
+    assert torch.equal(found[0], torch.topk(pre[0], 30).values[-1])
 
 
 @needs_kernels
