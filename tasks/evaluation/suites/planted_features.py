@@ -112,7 +112,7 @@ class PlantedFeatures(Suite):
         if not alive_L.any():
             raise Unmeasurable("the dictionary trained on synthetic activations never fires")
         rows = dictionary.W_dec.detach().float()
-        random = random_directions(*rows.shape, self.config.seed)
+        random = random_directions(len(rows), rows.shape[1], self.config.seed)
         own = self._recovery(world, rows[alive_L])
         null = self._recovery(world, random[alive_L])
         n = len(codes_NL)
