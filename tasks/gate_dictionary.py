@@ -56,14 +56,15 @@ def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.dictionaries.formats.alternatives import read_as
-        from tasks.dictionaries.import_gate import examine, refuse_unverified
+        from tasks.dictionaries.import_certificate import refuse_unverified
+        from tasks.dictionaries.import_gate import examine
 
         foreign = unit.source.read().with_(reads=unit.place.reads, writes=unit.place.writes)
         sample = _sample(context, unit, claim.scratch)
         listener(Progress("import gate", 1, 2))
         certificate = examine(foreign, unit.source.reading, unit.place, sample, unit.config)
         if not unit.accept_unverified:
-            refuse_unverified(foreign, certificate)
+            refuse_unverified(foreign.source, certificate)
         listener(Progress("import gate", 2, 2))
         given = read_as(foreign, unit.source.reading, sample.inputs(unit.place))
         facts: dict[str, Any] = {"scale": given.scale, "token_norm": given.token_norm}

@@ -48,6 +48,8 @@ def alternatives(foreign: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Iter
     if current.W_dec.shape[0] == current.W_dec.shape[1]:
         yield _changed(reading, "decoder", "file" if reading.decoder == "transposed" else "transposed")
         yield _changed(reading, "encoder", "file" if reading.encoder == "transposed" else "transposed")
+    if current.W_skip is not None and current.W_skip.shape[0] == current.W_skip.shape[1]:
+        yield _changed(reading, "skip", "file" if reading.skip == "transposed" else "transposed")
     if current.kind != "crosscoder":
         yield from _sparser(current, reading, x_ND)
 

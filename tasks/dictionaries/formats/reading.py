@@ -3,7 +3,7 @@
 The import gate tries them one by one; a user passes the one that the gate found to fit.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -15,8 +15,8 @@ from tasks.dictionaries.formats.foreign import Foreign
 
 Normalisation = Literal["file", "none", "dataset_rms", "unit_rms", "layer_norm", "constant_norm"]
 Centre = Literal["file", "b_dec", "none"]
-DecoderForm = Literal["file", "transposed", "unit_norm"]
-EncoderForm = Literal["file", "transposed"]
+DecoderForm = Literal["file", "transposed", "unit_norm", "folded"]
+MatrixForm = Literal["file", "transposed"]
 ActivationForm = Literal["file", "relu", "topk", "threshold"]
 _SMALLEST_NORM = 1e-12
 
@@ -35,10 +35,13 @@ class ReadingConfig(StrictConfig):
     (unit_rms), or each token normalised by itself (layer_norm, constant_norm)."""
     centre: Centre = "file"
     """Whether b_dec is taken from the input before the encoder."""
-    encoder: EncoderForm = "file"
+    encoder: MatrixForm = "file"
     """transposed where W_enc stands the other way round."""
     decoder: DecoderForm = "file"
-    """transposed where W_dec stands the other way round, unit_norm where its rows are normalised at use."""
+    """transposed where W_dec stands the other way round, unit_norm where its rows are normalised at use,
+    folded to bring rows to unit norm without changing the output: activations are multiplied by the norms."""
+    skip: MatrixForm = "file"
+    """transposed where W_skip of a transcoder stands the other way round."""
 
 
 def first_reading(foreign: Foreign, reading: ReadingConfig) -> Foreign:
@@ -50,11 +53,35 @@ def first_reading(foreign: Foreign, reading: ReadingConfig) -> Foreign:
     elif reading.decoder == "unit_norm":
         norm_L1 = foreign.W_dec.norm(dim=1, keepdim=True).clamp_min(_SMALLEST_NORM)
         foreign = foreign.with_(W_dec=foreign.W_dec / norm_L1)
+    elif reading.decoder == "folded":
+        foreign = fold_norms(foreign)
+    if reading.skip == "transposed" and foreign.W_skip is not None:
+        foreign = foreign.with_(W_skip=foreign.W_skip.T.contiguous())
     if reading.centre != "file":
         foreign = foreign.with_(centred=reading.centre == "b_dec")
     if reading.normalisation in ("layer_norm", "constant_norm"):
         foreign = foreign.with_(scale=1.0, token_norm=reading.normalisation)
     return _with_activation(foreign, reading)
+
+
+def fold_norms(foreign: Foreign) -> Foreign:
+    """Directions of unit norm, activations and thresholds times the norms: the same output.
+
+    Raises:
+        UserError: where the choice of latents would change.
+    """
+    norm_L = foreign.W_dec.norm(dim=1).clamp_min(_SMALLEST_NORM)
+    if foreign.activation in ("topk", "matching_pursuit") or foreign.kind == "crosscoder":
+        raise UserError(
+            f"{foreign.source}: folding norms would change which latents a {foreign.activation} "
+            f"{foreign.kind} chooses: leave decoder=folded out"
+        )
+    changes: dict[str, Any] = {"W_enc": foreign.W_enc * norm_L, "b_enc": foreign.b_enc * norm_L}
+    if foreign.threshold is not None:
+        changes |= {"threshold": foreign.threshold * norm_L, "activation": "jumprelu"}
+    if foreign.b_mag is not None:
+        changes["b_mag"] = foreign.b_mag * norm_L
+    return foreign.with_(W_dec=foreign.W_dec / norm_L.unsqueeze(1), **changes)
 
 
 def with_norms(foreign: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Foreign:

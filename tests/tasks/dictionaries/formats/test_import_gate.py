@@ -7,10 +7,13 @@ import pytest
 import torch
 
 from catalog.errors import UserError
+from tasks.activations.language_model import LanguageModel
+from tasks.activations.shards import ActivationSet
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.reading import ReadingConfig
-from tasks.dictionaries.import_gate import Certificate, GateConfig, examine, refuse_unverified
-from tasks.dictionaries.import_sample import Place, Sample
+from tasks.dictionaries.import_certificate import Certificate, refuse_unverified
+from tasks.dictionaries.import_gate import GateConfig, examine
+from tasks.dictionaries.import_sample import Place, Sample, gather_sample
 
 PLACE = Place.of(("blocks.1.resid_post",))
 CONFIG = GateConfig(n_tokens=2_000, n_quick_tokens=1_000)
@@ -30,7 +33,7 @@ def test_a_dictionary_as_it_was_made_is_verified(
     assert certificate.random_fvu is not None
     assert certificate.figures.fvu < certificate.random_fvu
     assert 1 <= certificate.figures.l0 <= 12
-    refuse_unverified(trained(architecture, d_sae), certificate)
+    refuse_unverified("file", certificate)
 
 
 def scaled(foreign: Foreign, sample: Sample) -> Foreign:
@@ -118,7 +121,7 @@ def test_random_weights_are_refused_in_one_sentence(trained: Callable[..., Forei
     weights /= weights.norm(dim=1, keepdim=True)
     certificate = gate(foreign.with_(W_enc=weights.T.contiguous(), W_dec=weights), sample)
     with pytest.raises(UserError, match="is it made for this model") as raised:
-        refuse_unverified(foreign, certificate)
+        refuse_unverified(foreign.source, certificate)
     assert "\n" not in str(raised.value)
 
 
@@ -136,3 +139,33 @@ def test_a_certificate_is_plain_json_with_everything_that_was_tried(
     assert json.loads(json.dumps(certificate)) == certificate
     tried = {entry["setting"] for entry in certificate["tried"]}
     assert {"hookpoint", "normalisation", "centre"} <= tried
+
+
+def test_a_transposed_skip_of_a_transcoder_is_caught(
+    language_model: LanguageModel, activation_set: ActivationSet
+) -> None:
+    """The best linear map from the input of an MLP to its output, in a transcoder that never fires."""
+    place = Place.of(("blocks.0.mlp_in",), ("blocks.0.mlp_out",))
+    sample = gather_sample(language_model, activation_set.tokens, place, 2_000)
+    x, y = sample.pair(place)
+    solved = torch.linalg.lstsq(torch.cat([x, torch.ones(len(x), 1)], dim=1), y).solution
+    foreign = Foreign(
+        source="file",
+        activation="relu",
+        kind="transcoder",
+        W_enc=torch.zeros(128, 16),
+        W_dec=torch.eye(16, 128),
+        b_enc=-torch.ones(16),
+        b_dec=solved[-1],
+        W_skip=solved[:-1].contiguous(),
+        centred=False,
+        reads=place.reads,
+        writes=place.writes,
+    )
+    assert gate(foreign, sample, place).verified
+    turned = foreign.with_(W_skip=solved[:-1].T.contiguous())
+    certificate = gate(turned, sample, place)
+    assert certificate.fitting == {"skip": "transposed"}
+    assert certificate.random_fvu is None
+    elsewhere = gate(foreign, sample, place.moved(1))
+    assert elsewhere.fitting == {"hookpoint": "blocks.0.mlp_in,blocks.0.mlp_out"}
