@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.encoding import encode_above
 from tasks.dictionaries.kernels.products import product, token_slices
-from tasks.dictionaries.sparse import encode_above, selected_pre_acts
+from tasks.dictionaries.sparse import selected_pre_acts
 
 _SPARSE_SHARE = 0.06  # of the latents of a token, up to which pairs are faster than dense products
 

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.encoding import encode_top
 from tasks.dictionaries.kernels.products import product
-from tasks.dictionaries.sparse import Pairs, encode_top, selected_acts, smallest_kept
+from tasks.dictionaries.sparse import Pairs, selected_acts, smallest_kept
 
 _DENSE_RATIO = 16  # dead latents per chosen one up to which dense products are faster than pairs
 

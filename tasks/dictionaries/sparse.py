@@ -5,8 +5,7 @@ Legend: N tokens, D d_in, L d_sae, K kept per token, P pairs.
 After the dense encoder product everything is proportional to the number of pairs. The gradient of a
 weight matrix is a sum over the pairs of each latent, computed over the pairs sorted by latent: by a compiled
 kernel where there is one, else as an ``embedding_bag``, about six times faster on a CPU than a dense product
-or a scatter-add. The encoder product itself is made in slices of tokens, so that the matrix of all
-pre-activations (N, L) never exists.
+or a scatter-add.
 """
 
 from dataclasses import dataclass
@@ -18,7 +17,6 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from tasks.dictionaries.kernels.native import Kernels, kernels_for
-from tasks.dictionaries.kernels.products import product, token_slices
 
 _GROUP = 16
 
@@ -168,10 +166,10 @@ def top_of_batch(acts_NL: Tensor, n_keep: int, floor: float = 0.0) -> Pairs:
     never exactness.
     """
     for guess in (max(floor, 0.0), 0.0):
-        found = _entries_above(acts_NL, guess)
+        found = entries_above(acts_NL, guess)
         if len(found[2]) >= n_keep:
             break
-    return _largest_pairs(*found, n_keep, acts_NL.shape[1])[0]
+    return largest_pairs(*found, n_keep, acts_NL.shape[1])[0]
 
 
 class _SelectedPreActs(torch.autograd.Function):
@@ -238,56 +236,7 @@ def selected_acts(
     return selected_pre_acts(centred_ND, W_enc, b_enc, centre_D, pre_P, pairs).relu()
 
 
-@torch.no_grad()
-def encode_above(x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, floor: float = 0.0) -> tuple[Pairs, Tensor]:
-    """All entries of ``x @ W_enc + b_enc`` strictly above the floor: the pairs, and their values (P,)."""
-    counts_N, latents_P, values_P = _slices_above(x_ND, W_enc, b_enc, floor)
-    tokens_P = torch.arange(len(counts_N), device=counts_N.device).repeat_interleave(counts_N)
-    return Pairs(tokens_P, latents_P, counts_N.cumsum(0) - counts_N, W_enc.shape[1]), values_P
-
-
-@torch.no_grad()
-def encode_top(x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of every row of ``x @ W_enc + b_enc``: values and latents, both (N, K)."""
-    slices = token_slices(x_ND, W_enc.shape[1])
-    parts = [top_per_token(product(x_ND[part], W_enc, b_enc), k) for part in slices]
-    return torch.cat([values for values, _ in parts]), torch.cat([latents for _, latents in parts])
-
-
-@torch.no_grad()
-def encode_top_of_batch(
-    x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, n_keep: int, floor: float = 0.0
-) -> tuple[Pairs, Tensor]:
-    """The ``n_keep`` largest positive entries of ``x @ W_enc + b_enc``: the pairs, and their values (P,).
-
-    Ties go to the earlier entry. ``floor`` is a guess of a value that more than ``n_keep`` entries exceed; 0
-    is no guess: the first slice makes one. A wrong guess costs time, never exactness.
-    """
-    n_entries = len(x_ND) * W_enc.shape[1]
-    if floor <= 0:
-        first = next(token_slices(x_ND, W_enc.shape[1]))
-        floor = 0.9 * _value_at_share(product(x_ND[first], W_enc, b_enc), n_keep / n_entries)
-    for guess in (floor, floor / 2, 0.0):
-        counts_N, latents_P, values_P = _slices_above(x_ND, W_enc, b_enc, max(guess, 0.0))
-        if len(values_P) >= n_keep or guess <= 0:
-            break
-    return _largest_pairs(counts_N, latents_P, values_P, n_keep, W_enc.shape[1])
-
-
-def _slices_above(x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
-    slices = token_slices(x_ND, W_enc.shape[1])
-    found = [_entries_above(product(x_ND[part], W_enc, b_enc), floor) for part in slices]
-    counts_N, latents_P, values_P = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return counts_N, latents_P, values_P
-
-
-def _value_at_share(values: Tensor, share: float) -> float:
-    """The value that about this share of the entries exceeds."""
-    n_above = min(max(round(share * values.numel()), 1), values.numel())
-    return float(torch.kthvalue(values.flatten(), values.numel() - n_above + 1).values)
-
-
-def _entries_above(pre_NL: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
+def entries_above(pre_NL: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
     """Entries above the floor in token order: how many of each token (N,), latents and values (P,)."""
     kernels = kernels_for(pre_NL)
     if kernels is None:
@@ -305,7 +254,7 @@ def _entries_above(pre_NL: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor
     return counts_N, latents_P, values_P
 
 
-def _largest_pairs(
+def largest_pairs(
     counts_N: Tensor, latents_P: Tensor, values_P: Tensor, n_keep: int, n_latents: int
 ) -> tuple[Pairs, Tensor]:
     """Of pairs in token order the ``n_keep`` with the largest values; ties go to the earlier."""

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.encoding import encode_top
 from tasks.dictionaries.kept import KeptDictionary
-from tasks.dictionaries.sparse import Pairs, encode_top, pairs_per_token, selected_acts, top_per_token
+from tasks.dictionaries.sparse import Pairs, pairs_per_token, selected_acts, top_per_token
 
 _MULTI = 4  # times k latents are kept in the second reconstruction of multi-TopK
 

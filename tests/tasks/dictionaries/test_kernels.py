@@ -7,18 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.dictionaries import sparse
+from tasks.dictionaries import encoding, sparse
+from tasks.dictionaries.encoding import encode_above, encode_top, encode_top_of_batch
 from tasks.dictionaries.kernels import native
 from tasks.dictionaries.kernels.native import kernels_for, without_kernels
 from tasks.dictionaries.kernels.products import product, token_slices
-from tasks.dictionaries.sparse import (
-    Pairs,
-    encode_above,
-    encode_top,
-    encode_top_of_batch,
-    smallest_kept,
-    top_per_token,
-)
+from tasks.dictionaries.sparse import Pairs, smallest_kept, top_per_token
 
 needs_kernels = pytest.mark.skipif(not native.describe()[0], reason=f"kernels: {native.describe()[1]}")
 
@@ -113,7 +107,7 @@ def test_sums_and_gradients_equal_torch() -> None:
 def test_encoding_equals_torch(
     encode: Callable[..., tuple[torch.Tensor, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sparse, "token_slices", lambda x, n: [slice(0, 16), slice(16, 41)])
+    monkeypatch.setattr(encoding, "token_slices", lambda x, n: [slice(0, 16), slice(16, 41)])
     x, W, b = random_values(41, 6, seed=4), random_values(6, 80, seed=5), random_values(80, seed=6)
     found = encode(x, W, b)
     with without_kernels():
