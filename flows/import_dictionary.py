@@ -9,7 +9,7 @@ from flows.config import Stage
 from flows.import_request import ImportRequest, import_request
 from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.reports import Run, publish_summary, started_run
-from flows.spine import dictionary_stages
+from flows.spine import dictionary_stages, suite_stages
 from tasks.activations.config import ActivationsConfig
 from tasks.activations.model_source import ModelConfig
 from tasks.cache_activations import CacheUnit, cache_activations
@@ -23,7 +23,7 @@ from tasks.import_dictionary import import_dictionary as land_dictionary
 from tasks.load_corpus import CorpusUnit, load_corpus
 
 STAGES: frozenset[Stage] = frozenset(
-    ("evaluate_dictionary", "mine_examples", "explain_features", "score_explanations")
+    ("evaluate_dictionary", "evaluate_suite", "mine_examples", "explain_features", "score_explanations")
 )
 FORCED = STAGES | {"gate_dictionary", "import_dictionary"}
 
@@ -84,6 +84,7 @@ def _run(run: Run, request: ImportRequest, accept_unverified: bool) -> None:
     unit = ImportUnit(source, name, place, model, cached, gated)
     landed = run.add(unit.label, land_dictionary(run.context, unit))
     dictionary_stages(run, config, STAGES, (model,), landed, EvaluationConfig())
+    suite_stages(run, config, (model,), landed)
 
 
 def _caching(

@@ -88,7 +88,9 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = ()) -
     if "train_dictionary" in chosen:
         trained += _dictionaries_of_two(run, config, chosen, cached)
     if "evaluate_suite" in chosen:
-        _suite_stages(run, config, trained)
+        for one in trained:
+            siblings = [other.outcome for other in trained if other is not one and one.is_sibling(other)]
+            suite_stages(run, config, one.models, one.outcome, siblings)
     if "match_features" in chosen:
         _match_stages(run, config, trained)
 
@@ -214,14 +216,18 @@ def _score_stages(run: Run, scorers: Sequence[ScorerConfig], explained: StageOut
             run.add(unit.label, score_explanations(run.context, unit))
 
 
-def _suite_stages(run: Run, config: PipelineConfig, trained: Sequence[Trained]) -> None:
-    """Each suite on each dictionary; siblings are those that differ in the seed alone."""
+def suite_stages(
+    run: Run,
+    config: PipelineConfig,
+    models: tuple[ModelConfig, ...],
+    outcome: StageOutcome,
+    siblings: Sequence[StageOutcome] = (),
+) -> None:
+    """Every suite of the pipeline on one dictionary; siblings are those that differ in the seed alone."""
     for suite in config.evaluate:
-        for one in trained:
-            siblings = tuple(other.outcome for other in trained if other is not one and one.is_sibling(other))
-            unit = SuiteUnit(suite, one.models, one.outcome, siblings)
-            with run.branch(f"evaluate {unit.label}"):
-                run.add(unit.label, evaluate_suite(run.context, unit))
+        unit = SuiteUnit(suite, models, outcome, tuple(siblings))
+        with run.branch(f"evaluate {unit.label}"):
+            run.add(unit.label, evaluate_suite(run.context, unit))
 
 
 def _match_stages(run: Run, config: PipelineConfig, trained: Sequence[Trained]) -> None:

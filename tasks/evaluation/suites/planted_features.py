@@ -60,7 +60,7 @@ class PlantedFeaturesConfig(SuiteConfig):
     found_above: float = Field(default=0.9, gt=0, lt=1)
     """Cosine from which a direction counts as found."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings of the dictionary to change for this training, for example {lr: 0.004}."""
+    """Settings to change for this training, for example {lr: 0.004}; its lr is the method's own rule else."""
 
 
 @SUITES.register("planted_features")
