@@ -13,6 +13,8 @@ _BLOCK_CELLS = 1 << 19
 """Upper bound on tokens times latents of a block: the correlations then stay in the cache."""
 _GRAM_LATENTS = 1 << 14
 """Up to so many latents their products with each other are kept: 1 GiB of float32."""
+_ROUNDING = 32
+"""Products below so many units of rounding of the norm of a token are noise, no further step."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ def pursue(
 ) -> Pursuit:
     """Take out, step by step, the unit row of ``W_dec`` with the largest positive product with the residual.
 
-    A token ends when no product is positive, when the norm of its residual is at most ``stop_below``, or
+    A token ends when no product exceeds rounding errors, when the norm of its residual is at most ``stop_below``, or
     after it selects a latent for the second time if ``stop_on_repeat``.
 
     Where that is cheaper, a step updates the products ``c <- c - s (D D^T)_j`` instead of computing them
@@ -71,10 +73,12 @@ def _pursue_block(
 ) -> None:
     """All steps of a few tokens, written into the first three arguments."""
     products_BL = residual_BD @ W_dec.T
-    going_B = residual_BD.norm(dim=1) > stop_below
+    norm_B = residual_BD.norm(dim=1)
+    rounding_B = _ROUNDING * torch.finfo(norm_B.dtype).eps * norm_B
+    going_B = norm_B > stop_below
     for step in range(values_BT.shape[1]):
         best_B, latent_B = products_BL.max(dim=1)
-        going_B &= best_B > 0
+        going_B &= best_B > rounding_B
         if not going_B.any():
             return
         value_B1 = (best_B * going_B).unsqueeze(1)

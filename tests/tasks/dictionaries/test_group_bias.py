@@ -1,0 +1,89 @@
+"""Group Bias Adaptation: windows, the rules for biases, frequencies after training, thresholds."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from catalog.errors import UserError
+from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.trainer import train
+
+
+def build(**fields: Any) -> Any:
+    base = {"architecture": "group_bias_adaptation", "d_sae": 4, "n_tokens": 1, "highest_frequency": 0.5}
+    config = dictionary_config({**base, "n_groups": 2, **fields})
+    return build_dictionary(config, 2).requires_grad_(False)
+
+
+def state_of(mean_norm: float = 1.0) -> TrainingState:
+    return TrainingState(10, 9, 1.0, mean_norm, 1.0, torch.zeros(4).long(), torch.Generator())
+
+
+def test_biases_fall_rise_and_stay_in_their_range() -> None:
+    dictionary = build(lower_by=0.1, raise_by=0.5)
+    dictionary.b_enc.copy_(torch.tensor([-0.95, -0.3, -0.3, -0.1]))
+    frequency, largest = torch.tensor([0.6, 0.4, 0.0, 0.2]), torch.tensor([1.0, 0.7, -0.5, 0.4])
+    dictionary.adapt(frequency, largest, state_of())
+    # too often, but not below -1; within the target; idle, up by half of 0.4; within the target
+    assert dictionary.b_enc.tolist() == pytest.approx([-1.0, -0.3, -0.1, -0.1])
+    dictionary.adapt(frequency, largest, state_of())
+    assert float(dictionary.b_enc[2]) == 0.0, "never above 0"
+    dictionary.b_enc.fill_(-0.5)
+    dictionary.adapt(torch.tensor([0.1, 0.1, 0.0, 0.0]), torch.tensor([0.2, 0.4, -1.0, -1.0]), state_of())
+    assert dictionary.b_enc.tolist() == pytest.approx([-0.5, -0.5, -0.35, -0.35]), (
+        "an idle group learns from all"
+    )
+
+
+def test_a_window_gathers_batches() -> None:
+    dictionary = build(window_tokens=3)
+    state = state_of()
+    dictionary.observe(torch.tensor([[1.0, -1.0, 0.5, -2.0], [2.0, -3.0, -0.5, -2.0]]), state)
+    dictionary.after_step(state)
+    assert int(state.memory["window_tokens"]) == 2
+    assert dictionary.b_enc.tolist() == [0.0] * 4
+    dictionary.observe(torch.tensor([[0.5, -0.5, 0.7, -4.0]]), state)
+    assert state.memory["window_fired"].tolist() == [3, 0, 2, 0]
+    assert state.memory["window_largest"].tolist() == pytest.approx([2.0, -0.5, 0.7, -2.0])
+    dictionary.after_step(state)
+    assert dictionary.b_enc.tolist() == pytest.approx([-0.02, 0.0, -0.007, 0.0])
+
+
+def test_the_two_activations() -> None:
+    x = torch.tensor([[1.0, 0.0], [0.1, 2.0]])
+    for activation, expected in (("relu", [[2.4, 0.0], [0.0, 5.1]]), ("jumprelu", [[3.0, 0.0], [0.0, 6.0]])):
+        dictionary = build(d_sae=2, activation=activation)
+        dictionary.W_dec.copy_(torch.eye(2))
+        dictionary.amplitude.fill_(3.0)
+        dictionary.b_enc.copy_(torch.tensor([-0.2, -0.3]))
+        dictionary.after_step(state_of_without_window())
+        torch.testing.assert_close(dictionary.encode(x), torch.tensor(expected))
+        columns = dictionary.feature_columns()
+        assert columns["feature_group"] == [0, 1]
+        if activation == "jumprelu":
+            assert columns["threshold"] == pytest.approx([0.6, 0.9])
+
+
+def state_of_without_window() -> TrainingState:
+    state = state_of()
+    state.memory["window_tokens"] = torch.tensor(0)
+    return state
+
+
+def test_no_latent_fires_much_more_often_than_its_group_should(planted: Any, tmp_path: Path) -> None:
+    fields = {"architecture": "group_bias_adaptation", "d_sae": 48, "n_tokens": 60_000, "batch_tokens": 256}
+    config = dictionary_config({**fields, "lr": 4e-3, "highest_frequency": 0.12, "n_groups": 2})
+    found: Any = train(config, planted, tmp_path, device="cpu", n_threads=1).dictionary
+    frequency = (found.encode(planted.valid_tokens("eval")) > 0).float().mean(dim=0)
+    for group, target in enumerate(config.frequencies()):
+        of_group = frequency[found.groups == group]
+        assert of_group.max() < 1.4 * target
+        assert of_group.max() > 0.7 * target, "the bound is reached: it is the biases that hold it"
+    assert torch.equal(found.W_enc, found.W_dec.T)
+
+
+def test_more_groups_than_latents_are_refused_in_one_sentence() -> None:
+    with pytest.raises(UserError, match="4 latents cannot be divided into 10 groups"):
+        build(n_groups=10)

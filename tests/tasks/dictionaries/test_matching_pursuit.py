@@ -1,0 +1,144 @@
+"""Matching pursuit: energy, gradient through all steps, stopping rules, more steps at inference."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from tasks.dictionaries import pursuit
+from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.pursuit import pursue, pursued_residual
+
+
+def unit_rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
+    rows = torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return rows / rows.norm(dim=1, keepdim=True)
+
+
+def build(k: int = 4, **fields: Any) -> Any:
+    base = {"architecture": "matching_pursuit", "d_sae": 48, "n_tokens": 1, "k": k}
+    return build_dictionary(dictionary_config({**base, **fields}), 16).double().requires_grad_(False)
+
+
+def naive(x_ND: torch.Tensor, W_dec: torch.Tensor, n_steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Dense codes and residual, one token after the other, every operation recorded by autograd."""
+    codes, residuals = [], []
+    for r in x_ND:
+        norm = float(r.detach().norm())
+        code = torch.zeros(len(W_dec), dtype=r.dtype)
+        for _ in range(n_steps):
+            products = W_dec @ r
+            best = int(products.argmax())
+            if products[best] <= 1e-14 * norm:
+                break
+            code = code + products[best] * torch.eye(len(W_dec), dtype=r.dtype)[best]
+            r = r - products[best] * W_dec[best]
+        codes.append(code)
+        residuals.append(r)
+    return torch.stack(codes), torch.stack(residuals)
+
+
+@pytest.mark.parametrize("gram_latents", [1 << 14, 0], ids=["products", "residual"])
+@pytest.mark.parametrize("block_cells", [1 << 19, 100])
+def test_codes_and_gradients_are_those_of_a_plain_loop(
+    monkeypatch: pytest.MonkeyPatch, gram_latents: int, block_cells: int
+) -> None:
+    monkeypatch.setattr(pursuit, "_GRAM_LATENTS", gram_latents)
+    monkeypatch.setattr(pursuit, "_BLOCK_CELLS", block_cells)
+    directions, x = unit_rows(10, 6), unit_rows(30, 6, seed=1) * 3
+    weights = unit_rows(30, 6, seed=2)
+    gradients = []
+    for fast in (True, False):
+        W_dec, x_ND = directions.clone().requires_grad_(), x.clone().requires_grad_()
+        if fast:
+            found = pursue(x_ND.detach(), W_dec.detach(), 7)
+            residual = pursued_residual(x_ND, W_dec, found)
+            codes = torch.zeros(30, 10).double().scatter_add(1, found.latents, found.values)
+        else:
+            expected, residual = naive(x_ND, W_dec, 7)
+            torch.testing.assert_close(codes, expected.detach())
+        (residual * weights + residual**2).sum().backward()
+        gradients.append((residual.detach(), W_dec.grad, x_ND.grad))
+    assert (found.values == 0).any(), "some tokens end early"
+    assert (found.merged() > 0).sum() < (found.values > 0).sum(), "some latents are selected twice"
+    for ours, plain in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, plain)
+
+
+def test_each_step_takes_its_energy_away() -> None:
+    directions, x = unit_rows(40, 8), unit_rows(25, 8, seed=1) * 5
+    energies = [x.square().sum(1)]
+    for n_steps in range(1, 6):
+        found = pursue(x, directions, n_steps)
+        energies.append(found.residual.square().sum(1))
+        expected = energies[-2] - found.values[:, -1].square()
+        torch.testing.assert_close(energies[-1], expected)
+        assert (energies[-1] <= energies[-2]).all()
+
+
+def test_more_steps_at_inference_fit_better(planted: Any) -> None:
+    dictionary, x = build(k=2), planted.valid_tokens("eval")[:200].double()
+    errors = []
+    for steps in (2, 4, 16):
+        dictionary.steps = steps
+        errors.append(float((x - dictionary(x)).square().sum()))
+        assert (dictionary.encode(x) > 0).sum(dim=1).max() <= steps
+    assert errors[0] > 1.2 * errors[1] > 1.44 * errors[2]
+
+
+def test_steps_of_the_sparse_code_are_those_of_the_first_selection() -> None:
+    dictionary = build(k=2, d_sae=2)
+    dictionary.steps = 4
+    dictionary.W_dec.zero_()
+    dictionary.W_dec[:, :2] = torch.tensor([[1.0, 0.0], [-0.6, 0.8]])
+    x = torch.zeros(1, 16).double()
+    x[0, :2] = torch.tensor([0.2, 1.0])
+    values, latents, steps = dictionary.encode_steps(x)
+    active = values[0] > 0
+    assert latents[0, active].tolist() == [1, 0], "the strongest first"
+    assert steps[0, active].tolist() == [0, 1]
+    assert values[0, 0] > 0.68, "both visits are in it"
+
+
+def test_stopping_rules() -> None:
+    directions, x = unit_rows(40, 8), unit_rows(50, 8, seed=1) * torch.linspace(0.1, 3, 50).unsqueeze(1)
+    free = pursue(x, directions, 12)
+    near = pursue(x, directions, 12, stop_below=0.5)
+    norms = (x.norm(dim=1).unsqueeze(1).square() - free.values.square().cumsum(1)).clamp_min(0).sqrt()
+    before = torch.cat([x.norm(dim=1).unsqueeze(1), norms[:, :-1]], dim=1)
+    torch.testing.assert_close(near.values, free.values * (before > 0.5))
+    once = pursue(x, directions, 12, stop_on_repeat=True)
+    for values, latents, plain in zip(once.values, once.latents, free.latents.tolist(), strict=True):
+        repeats = [step for step in range(12) if plain[step] in plain[:step]]
+        n_steps = repeats[0] + 1 if repeats else 12
+        assert latents[:n_steps].tolist() == plain[:n_steps]
+        assert (values[n_steps:] == 0).all()
+    assert (once.values == 0).any()
+
+
+def test_the_norm_at_which_pursuit_stops_has_the_units_of_the_input(planted: Any) -> None:
+    dictionary = build(k=4, stop_below=0.2)
+    state = TrainingState(1, 1, 1.0, 4.0, 4.0, torch.zeros(48).long(), torch.Generator())
+    dictionary.before_training(state)
+    assert float(dictionary.residual_threshold) == pytest.approx(0.8)
+    scale = torch.full((16,), 0.5).double()
+    dictionary.fold_scale(scale, scale)
+    assert float(dictionary.residual_threshold) == pytest.approx(1.6)
+
+
+def test_dead_directions_move_towards_what_is_left(planted: Any) -> None:
+    dictionary = build(k=2, d_sae=20, aux_alpha=1.0).requires_grad_(True)
+    x = planted.valid_tokens("train")[:100].double()
+    gradients = []
+    for dead_after in (10, 100):
+        since = torch.zeros(20, dtype=torch.int64)
+        since[7:] = 50
+        state = TrainingState(10, dead_after, 2.0, 4.0, 4.0, since, torch.Generator())
+        dictionary.zero_grad()
+        result = dictionary.training_loss(x, x, state)
+        result.loss.backward()
+        gradients.append(dictionary.W_dec.grad.clone())
+        assert (float(result.parts["aux_loss"]) > 0) == (dead_after == 10)
+    changed = (gradients[0] - gradients[1]).abs().sum(dim=1) > 1e-12
+    assert not changed[:7].any()
+    assert changed[7:].any()
