@@ -19,6 +19,7 @@ from catalog.errors import UserError
 from catalog.schemas import Origin
 from tasks.common.registry import Registry
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.kernels.products import product
 from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
 
 HowTrained = Literal["steps", "fit", "end_to_end"]
@@ -178,7 +179,9 @@ class Dictionary(nn.Module, ABC):
 
     def pre_acts(self, x_ND: Tensor) -> Tensor:
         """``centred(x) W_enc + b_enc``: (N, L)."""
-        return torch.addmm(self.b_enc, self.centred(x_ND), self.W_enc)
+        if torch.is_grad_enabled():
+            return torch.addmm(self.b_enc, self.centred(x_ND), self.W_enc)
+        return product(self.centred(x_ND), self.W_enc, self.b_enc)
 
     @abstractmethod
     def encode(self, x_ND: Tensor) -> Tensor:

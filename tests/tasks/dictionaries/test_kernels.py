@@ -1,6 +1,8 @@
 """The compiled kernels against plain torch: the same selection, the same sums."""
 
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from tasks.dictionaries.kernels.native import kernels_for, without_kernels
 from tasks.dictionaries.kernels.products import product, token_slices
 from tasks.dictionaries.sparse import Pairs, smallest_kept, top_per_token
 
+ROOT = Path(__file__).parents[3]
 needs_kernels = pytest.mark.skipif(not native.describe()[0], reason=f"kernels: {native.describe()[1]}")
 
 
@@ -127,6 +130,21 @@ def test_results_do_not_depend_on_the_number_of_threads() -> None:
     finally:
         torch.set_num_threads(n_threads)
     assert all(torch.equal(one, two) for one, two in zip(*results, strict=True))
+
+
+def test_an_installation_goes_on_without_a_compiler() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (module,) = pyproject["tool"]["setuptools"]["ext-modules"]
+    assert module["name"] == native.__name__.replace(".native", "._native")
+    assert module["optional"] is True
+    assert all((ROOT / source).is_file() for source in module["sources"])
+
+
+def test_a_library_of_another_version_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "VERSION", -1)
+    kernels, detail = native._load.__wrapped__()
+    assert kernels is None
+    assert "not -1" in detail or "not built" in detail
 
 
 def test_kernels_serve_float32_alone_and_can_be_left_out() -> None:
