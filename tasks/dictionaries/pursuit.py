@@ -40,8 +40,8 @@ def pursue(
 ) -> Pursuit:
     """Take out, step by step, the unit row of ``W_dec`` with the largest positive product with the residual.
 
-    A token ends when no product exceeds rounding errors, when the norm of its residual is at most ``stop_below``, or
-    after it selects a latent for the second time if ``stop_on_repeat``.
+    A token ends when no product exceeds rounding errors, when the norm of its residual is at most
+    ``stop_below``, or after it selects a latent for the second time if ``stop_on_repeat``.
 
     Where that is cheaper, a step updates the products ``c <- c - s (D D^T)_j`` instead of computing them
     from the residual: L instead of L D operations per token. Always in the precision of ``x_ND``, since the

@@ -79,7 +79,7 @@ def test_the_first_group_learns_the_parents(tmp_path: Any) -> None:
     data = Families()
     parents, children = {}, {}
     for name, shares in (("nested", (0.25, 0.75)), ("flat", (1.0,))):
-        sizes = {"d_sae": 32, "k": 2, "n_tokens": 50_000, "batch_tokens": 256, "lr": 4e-3, "aux_k": 4}
+        sizes = {"d_sae": 32, "k": 2, "n_tokens": 80_000, "batch_tokens": 256, "lr": 4e-3, "aux_k": 4}
         config = config_of(group_shares=shares, **sizes)
         found = train(config, data, tmp_path / name, device="cpu", n_threads=1).dictionary
         cosines = found.W_dec.numpy() @ data.directions.T
