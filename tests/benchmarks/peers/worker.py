@@ -2,8 +2,8 @@
 
 A worker is a script of one file, run with the Python of the environment it measures; it needs torch and the
 library in that environment alone. The first line on stdin is the case (see ``Case``); then every line
-``step`` is answered with the seconds of one step, ``memory`` with the growth of the peak since before the dictionary
-was built, and ``quit`` ends. Answers begin with ``MARK``: libraries print things of their own.
+``step`` is answered with the seconds of one step, ``memory`` with the growth of the peak since before the
+dictionary was built, and ``quit`` ends. Answers begin with ``MARK``: libraries print things of their own.
 """
 
 import json
@@ -91,12 +91,12 @@ def serve(distribution: str, build: Build, extra: dict[str, Callable[[Tensor], A
             _answer(answers, {"bytes": _status("VmHWM") - before, "loss": loss})
             continue
         batch = data[count % len(data)]
-        began = time.perf_counter()
+        began = (time.perf_counter(), time.process_time())
         result = timed[word](batch)
-        seconds = time.perf_counter() - began
+        ended = (time.perf_counter(), time.process_time())
         count += word == "step"
         loss = result if word == "step" else loss
-        _answer(answers, {"seconds": seconds})
+        _answer(answers, {"wall": ended[0] - began[0], "processor": ended[1] - began[1]})
 
 
 def _answer(stream: Any, message: dict[str, Any]) -> None:
