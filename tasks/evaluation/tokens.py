@@ -19,7 +19,7 @@ from tasks.dictionaries.stream import sample_rows
 from tasks.evaluation.suite import Unmeasurable
 
 _CODES_PER_BATCH = 2**24
-_CONTROL_TOKENS = 50_000
+_CONTROL_TOKENS, _CONTROL_VALUES = 50_000, 2**25
 
 
 class TokenBatch(NamedTuple):
@@ -70,9 +70,10 @@ def fit_controls(dictionary: Dictionary, activations: SiteActivations, seed: int
     """A random dictionary of the same width and realised k, and PCA with k components, on the inputs.
 
     Raises:
-        Unmeasurable: where the inputs are of no single kind, several hookpoints or no train tokens.
+        Unmeasurable: where there are no train tokens.
     """
-    parts = list(token_batches(activations, "train", _CONTROL_TOKENS, dictionary.d_sae))
+    n_tokens = min(_CONTROL_TOKENS, _CONTROL_VALUES // activations.d_in)
+    parts = list(token_batches(activations, "train", n_tokens, dictionary.d_sae))
     if not parts:
         raise Unmeasurable("the activation set has no valid train tokens")
     active = sum(float((encoded(dictionary, part.x_ND) > 0).sum()) for part in parts)
