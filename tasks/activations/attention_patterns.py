@@ -116,9 +116,9 @@ def _by_head(projected_BSX: Tensor, patterns_BHTS: Tensor, layout: _Layout, conf
     if layout.packed == "last_third":
         projected_BSX = projected_BSX.chunk(3, dim=2)[2]
     if layout.packed == "interleaved":
-        return projected_BSX.unflatten(2, (n_heads, -1)).chunk(3, dim=3)[2]
+        return projected_BSX.reshape(*projected_BSX.shape[:2], n_heads, -1).chunk(3, dim=3)[2]
     n_groups = int(getattr(config, "num_key_value_heads", None) or n_heads)
-    return projected_BSX.unflatten(2, (n_groups, -1))
+    return projected_BSX.reshape(*projected_BSX.shape[:2], n_groups, -1)
 
 
 @contextmanager

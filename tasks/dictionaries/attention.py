@@ -33,7 +33,7 @@ _NUMBERS_AT_ONCE = 2**25
 
 def head_shares(w_dec_LD: Tensor, n_heads: int) -> Tensor:
     """Norm of each head's part of a decoder row over the sum of these norms: (L, H), rows sum to 1."""
-    norms_LH = w_dec_LD.unflatten(1, (n_heads, -1)).norm(dim=2)
+    norms_LH: Tensor = w_dec_LD.reshape(len(w_dec_LD), n_heads, -1).norm(dim=2)
     return norms_LH / norms_LH.sum(dim=1, keepdim=True).clamp_min(1e-30)
 
 
@@ -49,7 +49,7 @@ def direct_attribution(
         destinations_E: For each firing the token it is on.
     """
     n_heads, n_groups = len(patterns_HTS), values_SGd.shape[1]
-    weights_EGRd = weights_ED.unflatten(1, (n_groups, n_heads // n_groups, -1))
+    weights_EGRd = weights_ED.reshape(len(weights_ED), n_groups, n_heads // n_groups, -1)
     products_EHS = torch.einsum("egrd,sgd->egrs", weights_EGRd, values_SGd).flatten(1, 2)
     return products_EHS * patterns_HTS[:, destinations_E].transpose(0, 1)
 
