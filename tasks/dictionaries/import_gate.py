@@ -37,6 +37,7 @@ from tasks.dictionaries.metrics import MetricName, ReconstructionSums
 _CODES_PER_BATCH = 2**24
 _ROUNDS = 3
 _NEARLY = 1.15
+_NOTHING_LEFT = 1e-3
 
 
 class GateConfig(StrictConfig):
@@ -161,8 +162,11 @@ def _is_gain(best: _Reading, found: _Reading, least: float) -> bool:
     """Whether a reading leaves clearly less unexplained.
 
     At another place it is enough that clearly more is explained: a dictionary is at its best where it was
-    trained, and one that explains little should not pass for the layer beside it.
+    trained, and one that explains little should not pass for the layer beside it. Where next to nothing is
+    unexplained (an identity, all components of a PCA) nothing can be gained.
     """
+    if best.fvu < _NOTHING_LEFT:
+        return False
     if found.place != best.place and 1 - found.fvu >= (1 + least) * (1 - best.fvu) and found.fvu < 1:
         return True
     return found.fvu <= (1 - least) * best.fvu
