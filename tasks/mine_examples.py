@@ -1,6 +1,6 @@
 """Stage: one streaming pass that finds each feature's examples and statistics."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 from tasks.stored import evidence_subject, open_sites, stored_documents
 
 if TYPE_CHECKING:
+    from tasks.activations.language_model import LanguageModel
     from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.sites import SiteActivations
     from tasks.mining.logits import Unembedding
@@ -50,20 +51,24 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
 
         dictionary = load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device))
         sites = open_sites(context.root, facts, unit.models, context.device)
+        language_model = _writing_model(unit, context.device)
         mined = mine(
             dictionary,
             sites.inputs,
             stored_documents(context.root, facts["corpus_id"], ["document_id", "text"]),
-            _unembedding(unit, context.device),
+            _unembedding(unit, language_model),
             unit.config,
             claim.scratch,
             listener,
+            extra_columns={
+                **_of_several_sites(dictionary, sites),
+                **_of_attention(dictionary, sites, language_model),
+            },
         )
-        features = _with_columns(mined.features, _of_two_sites(dictionary, sites))
         ids = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
         subject = evidence_subject(**ids)
         slices = [
-            SliceWrite("features", subject, with_constants(features, **ids)),
+            SliceWrite("features", subject, with_constants(mined.features, **ids)),
             SliceWrite("examples", subject, _with_ids(mined.examples, ids)),
         ]
         counts = {"n_features": mined.features.num_rows, "n_alive": mined.n_alive}
@@ -74,37 +79,47 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
     return run_unit(context, key, compute)
 
 
-def _unembedding(unit: MineUnit, device: str) -> "Unembedding | None":
-    """What the last written hookpoint is read through; None where that is not the residual stream."""
+def _writing_model(unit: MineUnit, device: str) -> "LanguageModel":
+    """The model of the last written hookpoint."""
     from tasks.activations.language_model import load_language_model
+
+    model_id = unit.trained.facts["writes"][-1]["model_id"]
+    return load_language_model(next(model for model in unit.models if model.id == model_id), device)
+
+
+def _unembedding(unit: MineUnit, language_model: "LanguageModel") -> "Unembedding | None":
+    """What the last written hookpoint is read through; None where no matrix leads from it to the logits."""
+    from tasks.activations.output_projection import output_projection
     from tasks.mining.logits import Unembedding
 
-    written = unit.trained.facts["writes"][-1]
-    if written["hookpoint"].rpartition(".")[2] in _OFF_STREAM:
-        return None
-    model = next(model for model in unit.models if model.id == written["model_id"])
-    language_model = load_language_model(model, device)
+    hookpoint = unit.trained.facts["writes"][-1]["hookpoint"]
     w_u, gain = language_model.unembedding()
-    if w_u is None:
+    projection = output_projection(language_model, hookpoint)
+    if w_u is None or (projection is None and hookpoint.rpartition(".")[2] in _OFF_STREAM):
         return None
+    if projection is not None:
+        w_u, gain = (projection if gain is None else projection * gain) @ w_u, None
     return Unembedding(w_u, gain, language_model.token_texts(range(w_u.shape[1])))
 
 
-def _of_two_sites(dictionary: "Dictionary", sites: "SiteActivations") -> dict[str, list[float | None]]:
-    """What only a crosscoder's activations tell of a feature."""
+def _of_attention(
+    dictionary: "Dictionary", sites: "SiteActivations", language_model: "LanguageModel"
+) -> dict[str, list[Any]]:
+    """What heads and attended tokens tell of the features of attn_z."""
+    from tasks.dictionaries.attention import attention_columns
+
+    site: Any = sites.reads[0]
+    if len(sites.reads) > 1 or sites.writes is not None:
+        return {}
+    return attention_columns(dictionary, language_model, site.hookpoint, site.tokens)
+
+
+def _of_several_sites(dictionary: "Dictionary", sites: "SiteActivations") -> dict[str, list[float | None]]:
+    """What only the activations of all its hookpoints tell of a crosscoder's features."""
     from tasks.dictionaries.crosscoding import Crosscoding
     from tasks.dictionaries.latent_scaling import latent_scaling
 
     return latent_scaling(dictionary, sites) if isinstance(dictionary, Crosscoding) else {}
-
-
-def _with_columns(features: pa.Table, columns: Mapping[str, list[Any]]) -> pa.Table:
-    """The table with these columns in place of its own."""
-    for name, values in columns.items():
-        place = features.schema.get_field_index(name)
-        column = features.schema.field(place)
-        features = features.set_column(place, column, pa.array(values, column.type))
-    return features
 
 
 def _with_ids(batches: Iterable[pa.RecordBatch], ids: dict[str, str]) -> Iterator[pa.RecordBatch]:
