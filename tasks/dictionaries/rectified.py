@@ -17,7 +17,7 @@ from torch import Tensor
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.encoding import encode_above
 from tasks.dictionaries.kernels.products import product, token_slices
-from tasks.dictionaries.sparse import selected_pre_acts
+from tasks.dictionaries.sparse import n_above, selected_pre_acts
 
 _SPARSE_SHARE = 0.06  # of the latents of a token, up to which pairs are faster than dense products
 
@@ -66,7 +66,7 @@ def rectified(
         shift_L = threshold_L - weights.bandwidth / 2
         first = next(token_slices(x_ND, dictionary.d_sae))
         pre_NL = product(centred_ND[first], dictionary.W_enc, dictionary.b_enc - shift_L)
-        is_sparse = float((pre_NL > 0).sum()) <= _SPARSE_SHARE * pre_NL.numel()
+        is_sparse = float(n_above(pre_NL, 0.0)) <= _SPARSE_SHARE * pre_NL.numel()
         del pre_NL
     part = _by_pairs if is_sparse else _by_slices
     return part(dictionary, centred_ND, target_NE, threshold_L, cost_L, weights)
@@ -132,7 +132,6 @@ class _Slices(torch.autograd.Function):
         error_NE = torch.empty_like(target_NE)
         grad_enc_LD, grad_dec_LE = torch.zeros_like(W_enc.T), torch.zeros_like(W_dec)
         grad_b, grad_threshold, near_L, acts_L = (torch.zeros_like(b_enc) for _ in range(4))
-        fired_L = torch.zeros(n_latents, dtype=torch.bool, device=b_enc.device)
         n_active = centred_ND.new_zeros(())
         for part in token_slices(centred_ND, n_latents):
             z_NL = product(centred_ND[part], W_enc, b_enc)
@@ -151,8 +150,8 @@ class _Slices(torch.autograd.Function):
             grad_enc_LD += product(grad_NL.T, centred_ND[part])
             grad_b += grad_NL.sum(dim=0)
             acts_L += acts_NL.sum(dim=0)
-            fired_L |= acts_NL.amax(dim=0) > 0
-            n_active += torch.count_nonzero(acts_NL)
+            n_active += n_above(acts_NL, 0.0)
+        fired_L = acts_L > 0  # activations are never negative
         sse, acts_L = error_NE.square().sum() / n_tokens, acts_L / n_tokens
         cost = (acts_L * cost_L).sum()
         if weights.bandwidth:

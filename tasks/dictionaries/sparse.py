@@ -236,6 +236,20 @@ def selected_acts(
     return selected_pre_acts(centred_ND, W_enc, b_enc, centre_D, pre_P, pairs).relu()
 
 
+def n_above(pre_NL: Tensor, floor: float) -> Tensor:
+    """How many entries are strictly above the floor (scalar)."""
+    kernels = kernels_for(pre_NL)
+    if kernels is None:
+        return (pre_NL > floor).sum()
+    return _counts_above(kernels, pre_NL.contiguous(), floor).sum()
+
+
+def _counts_above(kernels: Kernels, pre_NL: Tensor, floor: float) -> Tensor:
+    counts_N = torch.empty(len(pre_NL), dtype=torch.int64)
+    kernels.call("count_above", pre_NL, *pre_NL.shape, floor, counts_N, torch.get_num_threads())
+    return counts_N
+
+
 def entries_above(pre_NL: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
     """Entries above the floor in token order: how many of each token (N,), latents and values (P,)."""
     kernels = kernels_for(pre_NL)
@@ -243,8 +257,7 @@ def entries_above(pre_NL: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]
         mask_NL = pre_NL > floor
         return mask_NL.sum(dim=1), mask_NL.nonzero()[:, 1], pre_NL[mask_NL]
     pre_NL, n_threads = pre_NL.contiguous(), torch.get_num_threads()
-    counts_N = torch.empty(len(pre_NL), dtype=torch.int64)
-    kernels.call("count_above", pre_NL, *pre_NL.shape, floor, counts_N, n_threads)
+    counts_N = _counts_above(kernels, pre_NL, floor)
     ends_N = counts_N.cumsum(0)
     n_pairs = int(ends_N[-1]) if len(ends_N) else 0
     latents_P, values_P = torch.empty(n_pairs, dtype=torch.int64), pre_NL.new_empty(n_pairs)

@@ -168,11 +168,11 @@ def main(
     for peer in PEERS:
         make(peer)
     n_threads = n_threads or os.cpu_count() or 1
-    load = os.getloadavg()[0]
     lines = [
-        f"Batch {BATCH_TOKENS}, k {K}, d_sae {EXPANSION} x d_in, {n_threads} threads, {clock} clock, medians of "
-        f"{repeats} steps in turns; load average {load:.1f} before the run. Milliseconds; range: smallest and "
-        "largest ratio of one round; peaks: MB of growth over the imported library, in the order of the columns.",
+        f"Batch {BATCH_TOKENS}, k {K}, d_sae {EXPANSION} x d_in, {n_threads} threads, {clock} clock, medians "
+        f"of {repeats} steps in turns; load average {os.getloadavg()[0]:.1f} before the run. Milliseconds; "
+        "range: smallest and largest ratio of one round; peaks: MB of growth over the imported library, in "
+        "the order of the columns.",
         "",
         "| method, d_in, state | featlas | sae-lens | sparsify | dictionary_learning | best peer / featlas "
         "(range) | featlas / encoder by torch | featlas / encoder as featlas multiplies | peaks |",

@@ -9,6 +9,7 @@ from torch import Tensor
 from tasks.dictionaries import rectified
 from tasks.dictionaries.base import Dictionary, TrainingState, build_dictionary, dictionary_config
 from tasks.dictionaries.kernels import products
+from tasks.dictionaries.kernels.native import without_kernels
 from tasks.dictionaries.rectified import jump, step
 
 MEAN_NORM, TARGET_NORM = 4.0, 3.0
@@ -71,6 +72,26 @@ def test_loss_and_gradients_equal_dense_autograd(
         assert parameter.grad is not None
         assert parameter.grad.norm() > 0
         torch.testing.assert_close(found[name], parameter.grad, msg=name)
+
+
+@pytest.mark.parametrize("form", FORMS[::2], ids=["relu_l1", "jumprelu"])
+@pytest.mark.parametrize("share", [0.0, 1.0], ids=["slices", "pairs"])
+def test_kernels_change_nothing(form: dict[str, Any], share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rectified, "_SPARSE_SHARE", share)
+    x = 3 * torch.randn(300, 8, generator=torch.Generator().manual_seed(3))
+
+    def results() -> list[Tensor]:
+        dictionary, state = make(form)
+        dictionary.float()
+        result = dictionary.training_loss(x, x, state)
+        result.loss.backward()
+        return [result.loss.detach(), result.l0, *(parameter.grad for parameter in dictionary.parameters())]
+
+    found = results()
+    with without_kernels():
+        expected = results()
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, check_dtype=False)
 
 
 def test_few_active_latents_are_handled_as_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
