@@ -20,6 +20,7 @@ from catalog.schemas import Origin
 from tasks.common.registry import Registry
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.kernels.products import product
+from tasks.dictionaries.sparse import top_per_token
 from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
 
 HowTrained = Literal["steps", "fit", "end_to_end"]
@@ -179,8 +180,6 @@ class Dictionary(nn.Module, ABC):
 
     def pre_acts(self, x_ND: Tensor) -> Tensor:
         """``centred(x) W_enc + b_enc``: (N, L)."""
-        if torch.is_grad_enabled():
-            return torch.addmm(self.b_enc, self.centred(x_ND), self.W_enc)
         return product(self.centred(x_ND), self.W_enc, self.b_enc)
 
     @abstractmethod
@@ -194,8 +193,7 @@ class Dictionary(nn.Module, ABC):
         """
         acts_NL = self.encode(x_ND)
         k = int((acts_NL > 0).sum(dim=1).max()) if len(acts_NL) else 0
-        values_NK, indices_NK = torch.topk(acts_NL, max(k, 1), dim=1)
-        return values_NK, indices_NK
+        return top_per_token(acts_NL, max(k, 1))
 
     def encode_steps(self, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Where ``selects_in_steps``: the sparse code with the step, from 0, that selects each latent."""

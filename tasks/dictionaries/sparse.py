@@ -128,7 +128,7 @@ def pairs_of_mask(mask_NL: Tensor) -> Pairs:
 
 
 def top_per_token(pre_NL: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of every row, exactly: values and indices, both (N, K), largest first.
+    """The k largest of every row, exactly: values (differentiable) and indices, both (N, K), largest first.
 
     The k largest entries lie in the k groups with the largest maxima, so only those are looked at.
     """
@@ -138,6 +138,8 @@ def top_per_token(pre_NL: Tensor, k: int) -> tuple[Tensor, Tensor]:
         values_NK, latents_NK = pre_NL.new_empty(n_tokens, k), torch.empty(n_tokens, k, dtype=torch.int64)
         sizes, n_threads = (n_tokens, n_latents, k), torch.get_num_threads()
         kernels.call("top_of_rows", pre_NL.contiguous(), *sizes, values_NK, latents_NK, n_threads)
+        if pre_NL.requires_grad:
+            values_NK = pre_NL.gather(1, latents_NK)
         return values_NK, latents_NK
     if n_latents % _GROUP or n_latents < 4 * k * _GROUP:
         return tuple(torch.topk(pre_NL, k, dim=1))  # type: ignore[return-value]

@@ -36,7 +36,10 @@ class TopK(KeptDictionary):
 
     def encode_sparse(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Exactly k columns; values that are not positive are 0."""
-        values_NK, indices_NK = top_per_token(self.pre_acts(x_ND), self.config.k)
+        if torch.is_grad_enabled():
+            values_NK, indices_NK = top_per_token(self.pre_acts(x_ND), self.config.k)
+        else:
+            values_NK, indices_NK = encode_top(self.centred(x_ND), self.W_enc, self.b_enc, self.config.k)
         return values_NK.relu(), indices_NK
 
     def encode(self, x_ND: Tensor) -> Tensor:

@@ -16,13 +16,16 @@ _LARGE_SLICE_BYTES = 1 << 30  # on other devices
 
 
 def product(a_NM: Tensor, b_MK: Tensor, bias_K: Tensor | None = None) -> Tensor:
-    """``a @ b + bias``, without a graph.
+    """``a @ b + bias``; fast where no graph is wanted.
 
     On processors with AVX-512 that are not Intel's, MKL keeps to AVX2; oneDNN, which torch brings along, does
     not, and is about twice as fast there. Strides of both factors may be anything; the result has the type of
     ``a``, under autocast too.
     """
-    if a_NM.device.type == "cpu" and a_NM.dtype is torch.float32 and _prefers_onednn():
+    factors = (a_NM, b_MK) if bias_K is None else (a_NM, b_MK, bias_K)
+    wants_graph = torch.is_grad_enabled() and any(factor.requires_grad for factor in factors)
+    is_single = all(factor.device.type == "cpu" and factor.dtype is torch.float32 for factor in factors)
+    if is_single and not wants_graph and _prefers_onednn():
         result: Tensor = torch.ops.mkldnn._linear_pointwise(a_NM, b_MK.T, bias_K, "none", [], "")
         return result
     return linear(a_NM, b_MK.T, bias_K).to(a_NM.dtype)

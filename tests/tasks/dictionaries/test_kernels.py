@@ -170,6 +170,15 @@ def test_product_equals_matmul_whatever_the_strides(transposed: bool) -> None:
     torch.testing.assert_close(product(a, b), a @ b)
 
 
+def test_product_has_a_graph_where_one_is_wanted() -> None:
+    a, b = random_values(4, 5, seed=1), random_values(5, 3, seed=2).requires_grad_()
+    product(a, b).sum().backward()
+    assert b.grad is not None
+    torch.testing.assert_close(b.grad, a.sum(dim=0).unsqueeze(1).expand(5, 3))
+    with torch.no_grad():
+        assert not product(a, b).requires_grad
+
+
 def test_slices_cover_a_batch_once() -> None:
     x = torch.empty(1000, 1)
     rows = [row for part in token_slices(x, 1 << 16) for row in range(*part.indices(1000))]

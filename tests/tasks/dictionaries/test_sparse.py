@@ -78,6 +78,16 @@ def test_two_stage_top_k_is_exact(seed: int, sizes: tuple[int, int, int]) -> Non
     assert all(len(set(row.tolist())) == k for row in indices)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_largest_of_a_row_carry_gradients(dtype: torch.dtype) -> None:
+    pre = torch.randn(6, 50, generator=torch.Generator().manual_seed(1), dtype=dtype, requires_grad=True)
+    values, indices = top_per_token(pre, 4)
+    values.square().sum().backward()
+    expected = torch.zeros_like(pre).scatter(1, indices, 2 * values.detach())
+    assert pre.grad is not None
+    torch.testing.assert_close(pre.grad, expected)
+
+
 @given(st.integers(0, 2**31), st.integers(1, 60), st.floats(0, 3))
 @settings(max_examples=60, deadline=None)
 def test_top_of_batch_is_exact_for_every_guess(seed: int, n_keep: int, floor: float) -> None:
