@@ -10,6 +10,7 @@ from catalog.errors import UserError
 from tasks.dictionaries.checkpoint import load_checkpoint, save_checkpoint
 from tasks.dictionaries.feed import Feed
 from tasks.dictionaries.replicas import Replicas
+from tasks.dictionaries.training_memory import NotEnoughMemory
 from tasks.dictionaries.training_run import TrainedDictionary, TrainingInterrupted, TrainingRun
 
 _SAVE_SHARE = 0.05  # of the time at most goes into checkpoints
@@ -64,16 +65,30 @@ class SharedTraining:
         self._members: dict[int, Member] = {}
         self._saved_at, self._pause = time.monotonic(), checkpoint_seconds
 
-    def add(self, number: int, make: Callable[[], TrainingRun], scratch: Path) -> None:
-        """A training as it starts, or as its newest intact checkpoint left it."""
+    def add(self, number: int, make: Callable[[], TrainingRun], scratch: Path) -> bool:
+        """A training as it starts, or as its newest intact checkpoint left it.
+
+        Returns:
+            False when there is no memory for it beside the others: it has to wait until they are done.
+        """
         with self._ending(number):
-            checkpoint = load_checkpoint(scratch / "checkpoints")
-            run = make()
-            if checkpoint is None:
-                run.start()
-            else:
-                run.restore(checkpoint)
+            checkpoint, run, lacking = load_checkpoint(scratch / "checkpoints"), None, None
+            try:
+                run = make()
+                if checkpoint is None:
+                    run.start()
+                    run.plan_memory(sum(member.run.growth_bytes for member in self._members.values()))
+                else:
+                    run.restore(checkpoint)
+            except NotEnoughMemory as error:
+                lacking = error
+            if self.replicas.any(lacking is not None) or run is None:
+                if self._members:
+                    return False
+                raise lacking or NotEnoughMemory("another process of this training has too little memory")
+            self.replicas.begin(run.dictionary, run.state)
             self._members[number] = Member(run, scratch / "checkpoints", run.state.n_tokens)
+        return True
 
     def train(self) -> None:
         """All remaining steps of all members.

@@ -21,7 +21,7 @@ from catalog.schemas import Split
 
 LARGEST_NONFINITE_SHARE = 0.001
 _BUFFER_VALUES = 2**28
-_SAMPLE_VALUES = 2**27
+_SAMPLE_VALUES = 2**26
 _TOKENS_PER_READ = 16_384
 
 
@@ -130,6 +130,16 @@ class TokenStream:
         """Buffers that hold the whole train split once."""
         return -(-len(self.rows) // self.sequences_per_buffer)
 
+    @property
+    def n_bytes(self) -> int:
+        """Memory of the buffer with its order, of what is being read into it, and of a batch."""
+        n_train = len(self.rows) * self.activations.context_length
+        n_buffer = min(self.sequences_per_buffer * self.activations.context_length, n_train)
+        stored = self.activations.read(self.rows[:1]).itemsize * self.activations.d_in
+        reading = 2 * min(_TOKENS_PER_READ, n_buffer) * stored
+        batch = self.batch_tokens * (stored + 3 * 4 * self.activations.d_in)
+        return n_buffer * (stored + 8) + max(reading, batch)
+
     def __iter__(self) -> Iterator[Tensor]:
         """Batches (batch_tokens, D) in float32; ``cursor`` then stands after the batch."""
         while True:
@@ -195,7 +205,7 @@ def sample_tokens(
 ) -> Tensor:
     """Valid tokens of a split, from sequences evenly spread over it: float32 (at most n_tokens, D).
 
-    Never more than 2^27 values, half a gibibyte.
+    Never more than 2^26 values, a quarter of a gibibyte.
     """
     per_sequence = activations.context_length
     n_tokens = min(n_tokens, _SAMPLE_VALUES // activations.d_in)

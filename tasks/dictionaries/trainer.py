@@ -181,25 +181,30 @@ def _train_together(
     meter: "_Meter",
     end: Callable[[int, Outcome], None],
 ) -> None:
-    """Train jobs with one feed."""
-    first = next(iter(jobs.values()))
-    try:
-        feed = _new_feed(first)
-    except UserError as error:
-        for number in jobs:
-            end(number, error)
-        return
-    training = SharedTraining(
-        feed,
-        group,
-        checkpoint_seconds=options.checkpoint_seconds,
-        should_stop=options.should_stop,
-        tell=meter.tell,
-        end=end,
-    )
-    for number, job in jobs.items():
-        training.add(number, partial(_new_run, job, device, feed, group, options), job.scratch)
-    training.train()
+    """Train jobs with one feed; those that memory has no room for beside the others come after them."""
+    waiting = dict(jobs)
+    while waiting:
+        first = next(iter(waiting.values()))
+        try:
+            feed = _new_feed(first)
+        except UserError as error:
+            for number in waiting:
+                end(number, error)
+            return
+        training = SharedTraining(
+            feed,
+            group,
+            checkpoint_seconds=options.checkpoint_seconds,
+            should_stop=options.should_stop,
+            tell=meter.tell,
+            end=end,
+        )
+        waiting = {
+            number: job
+            for number, job in waiting.items()
+            if not training.add(number, partial(_new_run, job, device, feed, group, options), job.scratch)
+        }
+        training.train()
 
 
 def _new_feed(job: TrainingJob) -> Feed:

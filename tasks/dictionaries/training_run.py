@@ -27,11 +27,21 @@ from tasks.dictionaries.resampling import SAMPLE_TOKENS, is_due, resample
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader, Counts, Cursor, sample_tokens
 from tasks.dictionaries.training_log import TrainingLog
+from tasks.dictionaries.training_memory import (
+    PROBE_TOKENS,
+    StepProbe,
+    TrainingMemory,
+    fitting_part,
+    refuse_impossible_width,
+    return_freed_memory,
+    weights_bytes,
+)
 
 __all__ = ["NonFiniteLoss", "TrainedDictionary", "TrainingInterrupted", "TrainingRun"]
 
 _LOGGED_STEPS = 200
 _SAMPLE_AFTER = 16_384
+_SAMPLE_ACTS = 2**25
 
 
 class TrainingInterrupted(Exception):
@@ -81,7 +91,9 @@ class TrainingRun:
         self.feed = feed or Feed(SiteActivations.of(activations), config)
         self.activations, self.replicas = self.feed.activations, replicas or Replicas()
         self.half = is_half(precision, device)
-        self.dictionary = build_dictionary(config, self.activations.widths).to(device)
+        widths = self.activations.widths
+        refuse_impossible_width(config.name(), config.n_latents(widths.d_in), widths.d_out, device)
+        self.dictionary = build_dictionary(config, widths).to(device)
         self._check_resampling()
         self.optimiser = torch.optim.Adam(
             self.dictionary.parameters(),
@@ -94,7 +106,8 @@ class TrainingRun:
         self.sample_counts = Counts()
         self.scales = (1.0,) * len(self.activations.site_widths)
         self.n_threads = torch.get_num_threads()
-        self.part_tokens = min(config.micro_batch_tokens or config.batch_tokens, config.batch_tokens)
+        share = -(-config.batch_tokens // self.replicas.n_processes)
+        self.part_tokens = min(config.micro_batch_tokens or share, share)
         self.randomness = torch.Generator().manual_seed(config.seed).get_state()
         self.state = TrainingState(
             n_steps=config.n_steps,
@@ -124,7 +137,35 @@ class TrainingRun:
             self.dictionary.b_dec.copy_(constants.bias)
         with self.own_surroundings():
             self.dictionary.before_training(self.state)
-        self.replicas.begin(self.dictionary, self.state)
+
+    def plan_memory(self, others_bytes: int = 0) -> TrainingMemory | None:
+        """Forecast the memory and split batches as far as needed for it; once, before the first step.
+
+        None for a method that does not learn from batches of activations alone.
+
+        Args:
+            others_bytes: What trainings beside it will still take, see `growth_bytes`.
+
+        Raises:
+            NotEnoughMemory: when it does not fit.
+        """
+        if self.dictionary.how_trained != "steps":
+            return None
+        x_ND, y_NE = self.scaled(sample_tokens(self.activations, "train", PROBE_TOKENS))
+        on_card = self.device.type == "cuda"
+        batch_bytes = 2 * 4 * self.config.batch_tokens * self.activations.d_in
+        own_bytes = weights_bytes(self.dictionary)
+        feed_bytes = batch_bytes if on_card else self.feed.stream.n_bytes
+        fixed = TrainingMemory(own_bytes, 2 * own_bytes, others_bytes, feed_bytes)
+        probe = StepProbe(self.dictionary, self.state, x_ND, y_NE, half=self.half)
+        self.part_tokens, need = fitting_part(self.config.name(), probe, fixed, self.part_tokens, self.device)
+        return_freed_memory()
+        return need
+
+    @property
+    def growth_bytes(self) -> int:
+        """What it will hold between its steps besides its weights: gradients and moments."""
+        return 3 * weights_bytes(self.dictionary)
 
     def step(self) -> TrainingStep:
         """One optimiser step on the next batch of the feed."""
@@ -217,7 +258,8 @@ class TrainingRun:
     def finish(self, tokens_per_second: float) -> TrainedDictionary:
         """Settle what inference needs, fold the normalisation, return the result on the CPU."""
         with self.own_surroundings():
-            sample_ND, _ = self.scaled(sample_tokens(self.activations, "train", _SAMPLE_AFTER))
+            n_tokens = min(_SAMPLE_AFTER, max(_SAMPLE_ACTS // self.dictionary.d_sae, 1_024))
+            sample_ND, _ = self.scaled(sample_tokens(self.activations, "train", n_tokens))
             settled = self.dictionary.after_training(sample_ND)
         self.log.add(self.state.step, self.state.n_tokens, settled)
         self.dictionary.fold_scale(*self.activations.split_vector(self.scale_vector()))
