@@ -31,7 +31,7 @@ class DifferenceOfMeansConfig(BaselineConfig):
     label: str = Field(min_length=1)
     """Label column of the corpus, for example topic."""
     values: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Values that get a direction, in this order; left out: all that occur, sorted."""
+    """Values that get a direction, in this order; left out: all of the train tokens, sorted."""
 
     def n_latents(self, d_in: int) -> int:
         return self.d_sae or (1 if self.values is None else len(self.values))
@@ -63,12 +63,15 @@ class DifferenceOfMeans(Baseline):
         code_of = {value: code for code, value in enumerate(values)}
         codes = np.array([code_of.get(label, len(values)) for label in labels])
         sums_CD, counts_C = _sums(fitting, config.n_tokens, codes, len(values) + 1)
-        for value, count in zip(values, counts_C.tolist(), strict=False):
-            if count == 0:
-                raise UserError(
-                    f"dictionary {config.name()!r}: no train token of a document whose {config.label} is "
-                    f"{value!r}: leave the value out, or raise n_tokens"
-                )
+        missing = [value for value, count in zip(values, counts_C.tolist(), strict=False) if count == 0]
+        if config.values is not None and missing:
+            raise UserError(
+                f"dictionary {config.name()!r}: no train token of a document whose {config.label} is "
+                f"{missing[0]!r}: leave the value out, or raise n_tokens"
+            )
+        found = [number for number, value in enumerate(values) if value not in missing]
+        values = tuple(values[number] for number in found)
+        sums_CD, counts_C = sums_CD[[*found, -1]], counts_C[[*found, -1]]
         total, mean_D = counts_C.sum(), sums_CD.sum(dim=0) / counts_C.sum()
         n_C1 = counts_C[:-1, None]
         if bool((n_C1 == total).any()):
@@ -109,8 +112,8 @@ def _sums(fitting: Fitting, n_tokens: int, codes: NDArray[Any], n_codes: int) ->
     for batch in fitting.batches(n_tokens):
         if batch.document_N.min() < 0 or batch.document_N.max() >= len(codes):
             raise UserError(
-                f"the labels of {len(codes)} documents are known, the activations name others: pass the corpus "
-                "they were cached from"
+                f"the labels of {len(codes)} documents are known, the activations name others: pass the "
+                "corpus they were cached from"
             )
         code_N = torch.from_numpy(codes[batch.document_N])
         sums_CD.index_add_(0, code_N, batch.x_ND.double())

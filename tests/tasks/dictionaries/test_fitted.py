@@ -210,6 +210,14 @@ def test_difference_of_means_finds_the_direction_of_each_label(fitted: Any) -> N
         assert active_NTC[~has_topic][..., topic].float().mean() < 0.1
 
 
+def test_values_without_train_tokens_get_no_direction(tmp_path: Path) -> None:
+    rows = [[("topic", "stars" if number >= 60 else TOPICS[number % 2])] for number in range(90)]
+    path = write_labels(tmp_path / "labels.parquet", rows)
+    result = train(make_config("difference_of_means"), Labelled(), tmp_path, device="cpu", labels=path)
+    assert result.dictionary.config.values == ("birds", "fish")
+    torch.testing.assert_close(result.dictionary.W_dec[0], -result.dictionary.W_dec[1])
+
+
 def test_difference_of_means_refuses_labels_that_are_not_there(labels: Path, tmp_path: Path) -> None:
     def fit(path: Path | None, **changes: Any) -> None:
         config = make_config("difference_of_means", **changes)
