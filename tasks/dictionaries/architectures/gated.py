@@ -4,14 +4,17 @@ arXiv 2404.16014).
 Legend: N tokens, D d_in, E d_out, L d_sae.
 """
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from tasks.dictionaries.active import active_pairs
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.sparse import Pairs, selected_pre_acts
 
 
 class GatedConfig(DictionaryConfig):
@@ -29,6 +32,22 @@ class GatedConfig(DictionaryConfig):
 
     def sparsity_tag(self) -> str:
         return f"l{self.l1_coefficient:g}"
+
+
+@dataclass(frozen=True)
+class _Terms:
+    """What the terms of the loss are made of."""
+
+    recon: Tensor
+    """Weighted sum of directions: (N, E)."""
+    gate_recon: Tensor
+    """The same with the open gates as activations and frozen directions: (N, E)."""
+    gate_sum: Tensor
+    """Sum of all open gates (scalar)."""
+    n_active: Tensor
+    """Active pairs (scalar)."""
+    fired: Tensor
+    """Which latents were active: (L,) bool."""
 
 
 @ARCHITECTURES.register("gated")
@@ -49,14 +68,13 @@ class Gated(Dictionary):
 
     def encode(self, x_ND: Tensor) -> Tensor:
         """Latent activations (N, L)."""
-        return self._gated(x_ND)[1]
+        gate_NL = self.pre_acts(x_ND)
+        return self._strength(gate_NL, self.b_enc, self.r_mag, self.b_mag) * (gate_NL > 0)
 
-    def _gated(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
-        """Pre-activations of the gate and latent activations, both (N, L)."""
-        z_NL = self.centred(x_ND) @ self.W_enc
-        gate_NL = z_NL + self.b_enc
-        strength_NL = torch.addcmul(self.b_mag, z_NL, self.r_mag.exp()).relu()
-        return gate_NL, strength_NL * (gate_NL > 0)
+    @staticmethod
+    def _strength(gate: Tensor, b_enc: Tensor, r_mag: Tensor, b_mag: Tensor) -> Tensor:
+        """How strong latents are, should their gate be open."""
+        return torch.addcmul(b_mag, gate - b_enc, r_mag.exp()).relu()
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Squared error, plus L1 of the open gates, plus the squared error of the gates as activations.
@@ -64,18 +82,36 @@ class Gated(Dictionary):
         The gate has no gradient in the first term. It learns from the third, in which the decoder is
         frozen. Units: squared errors over the squared mean norm, L1 over the mean norm.
         """
-        gate_NL, acts_NL = self._gated(x_ND)
-        open_NL = gate_NL.relu()
-        sse = (y_NE - self.decode(acts_NL, x_ND)).square().sum(dim=1).mean()
-        frozen_NE = open_NL @ self.W_dec.detach() + self.b_dec.detach()
-        aux_sse = (y_NE - frozen_NE).square().sum(dim=1).mean()
-        l1 = open_NL.sum(dim=1).mean() / state.mean_norm
+        centred_ND = self.centred(x_ND)
+        found = active_pairs(centred_ND.detach(), self.W_enc, self.b_enc)
+        terms = self._on_all(centred_ND) if found is None else self._on_pairs(centred_ND.detach(), *found)
+        sse = (y_NE - self.add_offset(terms.recon, x_ND)).square().sum(dim=1).mean()
+        gate_sse = (y_NE - terms.gate_recon - self.b_dec.detach()).square().sum(dim=1).mean()
+        l1 = terms.gate_sum / (len(x_ND) * state.mean_norm)
         weight = self.config.l1_coefficient * state.ramp(self.config.sparsity_warmup_steps, share=0.1)
-        gate_loss = aux_sse / state.target_norm**2
+        gate_loss = gate_sse / state.target_norm**2
         loss = sse / state.target_norm**2 + weight * l1 + gate_loss
-        active_NL = acts_NL.detach() > 0
         parts = {"l1": l1.detach(), "gate_loss": gate_loss.detach()}
-        return TrainingStep(loss, sse.detach(), active_NL.sum() / len(x_ND), active_NL.any(dim=0), parts)
+        return TrainingStep(loss, sse.detach(), terms.n_active / len(x_ND), terms.fired, parts)
+
+    def _on_all(self, centred_ND: Tensor) -> _Terms:
+        """By dense codes."""
+        gate_NL = torch.addmm(self.b_enc, centred_ND, self.W_enc)
+        open_NL = gate_NL.relu()
+        acts_NL = self._strength(gate_NL, self.b_enc, self.r_mag, self.b_mag) * (gate_NL > 0)
+        active_NL = acts_NL.detach() > 0
+        frozen_NE = open_NL @ self.W_dec.detach()
+        return _Terms(acts_NL @ self.W_dec, frozen_NE, open_NL.sum(), active_NL.sum(), active_NL.any(dim=0))
+
+    def _on_pairs(self, centred_ND: Tensor, pairs: Pairs, gate_P: Tensor) -> _Terms:
+        """By the pairs with an open gate; the same gradients."""
+        gate_P = selected_pre_acts(centred_ND, self.W_enc, self.b_enc, self.centre(), gate_P, pairs)
+        of_latent = (self.b_enc, self.r_mag, self.b_mag)
+        acts_P = self._strength(gate_P, *(values.index_select(0, pairs.latents) for values in of_latent))
+        frozen_NE = pairs.decode(gate_P, self.W_dec.detach())
+        kept_P = acts_P.detach()
+        recon_NE = pairs.decode(acts_P, self.W_dec)
+        return _Terms(recon_NE, frozen_NE, gate_P.sum(), (kept_P > 0).sum(), pairs.fired(kept_P))
 
     def scaled_with_output(self) -> tuple[str, ...]:
         """Biases, that of the strength among them; ``r_mag`` is a ratio."""

@@ -1,6 +1,6 @@
 """Group Bias Adaptation: biases move until latents fire as often as their group should (arXiv 2506.14002).
 
-Legend: N tokens, D d_in, E d_out, L d_sae, G groups.
+Legend: N tokens, D d_in, E d_out, L d_sae, P pairs, G groups.
 """
 
 import math
@@ -11,8 +11,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from catalog.errors import UserError
+from tasks.dictionaries.active import active_pairs
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.sparse import Pairs, selected_pre_acts
 from tasks.dictionaries.tied import TiedDictionary
 
 
@@ -81,33 +83,51 @@ class GroupBias(TiedDictionary):
 
     def encode(self, x_ND: Tensor) -> Tensor:
         """Latent activations (N, L)."""
-        return self._activations(self.pre_acts(x_ND))
+        pre_NL = self.pre_acts(x_ND)
+        return self._strength(pre_NL, self.b_enc, self.amplitude) * (pre_NL > 0)
 
-    def _activations(self, pre_NL: Tensor) -> Tensor:
-        active_NL = pre_NL > 0
-        strength_NL = pre_NL if self.config.activation == "relu" else pre_NL - self.b_enc
-        return self.amplitude * strength_NL * active_NL
+    def _strength(self, pre: Tensor, b_enc: Tensor, amplitude: Tensor) -> Tensor:
+        """Activation of latents with a positive pre-activation."""
+        return amplitude * (pre if self.config.activation == "relu" else pre - b_enc)
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Squared error over the variance of the data; takes note of who fired and how strongly."""
-        pre_NL = torch.addmm(self.b_enc, self.centred(x_ND), self.W_dec.T)
-        acts_NL = self._activations(pre_NL)
-        sse = (y_NE - self.decode(acts_NL, x_ND)).square().sum(dim=1).mean()
-        self.observe(pre_NL.detach(), state)
-        active_NL = acts_NL.detach() > 0
-        l0 = active_NL.sum() / len(x_ND)
-        return TrainingStep(sse / state.total_variance, sse.detach(), l0, active_NL.any(dim=0))
+        centred_ND = self.centred(x_ND)
+        found = active_pairs(centred_ND.detach(), self.W_dec.T, self.b_enc)
+        if found is None:
+            summed_NE, counts_L, largest_L = self._on_all(centred_ND)
+        else:
+            summed_NE, counts_L, largest_L = self._on_pairs(centred_ND.detach(), *found)
+        self.observe(counts_L, largest_L, len(x_ND), state)
+        sse = (y_NE - self.add_offset(summed_NE, x_ND)).square().sum(dim=1).mean()
+        l0, fired_L = counts_L.sum() / len(x_ND), counts_L > 0
+        return TrainingStep(sse / state.total_variance, sse.detach(), l0, fired_L)
+
+    def _on_all(self, centred_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum of directions (N, E), firings and largest pre-activation of each latent: by dense codes."""
+        pre_NL = torch.addmm(self.b_enc, centred_ND, self.W_dec.T)
+        active_NL = pre_NL > 0
+        acts_NL = self._strength(pre_NL, self.b_enc, self.amplitude) * active_NL
+        return acts_NL @ self.W_dec, active_NL.sum(dim=0), pre_NL.detach().amax(dim=0)
+
+    def _on_pairs(self, centred_ND: Tensor, pairs: Pairs, pre_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same by the active pairs; the largest of a latent that never fires is 0."""
+        largest_L = pre_P.new_zeros(self.d_sae).scatter_reduce(0, pairs.latents, pre_P, "amax")
+        pre_P = selected_pre_acts(centred_ND, self.W_dec.T, self.b_enc, self.centre(), pre_P, pairs)
+        of_latent = (values.index_select(0, pairs.latents) for values in (self.b_enc, self.amplitude))
+        acts_P = self._strength(pre_P, *of_latent)
+        counts_L = torch.bincount(pairs.latents, minlength=self.d_sae)
+        return pairs.decode(acts_P, self.W_dec), counts_L, largest_L
 
     @torch.no_grad()
-    def observe(self, pre_NL: Tensor, state: TrainingState) -> None:
+    def observe(self, counts_L: Tensor, largest_L: Tensor, n_tokens: int, state: TrainingState) -> None:
         """Add a batch to the window: firings and largest pre-activation of each latent, tokens."""
-        fired_L, largest_L = (pre_NL > 0).sum(dim=0), pre_NL.amax(dim=0).float()
-        memory = state.memory
+        memory, largest_L = state.memory, largest_L.float()
         if "window_tokens" in memory:
-            fired_L = fired_L + memory["window_fired"]
+            counts_L = counts_L + memory["window_fired"]
             largest_L = torch.maximum(largest_L, memory["window_largest"])
         seen = memory.get("window_tokens", torch.zeros((), dtype=torch.int64))
-        memory.update(window_fired=fired_L, window_largest=largest_L, window_tokens=seen + len(pre_NL))
+        memory.update(window_fired=counts_L, window_largest=largest_L, window_tokens=seen + n_tokens)
 
     @torch.no_grad()
     def after_step(self, state: TrainingState) -> None:

@@ -116,7 +116,8 @@ def test_group_bias_falls_for_a_latent_that_fires_too_often() -> None:
         "group_bias_adaptation", 1, 1, n_groups=1, highest_frequency=vector["p_target"], window_tokens=4
     )
     state = state_of(dictionary)
-    dictionary.observe(tensor(vector["preact_incl_bias"]).unsqueeze(1), state)
+    pre = tensor(vector["preact_incl_bias"]).unsqueeze(1)
+    dictionary.observe((pre > 0).sum(dim=0), pre.amax(dim=0), len(pre), state)
     fired, seen = state.memory["window_fired"], state.memory["window_tokens"]
     assert float(fired / seen) == vector["phat"]
     assert float(state.memory["window_largest"]) == pytest.approx(vector["r"])

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from catalog.errors import UserError
+from tasks.dictionaries import active
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
 from tasks.dictionaries.trainer import train
 
@@ -40,11 +41,11 @@ def test_biases_fall_rise_and_stay_in_their_range() -> None:
 def test_a_window_gathers_batches() -> None:
     dictionary = build(window_tokens=3)
     state = state_of()
-    dictionary.observe(torch.tensor([[1.0, -1.0, 0.5, -2.0], [2.0, -3.0, -0.5, -2.0]]), state)
+    dictionary.observe(torch.tensor([2, 0, 1, 0]), torch.tensor([2.0, -1.0, 0.5, -2.0]), 2, state)
     dictionary.after_step(state)
     assert int(state.memory["window_tokens"]) == 2
     assert dictionary.b_enc.tolist() == [0.0] * 4
-    dictionary.observe(torch.tensor([[0.5, -0.5, 0.7, -4.0]]), state)
+    dictionary.observe(torch.tensor([1, 0, 1, 0]), torch.tensor([0.5, -0.5, 0.7, -4.0]), 1, state)
     assert state.memory["window_fired"].tolist() == [3, 0, 2, 0]
     assert state.memory["window_largest"].tolist() == pytest.approx([2.0, -0.5, 0.7, -2.0])
     dictionary.after_step(state)
@@ -70,6 +71,39 @@ def state_of_without_window() -> TrainingState:
     state = state_of()
     state.memory["window_tokens"] = torch.tensor(0)
     return state
+
+
+@pytest.mark.parametrize("activation", ["relu", "jumprelu"])
+def test_losses_on_pairs_and_on_dense_codes_are_those_of_autograd(
+    activation: str, planted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fields = {"architecture": "group_bias_adaptation", "d_sae": 24, "n_tokens": 1, "highest_frequency": 0.5}
+    config = dictionary_config({**fields, "activation": activation, "n_groups": 2})
+    x = planted.valid_tokens("train")[:80].double()
+    found = []
+    for largest_share in (0.0, 1.0):
+        monkeypatch.setattr(active, "_LARGEST_SHARE", largest_share)
+        dictionary: Any = build_dictionary(config, 16).double()
+        with torch.no_grad():
+            dictionary.b_enc.fill_(-0.3)
+            dictionary.amplitude.copy_(torch.linspace(0.5, 1.5, 24))
+        state = TrainingState(10, 9, 3.0, 4.0, 4.0, torch.zeros(24).long(), torch.Generator())
+        result = dictionary.training_loss(x, x, state)
+        result.loss.backward()
+        memory = (state.memory["window_fired"], state.memory["window_largest"].clamp_min(0))
+        gradients = [dictionary.W_dec.grad, dictionary.b_dec.grad, dictionary.amplitude.grad]
+        found.append([result.loss.detach(), result.l0, *memory, *gradients])
+    W, b_dec, a = (
+        getattr(dictionary, n).detach().clone().requires_grad_() for n in ("W_dec", "b_dec", "amplitude")
+    )
+    y = (x - b_dec) @ W.T
+    acts = a * (y - 0.3 * (activation == "relu")) * (y > 0.3)
+    loss = (x - acts @ W - b_dec).square().sum(1).mean() / 3.0
+    loss.backward()  # type: ignore[no-untyped-call]
+    for dense, sparse in zip(*found, strict=True):
+        torch.testing.assert_close(dense, sparse)
+    for ours, plain in zip(found[0][-3:], (W.grad, b_dec.grad, a.grad), strict=True):
+        torch.testing.assert_close(ours, plain)
 
 
 def test_no_latent_fires_much_more_often_than_its_group_should(planted: Any, tmp_path: Path) -> None:
