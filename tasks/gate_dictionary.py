@@ -66,8 +66,11 @@ def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
         if not unit.accept_unverified:
             refuse_unverified(foreign.source, certificate)
         listener(Progress("import gate", 2, 2))
-        given = read_as(foreign, unit.source.reading, sample.inputs(unit.place))
-        facts: dict[str, Any] = {"scale": given.scale, "token_norm": given.token_norm}
+        inputs = sample.inputs_of(unit.place)
+        given = read_as(foreign, unit.source.reading, inputs)
+        facts: dict[str, Any] = {"scale": given.scale, "token_norm": given.token_norm, "norm": None}
+        if inputs.gain_D is not None and inputs.shift_D is not None:
+            facts["norm"] = [inputs.gain_D.tolist(), inputs.shift_D.tolist()]
         return Results([], {**facts, "certificate": certificate.as_json()})
 
     parents = [unit.corpus.fingerprint, unit.described.fingerprint]

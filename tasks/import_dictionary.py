@@ -57,13 +57,17 @@ def import_dictionary(context: StageContext, unit: ImportUnit) -> StageOutcome:
     }
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
+        import torch
+
         from tasks.dictionaries.formats.assembly import assemble
-        from tasks.dictionaries.formats.reading import first_reading
+        from tasks.dictionaries.formats.reading import before_gain, first_reading
         from tasks.dictionaries.weights import save_dictionary
 
         placed = unit.source.read().with_(reads=unit.place.reads, writes=unit.place.writes)
         foreign = first_reading(placed, unit.source.reading)
         gated = unit.gated.facts
+        if unit.source.reading.normalisation == "before_gain":
+            foreign = before_gain(foreign, *map(torch.tensor, gated["norm"]))
         dictionary = assemble(foreign.with_(scale=gated["scale"], token_norm=gated["token_norm"]))
         facts = _facts(unit, claim.fingerprint)
         folder = claim.scratch / "dictionary"

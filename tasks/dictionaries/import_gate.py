@@ -78,7 +78,7 @@ def examine(
     Raises:
         UserError: when the widths differ or the settings do not go together.
     """
-    given = check_widths(read_as(foreign, reading, sample.inputs(place)), place, sample)
+    given = check_widths(read_as(foreign, reading, sample.inputs_of(place)), place, sample)
     dictionary = assemble(given)
     figures = measure(dictionary, *sample.pair(place))
     random_fvu = _random_fvu(given, place, sample, figures, config)
@@ -146,12 +146,12 @@ def _search(
             fvu, l0 = _fvu(foreign, best.reading, other, sample)
             candidates.append((None, _Reading(other, best.reading, fvu)))
             tried.append(Tried("hookpoint", other.name(), fvu, l0))
-        for alternative in alternatives(foreign, best.reading, sample.inputs(best.place)):
+        for alternative in alternatives(foreign, best.reading, sample.inputs_of(best.place)):
             fvu, l0 = _fvu(foreign, alternative.reading, best.place, sample)
             candidates.append((alternative, _Reading(best.place, alternative.reading, fvu)))
             tried.append(Tried(alternative.setting, alternative.value, fvu, l0))
         found = _best(candidates)
-        lacks_threshold = read_as(foreign, best.reading, sample.inputs(best.place)).lacks_threshold
+        lacks_threshold = read_as(foreign, best.reading, sample.inputs_of(best.place)).lacks_threshold
         if found is None or not (lacks_threshold or _is_gain(best, found, config.min_gain)):
             break
         best = found
@@ -189,7 +189,7 @@ def _best(candidates: Sequence[tuple[Alternative | None, _Reading]]) -> _Reading
 
 
 def _fvu(foreign: Foreign, reading: ReadingConfig, place: Place, sample: Sample) -> tuple[float, float]:
-    dictionary = assemble(read_as(foreign, reading, sample.inputs(place)))
+    dictionary = assemble(read_as(foreign, reading, sample.inputs_of(place)))
     figures = measure(dictionary, *sample.pair(place))
     return figures.fvu, figures.l0
 

@@ -5,7 +5,7 @@ Legend: N tokens, T context, D width of a hookpoint.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from tasks.activations.hookpoints import NAMES, resolve_hookpoint
 from tasks.activations.inputs import model_inputs
 from tasks.activations.language_model import LanguageModel
 from tasks.activations.packing import PackedTokens
+from tasks.dictionaries.formats.reading import Inputs
 
 _OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<name>\w+)")
 _NEAR = (-2, -1, 1, 2)
@@ -70,6 +71,8 @@ class Sample:
     """Activations (N, D) in float32 by hookpoint, all of the same tokens."""
 
     values: Mapping[str, Tensor]
+    norms: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Gain and bias of the norm whose output a hookpoint is, where it is one: (D,) each."""
 
     def width(self, hookpoint: str) -> int:
         """Width of a hookpoint."""
@@ -78,6 +81,12 @@ class Sample:
     def inputs(self, place: Place) -> Tensor:
         """What a dictionary at this place reads: (N, D)."""
         return torch.cat([self.values[hookpoint] for hookpoint in place.reads], dim=1)
+
+    def inputs_of(self, place: Place) -> Inputs:
+        """The same, with what is known of the norm before it."""
+        if len(place.reads) == 1 and place.reads[0] in self.norms:
+            return Inputs(self.inputs(place), *self.norms[place.reads[0]])
+        return Inputs(self.inputs(place))
 
     def pair(self, place: Place) -> tuple[Tensor, Tensor]:
         """What it reads and what it should write."""
@@ -88,7 +97,7 @@ class Sample:
 
     def first(self, n: int) -> "Sample":
         """The same of fewer tokens."""
-        return Sample({hookpoint: value_ND[:n] for hookpoint, value_ND in self.values.items()})
+        return Sample({name: value_ND[:n] for name, value_ND in self.values.items()}, self.norms)
 
     def neighbours(self, place: Place) -> Iterator[Place]:
         """Places near by with the same widths, whose activations are not those of the place itself."""
@@ -145,7 +154,22 @@ def gather_sample(language_model: LanguageModel, packed: PackedTokens, place: Pl
         if n_kept >= n_tokens:
             break
     values = {hookpoint: torch.cat(parts)[:n_tokens] for hookpoint, parts in kept.items()}
-    return Sample(_finite(values, place))
+    norms = {name: norm for name in values if (norm := _norm_before(language_model, name)) is not None}
+    return Sample(_finite(values, place), norms)
+
+
+def _norm_before(language_model: LanguageModel, hookpoint: str) -> tuple[Tensor, Tensor] | None:
+    """Gain and bias of the norm that an MLP reads from, in models that norm before each branch."""
+    layout, match = language_model.layout, _OF_BLOCK.fullmatch(hookpoint)
+    if layout is None or layout.family != "pre_norm" or match is None or match["name"] != "mlp_in":
+        return None
+    stream = resolve_hookpoint(language_model.model, f"blocks.{match['block']}.resid_mid")
+    norm = language_model.model.get_submodule(stream.module)
+    gain_D = norm.weight.detach().float().cpu() + layout.norm_offset
+    if bool((gain_D == 0).any()):
+        return None
+    bias = getattr(norm, "bias", None)
+    return gain_D, torch.zeros_like(gain_D) if bias is None else bias.detach().float().cpu()
 
 
 def _finite(values: dict[str, Tensor], place: Place) -> dict[str, Tensor]:

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from tasks.dictionaries.formats.assembly import assemble
 from tasks.dictionaries.formats.foreign import Foreign
-from tasks.dictionaries.formats.reading import Normalisation, ReadingConfig, first_reading, with_norms
+from tasks.dictionaries.formats.reading import (
+    Inputs,
+    Normalisation,
+    ReadingConfig,
+    first_reading,
+    with_norms,
+)
 
 NORMALISATIONS: tuple[Normalisation, ...] = ("none", "dataset_rms", "unit_rms", "layer_norm", "constant_norm")
 SPARSITIES = tuple(2**power for power in range(11))
@@ -25,21 +31,23 @@ class Alternative(NamedTuple):
     reading: ReadingConfig
 
 
-def read_as(foreign: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Foreign:
-    """The file as ``reading`` says; ``x_ND`` tells the norm of its inputs."""
-    return with_norms(first_reading(foreign, reading), reading, x_ND)
+def read_as(foreign: Foreign, reading: ReadingConfig, inputs: Inputs) -> Foreign:
+    """The file as ``reading`` says; ``inputs`` are the activations that it reads."""
+    return with_norms(first_reading(foreign, reading), reading, inputs)
 
 
-def alternatives(foreign: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Iterator[Alternative]:
+def alternatives(foreign: Foreign, reading: ReadingConfig, inputs: Inputs) -> Iterator[Alternative]:
     """Every reading that differs from ``reading`` in one setting and could make a difference.
 
     Args:
         foreign: As the file says.
         reading: What is to be varied.
-        x_ND: A sample of its inputs.
+        inputs: The activations that it reads.
     """
-    current = read_as(foreign, reading, x_ND)
+    current = read_as(foreign, reading, inputs)
     yield from _normalisations(current, reading)
+    if current.kind == "transcoder" and inputs.gain_D is not None and reading.normalisation != "before_gain":
+        yield _changed(reading, "normalisation", "before_gain")
     if current.kind == "autoencoder" and bool((current.b_dec != 0).any()):
         yield _changed(reading, "centre", "none" if current.centred else "b_dec")
     norms_L = current.W_dec.norm(dim=1)
@@ -51,11 +59,13 @@ def alternatives(foreign: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Iter
     if current.W_skip is not None and current.W_skip.shape[0] == current.W_skip.shape[1]:
         yield _changed(reading, "skip", "file" if reading.skip == "transposed" else "transposed")
     if current.kind != "crosscoder":
-        yield from _sparser(current, reading, x_ND)
+        yield from _sparser(current, reading, inputs.sample_ND)
 
 
 def _normalisations(current: Foreign, reading: ReadingConfig) -> Iterator[Alternative]:
-    is_plain = current.scale == 1.0 and current.token_norm == "none"
+    is_plain = (
+        reading.normalisation != "before_gain" and current.scale == 1.0 and current.token_norm == "none"
+    )
     for name in NORMALISATIONS:
         per_token = name in ("layer_norm", "constant_norm")
         if name in (reading.normalisation, current.token_norm) or (name == "none" and is_plain):

@@ -3,7 +3,7 @@
 The import gate tries them one by one; a user passes the one that the gate found to fit.
 """
 
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -13,7 +13,9 @@ from catalog.errors import UserError
 from tasks.common.config import StrictConfig
 from tasks.dictionaries.formats.foreign import Foreign
 
-Normalisation = Literal["file", "none", "dataset_rms", "unit_rms", "layer_norm", "constant_norm"]
+Normalisation = Literal[
+    "file", "none", "dataset_rms", "unit_rms", "layer_norm", "constant_norm", "before_gain"
+]
 Centre = Literal["file", "b_dec", "none"]
 DecoderForm = Literal["file", "transposed", "unit_norm", "folded"]
 MatrixForm = Literal["file", "transposed"]
@@ -32,7 +34,8 @@ class ReadingConfig(StrictConfig):
     """One threshold for all latents."""
     normalisation: Normalisation = "file"
     """What its inputs had in training: a mean norm of sqrt(d) (dataset_rms), a mean square norm of 1
-    (unit_rms), or each token normalised by itself (layer_norm, constant_norm)."""
+    (unit_rms), each token normalised by itself (layer_norm, constant_norm), or taken from the norm before
+    the MLP without its gain and bias (before_gain, what TransformerLens calls hook_normalized)."""
     centre: Centre = "file"
     """Whether b_dec is taken from the input before the encoder."""
     encoder: MatrixForm = "file"
@@ -42,6 +45,16 @@ class ReadingConfig(StrictConfig):
     folded to bring rows to unit norm without changing the output: activations are multiplied by the norms."""
     skip: MatrixForm = "file"
     """transposed where W_skip of a transcoder stands the other way round."""
+
+
+class Inputs(NamedTuple):
+    """What a reading may know of the activations that a dictionary reads."""
+
+    sample_ND: Tensor
+    gain_D: Tensor | None = None
+    """Gain of the norm whose output they are; None where they are no such output."""
+    shift_D: Tensor | None = None
+    """Bias of that norm."""
 
 
 def first_reading(foreign: Foreign, reading: ReadingConfig) -> Foreign:
@@ -84,8 +97,19 @@ def fold_norms(foreign: Foreign) -> Foreign:
     return foreign.with_(W_dec=foreign.W_dec / norm_L.unsqueeze(1), **changes)
 
 
-def with_norms(foreign: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Foreign:
-    """Apply the normalisation by the norm of activations: ``x_ND`` is a sample of the inputs."""
+def with_norms(foreign: Foreign, reading: ReadingConfig, inputs: Inputs) -> Foreign:
+    """Apply the normalisation that depends on the activations or on the model.
+
+    Raises:
+        UserError: for ``before_gain`` where the inputs are not what a norm gives.
+    """
+    x_ND = inputs.sample_ND
+    if reading.normalisation == "before_gain":
+        if inputs.gain_D is None or inputs.shift_D is None or foreign.kind != "transcoder":
+            raise UserError(
+                f"{foreign.source}: normalisation=before_gain is for transcoders that read mlp_in after a norm"
+            )
+        return before_gain(foreign, inputs.gain_D, inputs.shift_D)
     if reading.normalisation == "none":
         return foreign.with_(scale=1.0, token_norm="none")
     if reading.normalisation == "dataset_rms":
@@ -95,6 +119,19 @@ def with_norms(foreign: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Foreig
     else:
         return foreign
     return foreign.with_(scale=scale, token_norm="none")
+
+
+def before_gain(foreign: Foreign, gain_D: Tensor, shift_D: Tensor) -> Foreign:
+    """A transcoder of ``(x - shift) / gain`` as one of ``x``: both are folded into weights and biases."""
+    offset_D = shift_D / gain_D
+    changes = {
+        "W_enc": foreign.W_enc / gain_D.unsqueeze(1),
+        "b_enc": foreign.b_enc - offset_D @ foreign.W_enc,
+    }
+    if foreign.W_skip is not None:
+        changes["W_skip"] = foreign.W_skip / gain_D.unsqueeze(1)
+        changes["b_dec"] = foreign.b_dec - offset_D @ foreign.W_skip
+    return foreign.with_(**changes)
 
 
 def _with_activation(foreign: Foreign, reading: ReadingConfig) -> Foreign:

@@ -2,9 +2,9 @@
 
 ``.bench/sae-lens/bin/python tests/golden/formats/write_peers.py saelens`` runs it in the environment of the
 peer that `make bench` made. Each case is a folder: what the peer wrote, and ``expected.safetensors`` with
-``x`` (N, D), ``acts`` (N, L) and ``out`` (N, E) by the peer's own encode and decode. Weights are random; in the
-cases named ``trained``, and those of dictionary_learning, they come from a short training by the peer's own
-trainer on sums of planted directions.
+``x`` (N, D), ``acts`` (N, L) and ``out`` (N, E) by the peer's own encode and decode. Weights are random; in
+the cases named ``trained``, and those of dictionary_learning, they come from a short training by the peer's
+own trainer on sums of planted directions.
 """
 
 import json

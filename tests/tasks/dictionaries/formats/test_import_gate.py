@@ -9,6 +9,8 @@ import torch
 from catalog.errors import UserError
 from tasks.activations.language_model import LanguageModel
 from tasks.activations.shards import ActivationSet
+from tasks.dictionaries.formats.alternatives import read_as
+from tasks.dictionaries.formats.assembly import assemble
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.reading import ReadingConfig
 from tasks.dictionaries.import_certificate import Certificate, refuse_unverified
@@ -139,6 +141,37 @@ def test_a_certificate_is_plain_json_with_everything_that_was_tried(
     assert json.loads(json.dumps(certificate)) == certificate
     tried = {entry["setting"] for entry in certificate["tried"]}
     assert {"hookpoint", "normalisation", "centre"} <= tried
+
+
+def test_a_transcoder_of_the_norm_before_its_gain_is_recognised(
+    language_model: LanguageModel, activation_set: ActivationSet
+) -> None:
+    """TransformerLens reads the norm before gain and bias; ours is what the MLP itself reads."""
+    place = Place.of(("blocks.2.mlp_in",), ("blocks.2.mlp_out",))
+    sample = gather_sample(language_model, activation_set.tokens, place, 2_000)
+    x, y = sample.pair(place)
+    norm = language_model.model.model.layers[2].post_attention_layernorm
+    plain = x / norm.weight.float()
+    solved = torch.linalg.lstsq(torch.cat([plain, torch.ones(len(x), 1)], dim=1), y).solution
+    foreign = Foreign(
+        source="file",
+        activation="relu",
+        kind="transcoder",
+        W_enc=torch.eye(128, 16),
+        W_dec=torch.zeros(16, 128),
+        b_enc=torch.zeros(16),
+        b_dec=solved[-1],
+        W_skip=solved[:-1].contiguous(),
+        centred=False,
+        reads=place.reads,
+        writes=place.writes,
+    )
+    certificate = gate(foreign, sample, place)
+    assert certificate.fitting == {"normalisation": "before_gain"}
+    assert gate(foreign, sample, place, normalisation="before_gain").verified
+    inputs = sample.inputs_of(place)
+    acts = assemble(read_as(foreign, ReadingConfig(normalisation="before_gain"), inputs)).encode(x)
+    torch.testing.assert_close(acts, plain[:, :16].relu(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_transposed_skip_of_a_transcoder_is_caught(
