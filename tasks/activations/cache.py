@@ -11,6 +11,7 @@ is not finished and ends with the same bytes as an unbroken run.
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,17 +21,19 @@ from catalog.durable import TEMPORARY_PREFIX, make_folder, said_plainly
 from catalog.errors import UserError
 from catalog.faults import fault_point
 from catalog.ids import slug
+from tasks.activations.background import Background
 from tasks.activations.capture import hookpoint_width
+from tasks.activations.chat import special_token_ids
 from tasks.activations.config import ActivationsConfig
 from tasks.activations.corpora import CorpusTable
 from tasks.activations.corpus_tokens import check_request, pack_corpus
 from tasks.activations.finished_set import finish_set
 from tasks.activations.forecast import forecast, refuse_above_free, tree_bytes
-from tasks.activations.language_model import LanguageModel, ModelConfig, ModelSpec, load_language_model
+from tasks.activations.language_model import LanguageModel, ModelConfig, load_language_model
 from tasks.activations.packing import PackedTokens
 from tasks.activations.plan import CachingPlan, choose_formats, open_plan, save_plan
 from tasks.activations.shard_files import ShardRecord, is_intact, read_index, write_index
-from tasks.activations.shard_pass import ShardLayout, write_shard
+from tasks.activations.shard_pass import ShardLayout, UnfinishedShards, write_shard
 from tasks.activations.shards import TOKENS, ActivationSet
 from tasks.common.progress import Progress, ProgressListener, silent
 
@@ -78,7 +81,7 @@ def cache_activations(
         records = _write_missing(language_model, packed, config, folders, plan, listener)
         for name, folder in folders.items():
             fault_point("cache.finish")
-            facts = _facts(language_model.spec, corpus.digest, config)
+            facts = _facts(language_model, corpus, config)
             finish_set(folder, scratch / TOKENS, packed, records[name], name, plan, facts)
     return CachedActivations(folders, packed.n_sequences, packed.n_tokens)
 
@@ -115,22 +118,31 @@ def recompute_shards(activation_set: ActivationSet, language_model: LanguageMode
         raise UserError(f"the index of {folder} is damaged: force the caching stage")
     layout = ShardLayout(meta["n_sequences"], meta["sequences_per_shard"], meta["config"]["batch_sequences"])
     name = meta["hookpoint"]
+    formats, widths = {name: meta["dtype"]}, {name: meta["d_in"]}
     for number in damaged:
-        records = write_shard(
-            language_model,
-            activation_set.tokens,
-            layout,
-            number,
-            {name: folder},
-            {name: meta["dtype"]},
-            {name: meta["d_in"]},
-        )
+        records: dict[str, ShardRecord] = {}
+        with Background() as background:
+            shard = write_shard(
+                language_model,
+                activation_set.tokens,
+                layout,
+                number,
+                {name: folder},
+                formats,
+                widths,
+                background,
+            )
+            background.run(partial(_finish_into, records, shard))
         if records[name].sha256 != activation_set.shards[number].sha256:
             raise UserError(
                 f"shard {number} of {folder} was recomputed, but not to the same bytes (another device or "
                 "number of threads than when it was cached): force the caching stage"
             )
     return damaged
+
+
+def _finish_into(records: dict[str, ShardRecord], shard: UnfinishedShards) -> None:
+    records.update(shard.finish())
 
 
 def _prepare(
@@ -143,7 +155,14 @@ def _prepare(
     """Tokens and plan, from an earlier attempt where there was one; refuse what will not fit."""
     spec = language_model.spec
     plan = open_plan(scratch, spec, corpus.digest, config)
-    packed = pack_corpus(language_model, corpus.table, config, scratch / TOKENS, listener)
+    packed = pack_corpus(
+        language_model,
+        corpus.table,
+        config,
+        scratch / TOKENS,
+        listener,
+        chat_template=corpus.chat_template,
+    )
     if plan is None:
         widths = {name: hookpoint_width(language_model, name) for name in config.hookpoints}
         formats = choose_formats(language_model, packed, config)
@@ -166,15 +185,22 @@ def _write_missing(
     done = {name: _intact_shards(folder) for name, folder in folders.items()}
     n_valid = int(np.count_nonzero(packed.valid))
     n_places = packed.n_sequences * packed.context_length
-    for number in range(layout.n_shards):
-        missing = {name: folder for name, folder in folders.items() if number not in done[name]}
-        if missing:
-            records = write_shard(language_model, packed, layout, number, missing, plan.dtypes, plan.widths)
-            for name, record in records.items():
-                done[name][number] = record
-                _refuse_nonfinite(name, done[name], n_valid, plan)
-                write_index(folders[name], done[name])
-        listener(Progress("tokens cached", layout.bounds(number)[1] * packed.context_length, n_places))
+
+    def land(number: int, shard: UnfinishedShards) -> None:  # on the writer thread
+        for name, record in shard.finish().items():
+            done[name][number] = record
+            _refuse_nonfinite(name, done[name], n_valid, plan)
+            write_index(folders[name], done[name])
+
+    with Background() as background:
+        for number in range(layout.n_shards):
+            missing = {name: folder for name, folder in folders.items() if number not in done[name]}
+            if missing:
+                shard = write_shard(
+                    language_model, packed, layout, number, missing, plan.dtypes, plan.widths, background
+                )
+                background.run(partial(land, number, shard))
+            listener(Progress("tokens cached", layout.bounds(number)[1] * packed.context_length, n_places))
     return done
 
 
@@ -184,13 +210,16 @@ def _sweep(scratch: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _facts(spec: ModelSpec, corpus_digest: str, config: ActivationsConfig) -> dict[str, Any]:
+def _facts(language_model: LanguageModel, corpus: CorpusTable, config: ActivationsConfig) -> dict[str, Any]:
     """What an activation set says about where it comes from."""
+    spec = language_model.spec
     return {
         "model_id": spec.model_id,
         "weights_digest": spec.weights_digest,
         "tokenizer_digest": spec.tokenizer_digest,
-        "corpus_digest": corpus_digest,
+        "corpus_digest": corpus.digest,
+        "chat_template": corpus.chat_template,
+        "special_token_ids": special_token_ids(language_model.tokenizer, corpus.chat_template is not None),
         "context_length": config.context_length,
         "config": config.canonical(),
     }

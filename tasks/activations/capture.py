@@ -33,7 +33,7 @@ def capture(
         inputs: What `model_inputs` gives.
 
     Returns:
-        Copies, in the model's number format and on its device, by hookpoint.
+        Values no later layer writes to, in the model's number format and on its device, by hookpoint.
 
     Raises:
         UserError: for an unknown hookpoint, one that did not fire or fired twice, or a value that has
@@ -47,9 +47,10 @@ def capture(
         if site.hookpoint in captured:
             raise UserError(f"hookpoint {site.hookpoint!r} runs more than once in a forward pass")
         _check_shape(site, value, batch, context)
-        captured[site.hookpoint] = value.detach().clone()  # later layers may work in place
-        if len(captured) == len(sites):
+        if len(captured) == len(sites) - 1:  # nothing runs behind the last value: no copy
+            captured[site.hookpoint] = value.detach()
             raise _AllCaptured
+        captured[site.hookpoint] = value.detach().clone()  # later layers may work in place
 
     with torch.no_grad(), ExitStack() as hooks:
         for site in sites:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from tasks.activations.model_source import ModelConfig
-from tasks.activations.packing import BosPolicy, Packing
+from tasks.activations.packing import BosPolicy, LongDocuments, Packing
 from tasks.common.config import StrictConfig
 
 ShardDtype = Literal["auto", "float16", "float32"]
@@ -22,6 +22,8 @@ class ActivationsConfig(StrictConfig):
     """Token budget, train and eval together; a corpus that has fewer is used whole."""
     packing: Packing = "block"
     """block (several documents in a sequence, attention kept apart) or per_document."""
+    long_documents: LongDocuments = "split"
+    """split (a document that does not fit is cut into chunks) or truncate (its beginning alone is used)."""
     bos: BosPolicy = "drop"
     """none (no BOS), keep (BOS counts as a token) or drop (the model sees BOS, nothing else does)."""
     drop_first_token: bool = False

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from catalog.errors import UserError
 from catalog.schemas import Split
+from tasks.activations.chat import refuse_other_template
 from tasks.activations.config import ActivationsConfig
 from tasks.activations.language_model import LanguageModel, ModelSpec
 from tasks.activations.packing import PackedSequence, PackedTokens, PackingConfig, pack
@@ -52,6 +53,7 @@ def packing_config(language_model: LanguageModel, config: ActivationsConfig) -> 
         bos_token_id=spec.bos_token_id,
         end_token_id=None if spec.is_causal else spec.eos_token_id,
         pad_token_id=language_model.pad_token_id,
+        long_documents=config.long_documents,
     )
 
 
@@ -61,6 +63,8 @@ def pack_corpus(
     config: ActivationsConfig,
     folder: Path,
     listener: ProgressListener = silent,
+    *,
+    chat_template: str | None = None,
 ) -> PackedTokens:
     """Tokenise and pack documents into ``folder`` unless that was finished before; train comes first.
 
@@ -70,19 +74,25 @@ def pack_corpus(
         config: Budget, packing and token policy.
         folder: Working folder of the token files.
         listener: Told about tokens packed.
+        chat_template: Digest of the template that conversations were rendered with; None for plain texts.
 
     Raises:
-        UserError: for a corpus without documents or tokens, and ids outside the vocabulary.
+        UserError: for a corpus without documents or tokens, ids outside the vocabulary, and conversations
+            rendered with another model's template.
     """
     if read_token_record(folder) is not None:
         return open_tokens(folder)
     if documents.num_rows == 0:
         raise UserError("the corpus is empty: it has no documents after cleaning; check the corpus section")
+    if chat_template is not None:
+        refuse_other_template(language_model.tokenizer, chat_template, language_model.spec.model_id)
     vocab_size = int(language_model.model.get_input_embeddings().num_embeddings)
     writer = TokenWriter(folder, config.context_length, vocab_size)
 
     def write(split: Split, n_tokens: int) -> None:
-        for sequence in _sequences(language_model, documents, config, split, n_tokens):
+        for sequence in _sequences(
+            language_model, documents, config, split, n_tokens, chat_template is not None
+        ):
             writer.extend([sequence])
             listener(Progress("tokens packed", writer.n_tokens, config.n_tokens))
 
@@ -102,8 +112,15 @@ def pack_corpus(
 
 
 def _sequences(
-    language_model: LanguageModel, documents: pa.Table, config: ActivationsConfig, split: Split, n_tokens: int
+    language_model: LanguageModel,
+    documents: pa.Table,
+    config: ActivationsConfig,
+    split: Split,
+    n_tokens: int,
+    is_chat: bool,
 ) -> Iterator[PackedSequence]:
     rows = sampled_order(documents, split, config.seed)
-    tokenised = tokenise(language_model.tokenizer, documents["text"], rows, n_tokens)
+    tokenised = tokenise(
+        language_model.tokenizer, documents["text"], rows, n_tokens, has_special_tokens=is_chat
+    )
     return pack(tokenised, packing_config(language_model, config), n_tokens)

@@ -10,6 +10,7 @@ import psutil
 import torch
 
 from catalog.errors import UserError
+from tasks.activations.background import WAITING_ARRAYS
 from tasks.activations.capture import capture
 from tasks.activations.inputs import model_inputs
 from tasks.activations.language_model import LanguageModel
@@ -19,11 +20,8 @@ from tasks.activations.shard_files import ShardFormat
 
 N_TOKEN_ARRAYS = 5
 """int32 arrays of packed tokens, shared by all hookpoints; ``valid`` (one byte) is each one's own."""
-PENDING_BATCHES = 3
-"""Batches in memory besides the one being computed: waiting for the disk, or being written."""
-FIXED_BYTES = 58 * 2**20
-"""Tokenisation, threads, buffers of the matrix library and what the C allocator keeps: measured over ten
-combinations of layout, width and batch, nine of them within a fifth of the forecast."""
+FIXED_BYTES = 50 * 2**20
+"""Tokenisation, threads, buffers of the matrix library and what the C allocator keeps."""
 _CGROUP = Path("/sys/fs/cgroup")
 MEBIBYTE = 2**20
 
@@ -56,14 +54,15 @@ def forecast(
 
     Memory is measured, not guessed: one sequence is run and its tensors are counted.
     """
-    stored = sum(width * np.dtype(dtypes[name]).itemsize for name, width in widths.items())
+    row_bytes = [width * np.dtype(dtypes[name]).itemsize for name, width in widths.items()]
     n_places = packed.n_sequences * packed.context_length
-    disk = n_places * (stored + N_TOKEN_ARRAYS * 4 + len(widths))
+    disk = n_places * (sum(row_bytes) + N_TOKEN_ARRAYS * 4 + len(widths))
     weights = sum(p.numel() * p.element_size() for p in language_model.model.parameters())
     with MemoryMeter() as meter:
         capture(language_model, list(widths), model_inputs(language_model, packed, slice(0, 1)))
     n_batch = min(batch_sequences, packed.n_sequences)
-    tensors = n_batch * (meter.peak_bytes + PENDING_BATCHES * packed.context_length * stored)
+    waiting = WAITING_ARRAYS * packed.context_length * max(row_bytes)
+    tensors = n_batch * (meter.peak_bytes + waiting)
     return Forecast(disk, weights, tensors + FIXED_BYTES)
 
 

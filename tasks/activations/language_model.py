@@ -117,6 +117,15 @@ def read_model_spec(config: ModelConfig) -> ModelSpec:
     return _spec(config, folder, _model_config(folder), _tokenizer(folder))
 
 
+def read_tokenizer(config: ModelConfig) -> Any:
+    """The fast tokenizer of a model, without the model.
+
+    Raises:
+        UserError: when it is missing, damaged, or gives no character offsets.
+    """
+    return _tokenizer(model_folder(config))
+
+
 def load_language_model(config: ModelConfig, device: str = "auto") -> LanguageModel:
     """Load weights (safetensors only, no remote code) onto a device, in evaluation mode, grads off.
 

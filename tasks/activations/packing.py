@@ -2,8 +2,8 @@
 
 ``block`` fills every sequence with one document after the other; attention never crosses documents.
 ``per_document`` gives every document sequences of its own, padded at the end. A document that does not
-fit is cut into chunks; every chunk begins anew, with its own BOS and position 0, and attention never
-reaches from one chunk to the next.
+fit is cut into chunks, or truncated to its first; every chunk begins anew, with its own BOS and position 0,
+and attention never reaches from one chunk to the next.
 
 Shapes: S sequences, T context.
 """
@@ -20,6 +20,7 @@ from tasks.activations.tokenisation import TokenisedDocument
 
 Packing = Literal["block", "per_document"]
 BosPolicy = Literal["none", "keep", "drop"]
+LongDocuments = Literal["split", "truncate"]
 PADDING = -1
 
 IntArray = npt.NDArray[np.int32]
@@ -38,6 +39,7 @@ class PackingConfig:
     end_token_id: int | None
     """Closes every chunk of an encoder (SEP); None for a causal model."""
     pad_token_id: int
+    long_documents: LongDocuments = "split"
 
     @property
     def prefix(self) -> tuple[int, ...]:
@@ -169,7 +171,7 @@ def _all_sequences(documents: Iterable[TokenisedDocument], config: PackingConfig
                 continue
             stop = min(length, start + room)
             sequence.add(document, start, stop, config)
-            start = stop
+            start = stop if config.long_documents == "split" else length
         if sequence.n_filled == config.context_length:
             yield sequence
             sequence = PackedSequence.empty(config)

@@ -72,10 +72,11 @@ def storable(
     """
     target = torch.float16 if dtype == "float16" else torch.float32
     x_BTD = x_BTD.float()
-    finite_BT = x_BTD.abs().amax(dim=2) <= torch.finfo(target).max  # false for NaN too
+    peak_BT = torch.linalg.vector_norm(x_BTD, ord=float("inf"), dim=2)  # one pass, nothing in between
+    finite_BT = peak_BT <= torch.finfo(target).max  # false for NaN too
     norms_BT = torch.linalg.vector_norm(x_BTD, dim=2)
-    stored_BTD = x_BTD.to(target)
     left_out_BT = padding_BT | ~finite_BT
+    stored_BTD = x_BTD.to(target)
     if bool(left_out_BT.any()):
-        stored_BTD[left_out_BT] = 0.0
+        stored_BTD = stored_BTD.masked_fill(left_out_BT[:, :, None], 0.0)  # ``x_BTD`` stays as it is
     return stored_BTD.cpu().numpy(), finite_BT.cpu(), norms_BT.cpu()

@@ -1,22 +1,18 @@
-"""One pass of the model over packed tokens: shards of every hookpoint, written while the model runs on.
+"""One pass of the model over packed tokens: shards of every hookpoint, made durable while the model runs on.
 
 Shapes: B sequences, T context, D width.
 """
 
-from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tasks.activations.background import Background
 from tasks.activations.capture import capture
-from tasks.activations.forecast import PENDING_BATCHES
 from tasks.activations.inputs import model_inputs
 from tasks.activations.language_model import LanguageModel
 from tasks.activations.packing import PADDING, PackedTokens
@@ -48,23 +44,6 @@ class ShardLayout:
             yield slice(start, min(start + self.batch_sequences, end))
 
 
-class _Background:
-    """Runs writes in order on one thread, a few at most waiting; errors surface at the next call."""
-
-    def __init__(self, executor: ThreadPoolExecutor) -> None:
-        self._executor = executor
-        self._pending: deque[Future[None]] = deque()
-
-    def write(self, writer: ShardWriter, rows: npt.NDArray[Any]) -> None:
-        while len(self._pending) >= PENDING_BATCHES - 1:
-            self._pending.popleft().result()
-        self._pending.append(self._executor.submit(writer.append, rows))
-
-    def drain(self) -> None:
-        while self._pending:
-            self._pending.popleft().result()
-
-
 @dataclass(slots=True)
 class _GrowingShard:
     """The shard of one hookpoint while it is written, with what its record will say."""
@@ -76,11 +55,12 @@ class _GrowingShard:
     norm_sum: float = 0.0
     n_normed: int = 0
 
-    def take(self, x_BTD: Tensor, packed: PackedTokens, rows: slice, background: _Background) -> None:
+    def take(
+        self, x_BTD: Tensor, padding_BT: Tensor, packed: PackedTokens, rows: slice, background: Background
+    ) -> None:
         """Store a batch and count its norms and non-finite tokens."""
-        padding_BT = torch.from_numpy(packed.segment[rows] == PADDING).to(x_BTD.device)
         values, finite_tensor, norms_tensor = storable(x_BTD, padding_BT, self.dtype)
-        background.write(self.writer, values)
+        background.write(self.writer.append, values)
         finite_BT, valid_BT = finite_tensor.numpy(), np.asarray(packed.valid[rows])
         sequences, places = np.nonzero(valid_BT & ~finite_BT)
         offset = rows.start - self.first_sequence
@@ -95,6 +75,25 @@ class _GrowingShard:
         return self.writer.finish(self.first_sequence, tuple(self.nonfinite), self.norm_sum, self.n_normed)
 
 
+class UnfinishedShards:
+    """One shard of every hookpoint, computed but still with the writer thread."""
+
+    def __init__(self, shards: Mapping[str, _GrowingShard]) -> None:
+        self._shards = shards
+
+    def finish(self) -> dict[str, ShardRecord]:
+        """Make the files durable; the records by hookpoint, indices are the caller's to write.
+
+        Runs on the writer thread, behind the writes of the shard.
+        """
+        return {name: shard.finish() for name, shard in self._shards.items()}
+
+    def abandon(self) -> None:
+        """Close and remove what is not finished; the writer thread must have ended."""
+        for shard in self._shards.values():
+            shard.writer.abandon()
+
+
 def write_shard(
     language_model: LanguageModel,
     packed: PackedTokens,
@@ -103,30 +102,26 @@ def write_shard(
     folders: Mapping[str, Path],
     dtypes: Mapping[str, ShardFormat],
     widths: Mapping[str, int],
-) -> dict[str, ShardRecord]:
-    """Run the model over the sequences of one shard and write it for each hookpoint in ``folders``.
+    background: Background,
+) -> UnfinishedShards:
+    """Run the model over the sequences of one shard and hand the values of each hookpoint to the writer.
 
     Returns:
-        The record of the shard by hookpoint; files are durable, indices are the caller's to write.
+        What `UnfinishedShards.finish`, queued on the same writer, makes durable.
+
+    Raises:
+        OSError: from this or an earlier write on the writer thread.
     """
     first, end = layout.bounds(number)
     shards: dict[str, _GrowingShard] = {}
-    try:
-        for name, folder in folders.items():
-            shape = (end - first, packed.context_length, widths[name])
-            shards[name] = _GrowingShard(
-                ShardWriter(folder, number, shape, dtypes[name]), dtypes[name], first
-            )
-        with ThreadPoolExecutor(1, "shard-writer") as executor:
-            background = _Background(executor)
-            for rows in layout.batches(number):
-                _run_batch(language_model, packed, rows, shards, background)
-            background.drain()
-        return {name: shard.finish() for name, shard in shards.items()}
-    except BaseException:
-        for shard in shards.values():
-            shard.writer.abandon()
-        raise
+    unfinished = UnfinishedShards(shards)
+    background.on_failure(unfinished.abandon)
+    for name, folder in folders.items():
+        shape = (end - first, packed.context_length, widths[name])
+        shards[name] = _GrowingShard(ShardWriter(folder, number, shape, dtypes[name]), dtypes[name], first)
+    for rows in layout.batches(number):
+        _run_batch(language_model, packed, rows, shards, background)
+    return unfinished
 
 
 def _run_batch(
@@ -134,9 +129,10 @@ def _run_batch(
     packed: PackedTokens,
     rows: slice,
     shards: Mapping[str, _GrowingShard],
-    background: _Background,
+    background: Background,
 ) -> None:
     """One forward pass; a function of its own, so that nothing of it is alive during the next one."""
     captured = capture(language_model, list(shards), model_inputs(language_model, packed, rows))
+    padding_BT = torch.from_numpy(packed.segment[rows] == PADDING).to(language_model.device)
     for name, shard in shards.items():
-        shard.take(captured.pop(name), packed, rows, background)
+        shard.take(captured.pop(name), padding_BT, packed, rows, background)

@@ -56,6 +56,8 @@ def corpus_row(corpus: CorpusTable) -> pa.Table:
         n_eval_documents=splits.count("eval"),
         n_chars=sum(corpus.table["n_chars"].to_pylist()),
         n_duplicates=corpus.n_duplicates,
+        n_near_duplicates=corpus.n_near_duplicates,
+        chat_template=corpus.chat_template,
     )
 
 

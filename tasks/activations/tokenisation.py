@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 DOCUMENTS_PER_CALL = 64
-MAX_CHARS_PER_CALL = 4_000_000
+MAX_CHARS_PER_CALL = 250_000
 MOST_CHARS_PER_TOKEN = 64
 """A document is not tokenised further than any tokenizer could need to fill the token budget."""
 
@@ -36,17 +36,24 @@ def sampled_order(documents: pa.Table, split: str, seed: int) -> list[int]:
 
 
 def tokenise(
-    tokenizer: Any, texts: pa.ChunkedArray, rows: Sequence[int], n_tokens: int
+    tokenizer: Any,
+    texts: pa.ChunkedArray,
+    rows: Sequence[int],
+    n_tokens: int,
+    *,
+    has_special_tokens: bool = False,
 ) -> Iterator[TokenisedDocument]:
     """Tokenise the texts of ``rows`` in that order; the caller stops when it has enough.
 
-    What looks like a control token in a text is tokenised as text. A document without tokens is left out.
+    What looks like a control token in a text is tokenised as text, unless the texts are conversations that a
+    chat template put such tokens into. A document without tokens is left out.
 
     Args:
         tokenizer: A fast Transformers tokenizer.
         texts: The corpus' text column.
         rows: Rows of it to tokenise.
         n_tokens: Tokens the caller wants in all; no document is read much further than this.
+        has_special_tokens: Whether special tokens in the texts are meant as such.
     """
     longest = n_tokens * MOST_CHARS_PER_TOKEN
     for call in _calls(texts, rows, longest):
@@ -56,7 +63,7 @@ def tokenise(
             return_offsets_mapping=True,
             return_attention_mask=False,
             return_token_type_ids=False,
-            split_special_tokens=True,
+            split_special_tokens=not has_special_tokens,
             verbose=False,
         )
         pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)

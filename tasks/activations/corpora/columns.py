@@ -1,23 +1,41 @@
 """What sources with columns share: which column is what, and how a row becomes a document."""
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import PositiveInt
+from pydantic import PositiveInt, model_validator
 
 from catalog.errors import UserError
-from tasks.activations.corpora.source import Document
+from tasks.activations.corpora.source import Document, SourceConfig
+from tasks.activations.model_source import ModelConfig
 from tasks.common.config import StrictConfig
 
+if TYPE_CHECKING:
+    from tasks.activations.chat import ChatTemplate
 
-class ColumnsConfig(StrictConfig):
-    """The columns of a source that has any."""
+logger = logging.getLogger(__name__)
 
-    text_column: str
+
+class ChatConfig(StrictConfig):
+    """Where a source keeps conversations, and whose chat template renders them."""
+
+    messages_column: str
+    """Column with the messages of a conversation: a list of role and content."""
+    model: ModelConfig
+    """The model whose chat template renders them: one of the pipeline's models."""
+
+
+class ColumnsConfig(SourceConfig):
+    """The columns of a source that has any; give text_column or chat."""
+
+    text_column: str | None = None
     """Column with the text of the document."""
+    chat: ChatConfig | None = None
+    """For conversations: every one becomes a document, rendered with a model's chat template."""
     id_column: str | None = None
     """Column with the document's name, without repeats; without it documents are numbered."""
     label_columns: tuple[str, ...] = ()
@@ -25,9 +43,22 @@ class ColumnsConfig(StrictConfig):
     max_documents: PositiveInt | None = None
     """Read no more than the first so many documents."""
 
+    @model_validator(mode="after")
+    def _one_kind_of_text(self) -> Self:
+        if (self.text_column is None) == (self.chat is None):
+            raise ValueError("give exactly one of text_column and chat")
+        return self
+
+    @property
+    def content_column(self) -> str:
+        """The column that the text is made of."""
+        name = self.chat.messages_column if self.chat is not None else self.text_column
+        assert name is not None
+        return name
+
     def wanted_columns(self) -> list[str]:
         """Every column that is read, each once."""
-        named = [self.text_column, *([self.id_column] if self.id_column else []), *self.label_columns]
+        named = [self.content_column, *([self.id_column] if self.id_column else []), *self.label_columns]
         return list(dict.fromkeys(named))
 
 
@@ -40,13 +71,18 @@ def row_documents(
         prefix: what numbered documents are called, ``PREFIX-00000012``.
 
     Raises:
-        UserError: for a text that is not text and a missing id.
+        UserError: for a text that is not text, messages that are none, and a missing id.
     """
+    template = chat_template(config)
+    n_left_out = 0
     for number, row in enumerate(islice(rows, config.max_documents)):
-        text = row[config.text_column]
-        if text is not None and not isinstance(text, str):
+        content = row[config.content_column]
+        if template is not None and content is not None:
+            content = template.render(content, f"row {number} of column {config.content_column!r}")
+            n_left_out += content is None
+        if content is not None and not isinstance(content, str):
             raise UserError(
-                f"column {config.text_column!r} holds {type(text).__name__}, not text: "
+                f"column {config.content_column!r} holds {type(content).__name__}, not text: "
                 "name another text_column"
             )
         name = f"{prefix}-{number:08d}" if config.id_column is None else row[config.id_column]
@@ -56,7 +92,24 @@ def row_documents(
                 "none to number the documents"
             )
         labels = {label: _as_label(row[label]) for label in config.label_columns}
-        yield Document(str(name), text or "", labels)
+        yield Document(str(name), content or "", labels)
+    if n_left_out:
+        logger.warning("%d conversations are left out: a message holds a special token itself", n_left_out)
+
+
+def chat_template(config: ColumnsConfig) -> "ChatTemplate | None":
+    """What renders the conversations of a source; None where it has texts."""
+    if config.chat is None:
+        return None
+    from tasks.activations.chat import ChatTemplate  # brings Transformers
+
+    return ChatTemplate(config.chat.model)
+
+
+def with_template(config: ColumnsConfig, described: dict[str, str]) -> dict[str, str]:
+    """A source's description with the digest of its chat template, where it has one."""
+    template = chat_template(config)
+    return described if template is None else {**described, "chat_template": template.digest}
 
 
 def refuse_missing_columns(config: ColumnsConfig, present: Iterable[str], where: str) -> None:

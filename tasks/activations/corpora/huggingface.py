@@ -13,6 +13,7 @@ from tasks.activations.corpora.columns import (
     files_revision,
     refuse_missing_columns,
     row_documents,
+    with_template,
 )
 from tasks.activations.corpora.source import CORPUS_SOURCES, CorpusSource, Document
 
@@ -55,7 +56,8 @@ class HuggingFaceCorpus(CorpusSource):
         """Source and revision: the pinned commit, or a digest of the local files."""
         folder = self._folder()
         revision = self.config.revision or files_revision(files_of(str(folder)))
-        return {"source": "huggingface", "revision": f"{self.config.dataset}@{revision}"}
+        described = {"source": "huggingface", "revision": f"{self.config.dataset}@{revision}"}
+        return with_template(self.config, described)
 
     def _folder(self) -> Path | None:
         folder = Path(self.config.dataset).expanduser()

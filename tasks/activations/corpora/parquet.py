@@ -13,6 +13,7 @@ from tasks.activations.corpora.columns import (
     files_revision,
     refuse_missing_columns,
     row_documents,
+    with_template,
 )
 from tasks.activations.corpora.source import CORPUS_SOURCES, CorpusSource, Document
 
@@ -37,8 +38,8 @@ class ParquetCorpus(CorpusSource):
         return row_documents(self._rows(), self.config, prefix="row")
 
     def describe(self) -> dict[str, str]:
-        """Source and a digest of the files."""
-        return {"source": "parquet", "revision": files_revision(self._files())}
+        """Source, a digest of the files, and of the chat template if one is used."""
+        return with_template(self.config, {"source": "parquet", "revision": files_revision(self._files())})
 
     def _files(self) -> list[Any]:
         return list(files_of(self.config.path, ".parquet"))

@@ -5,10 +5,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, ClassVar, Literal, NamedTuple
 
+from pydantic import Field
+
 from tasks.common.config import StrictConfig
 from tasks.common.registry import Registry
 
 Split = Literal["train", "eval"]
+
+
+class SourceConfig(StrictConfig):
+    """What every source may be told."""
+
+    near_duplicates: float | None = Field(default=0.8, gt=0, le=1)
+    """Leave out a document at least this similar to an earlier one (0 to 1); null keeps near-duplicates."""
 
 
 class Document(NamedTuple):
@@ -25,7 +34,7 @@ class CorpusSource(ABC):
     A subclass registers itself in `CORPUS_SOURCES` and holds its configuration as ``Config``.
     """
 
-    Config: ClassVar[type[StrictConfig]]
+    Config: ClassVar[type[SourceConfig]]
 
     def __init__(self, config: Any) -> None:
         self.config = config

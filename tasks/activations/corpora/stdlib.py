@@ -15,10 +15,10 @@ from tasks.activations.corpora.source import (
     CORPUS_SOURCES,
     CorpusSource,
     Document,
+    SourceConfig,
     Split,
 )
 from tasks.activations.corpora.table import corpus_digest
-from tasks.common.config import StrictConfig
 
 TOPICS_MODULE = "pydoc_data.topics"
 HELD_OUT_MODULES = frozenset(
@@ -82,7 +82,7 @@ class StandardLibrary(CorpusSource):
     are held out by top-level name, so that no package lies on both sides.
     """
 
-    class Config(StrictConfig):
+    class Config(SourceConfig):
         """The standard library of the Python that runs; nothing to choose."""
 
         source: Literal["stdlib"] = "stdlib"

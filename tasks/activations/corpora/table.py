@@ -8,11 +8,11 @@ import pyarrow as pa
 from pydantic import BeforeValidator, SerializeAsAny
 
 from catalog.errors import UserError
-from tasks.activations.corpora.source import CORPUS_SOURCES, Document
-from tasks.common.config import StrictConfig
+from tasks.activations.corpora.near_duplicates import NearDuplicates
+from tasks.activations.corpora.source import CORPUS_SOURCES, Document, SourceConfig
 
 CorpusConfig = Annotated[
-    SerializeAsAny[StrictConfig], BeforeValidator(CORPUS_SOURCES.resolve_config("source"))
+    SerializeAsAny[SourceConfig], BeforeValidator(CORPUS_SOURCES.resolve_config("source"))
 ]
 """The ``corpus`` section of a pipeline: a mapping whose ``source`` names a registered source."""
 
@@ -41,9 +41,13 @@ class CorpusTable(NamedTuple):
     """Documents left out because an earlier one has the same text."""
     n_empty: int
     """Documents left out because they have no text but white space."""
+    n_near_duplicates: int = 0
+    """Documents left out because an earlier one is much like them."""
+    chat_template: str | None = None
+    """Digest of the template that conversations were rendered with; None for plain texts."""
 
 
-def corpus_table(config: StrictConfig, eval_share: float) -> CorpusTable:
+def corpus_table(config: SourceConfig, eval_share: float) -> CorpusTable:
     """Read the corpus a configuration names.
 
     Half surrogates, which no UTF-8 file can hold, become U+FFFD; nothing else is changed.
@@ -53,7 +57,7 @@ def corpus_table(config: StrictConfig, eval_share: float) -> CorpusTable:
     """
     source = CORPUS_SOURCES[str(getattr(config, "source", ""))](config)
     about = source.describe()
-    table = _TableInMaking()
+    table = _TableInMaking(config.near_duplicates)
     for document in source.documents():
         table.add(document, source.split_of(document.document_id, eval_share))
     if not table.text_digests:
@@ -68,23 +72,27 @@ def corpus_table(config: StrictConfig, eval_share: float) -> CorpusTable:
         digest=digest_of_digests(table.text_digests.items()),
         n_duplicates=table.n_duplicates,
         n_empty=table.n_empty,
+        n_near_duplicates=table.n_near_duplicates,
+        chat_template=about.get("chat_template"),
     )
 
 
 class _TableInMaking:
     """Takes documents one by one and holds them as Arrow, not as Python objects."""
 
-    def __init__(self) -> None:
+    def __init__(self, near_duplicates: float | None) -> None:
         self.text_digests: dict[str, str] = {}
         self.n_duplicates = 0
+        self.n_near_duplicates = 0
         self.n_empty = 0
         self._texts_seen: set[str] = set()
+        self._kept = None if near_duplicates is None else NearDuplicates(near_duplicates)
         self._ids_seen: set[str] = set()
         self._rows: list[dict[str, object]] = []
         self._batches: list[pa.RecordBatch] = []
 
     def add(self, document: Document, split: str) -> None:
-        """Clean the document and keep it, unless it is empty or a duplicate."""
+        """Clean the document and keep it, unless it is empty or (nearly) a duplicate."""
         document_id, text = without_surrogates(document.document_id), without_surrogates(document.text)
         if document_id in self._ids_seen:
             raise UserError(
@@ -100,6 +108,9 @@ class _TableInMaking:
             self.n_duplicates += 1
             return
         self._texts_seen.add(text_digest)
+        if self._kept is not None and not self._kept.is_new(text):
+            self.n_near_duplicates += 1
+            return
         self.text_digests[document_id] = text_digest
         labels = [
             (name, None if value is None else without_surrogates(value))

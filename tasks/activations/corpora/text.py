@@ -6,15 +6,14 @@ from typing import Literal
 
 from catalog.errors import UserError
 from tasks.activations.corpora.columns import files_of, files_revision
-from tasks.activations.corpora.source import CORPUS_SOURCES, CorpusSource, Document
-from tasks.common.config import StrictConfig
+from tasks.activations.corpora.source import CORPUS_SOURCES, CorpusSource, Document, SourceConfig
 
 
 @CORPUS_SOURCES.register("text")
 class TextCorpus(CorpusSource):
     """One document per UTF-8 file, or per block between blank lines."""
 
-    class Config(StrictConfig):
+    class Config(SourceConfig):
         """Documents from text files."""
 
         source: Literal["text"] = "text"
