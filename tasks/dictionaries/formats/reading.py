@@ -107,7 +107,7 @@ def with_norms(foreign: Foreign, reading: ReadingConfig, inputs: Inputs) -> Fore
     if reading.normalisation == "before_gain":
         if inputs.gain_D is None or inputs.shift_D is None or foreign.kind != "transcoder":
             raise UserError(
-                f"{foreign.source}: normalisation=before_gain is for transcoders that read mlp_in after a norm"
+                f"{foreign.source}: normalisation=before_gain is for transcoders of mlp_in after a norm"
             )
         return before_gain(foreign, inputs.gain_D, inputs.shift_D)
     if reading.normalisation == "none":
