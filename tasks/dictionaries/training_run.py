@@ -25,7 +25,8 @@ from tasks.dictionaries.nonfinite import NonFiniteLoss, cause
 from tasks.dictionaries.replicas import Replicas
 from tasks.dictionaries.resampling import SAMPLE_TOKENS, is_due, resample
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.stream import ActivationReader, Counts, Cursor, sample_tokens
+from tasks.dictionaries.stream import ActivationReader, Counts, sample_tokens
+from tasks.dictionaries.training_checkpoint import checkpoint_of, restore_into
 from tasks.dictionaries.training_log import TrainingLog
 from tasks.dictionaries.training_memory import (
     PROBE_TOKENS,
@@ -288,32 +289,7 @@ class TrainingRun:
 
     def checkpoint(self) -> Checkpoint:
         """Everything that a restored training needs."""
-        state, position = self.state, self.position
-        weights = {**self.dictionary.state_dict(), "tokens_since_fired": state.tokens_since_fired}
-        weights |= {f"memory.{name}": value for name, value in state.memory.items()}
-        optimiser = {"generator": state.generator.get_state(), "torch_generator": self.randomness}
-        for name, parameter in self.dictionary.named_parameters():
-            for key, value in self.optimiser.state[parameter].items():
-                optimiser[f"{name}.{key}"] = value
-        return Checkpoint(
-            state.step,
-            weights,
-            optimiser,
-            {
-                "config_digest": self.config_digest(),
-                "n_threads": self.n_threads,
-                "part_tokens": self.part_tokens,
-                "n_tokens": state.n_tokens,
-                "cursor": list(position.cursor),
-                "counts": [position.n_read, position.n_nonfinite],
-                "sample_counts": [self.sample_counts.n_read, self.sample_counts.n_nonfinite],
-                "scales": self.scales,
-                "mean_norm": state.mean_norm,
-                "target_norm": state.target_norm,
-                "total_variance": state.total_variance,
-                "log": self.log.rows,
-            },
-        )
+        return checkpoint_of(self)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continue exactly where a checkpoint was written, once the feed has gone to ``position``.
@@ -321,30 +297,7 @@ class TrainingRun:
         Raises:
             UserError: when the checkpoint belongs to another configuration or activation set.
         """
-        saved, state = checkpoint.state, self.state
-        if saved["config_digest"] != self.config_digest():
-            raise UserError(
-                f"the checkpoint at step {checkpoint.step} belongs to another configuration than "
-                f"{self.config.name()!r}: delete the checkpoints folder"
-            )
-        weights = dict(checkpoint.weights)
-        state.tokens_since_fired = weights.pop("tokens_since_fired").to(self.device)
-        memory = _moments(weights, "memory")
-        state.memory = {name: value.to(self.device) for name, value in memory.items()}
-        self.dictionary.load_state_dict({n: v for n, v in weights.items() if not n.startswith("memory.")})
-        state.step, state.n_tokens = checkpoint.step, saved["n_tokens"]
-        state.mean_norm, state.target_norm = saved["mean_norm"], saved["target_norm"]
-        state.total_variance = saved["total_variance"]
-        self.scales = tuple(saved["scales"])
-        self.n_threads, self.part_tokens = saved["n_threads"], saved["part_tokens"]
-        state.generator.set_state(checkpoint.optimiser["generator"])
-        self.randomness = checkpoint.optimiser["torch_generator"]
-        self.position = Position(checkpoint.step, Cursor(*saved["cursor"]), *saved["counts"])
-        self.sample_counts = Counts(*saved["sample_counts"])
-        self.log = TrainingLog(saved["log"])
-        for name, parameter in self.dictionary.named_parameters():
-            moments = _moments(checkpoint.optimiser, name)
-            self.optimiser.state[parameter] = {key: _like(value, parameter) for key, value in moments.items()}
+        restore_into(self, checkpoint)
 
     def config_digest(self) -> str:
         """Digest of the configuration and of the shape of the data."""
@@ -366,16 +319,3 @@ class TrainingRun:
             **{name: float(value) for name, value in result.parts.items()},
         }
         self.log.add(step, self.state.n_tokens, values)
-
-
-def _moments(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
-    prefix = f"{name}."
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A moment in the memory layout of its parameter; a step counter as it is."""
-    if value.ndim == 0:
-        return value
-    result = torch.empty_like(parameter, requires_grad=False)
-    return result.copy_(value)
