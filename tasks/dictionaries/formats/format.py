@@ -43,9 +43,7 @@ class Format(ABC):
         Raises:
             UserError: when the format has no writer, or no place for such a dictionary.
         """
-        raise UserError(
-            f"featlas reads this format but does not write it; formats with a writer: {writers()}"
-        )
+        raise UserError(f"this format is read but not written; formats that are written: {writers()}")
 
 
 FORMATS: Registry[Format] = Registry("format", "tasks.dictionaries.formats")

@@ -93,7 +93,7 @@ def test_the_configuration_names_version_model_and_hookpoint(tmp_path: Path) -> 
     [
         ("saelens", "group_bias_adaptation", "has no architecture that encodes as group_bias_adaptation"),
         ("sparsify", "relu_l1", "has TopK dictionaries alone"),
-        ("gemma_scope", "jumprelu", "does not write it; formats with a writer: saelens, sparsify"),
+        ("gemma_scope", "jumprelu", "read but not written; formats that are written: saelens, sparsify"),
     ],
 )
 def test_what_has_no_place_is_refused(name: str, architecture: str, reason: str, tmp_path: Path) -> None:
