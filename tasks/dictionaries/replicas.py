@@ -10,6 +10,7 @@ Legend: N tokens of a batch.
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,9 @@ from torch import Tensor, nn
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep
+
+_PATIENCE = timedelta(days=1)
+"""For a process that does alone what is not shared; one that hangs is the watchdog's to find."""
 
 
 class Replicas:
@@ -145,7 +149,7 @@ def replicas(device: torch.device) -> Iterator[Replicas]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     try:
         yield ProcessGroup(device)
     finally:

@@ -141,10 +141,12 @@ def train_many(
 
         for numbers in _groups(jobs):
             members = {number: jobs[number] for number in numbers}
-            if _is_fitted(jobs[numbers[0]]):
+            if not _is_fitted(jobs[numbers[0]]):
+                _train_together(members, options, device, group, meter, end)
+            elif group.is_first:
                 end(numbers[0], _fit(jobs[numbers[0]], options))
             else:
-                _train_together(members, options, device, group, meter, end)
+                end(numbers[0], UserError("the first process alone fits what is not trained by steps"))
     return [outcomes[number] for number in range(len(jobs))]
 
 
@@ -232,7 +234,8 @@ class _Meter:
     def __init__(self, jobs: Sequence[TrainingJob], listener: ProgressListener) -> None:
         self._listener = listener
         self._done = [0] * len(jobs)
-        self._total = sum(job.config.n_steps * job.config.batch_tokens for job in jobs)
+        in_steps = [job.config for job in jobs if not _is_fitted(job)]
+        self._total = sum(config.n_steps * config.batch_tokens for config in in_steps)
 
     def tell(self, number: int, n_tokens: int) -> None:
         """Take note of the tokens that one training has seen, and say what all have seen."""
