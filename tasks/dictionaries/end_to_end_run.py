@@ -12,6 +12,7 @@ gets gradients. With z in the units of the training (mean input norm sqrt(D)) th
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.activations.capture import splice, watch
+from tasks.activations.forecast import free_memory_bytes
 from tasks.activations.inputs import model_inputs
 from tasks.activations.language_model import LanguageModel, ModelConfig, load_language_model
 from tasks.dictionaries.architectures.end_to_end import EndToEndConfig
@@ -30,9 +32,16 @@ from tasks.dictionaries.gradients import mean_of
 from tasks.dictionaries.replicas import Replicas
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import Cursor, TokenStream
+from tasks.dictionaries.training_memory import (
+    NotEnoughMemory,
+    StorageMeter,
+    TrainingMemory,
+    weights_bytes,
+)
 from tasks.dictionaries.training_run import TrainingRun
 
 _LOGITS_PER_PART = 2**25
+_USABLE = 0.9  # of the free memory
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
@@ -98,10 +107,47 @@ class EndToEndRun(TrainingRun):
         self.site: Any = self.activations.reads[0]
         self.hookpoint = _checked_hookpoint(self.language_model, self.site, config)
         self.later = _later_blocks(self.language_model, self.hookpoint, config)
+        self.part_tokens = min(
+            self.part_tokens, max(_LOGITS_PER_PART // self.language_model.spec.vocab_size, 1)
+        )
         self._rows_S = np.empty(0, dtype=np.int64)
 
-    def plan_memory(self, others_bytes: int = 0) -> Any:
-        """Nothing to plan: parts are as large as their logits allow."""
+    def plan_memory(self, others_bytes: int = 0) -> TrainingMemory:
+        """Measure what one sequence takes and work on fewer at a time where memory is short.
+
+        Raises:
+            NotEnoughMemory: when not even one sequence fits.
+        """
+        context = self.activations.context_length
+        per_sequence = self._measure_sequence()
+        own = weights_bytes(self.dictionary)
+        fixed = TrainingMemory(
+            own, 2 * own, others_bytes, 4 * self.config.batch_tokens * self.dictionary.d_in
+        )
+        room = int(_USABLE * free_memory_bytes(self.device)) - fixed.missing_bytes - own
+        if room < per_sequence:
+            raise NotEnoughMemory(
+                f"dictionary {self.config.name()!r}: one sequence of {context} tokens through the model "
+                f"takes {per_sequence >> 20} MiB, {max(room, 0) >> 20} MiB are left: cache shorter sequences, or "
+                "lower d_sae"
+            )
+        n_fitting = max(room // max(per_sequence, 1), 1)
+        self.part_tokens = min(self.part_tokens, n_fitting * context)
+        return replace(fixed, step_bytes=own + per_sequence * (self.part_tokens // context))
+
+    def _measure_sequence(self) -> int:
+        """The most that the loss of one sequence and its gradient hold at one time."""
+        valid_ST = self.site.tokens.valid
+        row = next(row for row in self.feed.stream.rows if valid_ST[row].any())
+        valid_1T = torch.from_numpy(np.asarray(valid_ST[[row]], dtype=bool))
+        x_ND = torch.from_numpy(np.ascontiguousarray(self.site.read([row])))[valid_1T].float()
+        scaled_ND, _ = self.scaled(x_ND)
+        with self.own_surroundings(), StorageMeter() as meter:
+            step = self._part_loss(np.array([row]), valid_1T.to(self.device), scaled_ND)
+            step.loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.zero_grad(set_to_none=True)
+        peak_bytes: int = meter.peak_bytes
+        return peak_bytes
 
     def learn(self, values_NW: Tensor) -> TrainingStep:
         """One optimiser step on whole sequences, given by their numbers (S,)."""
@@ -127,9 +173,8 @@ class EndToEndRun(TrainingRun):
         return mean_of(steps)
 
     def _parts(self) -> Iterator[Any]:
-        """Sequences whose logits fit into memory together."""
-        logits_per_sequence = self.language_model.spec.vocab_size * self.activations.context_length
-        size = max(_LOGITS_PER_PART // logits_per_sequence, 1)
+        """Sequences that are worked on together."""
+        size = max(self.part_tokens // self.activations.context_length, 1)
         for start in range(0, len(self._rows_S), size):
             yield self._rows_S[start : start + size]
 
@@ -139,7 +184,7 @@ class EndToEndRun(TrainingRun):
         recon_ND = self.dictionary.decode(acts_NL, x_ND)
         raw_ND = recon_ND / self.scales[0]
 
-        def replace(value_BTD: Tensor) -> Tensor:
+        def spliced_in(value_BTD: Tensor) -> Tensor:
             result_BTD = value_BTD.clone()
             result_BTD[valid_BT] = raw_ND.to(value_BTD)
             return result_BTD
@@ -149,7 +194,7 @@ class EndToEndRun(TrainingRun):
             with torch.no_grad():
                 clean_NV = torch.log_softmax(model(**inputs).logits[valid_BT].float(), dim=-1)
                 clean = {name: seen[name][valid_BT].float() for name in self.later}
-            with splice(self.language_model, self.hookpoint, replace):
+            with splice(self.language_model, self.hookpoint, spliced_in):
                 spliced_NV = torch.log_softmax(model(**inputs).logits[valid_BT].float(), dim=-1)
             kl = (clean_NV.exp() * (clean_NV - spliced_NV)).sum(dim=1).mean()
             later = kl.new_zeros(())

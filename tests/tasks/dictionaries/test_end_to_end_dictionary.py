@@ -18,6 +18,7 @@ from tasks.dictionaries.replicas import Replicas
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.supervisor import train_in_child
 from tasks.dictionaries.trainer import TrainedDictionary, TrainingInterrupted, train
+from tasks.dictionaries.training_memory import NotEnoughMemory
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 
 MODEL = ModelConfig(id=EMBEDDED_MODELS[0], source="embedded")
@@ -90,20 +91,40 @@ def test_the_loss_is_the_kl_of_the_spliced_model(
     assert float(step.loss) == pytest.approx(expected, rel=1e-6)
 
 
-def test_parts_of_a_batch_add_up(
-    activation_set: ActivationSet, language_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def gradient() -> tuple[torch.Tensor, float]:
+def test_parts_of_a_batch_add_up(activation_set: ActivationSet, language_model: LanguageModel) -> None:
+    def gradient(part_tokens: int) -> tuple[torch.Tensor, float]:
         run = EndToEndRun(make_config(), activation_set, torch.device("cpu"), language_model)
         run.start()
+        run.part_tokens = part_tokens
         step = run.learn(run.feed.next_batch())
-        return run.dictionary.W_enc.detach().clone(), float(step.loss)
+        assert run.dictionary.W_enc.grad is not None
+        return run.dictionary.W_enc.grad, float(step.loss)
 
-    whole, loss = gradient()
-    monkeypatch.setattr("tasks.dictionaries.end_to_end_run._LOGITS_PER_PART", 1)
-    parts, loss_of_parts = gradient()
+    whole, loss = gradient(256)
+    parts, loss_of_parts = gradient(64)
     assert loss_of_parts == pytest.approx(loss, rel=1e-5)
-    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-4)
+    assert (parts - whole).norm() < 1e-4 * whole.norm()
+
+
+def test_parts_are_as_small_as_memory_wants(
+    activation_set: ActivationSet, language_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def plan(free_bytes: int) -> EndToEndRun:
+        monkeypatch.setattr("tasks.dictionaries.end_to_end_run.free_memory_bytes", lambda _: free_bytes)
+        run = EndToEndRun(make_config(), activation_set, torch.device("cpu"), language_model)
+        run.start()
+        run.plan_memory()
+        return run
+
+    roomy = plan(2**33)
+    assert roomy.part_tokens == 256
+    assert all(parameter.grad is None for parameter in roomy.dictionary.parameters())
+    logits_bytes = 64 * language_model.spec.vocab_size * 4
+    one_sequence = roomy._measure_sequence()
+    assert one_sequence > 3 * logits_bytes
+    assert plan(int(2.8 * one_sequence)).part_tokens == 2 * 64
+    with pytest.raises(NotEnoughMemory, match="one sequence of 64 tokens through the model takes"):
+        plan(one_sequence // 2)
 
 
 def test_training_lowers_the_kl_and_the_damage_downstream(trained: TrainedDictionary) -> None:
