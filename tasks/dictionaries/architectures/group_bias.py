@@ -33,7 +33,7 @@ class GroupBiasConfig(DictionaryConfig):
     activation: Literal["relu", "jumprelu"] = "jumprelu"
     """relu subtracts the bias from the strength of a latent, jumprelu only asks whether it is exceeded."""
     window_tokens: int | None = Field(default=None, ge=1)
-    """Tokens on which frequencies are counted; left out, the rarest group should fire ten times on them."""
+    """Tokens on which frequencies are counted; left out, ten firings of the rarest group or n_tokens / 400."""
     lower_by: float = Field(default=0.01, gt=0, le=1)
     """Step of the bias of a latent that fires too often, as a share of its largest pre-activation."""
     raise_by: float = Field(default=0.01, gt=0, le=1)
@@ -47,7 +47,8 @@ class GroupBiasConfig(DictionaryConfig):
 
     def counted_tokens(self) -> int:
         """Tokens of a window."""
-        return self.window_tokens or math.ceil(10 / self.frequencies()[-1])
+        ten_firings = math.ceil(10 / self.frequencies()[-1])
+        return self.window_tokens or max(min(ten_firings, self.n_tokens // 400), 1)
 
     def sparsity_tag(self) -> str:
         return f"p{self.highest_frequency:g}"

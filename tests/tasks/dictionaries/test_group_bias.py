@@ -52,6 +52,12 @@ def test_a_window_gathers_batches() -> None:
     assert dictionary.b_enc.tolist() == pytest.approx([-0.02, 0.0, -0.007, 0.0])
 
 
+def test_windows_are_long_enough_for_the_rarest_and_short_enough_for_the_training() -> None:
+    assert build(n_tokens=10**6).config.counted_tokens() == 40  # the second group fires on a quarter
+    assert build(n_tokens=10**6, n_groups=4, d_sae=8, highest_frequency=0.01).config.counted_tokens() == 2500
+    assert build(n_tokens=10**6, window_tokens=7).config.counted_tokens() == 7
+
+
 def test_the_two_activations() -> None:
     x = torch.tensor([[1.0, 0.0], [0.1, 2.0]])
     for activation, expected in (("relu", [[2.4, 0.0], [0.0, 5.1]]), ("jumprelu", [[3.0, 0.0], [0.0, 6.0]])):
