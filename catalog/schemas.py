@@ -227,6 +227,9 @@ _TABLES = (
         _c("n_eval_documents", _I64, "Documents of the eval split"),
         _c("n_chars", _I64, "Characters in all documents"),
         _c("n_duplicates", _I64, "Exact duplicates left out"),
+        _n("n_near_duplicates", _I64, "Documents left out because an earlier one is much like them", since=2),
+        _n("chat_template", _TEXT, "SHA-256 of the template that conversations were rendered with", since=2),
+        version=2,
         partition_by=(),
     ),
     _table(

@@ -64,7 +64,15 @@ def _corpus(root: Path, corpus_id: str) -> "CorpusTable":
 
     (row,) = stored_rows(root, "corpora", corpus_id=corpus_id).to_pylist()
     documents = stored_documents(root, corpus_id, ["document_id", "split", "n_chars", "text", "labels"])
-    return CorpusTable(documents, row["source"], row["revision"], row["digest"], row["n_duplicates"], 0)
+    return CorpusTable(
+        documents,
+        row["source"],
+        row["revision"],
+        row["digest"],
+        row["n_duplicates"],
+        n_empty=0,
+        chat_template=row["chat_template"],
+    )
 
 
 def _results(

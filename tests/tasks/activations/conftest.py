@@ -140,7 +140,7 @@ def make_corpus(texts: list[str], digest: str = "0" * 64) -> SimpleNamespace:
             "labels": pa.array([[("kind", "test")] for _ in texts], pa.map_(pa.string(), pa.string())),
         }
     )
-    return SimpleNamespace(table=table, digest=digest, source="text", revision=None, n_duplicates=0)
+    return SimpleNamespace(table=table, digest=digest, chat_template=None)
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ model = load_language_model(ModelConfig(id="m", source="local", path=sys.argv[1]
 model.tokenizer("warm up")
 pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
 before = status("VmRSS:")
-corpus = types.SimpleNamespace(table=table, digest="d")
+corpus = types.SimpleNamespace(table=table, digest="d", chat_template=None)
 cache.cache_activations(model, corpus, config, pathlib.Path(sys.argv[2]))
 print(json.dumps({"used": status("VmHWM:") - before, "forecast": forecasts[0].working_bytes}))
 """
