@@ -128,8 +128,8 @@ class EndToEndRun(TrainingRun):
         if room < per_sequence:
             raise NotEnoughMemory(
                 f"dictionary {self.config.name()!r}: one sequence of {context} tokens through the model "
-                f"takes {per_sequence >> 20} MiB, {max(room, 0) >> 20} MiB are left: cache shorter sequences, or "
-                "lower d_sae"
+                f"takes {per_sequence >> 20} MiB, {max(room, 0) >> 20} MiB are left: cache shorter "
+                "sequences, or lower d_sae"
             )
         n_fitting = max(room // max(per_sequence, 1), 1)
         self.part_tokens = min(self.part_tokens, n_fitting * context)

@@ -16,7 +16,6 @@ from tasks.dictionaries.end_to_end_run import EndToEndRun, SequenceFeed
 from tasks.dictionaries.fidelity import measure_fidelity
 from tasks.dictionaries.replicas import Replicas
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.supervisor import train_in_child
 from tasks.dictionaries.trainer import TrainedDictionary, TrainingInterrupted, train
 from tasks.dictionaries.training_memory import NotEnoughMemory
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
@@ -173,11 +172,6 @@ def test_saved_and_loaded_it_is_the_same(
     save_dictionary(trained.dictionary, tmp_path)
     x_ND = torch.randn(50, activation_set.d_in, generator=torch.Generator().manual_seed(0))
     assert torch.equal(load_dictionary(tmp_path)(x_ND), trained.dictionary(x_ND))
-
-
-def test_a_child_process_is_given_the_model(activation_set: ActivationSet, tmp_path: Path) -> None:
-    result = train_in_child(make_config(n_tokens=256), activation_set.folder, tmp_path, model=MODEL)
-    assert result.dictionary.config.architecture == "end_to_end"
 
 
 def test_what_cannot_be_trained_is_refused(
