@@ -4,6 +4,10 @@
 // build them, and no release of either breaks them. All matrices are contiguous, row after row. Every output
 // element is computed by one thread in a fixed order, so results do not depend on the number of threads.
 
+#if __has_include(<Python.h>)
+#include <Python.h>
+#endif
+
 #include <algorithm>
 #include <cstdint>
 #include <functional>
@@ -237,3 +241,11 @@ EXPORT void featlas_direction_gradients(const float *grads, const float *directi
         direction_gradient(grads, directions + l * width, tokens, values, order + starts[l], starts[l + 1] - starts[l],
                            width, dots, sums + l * width);
 }
+
+#ifdef Py_PYTHON_H
+// The file has the name of an extension module, so it can be imported as one: it is empty.
+PyMODINIT_FUNC PyInit__native() {
+    static PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_native", nullptr, -1, nullptr, nullptr, nullptr, nullptr, nullptr};
+    return PyModule_Create(&definition);
+}
+#endif
