@@ -11,7 +11,7 @@ import torch
 
 from catalog.errors import UserError
 from tasks.common.progress import ProgressListener, silent
-from tasks.mining.codes import encode_to_shards
+from tasks.mining.codes import CodeShard, encode_to_shards
 from tasks.mining.config import MiningConfig
 from tasks.mining.examples import EXAMPLES_SCHEMA, ExampleMiner
 from tasks.mining.features import FEATURES_SCHEMA, feature_rows, top_tokens
@@ -72,14 +72,7 @@ def mine(
             non-finite tokens than ``config.max_nonfinite_share``.
     """
     _check(dictionary, activation_set, documents)
-    shards = encode_to_shards(
-        dictionary,
-        activation_set,
-        scratch / "codes",
-        shard_tokens=config.shard_tokens,
-        max_nonfinite_share=config.max_nonfinite_share,
-        listener=listener,
-    )
+    shards = _encode(dictionary, activation_set, scratch, config, listener)
     tokens = activation_set.tokens
     split_of_document = split_codes(documents["document_id"].to_pylist(), config.explain_share)
     special = tuple(activation_set.meta.get("special_token_ids") or ())
@@ -105,6 +98,23 @@ def mine(
     examples = ExampleMiner(shards, tokens, documents, found, nearest_Ln, config, listener)
     n_nonfinite = sum(shard.n_nonfinite for shard in shards)
     return Mined(features, examples.batches(), found.n_tokens, n_nonfinite)
+
+
+def _encode(
+    dictionary: "Dictionary",
+    activation_set: "ActivationSet",
+    scratch: Path,
+    config: MiningConfig,
+    listener: ProgressListener,
+) -> list[CodeShard]:
+    return encode_to_shards(
+        dictionary,
+        activation_set,
+        scratch / "codes",
+        shard_tokens=config.shard_tokens,
+        max_nonfinite_share=config.max_nonfinite_share,
+        listener=listener,
+    )
 
 
 def _effects(w_dec_LD: torch.Tensor, unembedding: Unembedding | None, n: int) -> LogitEffects | None:
