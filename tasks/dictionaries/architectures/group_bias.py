@@ -33,7 +33,7 @@ class GroupBiasConfig(DictionaryConfig):
     activation: Literal["relu", "jumprelu"] = "jumprelu"
     """relu subtracts the bias from the strength of a latent, jumprelu only asks whether it is exceeded."""
     window_tokens: int | None = Field(default=None, ge=1)
-    """Tokens on which frequencies are counted; by default ten firings of the rarest group, or n_tokens / 400."""
+    """Tokens on which frequencies are counted; left out: ten firings of the rarest group, if not too many."""
     lower_by: float = Field(default=0.01, gt=0, le=1)
     """Step of the bias of a latent that fires too often, as a share of its largest pre-activation."""
     raise_by: float = Field(default=0.01, gt=0, le=1)
