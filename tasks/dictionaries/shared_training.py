@@ -45,7 +45,7 @@ class SharedTraining:
         replicas: The processes that share the work.
         checkpoint_seconds: Shortest time between two checkpoints; 0 saves after every step.
         should_stop: Asked after each batch.
-        tell: Told the tokens of a member, by its number, after each of its steps.
+        tell: Told the tokens of a member, by its number, when it is added and after each of its steps.
         end: Told the outcome of a member when it ends.
     """
 
@@ -88,6 +88,8 @@ class SharedTraining:
                 raise lacking or NotEnoughMemory("another process of this training has too little memory")
             self.replicas.begin(run.dictionary, run.state)
             self._members[number] = Member(run, scratch / "checkpoints", run.state.n_tokens)
+            if not run.is_done:
+                self._tell(number, run.state.n_tokens)  # a sign of life: many may be to come
         return True
 
     def train(self) -> None:
