@@ -50,3 +50,8 @@ RECONSTRUCTION_RATIO = (
     "Latent scaling of the reconstructions, first over last. High means decoupling: other features "
     "reconstruct the same direction for the first model."
 )
+DFA_OFFSET = (
+    "Where the source token stands that contributes most to the feature, on most of its firings: 0 is the "
+    "token itself, -1 the one before."
+)
+DFA_ENTROPY = "How spread the contributions of source tokens are, in nats: 0 is a single token."

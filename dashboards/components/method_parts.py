@@ -16,6 +16,8 @@ HEADS_SHOWN = 8
 _NUMBERS = (
     ("threshold", "threshold", definitions.THRESHOLD),
     ("selection step", "selection_step", definitions.SELECTION_STEP),
+    ("source offset", "dfa_offset", definitions.DFA_OFFSET),
+    ("source entropy", "dfa_entropy", definitions.DFA_ENTROPY),
     ("relative norm", "relative_norm", definitions.RELATIVE_NORM),
     ("error ratio", "error_ratio", definitions.ERROR_RATIO),
     ("reconstruction ratio", "reconstruction_ratio", definitions.RECONSTRUCTION_RATIO),
