@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from tasks.dictionaries.kernels.products import product
+from tasks.dictionaries.sparse import top_per_token
+
 _BLOCK_CELLS = 1 << 19
 """Upper bound on tokens times latents of a block: the correlations then stay in the cache."""
 _GRAM_LATENTS = 1 << 14
@@ -54,7 +57,7 @@ def pursue(
     residual_ND = x_ND.clone()
     block = max(1, _BLOCK_CELLS // n_latents)
     with torch.no_grad(), torch.autocast(x_ND.device.type, enabled=False):
-        gram_LL = W_dec @ W_dec.T if with_gram else None
+        gram_LL = product(W_dec, W_dec.T) if with_gram else None
         for first in range(0, n_tokens, block):
             rows = slice(first, first + block)
             parts = values_NT[rows], latents_NT[rows], residual_ND[rows]
@@ -72,22 +75,22 @@ def _pursue_block(
     stop_on_repeat: bool,
 ) -> None:
     """All steps of a few tokens, written into the first three arguments."""
-    products_BL = residual_BD @ W_dec.T
+    products_BL = product(residual_BD, W_dec.T)
     norm_B = residual_BD.norm(dim=1)
     rounding_B = _ROUNDING * torch.finfo(norm_B.dtype).eps * norm_B
     going_B = norm_B > stop_below
     for step in range(values_BT.shape[1]):
-        best_B, latent_B = products_BL.max(dim=1)
+        best_B, latent_B = (top.squeeze(1) for top in top_per_token(products_BL, 1))
         going_B &= best_B > rounding_B
         if not going_B.any():
             return
         value_B1 = (best_B * going_B).unsqueeze(1)
         values_BT[:, step], latents_BT[:, step] = value_B1[:, 0], latent_B
-        residual_BD.addcmul_(value_B1, W_dec[latent_B], value=-1)
+        residual_BD.addcmul_(value_B1, W_dec.index_select(0, latent_B), value=-1)
         if gram_LL is None:
-            torch.mm(residual_BD, W_dec.T, out=products_BL)
+            products_BL = product(residual_BD, W_dec.T)
         else:
-            products_BL.addcmul_(value_B1, gram_LL[latent_B], value=-1)
+            products_BL.addcmul_(value_B1, gram_LL.index_select(0, latent_B), value=-1)
         if stop_below > 0:
             going_B &= residual_BD.norm(dim=1) > stop_below
         if stop_on_repeat:
@@ -114,7 +117,7 @@ class _Residual(torch.autograd.Function):
         grad_W = torch.zeros_like(W_dec)
         for step in reversed(range(values_NT.shape[1])):
             value_N1, latent_N = values_NT[:, step : step + 1], latents_NT[:, step]
-            directions_ND = W_dec[latent_N]
+            directions_ND = W_dec.index_select(0, latent_N)
             residual_ND.addcmul_(value_N1, directions_ND)
             grad_value_N1 = -(grad_ND * directions_ND).sum(dim=1, keepdim=True) * (value_N1 > 0)
             grad_W.index_add_(0, latent_N, grad_value_N1 * residual_ND - value_N1 * grad_ND)
