@@ -15,6 +15,7 @@ from dashboards.launch import command as dashboard_command
 from flows.attached import attached_command
 from flows.engine import STARTUP_SECONDS, is_healthy, port_is_free, prefect_environment, state_folder
 from flows.supervisor import Service, Supervisor
+from tasks.common.allocator import steady_allocator
 
 
 def up_command(
@@ -34,7 +35,7 @@ def up_command(
     logs.mkdir(parents=True, exist_ok=True)
     api_url = f"http://127.0.0.1:{server_port}/api"
     environment = {
-        **os.environ,
+        **steady_allocator(os.environ),
         **prefect_environment(api_url, home=home),
         "FEATLAS_CATALOG": str(root),
         "FEATLAS_DASHBOARD_URL": f"http://127.0.0.1:{dashboard_port}",

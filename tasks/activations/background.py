@@ -8,9 +8,6 @@ from typing import Any, Self
 
 import numpy.typing as npt
 
-WAITING_ARRAYS = 3
-"""Arrays that wait for the writer or are being written; a caller with one more waits itself."""
-
 
 class Background:
     """Does jobs one after the other on one thread.
@@ -20,7 +17,9 @@ class Background:
     on either thread, the callables of `on_failure` are called once the thread is idle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, n_waiting: int) -> None:
+        """Hold at most ``n_waiting`` arrays that are written or wait; a caller with one more waits."""
+        self._n_waiting = n_waiting
         self._executor = ThreadPoolExecutor(1, "shard-writer")
         self._writes: deque[Future[None]] = deque()
         self._jobs: deque[Future[None]] = deque()
@@ -29,7 +28,7 @@ class Background:
 
     def write(self, write: Callable[[npt.NDArray[Any]], None], values: npt.NDArray[Any]) -> None:
         """Queue ``write(values)``; waits while too many arrays are in memory."""
-        while len(self._writes) >= WAITING_ARRAYS:
+        while len(self._writes) >= self._n_waiting:
             self._writes.popleft().result()
         self._writes.append(self._submit(lambda: write(values)))
 

@@ -28,7 +28,7 @@ from tasks.activations.config import ActivationsConfig
 from tasks.activations.corpora import CorpusTable
 from tasks.activations.corpus_tokens import check_request, pack_corpus
 from tasks.activations.finished_set import finish_set
-from tasks.activations.forecast import forecast, refuse_above_free, tree_bytes
+from tasks.activations.forecast import forecast, refuse_above_free, tree_bytes, waiting_arrays
 from tasks.activations.language_model import LanguageModel, ModelConfig, load_language_model
 from tasks.activations.packing import PackedTokens
 from tasks.activations.plan import CachingPlan, choose_formats, open_plan, save_plan
@@ -121,7 +121,7 @@ def recompute_shards(activation_set: ActivationSet, language_model: LanguageMode
     formats, widths = {name: meta["dtype"]}, {name: meta["d_in"]}
     for number in damaged:
         records: dict[str, ShardRecord] = {}
-        with Background() as background:
+        with Background(waiting_arrays(1)) as background:
             shard = write_shard(
                 language_model,
                 activation_set.tokens,
@@ -192,7 +192,7 @@ def _write_missing(
             _refuse_nonfinite(name, done[name], n_valid, plan)
             write_index(folders[name], done[name])
 
-    with Background() as background:
+    with Background(waiting_arrays(len(folders))) as background:
         for number in range(layout.n_shards):
             missing = {name: folder for name, folder in folders.items() if number not in done[name]}
             if missing:

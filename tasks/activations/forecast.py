@@ -10,7 +10,6 @@ import psutil
 import torch
 
 from catalog.errors import UserError
-from tasks.activations.background import WAITING_ARRAYS
 from tasks.activations.capture import capture
 from tasks.activations.inputs import model_inputs
 from tasks.activations.language_model import LanguageModel
@@ -20,8 +19,11 @@ from tasks.activations.shard_files import ShardFormat
 
 N_TOKEN_ARRAYS = 5
 """int32 arrays of packed tokens, shared by all hookpoints; ``valid`` (one byte) is each one's own."""
-FIXED_BYTES = 50 * 2**20
-"""Tokenisation, threads, buffers of the matrix library and what the C allocator keeps."""
+FIXED_BYTES = 44 * 2**20
+"""Tokenisation, threads, Python objects and buffers of the matrix library."""
+FRAGMENTED_SHARE = 0.10
+"""Holes between tensors, as a share of what these take: measured under the steady allocator (see
+`tasks.common.allocator`) on models of six layouts; without it holes take up to as much as the tensors."""
 _CGROUP = Path("/sys/fs/cgroup")
 MEBIBYTE = 2**20
 
@@ -61,9 +63,14 @@ def forecast(
     with MemoryMeter() as meter:
         capture(language_model, list(widths), model_inputs(language_model, packed, slice(0, 1)))
     n_batch = min(batch_sequences, packed.n_sequences)
-    waiting = WAITING_ARRAYS * packed.context_length * max(row_bytes)
+    waiting = packed.context_length * (sum(row_bytes) if len(widths) > 1 else 2 * row_bytes[0])
     tensors = n_batch * (meter.peak_bytes + waiting)
-    return Forecast(disk, weights, tensors + FIXED_BYTES)
+    return Forecast(disk, weights, round((1 + FRAGMENTED_SHARE) * tensors) + FIXED_BYTES)
+
+
+def waiting_arrays(n_hookpoints: int) -> int:
+    """Arrays of stored values in memory at one time: a batch of every hookpoint, two of a single one."""
+    return max(2, n_hookpoints)
 
 
 def refuse_above_free(
