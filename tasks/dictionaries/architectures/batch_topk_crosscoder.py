@@ -9,7 +9,6 @@ from tasks.dictionaries.architectures.batch_topk import BatchTopK, BatchTopKConf
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.crosscoding import CrosscoderFields, Crosscoding
-from tasks.dictionaries.kept import KeptDictionary
 from tasks.dictionaries.sparse import Pairs
 
 
@@ -31,10 +30,6 @@ class BatchTopKCrosscoder(Crosscoding, BatchTopK):
     def keys(self, acts_NL: Tensor) -> Tensor:
         """Activations times summed decoder norms: (N, L)."""
         return acts_NL * self.summed_norms()
-
-    def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
-        """The pairs with the largest keys, and their pre-activations."""
-        return KeptDictionary.keep(self, centred_ND, state)
 
     @torch.no_grad()
     def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:
