@@ -66,7 +66,7 @@ def measure(family, hookpoints, folder, scratch):
     names = [f"d{i}" for i in range(len(texts))]
     table = pa.table({"document_id": names, "split": ["train"] * len(texts), "text": texts})
     config = cache.ActivationsConfig(
-        hookpoints=hookpoints, context_length=256, n_tokens=16_384, eval_share=0.0, batch_sequences=16
+        hookpoints=hookpoints, context_length=256, n_tokens=12_288, eval_share=0.0, batch_sequences=16
     )
     model = load_language_model(ModelConfig(id="m", source="local", path=folder), "cpu")
     model.tokenizer("warm up")
@@ -88,7 +88,7 @@ for number, (family, hookpoints) in enumerate(json.loads(sys.argv[2])):
         os._exit(0)
     os.wait()
 """
-MEASURED = ("llama", "gpt2", "bert", "gemma2", "gpt_neox")
+MEASURED = ("llama", "gpt2", "bert")
 ONE = ("blocks.1.resid_post",)
 FOUR = ("blocks.1.resid_post", "blocks.0.mlp_act", "blocks.0.resid_post", "blocks.1.mlp_out")
 
