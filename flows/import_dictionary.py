@@ -15,8 +15,8 @@ from tasks.activations.model_source import ModelConfig
 from tasks.cache_activations import CacheUnit, cache_activations
 from tasks.describe_model import ModelUnit, describe_model
 from tasks.dictionaries.config import EvaluationConfig
-from tasks.dictionaries.import_gate import GateConfig
-from tasks.dictionaries.import_sample import Place
+from tasks.dictionaries.importing.gate import GateConfig
+from tasks.dictionaries.importing.sample import Place
 from tasks.gate_dictionary import GateUnit, gate_dictionary
 from tasks.import_dictionary import ImportUnit
 from tasks.import_dictionary import import_dictionary as land_dictionary

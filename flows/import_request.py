@@ -15,7 +15,7 @@ from tasks.activations.model_source import ModelConfig
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.reading import ReadingConfig
 from tasks.dictionaries.formats.source import ForeignSource
-from tasks.dictionaries.import_sample import Place
+from tasks.dictionaries.importing.sample import Place
 
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
 

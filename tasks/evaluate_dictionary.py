@@ -38,7 +38,7 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.activations.language_model import load_language_model
         from tasks.common.device import choose_device
-        from tasks.dictionaries.evaluation import evaluate
+        from tasks.dictionaries.measures.evaluation import evaluate
         from tasks.dictionaries.weights import load_dictionary
 
         sites = open_sites(context.root, facts, unit.models, context.device)

@@ -13,8 +13,8 @@ from tasks.stored import stored_documents
 
 if TYPE_CHECKING:
     from tasks.dictionaries.formats.source import ForeignSource
-    from tasks.dictionaries.import_gate import GateConfig
-    from tasks.dictionaries.import_sample import Place, Sample
+    from tasks.dictionaries.importing.gate import GateConfig
+    from tasks.dictionaries.importing.sample import Place, Sample
 
 STAGE, VERSION = "gate_dictionary", 1
 _SPARE = 2
@@ -56,8 +56,8 @@ def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.dictionaries.formats.alternatives import read_as
-        from tasks.dictionaries.import_certificate import refuse_unverified
-        from tasks.dictionaries.import_gate import examine
+        from tasks.dictionaries.importing.certificate import refuse_unverified
+        from tasks.dictionaries.importing.gate import examine
 
         foreign = unit.source.read().with_(reads=unit.place.reads, writes=unit.place.writes)
         sample = _sample(context, unit, claim.scratch)
@@ -81,7 +81,7 @@ def _sample(context: StageContext, unit: GateUnit, scratch: Path) -> "Sample":
     """A few thousand tokens of the corpus, packed as they would be cached."""
     from tasks.activations.corpus_tokens import check_request, pack_corpus
     from tasks.activations.language_model import load_language_model
-    from tasks.dictionaries.import_sample import gather_sample
+    from tasks.dictionaries.importing.sample import gather_sample
 
     language_model = load_language_model(unit.model, context.device)
     n_tokens = min(_SPARE * unit.config.n_tokens, unit.activations.n_tokens)

@@ -20,7 +20,7 @@ from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.formats.source import ForeignSource
-    from tasks.dictionaries.import_sample import Place
+    from tasks.dictionaries.importing.sample import Place
 
 STAGE, VERSION = "import_dictionary", 1
 METRIC_VERSION = 1

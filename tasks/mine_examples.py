@@ -106,7 +106,7 @@ def _of_attention(
     dictionary: "Dictionary", sites: "SiteActivations", language_model: "LanguageModel"
 ) -> dict[str, list[Any]]:
     """What heads and attended tokens tell of the features of attn_z."""
-    from tasks.dictionaries.attention import attention_columns
+    from tasks.dictionaries.coding.attention import attention_columns
 
     site: Any = sites.reads[0]
     if len(sites.reads) > 1 or sites.writes is not None:
@@ -116,8 +116,8 @@ def _of_attention(
 
 def _of_several_sites(dictionary: "Dictionary", sites: "SiteActivations") -> dict[str, list[float | None]]:
     """What only the activations of all its hookpoints tell of a crosscoder's features."""
-    from tasks.dictionaries.crosscoding import Crosscoding
-    from tasks.dictionaries.latent_scaling import latent_scaling
+    from tasks.dictionaries.coding.crosscoding import Crosscoding
+    from tasks.dictionaries.measures.latent_scaling import latent_scaling
 
     return latent_scaling(dictionary, sites) if isinstance(dictionary, Crosscoding) else {}
 

@@ -31,8 +31,8 @@ from tasks.training_units import (
 )
 
 if TYPE_CHECKING:
-    from tasks.dictionaries.child import TrainingRequest
     from tasks.dictionaries.sites import SiteActivations
+    from tasks.dictionaries.training.child import TrainingRequest
 
 
 @stage_task(STAGE)
@@ -40,7 +40,7 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
     """Train to the end, resuming at the last checkpoint; facts: dictionary_id, weights_uri and its inputs."""
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
-        from tasks.dictionaries.supervisor import train_many_in_child
+        from tasks.dictionaries.training.supervisor import train_many_in_child
 
         sites = open_sites(context.root, facts_of(unit, claim.fingerprint), unit.models, context.device)
         request, options = request_for(context, unit, claim), options_for(context, unit)
@@ -62,7 +62,7 @@ def train_together(context: StageContext, unit: TrainGroup) -> Mapping[str, Stag
         By label how each training ended: committed, or refused for good. Those that are missing were done
         before, belong to another run, or died with the process: they are for `train_dictionary`.
     """
-    from tasks.dictionaries.supervisor import TrainingFailed, train_many_in_child
+    from tasks.dictionaries.training.supervisor import TrainingFailed, train_many_in_child
 
     ended: dict[str, StageOutcome | UserError] = {}
     key = UnitKey("train_together", VERSION, unit.label, {})

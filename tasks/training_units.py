@@ -21,10 +21,10 @@ from tasks.stored import stored_documents
 
 if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
-    from tasks.dictionaries.child import TrainingRequest
     from tasks.dictionaries.config import DictionaryConfig
     from tasks.dictionaries.sites import SiteActivations
-    from tasks.dictionaries.supervisor import ChildOptions, ChildTraining
+    from tasks.dictionaries.training.child import TrainingRequest
+    from tasks.dictionaries.training.supervisor import ChildOptions, ChildTraining
 
 STAGE, VERSION = "train_dictionary", 3
 VERIFIED_TOKENS = 4_096
@@ -109,7 +109,7 @@ class TrainGroup:
 
 def request_for(context: StageContext, unit: TrainUnit, claim: Claim) -> "TrainingRequest":
     """What a training child is told."""
-    from tasks.dictionaries.supervisor import training_request
+    from tasks.dictionaries.training.supervisor import training_request
 
     facts = facts_of(unit, claim.fingerprint)
     labels = None
@@ -128,7 +128,7 @@ def request_for(context: StageContext, unit: TrainUnit, claim: Claim) -> "Traini
 
 
 def options_for(context: StageContext, unit: TrainUnit) -> "ChildOptions":
-    from tasks.dictionaries.supervisor import ChildOptions
+    from tasks.dictionaries.training.supervisor import ChildOptions
 
     training = unit.training
     return ChildOptions(
@@ -210,8 +210,8 @@ def _row(facts: dict[str, Any], trained: "ChildTraining", sites: "SiteActivation
 
 def _reconstructs(dictionary: "Dictionary", sites: "SiteActivations") -> bool:
     """Whether the weights, as saved and read back, explain more of held-out targets than their mean."""
-    from tasks.dictionaries.evaluation import eval_batches
-    from tasks.dictionaries.metrics import MetricName, ReconstructionSums
+    from tasks.dictionaries.measures.evaluation import eval_batches
+    from tasks.dictionaries.measures.metrics import MetricName, ReconstructionSums
 
     sums = ReconstructionSums()
     for values_NW in eval_batches(sites, VERIFIED_TOKENS, dictionary.d_sae):

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from catalog.schemas import Split
 from tasks.dictionaries.base import Dictionary
-from tasks.dictionaries.controls import Pca, fit_pca, fit_random
+from tasks.dictionaries.measures.controls import Pca, fit_pca, fit_random
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import sample_rows
 from tasks.evaluation.suite import Unmeasurable

@@ -33,9 +33,9 @@ from tasks.activations.language_model import LanguageModel, ModelConfig, load_la
 from tasks.activations.shards import ActivationSet
 from tasks.dictionaries.base import Dictionary, dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
-from tasks.dictionaries.evaluation import evaluate
+from tasks.dictionaries.measures.evaluation import evaluate
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.trainer import train
+from tasks.dictionaries.training.trainer import train
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 from tasks.evaluation.suite import Subject, run_suite
 from tasks.evaluation.suites.first_letter import FirstLetterConfig

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
+from tasks.dictionaries.coding.revival import aux_ratio
+from tasks.dictionaries.coding.several_sites import SeveralSites
+from tasks.dictionaries.coding.sparse import pairs_per_token, top_per_token
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
-from tasks.dictionaries.revival import aux_ratio
-from tasks.dictionaries.several_sites import SeveralSites
-from tasks.dictionaries.sparse import pairs_per_token, top_per_token
 
 
 class CrossLayerTranscoderConfig(KeptConfig):

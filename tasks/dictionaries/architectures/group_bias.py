@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from catalog.errors import UserError
-from tasks.dictionaries.active import active_pairs
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
+from tasks.dictionaries.coding.active import active_pairs
+from tasks.dictionaries.coding.sparse import Pairs, selected_pre_acts
+from tasks.dictionaries.coding.tied import TiedDictionary
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.sparse import Pairs, selected_pre_acts
-from tasks.dictionaries.tied import TiedDictionary
 
 
 class GroupBiasConfig(DictionaryConfig):

@@ -7,8 +7,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
+from tasks.dictionaries.coding.rectified import Weights, rectified
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.rectified import Weights, rectified
 
 
 class JumpReLUConfig(DictionaryConfig):

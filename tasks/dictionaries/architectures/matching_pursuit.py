@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
+from tasks.dictionaries.coding.pursuit import Pursuit, pursue, pursued_residual
+from tasks.dictionaries.coding.revival import aux_ratio
+from tasks.dictionaries.coding.sparse import pairs_per_token, top_per_token
+from tasks.dictionaries.coding.tied import TiedDictionary
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
-from tasks.dictionaries.pursuit import Pursuit, pursue, pursued_residual
-from tasks.dictionaries.revival import aux_ratio
-from tasks.dictionaries.sparse import pairs_per_token, top_per_token
-from tasks.dictionaries.tied import TiedDictionary
 
 
 class MatchingPursuitConfig(KeptConfig):

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.common.progress import Progress
-from tasks.dictionaries import nonnegative
 from tasks.dictionaries.base import ARCHITECTURES, Widths
-from tasks.dictionaries.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tasks.dictionaries.coding import nonnegative
+from tasks.dictionaries.coding.nonnegative import Start
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.fitted import FittedConfig, FittedDictionary, Fitting
-from tasks.dictionaries.nonnegative import Start
-from tasks.dictionaries.training_log import TrainingLog
-from tasks.dictionaries.training_run import TrainedDictionary, TrainingInterrupted
+from tasks.dictionaries.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from tasks.dictionaries.training.training_log import TrainingLog
+from tasks.dictionaries.training.training_run import TrainedDictionary, TrainingInterrupted
 
 _MOST_VALUES = 2**28
 _LOGGED_ITERATIONS = 200

@@ -8,10 +8,10 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
+from tasks.dictionaries.coding.encoding import encode_top
+from tasks.dictionaries.coding.kept import KeptDictionary
+from tasks.dictionaries.coding.sparse import Pairs, pairs_per_token, selected_acts, top_per_token
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
-from tasks.dictionaries.encoding import encode_top
-from tasks.dictionaries.kept import KeptDictionary
-from tasks.dictionaries.sparse import Pairs, pairs_per_token, selected_acts, top_per_token
 
 _MULTI = 4  # times k latents are kept in the second reconstruction of multi-TopK
 

@@ -4,8 +4,8 @@ from typing import Any, ClassVar, Literal
 
 from tasks.dictionaries.architectures.relu_l1 import ReluL1, ReluL1Config
 from tasks.dictionaries.base import ARCHITECTURES
+from tasks.dictionaries.coding.transcoding import TranscoderFields, Transcoding
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.transcoding import TranscoderFields, Transcoding
 
 
 class TranscoderConfig(TranscoderFields, ReluL1Config):

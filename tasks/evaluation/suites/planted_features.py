@@ -28,7 +28,7 @@ from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary, dictionary_config
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.trainer import train
+from tasks.dictionaries.training.trainer import train
 from tasks.evaluation.recovery import best_cosines, random_directions, unit_rows
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
 from tasks.evaluation.synthetic import SyntheticActivations, SyntheticConfig

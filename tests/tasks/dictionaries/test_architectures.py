@@ -17,9 +17,9 @@ from tasks.dictionaries.base import (
     dictionary_config,
 )
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.metrics import ReconstructionSums
+from tasks.dictionaries.measures.metrics import ReconstructionSums
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.trainer import TrainedDictionary, train
+from tasks.dictionaries.training.trainer import TrainedDictionary, train
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 
 NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].how_trained == "steps")

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from catalog.errors import UserError
 from tasks.dictionaries.architectures.feature_choice import top_of_columns
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
-from tasks.dictionaries.sparse import pairs_of_mask
-from tasks.dictionaries.utilisation import ZipfCurve, fit_zipf, integer_quotas
+from tasks.dictionaries.coding.sparse import pairs_of_mask
+from tasks.dictionaries.coding.utilisation import ZipfCurve, fit_zipf, integer_quotas
 
 
 def build(name: str, **fields: Any) -> Any:

@@ -21,9 +21,9 @@ from tasks.dictionaries.base import (
     dictionary_config,
 )
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.controls import fit_pca
-from tasks.dictionaries.metrics import ReconstructionSums
-from tasks.dictionaries.trainer import TrainedDictionary, TrainingInterrupted, train
+from tasks.dictionaries.measures.controls import fit_pca
+from tasks.dictionaries.measures.metrics import ReconstructionSums
+from tasks.dictionaries.training.trainer import TrainedDictionary, TrainingInterrupted, train
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 
 SETTINGS: dict[str, dict[str, Any]] = {

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.dictionaries import active
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.coding import active
 
 
 @pytest.mark.parametrize("largest_share", [0.0, 1.0], ids=["dense", "pairs"])

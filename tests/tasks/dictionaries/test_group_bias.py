@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from catalog.errors import UserError
-from tasks.dictionaries import active
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
-from tasks.dictionaries.trainer import train
+from tasks.dictionaries.coding import active
+from tasks.dictionaries.training.trainer import train
 
 
 def build(**fields: Any) -> Any:

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.dictionaries import encoding, sparse
-from tasks.dictionaries.encoding import encode_above, encode_top, encode_top_of_batch
+from tasks.dictionaries.coding import encoding, sparse
+from tasks.dictionaries.coding.encoding import encode_above, encode_top, encode_top_of_batch
+from tasks.dictionaries.coding.sparse import Pairs, smallest_kept, top_per_token
 from tasks.dictionaries.kernels import native
 from tasks.dictionaries.kernels.native import kernels_for, without_kernels
 from tasks.dictionaries.kernels.products import product, token_slices
-from tasks.dictionaries.sparse import Pairs, smallest_kept, top_per_token
 
 ROOT = Path(__file__).parents[3]
 needs_kernels = pytest.mark.skipif(not native.describe()[0], reason=f"kernels: {native.describe()[1]}")

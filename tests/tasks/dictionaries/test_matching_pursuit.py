@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.dictionaries import pursuit
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
-from tasks.dictionaries.pursuit import pursue, pursued_residual
+from tasks.dictionaries.coding import pursuit
+from tasks.dictionaries.coding.pursuit import pursue, pursued_residual
 
 
 def unit_rows(n: int, d: int, seed: int = 0) -> torch.Tensor:

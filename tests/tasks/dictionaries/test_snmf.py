@@ -12,9 +12,9 @@ import torch
 from scipy.optimize import nnls
 
 from catalog.errors import UserError
-from tasks.dictionaries import nonnegative
 from tasks.dictionaries.base import dictionary_config
-from tasks.dictionaries.trainer import TrainedDictionary, TrainingInterrupted, train
+from tasks.dictionaries.coding import nonnegative
+from tasks.dictionaries.training.trainer import TrainedDictionary, TrainingInterrupted, train
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "decompositions.json").read_text())
 CASES = {"positive": GOLDEN["G18_snmf_step"], "mixed": GOLDEN["G18_snmf_step"]["mixed_sign_case"]}

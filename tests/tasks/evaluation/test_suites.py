@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import build_dictionary, dictionary_config
-from tasks.dictionaries.evaluation import SCHEMA
+from tasks.dictionaries.measures.evaluation import SCHEMA
 from tasks.evaluation.suite import (
     SUITES,
     AnySuiteConfig,

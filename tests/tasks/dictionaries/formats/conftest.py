@@ -9,10 +9,10 @@ import torch
 from tasks.activations.language_model import LanguageModel
 from tasks.activations.shards import ActivationSet
 from tasks.dictionaries.base import Dictionary, TrainingState, build_dictionary, dictionary_config
-from tasks.dictionaries.calibration import geometric_median
 from tasks.dictionaries.formats.foreign import Foreign
-from tasks.dictionaries.import_sample import Place, Sample, gather_sample
+from tasks.dictionaries.importing.sample import Place, Sample, gather_sample
 from tasks.dictionaries.stream import sample_tokens
+from tasks.dictionaries.training.calibration import geometric_median
 
 PLACE = Place.of(("blocks.1.resid_post",))
 

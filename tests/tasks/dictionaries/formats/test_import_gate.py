@@ -13,9 +13,9 @@ from tasks.dictionaries.formats.alternatives import read_as
 from tasks.dictionaries.formats.assembly import assemble
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.reading import ReadingConfig
-from tasks.dictionaries.import_certificate import Certificate, refuse_unverified
-from tasks.dictionaries.import_gate import GateConfig, examine
-from tasks.dictionaries.import_sample import Place, Sample, gather_sample
+from tasks.dictionaries.importing.certificate import Certificate, refuse_unverified
+from tasks.dictionaries.importing.gate import GateConfig, examine
+from tasks.dictionaries.importing.sample import Place, Sample, gather_sample
 
 PLACE = Place.of(("blocks.1.resid_post",))
 CONFIG = GateConfig(n_tokens=2_000, n_quick_tokens=1_000)

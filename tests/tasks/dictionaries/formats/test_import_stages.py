@@ -19,8 +19,8 @@ from tasks.dictionaries.formats.assembly import assemble
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.format import Written, format_named
 from tasks.dictionaries.formats.source import ForeignSource
-from tasks.dictionaries.import_gate import GateConfig
-from tasks.dictionaries.import_sample import Place
+from tasks.dictionaries.importing.gate import GateConfig
+from tasks.dictionaries.importing.sample import Place
 from tasks.gate_dictionary import GateUnit, gate_dictionary
 from tasks.import_dictionary import ImportUnit, import_dictionary
 from tasks.load_corpus import CorpusUnit, load_corpus

@@ -1,0 +1,1 @@
+"""What methods share of encoding: sparse pairs, selection, gradients, kinds of codes."""

@@ -1,0 +1,1 @@
+"""Whether a dictionary of another tool does on this model what it should."""

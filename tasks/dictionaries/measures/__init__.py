@@ -1,0 +1,1 @@
+"""What is measured of every dictionary: reconstruction, sparsity, geometry, fidelity, controls."""

@@ -1,0 +1,1 @@
+"""Training in steps: data in order, one step, many trainings, checkpoints, processes."""
