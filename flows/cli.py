@@ -186,8 +186,17 @@ def doctor(catalog: CatalogOption = None) -> None:
     sys.exit(doctor_command(catalog))
 
 
+def entry() -> None:
+    """The installed command: what runs models starts anew with an allocator that keeps memory even."""
+    if {"run", "import"}.intersection(sys.argv[1:2]):
+        from tasks.common.allocator import restart_with_steady_allocator
+
+        restart_with_steady_allocator()
+    main()
+
+
 def main() -> None:
-    """Entry point: an error that a user can cause is one sentence and exit code 2."""
+    """The command line: an error that a user can cause is one sentence and exit code 2."""
     debug = DEBUG_FLAG in sys.argv or bool(os.environ.get("FEATLAS_DEBUG"))
     if debug:
         os.environ["FEATLAS_DEBUG"] = "1"

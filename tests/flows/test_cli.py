@@ -13,7 +13,7 @@ import yaml
 
 from catalog.contained import ContainedResult
 from catalog.errors import UserError
-from flows.cli import main
+from flows.cli import entry, main
 from flows.commands.show import visible
 from flows.commands.sql import FORMATS, sql_command
 
@@ -155,3 +155,17 @@ def test_a_pipeline_of_ones_own_runs_by_path_only_if_it_is_there(
     monkeypatch.setenv("FEATLAS_STATE", str(tmp_path / "state"))
     assert featlas(monkeypatch, "run", str(path)) == 2
     assert "pipeline mine.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("command", "restarts"), [("run", 1), ("import", 1), ("sql", 0), ("doctor", 0)])
+def test_commands_that_run_models_start_with_a_steady_allocator(
+    command: str, restarts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(
+        "tasks.common.allocator.restart_with_steady_allocator", lambda: seen.append("restart")
+    )
+    monkeypatch.setattr(sys, "argv", ["featlas", command, "--help"])
+    with pytest.raises(SystemExit):
+        entry()
+    assert len(seen) == restarts
