@@ -13,6 +13,7 @@ from catalog.schemas import TABLES
 from catalog.store import SliceWrite
 from tasks.activations.model_source import ModelConfig
 from tasks.activations.translation import transformer_lens_name
+from tasks.aliases import alias_write
 from tasks.common.progress import ProgressListener
 from tasks.dictionaries.config import place_name
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
@@ -75,7 +76,7 @@ def import_dictionary(context: StageContext, unit: ImportUnit) -> StageOutcome:
         dictionary_id, certificate = facts["dictionary_id"], gated["certificate"]
         slices = [
             SliceWrite("dictionaries", dictionary_id, _row(facts, dictionary, digest, unit)),
-            SliceWrite("aliases", unit.alias, _alias_row(unit.alias, dictionary_id)),
+            alias_write(unit.alias, dictionary_id),
             SliceWrite(
                 "dictionary_metrics", f"certificate of {dictionary_id}", certificate_rows(certificate, facts)
             ),
@@ -174,10 +175,4 @@ def _row(facts: Mapping[str, Any], dictionary: "Dictionary", digest: str, unit: 
         "created_at": datetime.now(UTC),
     }
     schema = TABLES["dictionaries"].schema
-    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
-
-
-def _alias_row(alias: str, dictionary_id: str) -> pa.Table:
-    row = {"alias": alias, "valid_from": datetime.now(UTC), "dictionary_id": dictionary_id}
-    schema = TABLES["aliases"].schema
     return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))

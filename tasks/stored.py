@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.ids import slug
+from catalog.schemas import TABLES
 from catalog.store import TableStore
 from tasks.activations.model_source import ModelConfig
 
@@ -23,6 +24,9 @@ def evidence_subject(dictionary_id: str, activation_set_id: str) -> str:
 def stored_rows(root: Path, table: str, columns: Sequence[str] | None = None, **equals: str) -> pa.Table:
     """Rows of a table whose columns have the values given, in the order of its files."""
     paths = TableStore(root).snapshot().paths(table)
+    if not paths:
+        empty = TABLES[table].schema.empty_table()
+        return empty if columns is None else empty.select(list(columns))
     filters = [(name, "=", value) for name, value in equals.items()]
     return pq.read_table(paths, columns=columns, filters=filters, partitioning=None)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from catalog.errors import UserError
 from catalog.ids import canonical_json
 from catalog.ledger import Claim, StageOutcome
+from tasks.aliases import point_alias
 from tasks.common.progress import ProgressListener
 from tasks.policies import (
     Results,
@@ -37,7 +38,10 @@ if TYPE_CHECKING:
 
 @stage_task(STAGE)
 def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
-    """Train to the end, resuming at the last checkpoint; facts: dictionary_id, weights_uri and its inputs."""
+    """Train to the end, resuming at the last checkpoint; facts: dictionary_id, weights_uri and its inputs.
+
+    One that is found takes its name back if another dictionary had it meanwhile.
+    """
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.dictionaries.training.supervisor import train_many_in_child
@@ -49,7 +53,10 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
             raise trained
         return results_of(unit, claim, trained, sites)
 
-    return run_unit(context, unit.key, compute)
+    outcome = run_unit(context, unit.key, compute)
+    if not outcome.recomputed:
+        point_alias(context.root, unit.alias, str(outcome.facts["dictionary_id"]))
+    return outcome
 
 
 @stage_task("train_together")

@@ -15,6 +15,7 @@ from catalog.schemas import TABLES
 from catalog.store import SliceWrite
 from tasks.activations.model_source import ModelConfig
 from tasks.activations.translation import transformer_lens_name
+from tasks.aliases import alias_write
 from tasks.dictionaries.config import TrainingConfig, place_name
 from tasks.policies import Results, StageContext, UnitKey
 from tasks.stored import stored_documents
@@ -146,7 +147,7 @@ def results_of(unit: TrainUnit, claim: Claim, trained: "ChildTraining", sites: "
     slices = [
         SliceWrite("dictionaries", dictionary_id, _row(facts, trained, sites)),
         SliceWrite("training_log", dictionary_id, with_constants(trained.log, dictionary_id=dictionary_id)),
-        SliceWrite("aliases", unit.alias, _alias_row(unit.alias, dictionary_id)),
+        alias_write(unit.alias, dictionary_id),
     ]
     return Results(slices, facts, {facts["weights_uri"]: trained.folder})
 
@@ -219,9 +220,3 @@ def _reconstructs(dictionary: "Dictionary", sites: "SiteActivations") -> bool:
         sums.add(y_NE, dictionary(x_ND))
     fvu = sums.values()[MetricName("fvu")] if sums.n else None
     return fvu is not None and fvu < 1
-
-
-def _alias_row(alias: str, dictionary_id: str) -> pa.Table:
-    row = {"alias": alias, "valid_from": datetime.now(UTC), "dictionary_id": dictionary_id}
-    schema = TABLES["aliases"].schema
-    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))

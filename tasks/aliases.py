@@ -1,0 +1,34 @@
+"""Readable names of dictionaries: the newest row of ``aliases`` says what a name means."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from catalog.ids import digest
+from catalog.schemas import TABLES
+from catalog.store import SliceWrite, publish_rows
+from tasks.stored import stored_rows
+
+
+def alias_write(alias: str, dictionary_id: str) -> SliceWrite:
+    """What a stage commits beside a new dictionary: from now on the name means it."""
+    row = {"alias": alias, "valid_from": datetime.now(UTC), "dictionary_id": dictionary_id}
+    schema = TABLES["aliases"].schema
+    rows = pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
+    return SliceWrite("aliases", alias, rows)
+
+
+def point_alias(root: Path, alias: str, dictionary_id: str) -> bool:
+    """Let a name mean a dictionary that was found again after another one had taken the name.
+
+    Returns:
+        Whether anything changed.
+    """
+    history = stored_rows(root, "aliases", alias=alias).to_pylist()
+    current = max(history, key=lambda row: row["valid_from"], default=None)
+    if current is None or current["dictionary_id"] == dictionary_id:
+        return False
+    write = alias_write(alias, dictionary_id)
+    publish_rows(root, [write], fingerprint=digest([alias, dictionary_id, str(datetime.now(UTC))]))
+    return True
