@@ -24,8 +24,6 @@ class ReluL1Config(DictionaryConfig):
     from the input (Anthropic's update of April 2024). After the training directions get unit norm."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
     """Steps in which that weight rises linearly, at most a tenth of the training."""
-    lr: float | None = Field(default=1e-3, gt=0)
-    """Learning rate of Adam."""
 
     def sparsity_tag(self) -> str:
         return f"l{self.l1_coefficient:g}" + ("-free" if self.free_norms else "")

@@ -24,7 +24,7 @@ def text_corpus(tmp_path_factory: pytest.TempPathFactory) -> CorpusTable:
     folder = tmp_path_factory.mktemp("texts")
     for i in range(30):
         (folder / f"{i}.txt").write_text(f"Text {i} 👩‍👩‍👧 says: " + "the ships came in. " * (i + 1))
-    config = CORPUS_SOURCES["text"].Config(source="text", path=str(folder))
+    config = CORPUS_SOURCES["text"].Config(source="text", path=str(folder), near_duplicates=None)
     return corpus_table(config, 0.2)
 
 

@@ -69,8 +69,10 @@ def test_two_processes_train_as_one(activation_set: ActivationSet, tmp_path: Pat
     for number, (one, two) in enumerate(zip(alone, shared, strict=True)):
         assert isinstance(one, TrainedDictionary), one
         assert isinstance(two, ChildTraining), two
+        # BatchTopK chooses within each process's part of a batch: near the whole batch's choice, not equal.
+        near = 0.02 if number == 0 else 0.06
         for name, tensor in one.dictionary.state_dict().items():
-            torch.testing.assert_close(two.dictionary.state_dict()[name], tensor, rtol=0.02, atol=0.02)
+            torch.testing.assert_close(two.dictionary.state_dict()[name], tensor, rtol=near, atol=near)
         if number == len(SWEEP):
             continue
         losses = [
