@@ -8,7 +8,7 @@ Legend: N tokens of a batch.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -96,8 +96,10 @@ class ProcessGroup(Replicas):
         return TrainingStep(loss, sse, l0, fired_L, dict(zip(names, parts, strict=True)))
 
     def settle(self, dictionary: Dictionary, state: TrainingState) -> None:
-        buffers: Mapping[str, Tensor] = dict(dictionary.named_buffers())
-        for _, tensor in sorted([*buffers.items(), *state.memory.items()]):
+        learnt: dict[str, Tensor] = {**dict(dictionary.named_buffers()), **state.memory}
+        # A parameter without gradient moves by a rule of its own, from the part of one process.
+        frozen = {name: p.data for name, p in dictionary.named_parameters() if not p.requires_grad}
+        for _, tensor in sorted({**learnt, **frozen}.items()):
             self._in_place(tensor, "mean" if tensor.is_floating_point() else "copy")
 
     def any(self, flag: bool) -> bool:
