@@ -1,7 +1,7 @@
 """Checks of the data itself: unique keys, nulls, enumerations, ranges, references, sizes of slices.
 
 Each check is a query that finds what is wrong; its answer becomes one line. None of the text comes from a
-user: table and column names are those of ``schemas.py``.
+user: table and column names are those of ``schemas``.
 """
 
 from collections.abc import Iterator

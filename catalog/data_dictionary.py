@@ -6,7 +6,7 @@ from catalog.relations import VIEW_FOLDER, derived_views, sql_type
 from catalog.schemas import COMMON_COLUMNS, TABLES, TableSpec
 
 README = Path(__file__).with_name("README.md")
-BEGIN = "<!-- generated from schemas.py: python -m catalog.data_dictionary -->"
+BEGIN = "<!-- generated from schemas: python -m catalog.data_dictionary -->"
 END = "<!-- end of the generated part -->"
 
 

@@ -1,6 +1,6 @@
 """SQL text of the catalogue's views: one per table over an explicit list of files, and the derived ones.
 
-Nothing here comes from a user: names are those of ``schemas.py``, paths are those of the store, quoted.
+Nothing here comes from a user: names are those of ``schemas``, paths are those of the store, quoted.
 """
 
 import logging

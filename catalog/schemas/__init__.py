@@ -1,0 +1,63 @@
+"""Every table of the catalogue: columns with types and meaning, key, partitions, order.
+
+One file per kind of thing that is kept; the data dictionary in ``catalog/README.md`` is generated from them.
+A changed column needs a new ``version`` of its table and an entry in the CHANGELOG. All timestamps are
+UTC; every row carries the ``fingerprint`` of the stage run that made it.
+"""
+
+from catalog.schemas.activations import ACTIVATIONS
+from catalog.schemas.bookkeeping import BOOKKEEPING
+from catalog.schemas.dictionaries import DICTIONARIES
+from catalog.schemas.features import FEATURES
+from catalog.schemas.labels import LABELS
+from catalog.schemas.matches import MATCHES
+from catalog.schemas.spec import BIN, COMMON_COLUMNS, HOOK, LOGIT, NEIGHBOUR, QUANTILE, Column, TableSpec
+from catalog.schemas.values import (
+    CallOutcome,
+    ConceptEvent,
+    ExampleSplit,
+    ExplanationStatus,
+    FeatureStatus,
+    Negatives,
+    Origin,
+    RunState,
+    Split,
+    StageState,
+    Verdict,
+)
+
+__all__ = [
+    "BIN",
+    "COMMON_COLUMNS",
+    "FEATURES_PER_BLOCK",
+    "HOOK",
+    "LOGIT",
+    "NEIGHBOUR",
+    "QUANTILE",
+    "TABLES",
+    "CallOutcome",
+    "Column",
+    "ConceptEvent",
+    "ExampleSplit",
+    "ExplanationStatus",
+    "FeatureStatus",
+    "Negatives",
+    "Origin",
+    "RunState",
+    "Split",
+    "StageState",
+    "TableSpec",
+    "Verdict",
+    "feature_block",
+]
+
+FEATURES_PER_BLOCK = 1_000
+
+TABLES: dict[str, TableSpec] = {
+    table.name: table for table in (*BOOKKEEPING, *ACTIVATIONS, *DICTIONARIES, *FEATURES, *LABELS, *MATCHES)
+}
+
+
+def feature_block(feature_index: int) -> int:
+    """The partition of ``examples`` that holds a feature."""
+    return feature_index // FEATURES_PER_BLOCK

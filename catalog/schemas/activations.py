@@ -1,0 +1,97 @@
+"""What dictionaries are made from: models, texts, and activations of the one on the other."""
+
+import pyarrow as pa
+
+from catalog.schemas.spec import BOOL, F64, I32, I64, SET, TEXT, TableSpec, column, optional, table
+from catalog.schemas.values import Split
+
+ACTIVATIONS: tuple[TableSpec, ...] = (
+    table(
+        "models",
+        "language model revision",
+        ("model_id",),
+        column("model_id", TEXT, "Name of the model in the catalogue"),
+        column("source", TEXT, "embedded, local or huggingface"),
+        optional("revision", TEXT, "Pinned revision, or null for a local folder"),
+        column("architecture", TEXT, "Model type, for example llama"),
+        column("n_layers", I32, "Number of transformer blocks"),
+        column("d_model", I32, "Width of the residual stream"),
+        column("vocab_size", I32, "Number of tokens in the vocabulary"),
+        optional("max_context", I32, "Longest context the model takes, in tokens"),
+        column("n_parameters", I64, "Number of parameters"),
+        column("tokenizer_digest", TEXT, "SHA-256 of the tokenizer"),
+        column("weights_digest", TEXT, "SHA-256 of the weights"),
+        optional("parent_model_id", TEXT, "Model this one was tuned from"),
+        partition_by=(),
+    ),
+    table(
+        "corpora",
+        "corpus",
+        ("corpus_id",),
+        column("corpus_id", TEXT, "Name of the corpus plus eight hex of its digest"),
+        column("source", TEXT, "Kind of source: stdlib, parquet, text, huggingface"),
+        optional("revision", TEXT, "Revision of the source, for example the Python version"),
+        column("digest", TEXT, "SHA-256 over document ids and texts"),
+        column("n_documents", I64, "Documents kept"),
+        column("n_eval_documents", I64, "Documents of the eval split"),
+        column("n_chars", I64, "Characters in all documents"),
+        column("n_duplicates", I64, "Exact duplicates left out"),
+        optional(
+            "n_near_duplicates", I64, "Documents left out because an earlier one is much like them", since=2
+        ),
+        optional(
+            "chat_template", TEXT, "SHA-256 of the template that conversations were rendered with", since=2
+        ),
+        version=2,
+        partition_by=(),
+    ),
+    table(
+        "documents",
+        "document",
+        ("corpus_id", "document_id"),
+        column("corpus_id", TEXT, "Corpus the document belongs to"),
+        column("document_id", TEXT, "Document within its corpus"),
+        column("split", TEXT, "Whether dictionaries may train on it", Split),
+        column("n_chars", I64, "Length in characters"),
+        column("text", TEXT, "The whole text"),
+        column("labels", pa.map_(TEXT, TEXT), "Label columns of the source, as text"),
+        row_group_rows=500,
+    ),
+    table(
+        "activation_sets",
+        "cached activations of one hookpoint",
+        ("activation_set_id",),
+        SET,
+        column("model_id", TEXT, "Model that was run"),
+        column("corpus_id", TEXT, "Corpus that was read"),
+        column("hookpoint", TEXT, "Where the activations were taken, for example blocks.2.resid_post"),
+        column("d_in", I32, "Width of one activation"),
+        column("n_sequences", I64, "Packed sequences"),
+        column("n_tokens", I64, "Tokens run through the model"),
+        column("n_valid_tokens", I64, "Tokens that training, metrics and mining use"),
+        column("context_length", I32, "Tokens in a packed sequence"),
+        column("packing", TEXT, "block or per_document"),
+        column("bos", TEXT, "none, keep or drop: what happens at the beginning of a document"),
+        column("dtype", TEXT, "Number format of the shards"),
+        column("norm", F64, "Mean Euclidean norm over valid train tokens"),
+        column("n_nonfinite", I64, "Tokens dropped for NaN or infinite activations"),
+        column("uri", TEXT, "Folder of the shards, relative to the catalogue"),
+        column("digest", TEXT, "SHA-256 over the shards"),
+        column("n_bytes", I64, "Size of the shards in bytes"),
+        partition_by=(),
+    ),
+    table(
+        "sequences",
+        "packed token sequence that was run through the model",
+        ("activation_set_id", "sequence_index"),
+        SET,
+        column("sequence_index", I32, "Position of the sequence in the set"),
+        column("split", TEXT, "Split of all its documents", Split),
+        column("token_ids", pa.list_(I32), "Token ids, padding left out"),
+        column("document_ids", pa.list_(TEXT), "For each token its document"),
+        column("char_starts", pa.list_(I32), "For each token its first character in the document"),
+        column("char_ends", pa.list_(I32), "For each token the character after its last"),
+        column("valid", pa.list_(BOOL), "For each token whether training, metrics and mining use it"),
+        row_group_rows=500,
+    ),
+)

@@ -1,0 +1,65 @@
+"""What was done: runs, attempts of stages, and the files they committed."""
+
+import pyarrow as pa
+
+from catalog.schemas.spec import F64, I32, I64, JSON, TEXT, TIME, TableSpec, column, optional, table
+from catalog.schemas.values import RunState, StageState
+
+BOOKKEEPING: tuple[TableSpec, ...] = (
+    table(
+        "runs",
+        "flow run",
+        ("run_id",),
+        column("run_id", TEXT, "Identifier of the run; the Prefect flow run id where there is one"),
+        optional("pipeline", TEXT, "Name of the pipeline file"),
+        column("flow", TEXT, "Name of the flow, for example nightly"),
+        optional("deployment", TEXT, "Deployment the run was started from"),
+        optional("prefect_flow_run_id", TEXT, "Flow run id in Prefect"),
+        column("state", TEXT, "How the run stands", RunState),
+        column("started_at", TIME, "When the run began"),
+        optional("finished_at", TIME, "When the run ended"),
+        column("code_version", TEXT, "Version of featlas, with the commit where known"),
+        column("config_digest", TEXT, "Digest of the whole pipeline configuration"),
+        optional("error", TEXT, "Why the run failed, in one sentence"),
+        optional("summary", JSON, "JSON: per stage fingerprint, recomputed or found, rows, seconds"),
+        partition_by=(),
+    ),
+    table(
+        "stage_runs",
+        "stage attempt",
+        ("fingerprint", "attempt"),
+        column("attempt", I32, "Attempt, counted from 1; the fencing token of the lease"),
+        column("stage", TEXT, "Stage, for example train_dictionary"),
+        column("stage_version", I32, "Version of the stage's definition"),
+        column("label", TEXT, "What the unit is about, readable"),
+        optional("run_id", TEXT, "Run that made the attempt"),
+        column("state", TEXT, "How the attempt ended", StageState),
+        column("lease_token", I64, "Fencing token that was checked at the commit"),
+        column("parents", pa.list_(TEXT), "Fingerprints of the stages this one read"),
+        column("config", JSON, "Canonical JSON of the stage's configuration"),
+        column("rows", I64, "Rows committed, all tables"),
+        column("bytes", I64, "Bytes committed, all tables"),
+        column("seconds", F64, "Wall time of the attempt in seconds"),
+        column("started_at", TIME, "When the attempt began"),
+        column("finished_at", TIME, "When it was committed or failed"),
+        column("facts", JSON, "JSON: small results that later stages refer to"),
+        column("code_version", TEXT, "Version of featlas, with the commit where known"),
+        optional("error", TEXT, "Why the attempt failed"),
+        append_only=True,
+    ),
+    table(
+        "slices",
+        "committed file set",
+        ("table_name", "slice"),
+        column("table_name", TEXT, "Table the files belong to"),
+        column("files", pa.list_(TEXT), "Data files, relative to the catalogue"),
+        column("file_rows", pa.list_(I64), "Rows of each file"),
+        column("file_bytes", pa.list_(I64), "Size of each file in bytes"),
+        column("sha256", pa.list_(TEXT), "SHA-256 of each file"),
+        column("rows", I64, "Rows in all files"),
+        column("bytes", I64, "Bytes in all files"),
+        column("schema_version", I32, "Version of the table's schema when written"),
+        column("committed_at", TIME, "When it was committed"),
+        partition_by=(),
+    ),
+)

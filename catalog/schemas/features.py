@@ -1,0 +1,132 @@
+"""What is observed of features: statistics, contexts, and what steering with them does."""
+
+import pyarrow as pa
+
+from catalog.schemas.spec import (
+    BIN,
+    DICTIONARY,
+    F32,
+    F64,
+    FEATURE,
+    I32,
+    I64,
+    LOGIT,
+    NEIGHBOUR,
+    QUANTILE,
+    SET,
+    TEXT,
+    TableSpec,
+    column,
+    optional,
+    table,
+)
+from catalog.schemas.values import ExampleSplit, FeatureStatus
+
+FEATURES: tuple[TableSpec, ...] = (
+    table(
+        "features",
+        "feature on an activation set",
+        ("dictionary_id", "activation_set_id", "feature_index"),
+        DICTIONARY,
+        SET,
+        FEATURE,
+        column(
+            "status",
+            TEXT,
+            "alive, unseen (never fired here) or dense (density > 0.1)",
+            FeatureStatus,
+        ),
+        column("n_tokens", I64, "Tokens it fired on"),
+        column("density", F64, "Share of valid tokens it fired on"),
+        optional("max_activation", F32, "Largest activation; null if it never fired"),
+        optional("mean_activation", F32, "Mean activation where it fired; null if it never fired"),
+        column("quantiles", pa.list_(QUANTILE), "Quantiles of the activations where it fired"),
+        column("histogram", pa.list_(BIN), "Histogram of the activations where it fired"),
+        column("decoder_norm", F32, "Euclidean norm of its decoder row"),
+        optional("encoder_decoder_cosine", F32, "Cosine of encoder column and decoder row"),
+        column("top_logits", pa.list_(LOGIT), "Tokens it raises most through the unembedding"),
+        column("bottom_logits", pa.list_(LOGIT), "Tokens it lowers most through the unembedding"),
+        column("nearest_by_decoder", pa.list_(NEIGHBOUR), "Nearest features by decoder cosine"),
+        column("nearest_by_coactivation", pa.list_(NEIGHBOUR), "Nearest features by Jaccard of firing"),
+        column(
+            "top_tokens",
+            pa.list_(TEXT),
+            "Commonest texts of its peak tokens among the top examples",
+        ),
+        optional(
+            "feature_group", I32, "Matryoshka prefix or frequency stratum it belongs to, from 0", since=2
+        ),
+        optional("parent_feature", I32, "Feature of an earlier group that fires with it most often", since=2),
+        optional("selection_step", F64, "Mean step at which matching pursuit selects it, from 0", since=2),
+        optional(
+            "threshold", F32, "Activation it must exceed, where the architecture has thresholds", since=2
+        ),
+        optional(
+            "special_share", F64, "Share of its activation mass on special and template tokens", since=2
+        ),
+        optional("head_shares", pa.list_(F64), "Share of each attention head in its decoder norm", since=2),
+        optional(
+            "dfa_offset", I32, "Offset of the token that attention reads it from most, 0: its own", since=2
+        ),
+        optional(
+            "dfa_entropy", F64, "Mean entropy in nats of the tokens that attention reads it from", since=2
+        ),
+        optional("site_norms", pa.list_(F64), "Decoder norm at each hookpoint it writes", since=2),
+        optional("relative_norm", F64, "Norm at the last of those over the sum: 0.5 is shared", since=2),
+        optional("error_ratio", F64, "Latent scaling of the reconstruction errors, first over last", since=2),
+        optional(
+            "reconstruction_ratio", F64, "Latent scaling of the reconstructions, first over last", since=2
+        ),
+        version=2,
+        row_group_rows=2_000,
+    ),
+    table(
+        "examples",
+        "mined context",
+        ("dictionary_id", "activation_set_id", "feature_index", "band", "rank"),
+        DICTIONARY,
+        SET,
+        FEATURE,
+        column("dictionary_slug", TEXT, "Slug of the dictionary, a partition"),
+        column("feature_block", I32, "feature_index // 1000, a partition"),
+        column(
+            "band",
+            TEXT,
+            "top, q1 (strongest) to q5 (weakest) by activation, or the controls random and "
+            "neighbour, which do not fire",
+        ),
+        column("rank", I32, "Order within the band, counted from 0"),
+        column("sequence_index", I32, "Packed sequence it was cut from"),
+        column("token_start", I32, "Position of its first token in the sequence"),
+        column("document_id", TEXT, "Document of the text"),
+        column("char_start", I32, "First character in the document"),
+        column("char_end", I32, "Character after the last in the document"),
+        column("token_ids", pa.list_(I32), "Token ids"),
+        column(
+            "tokens",
+            pa.list_(TEXT),
+            "Text of each token cut from the document; empty for the further tokens of one "
+            "character; joined they are the text from char_start to char_end",
+        ),
+        column("activations", pa.list_(F32), "Activation of the feature on each token"),
+        column("peak_position", I32, "Position of the largest activation within the context"),
+        column("max_activation", F32, "Largest activation within the context; 0 for controls"),
+        column("split", TEXT, "Whether it may be used to explain or to score", ExampleSplit),
+        sort_by=("feature_index", "band", "rank"),
+        partition_by=("dictionary_slug", "subject", "feature_block"),
+        row_group_rows=2_000,
+    ),
+    table(
+        "interventions",
+        "steering or ablation cell",
+        ("dictionary_id", "feature_index", "mode", "strength", "prompt_set"),
+        DICTIONARY,
+        FEATURE,
+        column("mode", TEXT, "add, clamp or ablate"),
+        column("strength", F64, "In units of the feature's largest activation"),
+        column("prompt_set", TEXT, "Prompts it was tried on"),
+        optional("effect", F64, "Change of the target measure"),
+        optional("kl", F64, "KL divergence of next-token distributions, nats"),
+        optional("ppl_ratio", F64, "Perplexity under the plain model, steered over clean"),
+    ),
+)

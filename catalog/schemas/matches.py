@@ -1,0 +1,60 @@
+"""Which features are the same, through dictionaries, models and time."""
+
+from catalog.schemas.spec import (
+    BOOL,
+    DICTIONARY,
+    F64,
+    FEATURE,
+    I32,
+    I64,
+    TEXT,
+    TableSpec,
+    column,
+    optional,
+    table,
+)
+from catalog.schemas.values import ConceptEvent, Verdict
+
+MATCHES: tuple[TableSpec, ...] = (
+    table(
+        "matches",
+        "pair of features",
+        ("dictionary_a", "feature_a", "dictionary_b", "feature_b", "method", "activation_sets"),
+        column("dictionary_a", TEXT, "First dictionary"),
+        column("feature_a", I32, "Feature of the first dictionary"),
+        column("dictionary_b", TEXT, "Second dictionary"),
+        column("feature_b", I32, "Feature of the second dictionary"),
+        column("method", TEXT, "decoder_cosine or activation_correlation"),
+        column("activation_sets", TEXT, "Activation sets compared, joined by ' | '"),
+        column("score", F64, "Cosine or Pearson correlation"),
+        column("rank", I32, "Rank of b among the partners of a, counted from 0"),
+        column("mutual", BOOL, "Whether each is the other's best"),
+        optional("margin", F64, "Score minus that of the next best partner of a"),
+        column("n", I64, "Segments or dimensions compared"),
+        optional("p_value", F64, "Share of circular shifts whose best partner scores as high"),
+        optional("q_value", F64, "p-value after false-discovery control (Benjamini and Hochberg)"),
+        column("verdict", TEXT, "same, split, merged, absorbed or unmatched", Verdict),
+        sort_by=("dictionary_a", "feature_a", "rank"),
+        row_group_rows=20_000,
+    ),
+    table(
+        "concepts",
+        "concept",
+        ("concept_id",),
+        column("concept_id", TEXT, "Identity of a feature through time and models"),
+        column("first_seen_run", TEXT, "Run in which it first appeared"),
+        optional("label", TEXT, "Best label of its members"),
+        partition_by=(),
+    ),
+    table(
+        "concept_members",
+        "feature of a concept",
+        ("concept_id", "dictionary_id", "feature_index"),
+        column("concept_id", TEXT, "Concept"),
+        DICTIONARY,
+        FEATURE,
+        column("first_seen_run", TEXT, "Run in which the member joined"),
+        column("event", TEXT, "How it joined", ConceptEvent),
+        column("confidence", F64, "Confidence of the membership, 0 to 1"),
+    ),
+)

@@ -1,0 +1,128 @@
+"""What a table is: columns with types and meaning, key, partitions, order; and how one is written down."""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import get_args
+
+import pyarrow as pa
+
+TEXT, BOOL = pa.string(), pa.bool_()
+I32, I64, F32, F64 = pa.int32(), pa.int64(), pa.float32(), pa.float64()
+TIME = pa.timestamp("us", tz="UTC")
+JSON = pa.string()
+
+HOOK = pa.struct([("model_id", TEXT), ("hookpoint", TEXT)])
+LOGIT = pa.struct([("token_id", I32), ("token", TEXT), ("logit", F32)])
+NEIGHBOUR = pa.struct([("feature_index", I32), ("score", F32)])
+BIN = pa.struct([("low", F32), ("high", F32), ("n", I64)])
+QUANTILE = pa.struct([("q", F32), ("value", F32)])
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: name, Arrow type, meaning; ``values`` lists the strings an enumeration allows.
+
+    ``since`` is the version of the table that brought the column; older files read it as null.
+    """
+
+    name: str
+    type: pa.DataType
+    description: str
+    nullable: bool = False
+    values: tuple[str, ...] = ()
+    since: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """A table: its rows, columns, unique key, Hive partitions, sort order and layout.
+
+    Rows are committed in slices, one per fingerprint. A slice of a replaceable table takes the place
+    of every earlier row of its ``subject`` (what the rows are about); a slice of an append-only table is
+    added once and never replaced. Partitioned tables have files of their own per subject, the others are
+    small and their slices share files. Partition columns are in the files as well.
+    """
+
+    name: str
+    row: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    sort_by: tuple[str, ...]
+    partition_by: tuple[str, ...]
+    append_only: bool = False
+    row_group_rows: int = 65_536
+    version: int = 1
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of a data file, column descriptions in the field metadata."""
+        return _arrow_schema(self)
+
+    def column(self, name: str) -> Column:
+        """The column of that name.
+
+        Raises:
+            KeyError: when there is none.
+        """
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.name} has no column {name}")
+
+
+@cache
+def _arrow_schema(spec: TableSpec) -> pa.Schema:
+    fields = [pa.field(c.name, c.type, c.nullable, {"description": c.description}) for c in spec.columns]
+    return pa.schema(fields, {"featlas.table": spec.name, "featlas.version": str(spec.version)})
+
+
+def column(name: str, type_: pa.DataType, description: str, values: object = None) -> Column:
+    """A column that always has a value; ``values`` is the ``Literal`` of an enumeration."""
+    return Column(name, type_, description, False, _allowed(values))
+
+
+def optional(
+    name: str, type_: pa.DataType, description: str, values: object = None, since: int = 1
+) -> Column:
+    """A column that may be null, as every one must be that came after the table's first version."""
+    return Column(name, type_, description, True, _allowed(values), since)
+
+
+def _allowed(values: object) -> tuple[str, ...]:
+    return tuple(get_args(values)) if values is not None else ()
+
+
+_COMMON = (
+    column("fingerprint", TEXT, "Digest of the stage, config and parents that made this row"),
+    column("slice", TEXT, "Slug of the committed file set the row came with"),
+    column("subject", TEXT, "Slug of what the slice is about and replaces as a whole"),
+)
+COMMON_COLUMNS = tuple(common.name for common in _COMMON)
+DICTIONARY = column("dictionary_id", TEXT, "Dictionary: alias plus eight hex of its fingerprint")
+SET = column("activation_set_id", TEXT, "Activation set the observation was made on")
+FEATURE = column("feature_index", I32, "Unit of the dictionary, counted from 0")
+
+
+def table(
+    name: str,
+    row: str,
+    key: tuple[str, ...],
+    *columns: Column,
+    sort_by: tuple[str, ...] | None = None,
+    partition_by: tuple[str, ...] | None = None,
+    append_only: bool = False,
+    row_group_rows: int = 65_536,
+    version: int = 1,
+) -> TableSpec:
+    """A table with the columns that all have; sorted by its key and, if replaceable, in files per subject."""
+    return TableSpec(
+        name,
+        row,
+        (*columns, *_COMMON),
+        key,
+        sort_by or key,
+        (() if append_only else ("subject",)) if partition_by is None else partition_by,
+        append_only,
+        row_group_rows,
+        version,
+    )

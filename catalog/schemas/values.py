@@ -1,0 +1,15 @@
+"""The strings that enumerated columns allow, shared by configurations, tables and checks."""
+
+from typing import Literal
+
+RunState = Literal["running", "completed", "failed", "crashed"]
+StageState = Literal["committed", "failed"]
+Split = Literal["train", "eval"]
+FeatureStatus = Literal["alive", "unseen", "dense"]
+ExampleSplit = Literal["explain", "score"]
+ExplanationStatus = Literal["ok", "invalid", "refused", "truncated", "filtered", "error"]
+CallOutcome = Literal["ok", "invalid", "refused", "truncated", "filtered", "error"]
+Origin = Literal["trained", "imported", "baseline"]
+Verdict = Literal["same", "split", "merged", "absorbed", "unmatched"]
+ConceptEvent = Literal["born", "kept", "split", "merged", "died"]
+Negatives = Literal["random", "neighbour", "mixed"]
