@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,12 +12,11 @@ from types import TracebackType
 from typing import Any, Literal
 
 import pyarrow as pa
-from filelock import Timeout
 
 from catalog.commit import CommitSizes, commit
 from catalog.errors import CatalogueError, Fenced
 from catalog.ids import canonical_json
-from catalog.leases import Lease, LeaseFile
+from catalog.leases import HeldLease, Lease, LeaseFile
 from catalog.outcomes import StageOutcome
 from catalog.publish import publish_views
 from catalog.schemas import COMMON_COLUMNS, TABLES
@@ -27,7 +25,6 @@ from catalog.version import code_version
 
 logger = logging.getLogger(__name__)
 
-RENEWALS_PER_LEASE = 3
 ERROR_CHARS = 2_000
 
 
@@ -65,20 +62,18 @@ class Claim:
         self.fingerprint = fingerprint
         self.done = done
         self.scratch = scratch_folder(root, fingerprint)
-        self._lease = lease
-        self._lease_seconds = lease_seconds
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
         self._finished = lease is None
-        self._stop = threading.Event()
+        self._held: HeldLease | None = None
         if lease is not None:
             self.scratch.mkdir(parents=True, exist_ok=True)
-            threading.Thread(target=self._keep_alive, name="featlas-lease", daemon=True).start()
+            self._held = HeldLease(root, fingerprint, lease, lease_seconds)
 
     @property
     def token(self) -> int:
         """Fencing token; 0 when there is nothing to do."""
-        return self._lease.token if self._lease is not None else 0
+        return self._held.lease.token if self._held is not None else 0
 
     @property
     def attempt(self) -> int:
@@ -91,10 +86,8 @@ class Claim:
         Raises:
             Fenced: when another attempt took the unit over.
         """
-        file = LeaseFile(self.root, self.fingerprint)
-        with file.lock:
-            lease = self._check(file)
-            file.write(lease.renewed(self._lease_seconds))
+        if self._held is not None:
+            self._held.renew()
 
     def commit(
         self,
@@ -114,13 +107,13 @@ class Claim:
             Fenced: when another attempt took over; nothing was published.
             CatalogueError: when rows do not fit or the disk refuses; nothing was published.
         """
-        if self._finished:
+        if self._finished or self._held is None:
             raise CatalogueError(f"{self.request.stage} of {self.request.label} was already committed")
         facts_json = canonical_json(dict(facts))
         seconds = time.monotonic() - self._started
         file = LeaseFile(self.root, self.fingerprint)
         with file.lock:
-            self._check(file)
+            self._held.check(file)
             snapshot, sizes = commit(
                 self.root,
                 slices,
@@ -128,7 +121,8 @@ class Claim:
                 folders=folders,
                 own_rows=lambda sizes: [self._stage_run("committed", sizes, seconds, facts_json)],
             )
-            self._free(file)
+            self._finished = True
+            self._held.release(file)
         shutil.rmtree(self.scratch, ignore_errors=True)
         publish_views(snapshot)
         return StageOutcome(
@@ -150,22 +144,21 @@ class Claim:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> Literal[False]:
-        if self._finished:
+        if self._finished or self._held is None:
             return False
+        self._finished = True
         file = LeaseFile(self.root, self.fingerprint)
         with file.lock:
-            if error is not None and not isinstance(error, Fenced):
-                self._record_failure(file, error)
-            if self._is_ours(file.read()):
-                self._free(file)
-        self._stop.set()
+            if self._held.is_ours(file.read()):
+                if error is not None and not isinstance(error, Fenced):
+                    self._record_failure(error)
+                self._held.release(file)
+        self._held.abandon()
         if self.scratch.is_dir() and not any(self.scratch.iterdir()):
             self.scratch.rmdir()
         return False
 
-    def _record_failure(self, file: LeaseFile, error: BaseException) -> None:
-        if not self._is_ours(file.read()):
-            return
+    def _record_failure(self, error: BaseException) -> None:
         message = f"{type(error).__name__}: {error}"[:ERROR_CHARS]
         seconds = time.monotonic() - self._started
         try:
@@ -204,42 +197,6 @@ class Claim:
         }
         schema = pa.schema([spec.schema.field(name) for name in names])
         return SliceWrite("stage_runs", self.request.label, pa.Table.from_pylist([row], schema=schema))
-
-    def _check(self, file: LeaseFile) -> Lease:
-        lease = file.read()
-        if not self._is_ours(lease):
-            raise Fenced(
-                f"{self.request.stage} of {self.request.label} was taken over by {lease.describe_owner()}; "
-                "this attempt published nothing"
-            )
-        return lease
-
-    def _is_ours(self, lease: Lease) -> bool:
-        mine = self._lease
-        return mine is not None and lease.held and (lease.token, lease.owner) == (mine.token, mine.owner)
-
-    def _free(self, file: LeaseFile) -> None:
-        self._finished = True
-        self._stop.set()
-        assert self._lease is not None
-        file.write(Lease(token=self._lease.token, stage=self.request.stage, label=self.request.label))
-
-    def _keep_alive(self) -> None:
-        interval = self._lease_seconds / RENEWALS_PER_LEASE
-        while not self._stop.wait(interval):
-            try:
-                file = LeaseFile(self.root, self.fingerprint)
-                with file.lock.acquire(timeout=interval):
-                    lease = self._check(file)
-                    file.write(lease.renewed(self._lease_seconds))
-            except Timeout:
-                continue  # a commit of ours holds the lock; nobody can take over meanwhile
-            except Fenced:
-                if not self._stop.is_set():
-                    logger.warning("lost the lease of %s", self.request.label)
-                return
-            except OSError:
-                logger.exception("could not renew the lease of %s", self.request.label)
 
 
 def scratch_folder(root: Path, fingerprint: str) -> Path:

@@ -6,18 +6,24 @@ on this machine whose process is gone is dead at once.
 """
 
 import json
+import logging
 import os
 import socket
+import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from catalog.durable import make_folder, replace_file, to_json
+from catalog.errors import Fenced
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "_ledger"
+RENEWALS_PER_LEASE = 3
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -85,21 +91,98 @@ class LeaseFile:
     """The lease of one fingerprint; change it only while holding ``lock``."""
 
     def __init__(self, root: Path, fingerprint: str) -> None:
-        self.path = root / FOLDER / f"{fingerprint}.json"
+        self.path = _lease_path(root, fingerprint)
         make_folder(self.path.parent)
         self.lock = FileLock(str(self.path.with_suffix(".lock")))
 
     def read(self) -> Lease:
         """The lease as it stands; a file that is missing or damaged counts as never leased."""
-        try:
-            content: dict[str, Any] = json.loads(self.path.read_bytes())
-            return Lease(**content)
-        except (FileNotFoundError, ValueError, TypeError):
-            return Lease()
+        return _read(self.path)
 
     def write(self, lease: Lease) -> None:
         """Replace the lease, durable when this returns."""
         replace_file(self.path, to_json(asdict(lease)), "lease")
+
+
+def read_lease(root: Path, name: str) -> Lease:
+    """A lease as it stands, for readers that must not write to the catalogue."""
+    return _read(_lease_path(root, name))
+
+
+def _lease_path(root: Path, name: str) -> Path:
+    return root / FOLDER / f"{name}.json"
+
+
+def _read(path: Path) -> Lease:
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+        return Lease(**content)
+    except (FileNotFoundError, ValueError, TypeError):
+        return Lease()
+
+
+class HeldLease:
+    """A lease of this process, renewed in the background until it is released or taken over."""
+
+    def __init__(self, root: Path, name: str, lease: Lease, seconds: float) -> None:
+        self.lease = lease
+        self._root = root
+        self._name = name
+        self._seconds = seconds
+        self._stop = threading.Event()
+        threading.Thread(target=self._keep_alive, name="featlas-lease", daemon=True).start()
+
+    def check(self, file: LeaseFile) -> Lease:
+        """The lease as it stands in its file, whose lock the caller holds.
+
+        Raises:
+            Fenced: when another attempt took over.
+        """
+        lease = file.read()
+        if not self.is_ours(lease):
+            raise Fenced(
+                f"{self.lease.stage} of {self.lease.label} was taken over by {lease.describe_owner()}; "
+                "this attempt published nothing"
+            )
+        return lease
+
+    def is_ours(self, lease: Lease) -> bool:
+        """Whether a lease that was read is still this one."""
+        return lease.held and (lease.token, lease.owner) == (self.lease.token, self.lease.owner)
+
+    def renew(self, patience_seconds: float = -1) -> None:
+        """Prolong the lease.
+
+        Raises:
+            Fenced: when another attempt took over.
+            Timeout: when the lock was not free within ``patience_seconds``; by default it is waited for.
+        """
+        file = LeaseFile(self._root, self._name)
+        with file.lock.acquire(timeout=patience_seconds):
+            file.write(self.check(file).renewed(self._seconds))
+
+    def release(self, file: LeaseFile) -> None:
+        """End the lease; the caller holds the lock and knows that it is ours."""
+        self._stop.set()
+        file.write(Lease(token=self.lease.token, stage=self.lease.stage, label=self.lease.label))
+
+    def abandon(self) -> None:
+        """Renew it no more."""
+        self._stop.set()
+
+    def _keep_alive(self) -> None:
+        interval = self._seconds / RENEWALS_PER_LEASE
+        while not self._stop.wait(interval):
+            try:
+                self.renew(interval)
+            except Timeout:
+                continue  # a commit of ours holds the lock; nobody can take over meanwhile
+            except Fenced:
+                if not self._stop.is_set():
+                    logger.warning("lost the lease of %s", self.lease.label)
+                return
+            except OSError:
+                logger.exception("could not renew the lease of %s", self.lease.label)
 
 
 def boot_id() -> str:

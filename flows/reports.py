@@ -18,6 +18,7 @@ from prefect.context import FlowRunContext
 from catalog.errors import CatalogueError
 from catalog.ids import digest, stage_fingerprint
 from catalog.ledger import StageOutcome
+from catalog.runs import living_run, record_crashes
 from catalog.schemas import TABLES
 from catalog.settings import catalogue_root
 from catalog.store import SliceWrite, publish_rows
@@ -106,7 +107,7 @@ class Run:
             "code_version": code_version(),
             "config_digest": self.config_digest,
             "error": error,
-            "summary": None if finished is None else json.dumps(self.summary()),
+            "summary": None if finished is None else json.dumps({**self.summary(), "state": state}),
         }
         spec = TABLES["runs"]
         columns = [name for name in spec.schema.names if name in row]
@@ -122,7 +123,9 @@ class Run:
 def started_run(
     flow: str, pipeline: str | None, catalogue: str, forced: frozenset[str], config_digest: str
 ) -> Iterator[Run]:
-    """A run from its first row to its last: completed, or failed with the reason.
+    """A run from its first row to its last: completed, or failed or crashed with the reason.
+
+    Runs that crashed without being able to say so are recorded first.
 
     Raises:
         StagesFailed: at the end, when parts of the graph failed.
@@ -144,16 +147,19 @@ def started_run(
         checkpoint_seconds=float(os.environ.get("FEATLAS_CHECKPOINT_SECONDS", "15")),
     )
     run = Run(flow, pipeline, context, started_at, config_digest)
-    run.write_row("running")
-    try:
-        yield run
-        if run.failures:
-            reasons = "; ".join(run.failures)
-            raise StagesFailed(f"{len(run.failures)} part(s) of {flow} failed: {reasons}", run.summary())
-    except Exception as error:
-        run.write_row("failed", error=" ".join(str(error).split())[:2000])
-        raise
-    run.write_row("completed")
+    with living_run(context.root, run_id, flow if pipeline is None else f"{flow} of {pipeline}"):
+        record_crashes(context.root)
+        run.write_row("running")
+        try:
+            yield run
+            if run.failures:
+                reasons = "; ".join(run.failures)
+                raise StagesFailed(f"{len(run.failures)} part(s) of {flow} failed: {reasons}", run.summary())
+        except BaseException as error:
+            state = "failed" if isinstance(error, Exception) else "crashed"
+            run.write_row(state, error=" ".join(str(error).split())[:2000] or type(error).__name__)
+            raise
+        run.write_row("completed")
     publish_summary(run)
 
 

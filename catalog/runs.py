@@ -1,0 +1,103 @@
+"""Runs hold a lease while they work, so that one whose process is gone does not look as if it went on.
+
+A run's row in ``runs`` says ``running`` from its first moment, and a process that is killed cannot correct
+it. Whoever finds the lease expired does so in ``record_crashes``; pages see it at once by ``crash_of``.
+"""
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from catalog.connection import connect
+from catalog.ids import slug, stage_fingerprint
+from catalog.leases import HeldLease, Lease, LeaseFile, new_lease, read_lease
+from catalog.slices import SliceWrite
+from catalog.store import publish_rows
+
+LEASE_SECONDS = 30.0
+_WAS = """
+select * exclude (fingerprint, slice, subject)
+    replace ('crashed' as state, $last_seen_at::timestamptz as finished_at, $reason::varchar as error)
+from runs where run_id = $run_id and state = 'running'
+"""
+
+
+@dataclass(frozen=True)
+class Crash:
+    """How a run ended that could not say so itself; the time is that of its last sign of life."""
+
+    last_seen_at: datetime | None
+    reason: str
+
+
+@contextmanager
+def living_run(root: Path, run_id: str, label: str) -> Iterator[None]:
+    """Hold the lease of a run; another attempt at the same run takes it over.
+
+    Write the run's last row before this ends: one that still says ``running`` afterwards has crashed.
+    """
+    name = _name(run_id)
+    file = LeaseFile(root, name)
+    with file.lock:
+        token, started_at = file.read().token + 1, datetime.now(UTC).isoformat(timespec="seconds")
+        lease = new_lease(token, uuid.uuid4().hex, "run", label, started_at, LEASE_SECONDS)
+        file.write(lease)
+    held = HeldLease(root, name, lease, LEASE_SECONDS)
+    try:
+        yield
+    finally:
+        held.abandon()
+        with file.lock:
+            if held.is_ours(file.read()):
+                held.release(file)
+
+
+def crash_of(root: Path, run_id: str) -> Crash | None:
+    """What became of a run whose row says that it is running; None while it may be. Writes nothing."""
+    lease = read_lease(root, _name(run_id))
+    return None if lease.is_live() else _crash(lease)
+
+
+def record_crashes(root: Path) -> list[str]:
+    """Say in ``runs`` which of them are not running any more; returns their ids."""
+    with connect(root) as connection:
+        rows = connection.sql("select run_id from runs where state = 'running' order by run_id").fetchall()
+    return [run_id for (run_id,) in rows if record_crash(root, run_id)]
+
+
+def record_crash(root: Path, run_id: str) -> bool:
+    """Turn ``running`` into ``crashed`` for one run; False where it lives or has said how it ended.
+
+    The row is read under the lease's lock: a run that ends writes its last row before it frees the lease.
+    """
+    file = LeaseFile(root, _name(run_id))
+    with file.lock:
+        lease = file.read()
+        if lease.is_live():
+            return False
+        crash = _crash(lease)
+        values = {"run_id": run_id, "last_seen_at": crash.last_seen_at, "reason": crash.reason}
+        with connect(root) as connection:
+            rows = connection.sql(_WAS, params=values).to_arrow_table()
+        if rows.num_rows == 0:
+            return False
+        fingerprint = stage_fingerprint("run", 1, {"run_id": run_id, "state": "crashed"})
+        publish_rows(root, [SliceWrite("runs", run_id, rows)], fingerprint=fingerprint)
+    return True
+
+
+def _crash(lease: Lease) -> Crash:
+    if not lease.held:
+        return Crash(None, "it ended without saying how; run it again, what it finished is found")
+    return Crash(
+        datetime.fromtimestamp(lease.deadline_wall - LEASE_SECONDS, UTC),
+        f"{lease.describe_owner()} ended without a word (killed, out of memory, or the machine went down); "
+        "run it again, what it finished is found",
+    )
+
+
+def _name(run_id: str) -> str:
+    return f"run-{slug(run_id)}"
