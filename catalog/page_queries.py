@@ -45,6 +45,11 @@ def dictionaries(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     return _read(connection, "dictionaries", {})
 
 
+def dictionary_metrics(connection: duckdb.DuckDBPyConnection, *, dictionary_ids: Sequence[str]) -> pa.Table:
+    """Metric values of some dictionaries with their controls, suites and import certificates among them."""
+    return _read(connection, "dictionary_metrics", {"dictionary_ids": list(dictionary_ids)})
+
+
 def models(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """Every language model with what was read from it."""
     return _read(connection, "models", {})

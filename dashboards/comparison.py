@@ -10,10 +10,12 @@ from dashboards.selection import Side
 
 @dataclass(frozen=True)
 class Dictionaries:
-    """Two dictionaries and how their features match."""
+    """Two dictionaries with their measures, and how their features match; ``rows`` has both, first first."""
 
     a: str
     b: str
+    rows: list[Row]
+    metrics: list[Row]
     rates_a: list[Row]
     rates_b: list[Row]
     scores: list[Row]
@@ -56,9 +58,13 @@ class Features:
 def compare_dictionaries(catalogue: Catalogue, a: str, b: str) -> Dictionaries:
     """Read how two dictionaries match."""
     there, back = {"dictionary_a": a, "dictionary_b": b}, {"dictionary_a": b, "dictionary_b": a}
+    of_both = {"dictionary_ids": (a, b)}
+    known = {row["dictionary_id"]: row for row in data.rows(catalogue, "dictionaries")}
     return Dictionaries(
         a,
         b,
+        [known[a], known[b]],
+        data.rows(catalogue, "dictionary_metrics", **of_both),
         data.rows(catalogue, "compare_rates", **there),
         data.rows(catalogue, "compare_rates", **back),
         data.rows(catalogue, "compare_scores", **there),
@@ -66,6 +72,7 @@ def compare_dictionaries(catalogue: Catalogue, a: str, b: str) -> Dictionaries:
         data.rows(catalogue, "compare_unmatched", **there),
         data.rows(catalogue, "compare_unmatched", **back),
         {
+            "Measures": data.query("dictionary_metrics", **of_both),
             "Match rate by density": data.query("compare_rates", **there),
             "Distribution of scores": data.query("compare_scores", **there),
             "Matches": data.query("compare_matches", **there),

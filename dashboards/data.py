@@ -17,6 +17,7 @@ from catalog import page_queries
 from catalog.connection import connect
 from catalog.ids import slug
 from catalog.queries import resolve_dictionary
+from catalog.runs import crash_of
 from catalog.schemas import feature_block
 from catalog.settings import catalogue_root
 from catalog.snapshot import Snapshot, newest_snapshot, read_snapshot
@@ -92,6 +93,18 @@ def one(catalogue: Catalogue, query: str, **parameters: Any) -> Row | None:
     """The first row of a page query, or ``None``."""
     found = rows(catalogue, query, **parameters)
     return found[0] if found else None
+
+
+def runs(catalogue: Catalogue, limit: int) -> list[Row]:
+    """Runs, newest first; one whose process is gone is shown as crashed before any run has recorded it."""
+    return [_as_it_stands(catalogue, row) for row in rows(catalogue, "runs", limit=limit)]
+
+
+def _as_it_stands(catalogue: Catalogue, run: Row) -> Row:
+    crash = crash_of(catalogue_root(catalogue.root), run["run_id"]) if run["state"] == "running" else None
+    if crash is None:
+        return run
+    return {**run, "state": "crashed", "finished_at": crash.last_seen_at, "error": crash.reason}
 
 
 @st.cache_data(max_entries=RESULTS_KEPT, show_spinner=False)

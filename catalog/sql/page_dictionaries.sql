@@ -19,18 +19,20 @@ counts as (
     select * from observed
     qualify row_number() over (partition by dictionary_id order by n_features desc, activation_set_id) = 1
 ),
+-- A metric with several forms (hookpoints, quantiles, a skip path alone) has the whole under the empty variant.
 metrics as (
     select
         dictionary_id,
-        max(value) filter (where metric = 'fvu') as fvu,
-        max(control) filter (where metric = 'fvu') as fvu_control,
-        max(value) filter (where metric = 'l0') as l0,
-        max(value) filter (where metric = 'ce_recovered' and variant in ('mean_ablation', 'mean')) as ce_recovered,
-        max(note) filter (where metric = 'ce_recovered' and variant in ('mean_ablation', 'mean')) as ce_note,
-        max(n) filter (where metric = 'fvu') as n_metric_tokens
+        activation_set_id,
+        max(value) filter (where metric = 'fvu' and variant = '') as fvu,
+        max(control) filter (where metric = 'fvu' and variant = '') as fvu_control,
+        max(value) filter (where metric = 'l0' and variant = '') as l0,
+        max(value) filter (where metric = 'ce_recovered' and variant = 'mean_ablation') as ce_recovered,
+        max(note) filter (where metric = 'ce_recovered' and variant = 'mean_ablation') as ce_note,
+        max(n) filter (where metric = 'fvu' and variant = '') as n_metric_tokens
     from dictionary_metrics
     where split = 'eval'
-    group by dictionary_id
+    group by dictionary_id, activation_set_id
 ),
 current as (
     select alias, max_by(dictionary_id, valid_from) as dictionary_id
@@ -42,13 +44,17 @@ select
     d.alias,
     d.reads[1].model_id as model_id,
     d.reads[1].hookpoint as hookpoint,
+    d.reads,
+    d.writes,
+    d.unit_type,
     d.architecture,
+    d.config,
     d.d_in,
     d.d_sae,
     d.origin,
     d.verified,
     d.created_at,
-    c.activation_set_id,
+    d.activation_set_id,
     coalesce(current.dictionary_id is null or current.dictionary_id = d.dictionary_id, true) as is_current,
     coalesce(c.n_features, 0) as n_features,
     coalesce(c.n_alive, 0) as n_alive,
@@ -67,6 +73,6 @@ select
     m.n_metric_tokens
 from dictionaries as d
 left join counts as c using (dictionary_id)
-left join metrics as m using (dictionary_id)
+left join metrics as m on m.dictionary_id = d.dictionary_id and m.activation_set_id = d.activation_set_id
 left join current on current.alias = d.alias
 order by is_current desc, model_id, hookpoint, d.alias, d.created_at desc

@@ -2,16 +2,42 @@
 
 DENSITY = "Share of valid tokens on which the feature fires."
 MAX_ACTIVATION = "Largest activation of the feature on this activation set."
-FVU = (
-    "Fraction of variance unexplained, pooled over eval documents (0 is perfect, 1 is the mean). Version 1. "
-    "In brackets the same with principal components, as many as features fire on a token."
+FVU_ALONE = (
+    "Fraction of variance unexplained, pooled over eval documents (0 is perfect, 1 is the mean). Version 1."
 )
+FVU = f"{FVU_ALONE} In brackets the same with principal components, as many as features fire on a token."
+SKIP_SHARE = "Share of the variance that the linear path beside the features explains without them."
+DELTA_CE = "Cross-entropy that the reconstruction adds to the model's predictions, in nats per token."
+KL = "KL divergence of the predictions with the reconstruction from the model's own, in nats per token."
 CE_RECOVERED = (
     "Cross-entropy recovered on eval documents: 1 when the reconstruction costs nothing, 0 when it is no "
     "better than replacing the activation by its mean. Version 1."
 )
 L0 = "Features that fire on a token, mean over eval documents. Version 1."
 UNSEEN = "Share of features that never fired on the activation set."
+DENSE_SHARE = "Share of features that fire on more than a tenth of the tokens."
+SHRINKAGE = (
+    "Mean squared length of the reconstruction over its product with the input: below 1 it is too short."
+)
+NEAREST_COSINE = "Cosine of a feature's direction with the nearest other one, mean over features."
+FIRST_LAST_COSINE = (
+    "Cosine of the directions at the first and the last hookpoint, of features that both share."
+)
+PROBE_ACCURACY = "Balanced accuracy of a probe for a document label that sees only that many features."
+ABSORPTION = "Share of a letter's tokens that features of single words carry while its own feature is silent."
+ABSORPTION_FULL = "The same, of tokens where none of the letter's features fires at all."
+SPLIT = "Features a letter is spread over: more mean that it was split."
+PLANTED_MMCS = "Synthetic data: largest cosine of a feature with a planted direction, mean over those."
+PLANTED_RECALL = "Synthetic data: share of the planted directions that a feature has."
+PLANTED_PRECISION = "Synthetic data: share of the features that have a planted direction."
+PLANTED_ABSORPTION = (
+    "Synthetic data: share of a parent's tokens with a child on which its own feature is silent."
+)
+SEED_MMCS = "Largest cosine of a feature with one of the same dictionary trained from another seed, mean."
+SEED_SHARE = "Share of features whose nearest in the dictionary of another seed is that near."
+SEED_SHARED = "Share of features whose partner by decoder and by encoder is the same, both cosines above 0.7."
+MSE_SEQMEAN = "Squared error per activation, mean over sequences rather than tokens."
+MSE_SPECIAL = "The same on special tokens of the chat template."
 LABELLED = "Share of firing features with at least one explanation."
 ABOVE_CHANCE = (
     "Share of firing features whose best label beats chance: the lower end of the 95 % interval of its "

@@ -9,7 +9,7 @@ from dashboards.components import definitions
 from dashboards.components.blocks import Figure, badge, chips, facts, key_figures, label_line, section
 from dashboards.components.charts import Bar, Bin, bars, histogram
 from dashboards.components.markup import Element, Node, el
-from dashboards.components.method_parts import hookpoints, method
+from dashboards.components.method_parts import method, reads_and_writes
 from dashboards.components.scores import Score, score_block
 from dashboards.components.text_marks import token_label, visible
 
@@ -226,7 +226,7 @@ def provenance(row: Row, stages: Sequence[Row]) -> Element:
     """Where the numbers of this page come from."""
     pairs: list[tuple[str, Node]] = [
         ("model", row["model_id"]),
-        *sites(row),
+        *reads_and_writes(row),
         ("corpus", row["corpus_id"] or figures.MISSING),
         ("activation set", el("code", row["activation_set_id"])),
         ("valid tokens", figures.count(row["n_valid_tokens"])),
@@ -248,16 +248,6 @@ def provenance(row: Row, stages: Sequence[Row]) -> Element:
         )
     pairs.append(("fingerprint", el("code", row["fingerprint"][:16])))
     return section("Provenance", facts(pairs))
-
-
-def sites(row: Row) -> list[tuple[str, Node]]:
-    """Where the dictionary reads, and where it writes if that is elsewhere."""
-    reads, writes = hookpoints(row["reads"]), hookpoints(row["writes"])
-    if reads == writes and len(reads) == 1:
-        return [("hookpoint", reads[0])]
-    if reads == writes:
-        return [("hookpoints", ", ".join(reads))]
-    return [("reads", ", ".join(reads)), ("writes", ", ".join(writes))]
 
 
 def _config(text: str) -> str:

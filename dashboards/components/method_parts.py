@@ -51,6 +51,16 @@ def hookpoints(sites: Sequence[Row]) -> list[str]:
     return [f"{site['model_id']} {site['hookpoint']}" if several else site["hookpoint"] for site in sites]
 
 
+def reads_and_writes(row: Row) -> list[tuple[str, Node]]:
+    """Where the dictionary reads, and where it writes if that is elsewhere."""
+    reads, writes = hookpoints(row["reads"]), hookpoints(row["writes"])
+    if reads == writes and len(reads) == 1:
+        return [("hookpoint", reads[0])]
+    if reads == writes:
+        return [("hookpoints", ", ".join(reads))]
+    return [("reads", ", ".join(reads)), ("writes", ", ".join(writes))]
+
+
 def _parent(row: Row, labels: Labels) -> Element:
     index = row["parent_feature"]
     label = labels.get((row["dictionary_id"], index))

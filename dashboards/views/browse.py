@@ -6,6 +6,7 @@ import streamlit as st
 
 from dashboards import data, frame, links
 from dashboards.components import browse_parts as parts
+from dashboards.components import dictionary_parts
 from dashboards.components.blocks import notice
 from dashboards.components.canvas import draw
 from dashboards.components.filters import draw_filters
@@ -20,11 +21,13 @@ def view() -> None:
             frame.empty_state()
             return
         asked = BrowseSelection.from_url(st.query_params.to_dict())
-        selection = draw_filters(asked, data.rows(shown.catalogue, "dictionaries"))
+        known = data.rows(shown.catalogue, "dictionaries")
+        selection = draw_filters(asked, known)
         if selection != asked:
             selection = replace(selection, page=1)
         st.query_params.from_dict(selection.to_url())
         chosen = data.dictionary_id(shown.catalogue, selection.dictionary) if selection.dictionary else None
+        queries = about(shown.catalogue, next((row for row in known if row["dictionary_id"] == chosen), None))
         parameters = parts.query_parameters(chosen, selection)
         rows = data.rows(shown.catalogue, "browse", **parameters)
         if rows:
@@ -32,7 +35,20 @@ def view() -> None:
             turn_pages(rows[0]["n_found"], selection)
         else:
             draw(notice(parts.NOTHING, parts.show_all(links.page("browse"))), key="nothing")
-        draw_sql({"Features": data.query("browse", **parameters)})
+        draw_sql({"Features": data.query("browse", **parameters), **queries})
+
+
+def about(catalogue: data.Catalogue, row: data.Row | None) -> dict[str, data.Query]:
+    """What is known of the chosen dictionary as a whole, folded up; its queries."""
+    if row is None:
+        return {}
+    of_it = {"dictionary_ids": (row["dictionary_id"],)}
+    with st.expander(f"About this dictionary: {dictionary_parts.summary(row)}"):
+        draw(
+            *dictionary_parts.about(row, data.rows(catalogue, "dictionary_metrics", **of_it)),
+            key=f"about-{row['dictionary_id']}",
+        )
+    return {"Measures": data.query("dictionary_metrics", **of_it)}
 
 
 def turn_pages(n_found: int, selection: BrowseSelection) -> None:

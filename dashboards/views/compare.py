@@ -4,7 +4,7 @@ import streamlit as st
 
 from dashboards import data, frame
 from dashboards.comparison import compare_dictionaries, compare_features
-from dashboards.components import compare_parts, pair_parts
+from dashboards.components import compare_parts, dictionary_parts, pair_parts
 from dashboards.components.blocks import heading, notice
 from dashboards.components.canvas import draw
 from dashboards.components.examples import band_of_side, bands_of
@@ -40,9 +40,10 @@ def resolved(catalogue: data.Catalogue, side: Side) -> Side:
 
 
 def dictionaries(catalogue: data.Catalogue, a: Side, b: Side) -> None:
-    """Match rate by density, distribution of scores, the strongest matches, and what has none."""
+    """Measures of both, match rate by density, scores, the strongest matches, and what has none."""
     found = compare_dictionaries(catalogue, a.dictionary, b.dictionary)
     draw(
+        dictionary_parts.quality(*found.rows, found.metrics),
         compare_parts.rates(found),
         compare_parts.score_distributions(found),
         *compare_parts.match_table(found),

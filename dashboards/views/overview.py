@@ -7,6 +7,8 @@ from dashboards.components import overview_parts as parts
 from dashboards.components.canvas import draw
 from dashboards.components.sql_text import draw_sql
 
+RUNS_SHOWN = 14
+
 
 def view() -> None:
     """Draw the page."""
@@ -14,7 +16,7 @@ def view() -> None:
         if shown.catalogue.empty:
             frame.empty_state()
             return
-        runs = data.rows(shown.catalogue, "runs", limit=14)
+        runs = data.runs(shown.catalogue, RUNS_SHOWN)
         changes = data.rows(shown.catalogue, "changes")
         dictionaries = data.rows(shown.catalogue, "dictionaries")
         draw(*parts.troubles(runs), parts.last_run(runs), key="last-run")
@@ -31,7 +33,7 @@ def view() -> None:
             {
                 "Dictionaries": data.query("dictionaries"),
                 "Changes": data.query("changes"),
-                "Runs": data.query("runs", limit=14),
+                "Runs": data.query("runs", limit=RUNS_SHOWN),
             }
         )
 

@@ -18,7 +18,7 @@ RUNS_SHOWN = 50
 def view() -> None:
     """Draw the page."""
     with frame.page("Runs") as shown:
-        runs = data.rows(shown.catalogue, "runs", limit=RUNS_SHOWN)
+        runs = data.runs(shown.catalogue, RUNS_SHOWN)
         if not runs:
             frame.empty_state()
             return

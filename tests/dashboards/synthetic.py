@@ -24,6 +24,7 @@ from catalog.store import SliceWrite, publish_rows
 RUN, RUN_BEFORE = "5f0c6a9e-run-of-tonight", "1b7d-run-of-yesterday"
 NIGHT = datetime(2026, 11, 20, 2, 14, tzinfo=UTC)
 CORPUS = "synthetic-0a1b2c3d"
+IMPORTED = "pico-b"
 MODELS = ("pico-a", "pico-b")
 HOOKPOINT = "blocks.2.resid_post"
 N_FEATURES = 160
@@ -324,7 +325,7 @@ def _commit_dictionary(commit: Any, model: str) -> None:
             SliceWrite(
                 "dictionary_metrics",
                 named,
-                with_constants(columns("dictionary_metrics", _metric_rows()), **ids),
+                with_constants(columns("dictionary_metrics", _metric_rows(model)), **ids),
             ),
         ],
     )
@@ -403,20 +404,44 @@ def _dictionary_row(model: str) -> dict[str, Any]:
         "weights_uri": "_blobs/dictionaries/x",
         "weights_digest": "23" * 32,
         "activation_set_id": activation_set_of(model),
-        "origin": "trained",
-        "verified": True,
+        "origin": "imported" if model == IMPORTED else "trained",
+        "verified": model != IMPORTED,
         "created_at": NIGHT,
     }
 
 
-def _metric_rows() -> list[dict[str, Any]]:
-    shared = {"split": "eval", "n": 40_000, "metric_version": 1, "note": None}
-    control = json.dumps({"pca": 0.31, "random": 0.94})
-    return [
-        {**shared, "metric": "fvu", "variant": "", "value": 0.112, "control": control},
-        {**shared, "metric": "l0", "variant": "", "value": 16.0, "control": None},
-        {**shared, "metric": "ce_recovered", "variant": "mean_ablation", "value": 0.967, "control": None},
+def _metric_rows(model: str) -> list[dict[str, Any]]:
+    """Reconstruction with its forms, a suite with a value by letter, a certificate if it was imported."""
+    shared = {"split": "eval", "n": 40_000, "metric_version": 1, "note": None, "control": None}
+    control = json.dumps({"k": 16, "pca": 0.31, "random": 0.94})
+    values = [
+        ("fvu", "", 0.112, control),
+        ("fvu", "latents_zero", 0.83, None),
+        ("l0", "", 16.0, None),
+        ("l0", "p95", 31.0, None),
+        ("ce_recovered", "mean_ablation", 0.967, None),
+        ("ce_recovered", "zero_ablation", 0.991, None),
+        ("absorption_fraction", "", 0.07, json.dumps({"random": 0.4})),
+        ("absorption_fraction", "q", 0.55, None),
+        ("density_spectrum", "unseen", 0.25, None),
+        ("density_spectrum", "log10 -3.0", 0.75, None),
+        ("a_new_measure", "", 4.25, None),
     ]
+    rows = [{**shared, "metric": m, "variant": v, "value": x, "control": c} for m, v, x, c in values]
+    rows.append(
+        {**shared, "metric": "kl", "variant": "", "value": None, "note": "no language model was given"}
+    )
+    return rows + (_certificate_rows(shared) if model == IMPORTED else [])
+
+
+def _certificate_rows(shared: dict[str, Any]) -> list[dict[str, Any]]:
+    why = "its FVU of 0.61 is above 0.5 <b>here</b>"
+    read = [("import_fvu", 0.61), ("import_l0", 15.0), ("import_unseen_share", 0.125)]
+    rows = [
+        {**shared, "metric": m, "variant": "", "value": value, "note": why, "n": 4_096} for m, value in read
+    ]
+    other = {"variant": "hookpoint=blocks.1.resid_post", "note": "the same file read otherwise, L0 14.5"}
+    return [*rows, {**shared, **other, "metric": "import_fvu", "value": 0.12, "n": 4_096}]
 
 
 def run_row(run: str, state: str, start: datetime, error: str | None = None) -> dict[str, Any]:

@@ -4,9 +4,8 @@ from typing import Any
 
 import pytest
 
-from dashboards.components.feature_parts import sites
 from dashboards.components.markup import Element, strings
-from dashboards.components.method_parts import hookpoints, method
+from dashboards.components.method_parts import hookpoints, method, reads_and_writes
 
 HERE = [{"model_id": "m", "hookpoint": "blocks.1.mlp_in"}]
 SILENT: dict[str, Any] = {
@@ -78,8 +77,8 @@ def test_norms_are_named_by_hookpoint_and_model() -> None:
 
 def test_provenance_tells_reads_and_writes_apart() -> None:
     there = [{"model_id": "m", "hookpoint": "blocks.1.mlp_out"}]
-    assert sites(SILENT) == [("hookpoint", "blocks.1.mlp_in")]
-    assert sites({**SILENT, "writes": there}) == [
+    assert reads_and_writes(SILENT) == [("hookpoint", "blocks.1.mlp_in")]
+    assert reads_and_writes({**SILENT, "writes": there}) == [
         ("reads", "blocks.1.mlp_in"),
         ("writes", "blocks.1.mlp_out"),
     ]

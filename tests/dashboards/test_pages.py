@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 
 import dashboards
 from catalog.ids import slug
+from catalog.runs import living_run
 from catalog.store import TableStore
 from dashboards import links
 
@@ -85,6 +86,29 @@ def test_overview_tells_models_coverage_and_changes(open_page: Open) -> None:
     text = said(open_page("overview"))
     for expected in ("pico-a", "pico-b", "0.11 (0.31)", "above chance", "new labels", "Last run "):
         assert expected in text
+
+
+def test_a_card_shows_the_whole_metric_and_not_one_of_its_forms(open_page: Open) -> None:
+    text = said(open_page("overview"))
+    assert "16.0" in text
+    for form in ("31.0", "0.83", "0.99"):
+        assert form not in text, "a quantile, the skip path alone, another ablation"
+
+
+def test_browse_tells_about_the_chosen_dictionary(open_page: Open, synthetic: ModuleType) -> None:
+    app = open_page("browse", dictionary=synthetic.dictionary_of(synthetic.IMPORTED))
+    text = said(app)
+    for expected in (
+        "Import certificate",
+        "above 0.5 <b>here</b>",
+        "hookpoint=blocks.1.resid_post",
+        "absorbed",
+    ):
+        assert expected in text, expected
+    assert any(
+        "topk (imported), 160 features, FVU 0.112, L0 16.0, unverified" in e.label for e in app.expander
+    )
+    assert "Import certificate" not in said(open_page("browse"))
 
 
 def test_browse_filters_sort_and_pages_live_in_the_address(open_page: Open) -> None:
@@ -161,7 +185,15 @@ def test_an_unknown_feature_is_one_sentence(open_page: Open, feature: dict[str, 
 def test_compare_dictionaries(open_page: Open, synthetic: ModuleType) -> None:
     a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
     text = said(open_page("compare", a=a, b=b))
-    for expected in ("Match rate", "32 mutual matches, 32 with q ≤ 0.05", "Strongest matches", "Unmatched"):
+    for expected in (
+        "Quality",
+        "CE recovered",
+        "absorbed",
+        "Match rate",
+        "32 mutual matches, 32 with q ≤ 0.05",
+        "Strongest matches",
+        "Unmatched",
+    ):
         assert expected in text
 
 
@@ -186,6 +218,18 @@ def test_runs_shows_stages_and_prefect(
     assert "mine examples" in text
     failed = said(open_page("runs", run=synthetic.RUN_BEFORE))
     assert "the disk <b>was</b> full" in failed
+
+
+def test_a_run_whose_process_is_gone_is_not_shown_as_running(
+    catalogue: Path, tmp_path: Path, synthetic: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "crashed"
+    shutil.copytree(catalogue, root)
+    synthetic.publish_run(root, "killed at noon", "running", synthetic.NIGHT.replace(day=21))
+    monkeypatch.setenv("FEATLAS_CATALOG", str(root))
+    assert "The last run crashed" in said(_open("overview", {}))
+    with living_run(root, "killed at noon", "nightly"):
+        assert "The last run crashed" not in said(_open("overview", {}))
 
 
 def test_the_console_answers_and_keeps_its_answer(open_page: Open) -> None:

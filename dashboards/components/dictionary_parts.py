@@ -1,0 +1,203 @@
+"""What is known of one dictionary as a whole: how it was made, its measures, how its import was checked."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from dashboards import figures
+from dashboards.components import definitions, measures
+from dashboards.components.blocks import Column, badge, facts, section, short_dictionary, table
+from dashboards.components.charts import Bar, bars
+from dashboards.components.markup import Element, Node, el
+from dashboards.components.measures import Line
+from dashboards.components.method_parts import reads_and_writes
+from dashboards.components.text_marks import visible
+
+Row = Mapping[str, Any]
+SETTINGS = (
+    "k",
+    "target_l0",
+    "l0_coefficient",
+    "l1_coefficient",
+    "highest_frequency",
+    "n_tokens",
+    "batch_tokens",
+    "lr",
+    "seed",
+    "objective",
+    "label",
+)
+READINGS_SHOWN = 8
+COLUMNS = (
+    Column("measure"),
+    Column("value", number=True),
+    Column("beside it", "The same of what has to be beaten: controls of the same width or as sparse."),
+    Column("counted on", "Tokens, documents or features the value was counted on.", number=True, wide=True),
+)
+READING_COLUMNS = (
+    Column("read"),
+    Column("FVU", definitions.FVU_ALONE, number=True),
+    Column("L0", definitions.L0, number=True),
+)
+PAIR_COLUMNS = (Column("measure"), Column("first", number=True), Column("second", number=True))
+
+
+def summary(row: Row) -> str:
+    """A dictionary in one line, for what unfolds into all of it."""
+    said = [method_words(row), f"{figures.count(row['d_sae'])} features"]
+    said += [f"FVU {figures.significant(row['fvu'])}"] if row["fvu"] is not None else []
+    said += [f"L0 {figures.significant(row['l0'])}"] if row["l0"] is not None else []
+    said += [] if row["verified"] else ["unverified"]
+    return ", ".join(said)
+
+
+def method_words(row: Row) -> str:
+    """Method and, where it was not trained here, origin."""
+    name = str(row["architecture"]).replace("_", " ")
+    return name if row["origin"] == "trained" else f"{name} ({row['origin']})"
+
+
+def about(row: Row, metrics: Sequence[Row]) -> Iterator[Element]:
+    """Everything about one dictionary; ``row`` of the page query ``dictionaries``, ``metrics`` its own."""
+    yield provenance(row)
+    if row["origin"] == "imported":
+        yield certificate(row, metrics)
+    shown = (
+        ("Reconstruction and sparsity", measures.lines(metrics, measures.CORE)),
+        ("Suites", measures.lines(metrics, measures.SUITES)),
+        ("Further measures", measures.further(metrics)),
+    )
+    for title, found in shown:
+        drawn = [_cells(line) for line in found]
+        if drawn:
+            yield el("div", el("h3", title), table(COLUMNS, drawn, name=title, fold=True), cls="stack block")
+    if spectrum := [metric for metric in metrics if metric["metric"] == measures.SPECTRUM]:
+        yield density_spectrum(spectrum)
+
+
+def provenance(row: Row) -> Element:
+    """How it was made."""
+    config = json.loads(row["config"])
+    settings = [f"{name} = {_setting(config[name])}" for name in SETTINGS if config.get(name) is not None]
+    marks: list[Node] = [el("span", row["origin"])]
+    if not row["verified"]:
+        marks += [" ", badge("unverified", bad=True)]
+    pairs: list[tuple[str, Node]] = [
+        ("method", str(row["architecture"]).replace("_", " ")),
+        ("features", f"{figures.count(row['d_sae'])} of type {row['unit_type']}"),
+        *reads_and_writes(row),
+        ("settings", ", ".join(settings) or figures.MISSING),
+        ("origin", el("span", *marks)),
+        ("made", figures.moment(row["created_at"])),
+        ("activation set", el("code", row["activation_set_id"])),
+        ("id", el("code", row["dictionary_id"])),
+    ]
+    return el("div", facts(pairs), cls="block")
+
+
+def _setting(value: Any) -> str:
+    return figures.compact(value) if isinstance(value, int) else str(value)
+
+
+def _cells(line: Line) -> tuple[Node, ...]:
+    return (
+        el("span", line.name, title=line.help or None),
+        line.value,
+        el("span", visible(line.beside), cls="quiet small"),
+        figures.count(line.n) if line.n else "",
+    )
+
+
+def certificate(row: Row, metrics: Sequence[Row]) -> Element:
+    """What the import gate measured, and how other ways to read the same file compare."""
+    own = {
+        m["metric"]: m for m in metrics if m["metric"].startswith(measures.CERTIFICATE) and not m["variant"]
+    }
+    if "import_fvu" not in own:
+        return el("p", "No import certificate is kept of this dictionary.", cls="quiet block")
+    fvu = own["import_fvu"]
+    verdict = "verified" if row["verified"] else "unverified"
+    why = fvu["note"] or "it does on this model what it should"
+    control = measures.beside_value(fvu, measures.CORE[0])
+    unseen = figures.percent(own["import_unseen_share"]["value"]) if "import_unseen_share" in own else ""
+    said = f"{figures.count(fvu['n'])} tokens" + (f", {unseen} unseen" if unseen else "")
+    said += f", {control}" if control else ""
+    l0 = own.get("import_l0", {}).get("value")
+    asked = ("as it was imported", figures.significant(fvu["value"]), figures.significant(l0))
+    tried = [m for m in metrics if m["metric"] == "import_fvu" and m["variant"]]
+    tried.sort(key=lambda m: (m["value"] is None, m["value"]))
+    others = [(_reading(m), figures.significant(m["value"]), _l0_of(m["note"])) for m in tried]
+    return el(
+        "div",
+        el("h3", "Import certificate"),
+        el(
+            "div",
+            badge(verdict, strong=row["verified"], bad=not row["verified"]),
+            el("span", visible(why)),
+            cls="row",
+        ),
+        el("span", said, cls="quiet small"),
+        table(READING_COLUMNS, [asked, *others[:READINGS_SHOWN]], name="Ways to read the file"),
+        cls="stack block",
+    )
+
+
+def _reading(metric: Row) -> Node:
+    return el("span", "with ", el("code", visible(metric["variant"])), cls="quiet")
+
+
+def _l0_of(note: str | None) -> str:
+    found = re.search(r"L0 ([\d.e+-]+)", note or "")
+    return figures.significant(float(found[1])) if found else ""
+
+
+def density_spectrum(rows: Sequence[Row]) -> Element:
+    """Share of the features in every half decade of density, rarest first."""
+    ordered = sorted(rows, key=_edge)
+    drawn = [
+        Bar(_bin_name(row["variant"]), row["value"] or 0.0, figures.percent(row["value"], 2))
+        for row in ordered
+    ]
+    title = el("h3", "How often features fire", title=definitions.DENSITY)
+    return el("div", title, bars(drawn), cls="stack block")
+
+
+def _edge(row: Row) -> float:
+    return float(row["variant"].removeprefix("log10 ")) if row["variant"] != "unseen" else -99.0
+
+
+def _bin_name(variant: str) -> str:
+    if variant == "unseen":
+        return "never"
+    low = float(variant.removeprefix("log10 "))
+    return f"{figures.percent(10**low, 2)} to {figures.percent(10 ** (low + 0.5), 2)}"
+
+
+def quality(first: Row, second: Row, metrics: Sequence[Row]) -> Element:
+    """The measures of two dictionaries side by side, each on its own activation set."""
+    sides = []
+    for row in (first, second):
+        own = [metric for metric in metrics if metric["dictionary_id"] == row["dictionary_id"]]
+        found = (*measures.lines(own, measures.CORE), *measures.lines(own, measures.SUITES))
+        sides.append({line.key: line for line in found})
+    cells = []
+    for key in dict.fromkeys((*sides[0], *sides[1])):
+        line = sides[0].get(key) or sides[1][key]
+        values = [_with_controls(side.get(key)) for side in sides]
+        cells.append((el("span", line.name, title=line.help or None), *values))
+    named = [
+        el(
+            "div",
+            el("h3", short_dictionary(row["dictionary_id"]), title=row["dictionary_id"]),
+            el("span", summary(row), cls="quiet small"),
+            cls="stack",
+        )
+        for row in (first, second)
+    ]
+    body = table(PAIR_COLUMNS, cells, name="Measures of both") if cells else None
+    return section("Quality", el("div", *named, cls="pair"), body, note="each on its own activation set")
+
+
+def _with_controls(line: Line | None) -> Node:
+    return figures.MISSING if line is None else el("span", line.value, title=visible(line.beside) or None)

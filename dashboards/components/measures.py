@@ -1,0 +1,126 @@
+"""What is measured of dictionaries: names in words, definitions, units, and what stands beside each value."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dashboards import figures
+from dashboards.components import definitions
+
+Row = Mapping[str, Any]
+
+
+class Measure(NamedTuple):
+    """A metric as it is shown; ``variants`` are those of interest, ``None`` stands for all."""
+
+    metric: str
+    name: str
+    help: str
+    shown: Callable[[float | None], str] = figures.significant
+    variants: tuple[str, ...] | None = ("",)
+
+
+def _nats(value: float | None) -> str:
+    return figures.MISSING if value is None else f"{figures.significant(value)} nats"
+
+
+_LETTERS = "First-letter task, mean over letters."
+CORE = (
+    Measure("fvu", "FVU", definitions.FVU_ALONE, variants=None),
+    Measure("skip_share", "explained by the skip path", definitions.SKIP_SHARE, figures.percent),
+    Measure("ce_recovered", "CE recovered", definitions.CE_RECOVERED, variants=("mean_ablation",)),
+    Measure("delta_ce", "CE added", definitions.DELTA_CE, _nats),
+    Measure("kl", "KL", definitions.KL, _nats),
+    Measure("l0", "L0", definitions.L0),
+    Measure("unseen_share", "unseen", definitions.UNSEEN, figures.percent),
+    Measure("dense_share", "dense", definitions.DENSE_SHARE, figures.percent),
+    Measure("shrinkage", "shrinkage", definitions.SHRINKAGE),
+    Measure("encoder_decoder_cosine", "encoder · decoder", definitions.ENCODER_COSINE, variants=("mean",)),
+    Measure("nearest_decoder_cosine", "nearest direction", definitions.NEAREST_COSINE, variants=("mean",)),
+    Measure("relative_norm", "relative norm", definitions.RELATIVE_NORM, variants=None),
+    Measure("first_last_cosine", "first · last hookpoint", definitions.FIRST_LAST_COSINE, variants=None),
+)
+SUITES = (
+    Measure(
+        "sparse_probe_accuracy", "probe accuracy", definitions.PROBE_ACCURACY, figures.percent, variants=None
+    ),
+    Measure("first_letter_probe_f1", "letters in the activations, F1", _LETTERS),
+    Measure("first_letter_sparse_f1", "letters by few features, F1", _LETTERS, variants=None),
+    Measure("absorption_fraction", "absorbed", definitions.ABSORPTION, figures.percent),
+    Measure("absorption_full", "absorbed wholly", definitions.ABSORPTION_FULL, figures.percent),
+    Measure("split_latents", "features per letter", definitions.SPLIT),
+    Measure("planted_mmcs", "planted features, cosine", definitions.PLANTED_MMCS),
+    Measure(
+        "planted_recall", "planted features found", definitions.PLANTED_RECALL, figures.percent, variants=None
+    ),
+    Measure(
+        "planted_precision", "features that were planted", definitions.PLANTED_PRECISION, figures.percent
+    ),
+    Measure("planted_absorption", "planted parents silent", definitions.PLANTED_ABSORPTION, figures.percent),
+    Measure("seed_mmcs", "found by another seed, cosine", definitions.SEED_MMCS),
+    Measure("seed_share", "found by another seed", definitions.SEED_SHARE, figures.percent, variants=None),
+    Measure("seed_shared", "the same in another seed", definitions.SEED_SHARED, figures.percent),
+    Measure("mse_seqmean", "squared error, by sequence", definitions.MSE_SEQMEAN),
+    Measure("mse_special", "squared error, special tokens", definitions.MSE_SPECIAL),
+)
+SPECTRUM, CERTIFICATE = "density_spectrum", "import_"
+_LEFT_OUT = {"sse_per_token", "mse", "cosine", "l2_ratio", "density", "decoder_norm", "ce", "kl_recovered"}
+_KNOWN = {measure.metric for measure in (*CORE, *SUITES)} | _LEFT_OUT | {SPECTRUM}
+_VARIANTS = {"latents_zero": "skip path alone", "p05": "5 %", "p95": "95 %"}
+_CONTROLS = {
+    "pca": "PCA",
+    "linear": "linear map",
+    "random": "random dictionary",
+    "raw": "all dimensions",
+    "raw_k": "as many dimensions",
+    "shuffled": "shuffled labels",
+    "shuffled_words": "letters dealt out anew",
+    "without_child": "where no child is active",
+}
+
+
+class Line(NamedTuple):
+    """One value as it is shown."""
+
+    key: tuple[str, str]
+    name: str
+    help: str
+    value: str
+    beside: str
+    n: int
+
+
+def lines(rows: Sequence[Row], measures: Sequence[Measure]) -> Iterator[Line]:
+    """The values of some measures in their order; whole ones before variants."""
+    for measure in measures:
+        own = [row for row in rows if row["metric"] == measure.metric]
+        for row in own:
+            if measure.variants is None or row["variant"] in measure.variants:
+                yield _line(row, measure)
+
+
+def further(rows: Sequence[Row]) -> Iterator[Line]:
+    """Values of metrics that this page has no words for, under their own names."""
+    for row in rows:
+        if row["metric"] not in _KNOWN and not row["metric"].startswith(CERTIFICATE):
+            yield _line(row, Measure(row["metric"], row["metric"].replace("_", " "), "", variants=None))
+
+
+def _line(row: Row, measure: Measure) -> Line:
+    variant = "" if measure.variants is not None else row["variant"]
+    words = _VARIANTS.get(variant, variant.replace("_", " "))
+    name = f"{measure.name}, {words}" if words else measure.name
+    beside = (row["note"] or "") if row["value"] is None else beside_value(row, measure)
+    return Line(
+        (row["metric"], row["variant"]), name, measure.help, measure.shown(row["value"]), beside, row["n"]
+    )
+
+
+def beside_value(row: Row, measure: Measure) -> str:
+    """The same metric of what has to be beaten, in words."""
+    controls = json.loads(row["control"]) if row["control"] else {}
+    return ", ".join(
+        f"{_CONTROLS.get(name, name.replace('_', ' '))} {measure.shown(value)}"
+        for name, value in controls.items()
+        if name != "k"
+    )
