@@ -82,10 +82,11 @@ def _subject(
         columns = ["document_id", *(["text"] if "texts" in reads else []), "labels"]
         table = stored_documents(context.root, facts["corpus_id"], columns)
         documents |= {name: table[name].to_pylist() for name in columns if name != "document_id"}
+    dictionary = load_dictionary(context.root / facts["weights_uri"]).to(device)
     weights = (load_dictionary(context.root / found.facts["weights_uri"]).to(device) for found in siblings)
     return Subject(
-        dictionary=load_dictionary(context.root / facts["weights_uri"]).to(device),
-        activations=sites,
+        dictionary=dictionary,
+        activations=sites.as_read_by(dictionary),
         scratch=scratch,
         texts=documents["text"],
         labels=[{k: v for k, v in row or [] if v is not None} for row in documents["labels"]],

@@ -82,10 +82,11 @@ def _side(context: StageContext, trained: StageOutcome) -> "Side":
     from tasks.matching.matcher import Side
 
     facts = trained.facts
+    dictionary = load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device))
     return Side(
         facts["dictionary_id"],
         facts["activation_set_id"],
-        load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device)),
-        open_sites(context.root, facts).inputs,
+        dictionary,
+        open_sites(context.root, facts).as_read_by(dictionary).inputs,
         _space(trained),
     )

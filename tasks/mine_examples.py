@@ -54,7 +54,7 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
         language_model = _writing_model(unit, context.device)
         mined = mine(
             dictionary,
-            sites.inputs,
+            sites.as_read_by(dictionary).inputs,
             stored_documents(context.root, facts["corpus_id"], ["document_id", "text"]),
             _unembedding(unit, language_model),
             unit.config,

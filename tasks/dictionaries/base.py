@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from pydantic import BeforeValidator, SerializeAsAny
+from pydantic import AfterValidator, BeforeValidator, SerializeAsAny
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
@@ -23,7 +23,9 @@ from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.kernels.products import product
 from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
 
-HowTrained = Literal["steps", "fit", "end_to_end"]
+HowTrained = Literal["steps", "fit", "end_to_end", "imported"]
+
+Join = Literal["sum", "max"]
 
 
 @dataclass
@@ -122,7 +124,8 @@ class Dictionary(nn.Module, ABC):
     unit_type: ClassVar[str] = "latent"
     origin: ClassVar[Origin] = "trained"
     how_trained: ClassVar[HowTrained] = "steps"
-    """How it comes to be: gradient steps on activations, a fit of its own, or with the model in the loop."""
+    """How it comes to be: gradient steps on activations, a fit of its own, with the model in the loop, or by
+    import alone."""
     reconstructs_input: ClassVar[bool] = True
     """Whether it writes what it reads; a transcoder does not."""
     can_resample: ClassVar[bool] = False
@@ -137,6 +140,8 @@ class Dictionary(nn.Module, ABC):
     W_enc: nn.Parameter
     b_enc: nn.Parameter
     W_dec: nn.Parameter
+    reads_context: ClassVar[bool] = False
+    """Whether what it makes of a token depends on the tokens before it, see ``in_context``."""
     b_dec: nn.Parameter
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
@@ -166,12 +171,31 @@ class Dictionary(nn.Module, ABC):
     def last_written(self) -> Tensor:
         """What each latent writes to the last of its hookpoints: (L, width of that hookpoint)."""
         return self.W_dec[:, self.d_out - self.widths.writes[-1] :]
+    @property
+    def input_width(self) -> int:
+        """Width of the rows that are encoded: that of the activations, unless it reads context."""
+        return self.d_in
+
+    @property
+    def has_skip(self) -> bool:
+        """Whether the input reaches the output past the latents."""
+        return False
+
 
     # --- inference ---
 
     def centre(self) -> Tensor | None:
         """What is taken from the input before the encoder: ``b_dec`` where the input is reconstructed."""
         return self.b_dec if self.reconstructs_input else None
+
+    def in_context(self, x_STD: Tensor, segment_ST: Tensor) -> Tensor:
+        """The rows that ``encode`` and ``decode`` take, from whole sequences: (S, T, input_width).
+
+        Each begins with the activation itself. Where ``reads_context`` what the row needs to know of the
+        tokens before it follows; for all others there is no more to it. ``segment_ST`` numbers the documents
+        within each sequence: what stands in one document never depends on another.
+        """
+        return x_STD
 
     def centred(self, x_ND: Tensor) -> Tensor:
         """What the encoder matrix is applied to: (N, D)."""
@@ -285,9 +309,23 @@ class Dictionary(nn.Module, ABC):
 ARCHITECTURES: Registry[Dictionary] = Registry("architecture", "tasks.dictionaries.architectures")
 
 AnyDictionaryConfig = Annotated[
-    SerializeAsAny[DictionaryConfig], BeforeValidator(ARCHITECTURES.resolve_config("architecture"))
+    SerializeAsAny[DictionaryConfig],
+    BeforeValidator(ARCHITECTURES.resolve_config("architecture")),
+    AfterValidator(_trainable),
 ]
 """Field type of a pipeline: a mapping becomes the configuration of the architecture that it names."""
+
+def imported_only(architecture: str) -> str:
+    """Why a dictionary of that architecture cannot be trained, as a clause."""
+    return f"{architecture} dictionaries are imported, not trained: use featlas import"
+
+
+def _trainable(config: DictionaryConfig) -> DictionaryConfig:
+    if ARCHITECTURES[config.architecture].how_trained == "imported":
+        raise ValueError(imported_only(config.architecture))
+    return config
+
+
 
 
 def dictionary_config(value: object) -> DictionaryConfig:

@@ -37,6 +37,7 @@ _PLACES = {
     "feature_choice": _THRESHOLD,
     "gated": _Place("gated", {"b_enc": "b_gate"}),
     "matching_pursuit": _Place("matching_pursuit", left_out=("W_enc", "b_enc", "residual_threshold")),
+    "temporal": _Place("temporal", left_out=("b_enc", "epsilon")),
     "transcoder": _Place("transcoder"),
     "jumprelu_transcoder": _Place("jumprelu_transcoder"),
 }
@@ -82,6 +83,7 @@ def own_tensors(
     if "W_enc" in place.left_out:
         state["W_enc"] = state["W_dec"].T
         state["b_enc"] = own["b_enc"]
+    if "b_enc" in place.left_out:
     return state | {name: torch.tensor(number) for name, number in numbers.items()}
 
 
@@ -109,6 +111,10 @@ def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[
     if place.name == "topk":
         config |= {"k": settings["k"], "rescale_acts_by_decoder_norm": False}
     if place.name == "matching_pursuit":
+    if place.name == "temporal":
+        config |= {name: settings[name] for name in ("n_heads", "bottleneck_factor")}
+        config |= {"n_attn_layers": settings["n_layers"], "kval_topk": settings["k"], "tied_weights": False}
+        config["sae_diff_type"] = "relu" if settings["k"] is None else "topk"
         config |= {"max_iterations": settings["k"], "stop_on_duplicate_support": settings["stop_on_repeat"]}
         config["residual_threshold"] = float(
             dictionary.state_dict().get("residual_threshold", torch.zeros(()))

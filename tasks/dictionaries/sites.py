@@ -13,7 +13,7 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from catalog.schemas import Split
-from tasks.dictionaries.base import Widths
+from tasks.dictionaries.base import Dictionary, Widths
 from tasks.dictionaries.stream import ActivationReader
 
 
@@ -42,6 +42,10 @@ class SiteActivations:
     def of(cls, activations: "ActivationReader | SiteActivations") -> "SiteActivations":
         """One activation set, read and written; several stay what they are."""
         return activations if isinstance(activations, SiteActivations) else cls([activations])
+
+    def as_read_by(self, dictionary: Dictionary) -> "SiteActivations":
+        """What a dictionary encodes: these activations, in context where it reads context."""
+        return InContext(self, dictionary) if dictionary.reads_context else self
 
     @property
     def inputs(self) -> Any:
@@ -120,6 +124,44 @@ class SiteActivations:
         """The same of one number per activation: (D,) and (E,)."""
         x_1D, y_1E = self.split(values_W.unsqueeze(0))
         return x_1D[0], y_1E[0]
+
+
+class InContext(SiteActivations):
+    """Activations with what a dictionary has to know of the tokens before them, see `Dictionary.in_context`.
+
+    ``read`` gives rows of the dictionary's ``input_width``, which begin with the activation.
+
+    Args:
+        sites: What the dictionary reads and reconstructs.
+        dictionary: One that reads context.
+    """
+
+    def __init__(self, sites: SiteActivations, dictionary: Dictionary) -> None:
+        super().__init__(sites.reads, sites.writes)
+        self.dictionary = dictionary
+
+    @property
+    def inputs(self) -> Any:
+        """These rows."""
+        return self
+
+    @property
+    def d_in(self) -> int:
+        """Width of what ``read`` gives."""
+        return self.dictionary.input_width
+
+    @torch.no_grad()
+    def read(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Rows of these sequences in float32: (n, T, W)."""
+        device = self.dictionary.W_dec.device
+        x_STD = torch.from_numpy(np.ascontiguousarray(super().read(rows))).to(device, torch.float32)
+        segment_ST = torch.from_numpy(np.array(self.tokens.segment[rows])).to(device)
+        read_STW: NDArray[Any] = self.dictionary.in_context(x_STD, segment_ST).cpu().numpy()
+        return read_STW
+
+    def split(self, values_NW: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows (N, W), and the activations (N, D), which are to be reconstructed."""
+        return values_NW, values_NW[:, : self.widths.d_in]
 
 
 def site_names(sites: Sequence[ActivationReader]) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def _part(batch: TokenBatch, activations: SiteActivations, dictionaries: Mapping
     documents, group_N = np.unique(document_of(activations, batch), return_inverse=True)
     group = torch.from_numpy(group_N)
     codes = {
-        name: sparse.csr_matrix(_grouped(encoded(dictionary, batch.x_ND), group, len(documents)))
+        name: sparse.csr_matrix(_grouped(encoded(dictionary, batch.seen_NW), group, len(documents)))
         for name, dictionary in dictionaries.items()
     }
     raw = _grouped(batch.x_ND.double(), group, len(documents))

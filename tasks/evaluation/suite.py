@@ -43,7 +43,7 @@ class Subject:
     dictionary: "Dictionary"
     """With its normalisation folded in, on the device where it is to run."""
     activations: "SiteActivations"
-    """Activations of the hookpoints it reads and writes."""
+    """Activations of the hookpoints it reads and writes, in context where it reads context."""
     scratch: Path
     """An empty folder for whatever a suite has to keep on disk."""
     texts: Sequence[str] = ()

@@ -32,6 +32,8 @@ class TokenBatch(NamedTuple):
     x_ND: Tensor
     y_NE: Tensor
     """What is to be reconstructed; ``x_ND`` itself where that is the input."""
+    seen_NW: Tensor
+    """What the dictionary encodes: ``x_ND`` itself, unless it reads context."""
 
 
 def token_batches(
@@ -51,8 +53,9 @@ def token_batches(
         valid_ST &= torch.isfinite(values_STW.sum(dim=2, dtype=torch.float32))
         if valid_ST.any():
             sequence_N, position_N = torch.nonzero(valid_ST, as_tuple=True)
-            x_ND, y_NE = activations.split(values_STW[valid_ST].float())
-            yield TokenBatch(chosen[sequence_N.numpy()], position_N.numpy(), x_ND, y_NE)
+            seen_NW, y_NE = activations.split(values_STW[valid_ST].float())
+            x_ND = seen_NW[:, : activations.widths.d_in]
+            yield TokenBatch(chosen[sequence_N.numpy()], position_N.numpy(), x_ND, y_NE, seen_NW)
 
 
 class Controls(NamedTuple):
@@ -76,7 +79,7 @@ def fit_controls(dictionary: Dictionary, activations: SiteActivations, seed: int
     parts = list(token_batches(activations, "train", n_tokens, dictionary.d_sae))
     if not parts:
         raise Unmeasurable("the activation set has no valid train tokens")
-    active = sum(float((encoded(dictionary, part.x_ND) > 0).sum()) for part in parts)
+    active = sum(float((encoded(dictionary, part.seen_NW) > 0).sum()) for part in parts)
     x_ND = torch.cat([part.x_ND for part in parts])
     k = max(round(active / len(x_ND)), 1)
     random = fit_random(x_ND, k, dictionary.d_sae, seed).to(dictionary.W_dec.device)
@@ -84,26 +87,33 @@ def fit_controls(dictionary: Dictionary, activations: SiteActivations, seed: int
 
 
 @torch.no_grad()
-def encoded(dictionary: Dictionary, x_ND: Tensor) -> Tensor:
+def encoded(dictionary: Dictionary, seen_NW: Tensor) -> Tensor:
     """Dense latent activations on the CPU: (N, L) float32."""
-    return dictionary.encode(x_ND.to(dictionary.W_dec.device)).float().cpu()
+    return dictionary.encode(_own(dictionary, seen_NW)).float().cpu()
 
 
 @torch.no_grad()
-def reconstructed(dictionary: Dictionary, x_ND: Tensor) -> Tensor:
+def reconstructed(dictionary: Dictionary, seen_NW: Tensor) -> Tensor:
     """What the dictionary makes of the inputs, on the CPU: (N, E) float32."""
-    recon_NE: Tensor = dictionary(x_ND.to(dictionary.W_dec.device))
+    recon_NE: Tensor = dictionary(_own(dictionary, seen_NW))
     return recon_NE.float().cpu()
+
+
+def _own(dictionary: Dictionary, seen_NW: Tensor) -> Tensor:
+    """Of rows in context a control sees the activation, with which they begin."""
+    return seen_NW[:, : dictionary.input_width].to(dictionary.W_dec.device)
 
 
 def refuse_unlike_output(dictionary: Dictionary) -> None:
     """Directions can be compared with inputs only where the dictionary writes what it reads.
 
     Raises:
-        Unmeasurable: for a transcoder.
+        Unmeasurable: for a transcoder, and for one that reads context.
     """
     if not dictionary.reconstructs_input:
         raise Unmeasurable("the dictionary writes other activations than it reads")
+    if dictionary.reads_context:
+        raise Unmeasurable("the dictionary explains a token by the tokens before it, not by directions alone")
 
 
 def document_of(activations: SiteActivations, batch: TokenBatch) -> NDArray[Any]:

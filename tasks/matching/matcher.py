@@ -26,7 +26,7 @@ class Side:
     activation_set_id: str
     dictionary: Dictionary
     activation_set: ActivationSet
-    """What it reads; several hookpoints side by side behave like one set."""
+    """What it encodes; several hookpoints side by side behave like one set, so do activations in context."""
     writes: tuple[str, ...] = ()
     """Model and hookpoint of each place it writes; left out where it writes what it reads."""
 

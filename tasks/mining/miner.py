@@ -124,9 +124,9 @@ def _effects(w_dec_LD: torch.Tensor, unembedding: Unembedding | None, n: int) ->
 
 
 def _check(dictionary: "Dictionary", activation_set: "ActivationSet", documents: pa.Table) -> None:
-    if dictionary.d_in != activation_set.d_in:
+    if dictionary.input_width != activation_set.d_in:
         raise UserError(
-            f"the dictionary reads activations of width {dictionary.d_in}, those of "
+            f"the dictionary reads activations of width {dictionary.input_width}, those of "
             f"{activation_set.hookpoint} have {activation_set.d_in}: mine on the hookpoint it was trained on"
         )
     last = max((int(row.max()) for row in _rows(activation_set)), default=-1)

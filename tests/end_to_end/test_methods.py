@@ -25,6 +25,7 @@ from tasks.policies import StageContext
 pytestmark = pytest.mark.timeout(600)
 
 STREAM, LATER, COMPARED = (f"blocks.{block}.resid_post" for block in (1, 2, 3))
+NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].how_trained != "imported")
 PLACES = (STREAM, LATER, "blocks.1.mlp_out", "blocks.2.mlp_out")
 WORDS = {
     "code": "def return self None import class for in if else value list raise error ( ) : = .",
@@ -74,14 +75,13 @@ def write_pipeline(folder: Path) -> Path:
     mlps = [f"blocks.{n}.{kind}" for n in (1, 2) for kind in ("mlp_in", "mlp_out")]
     inner = ["blocks.1.mlp_act", "blocks.1.attn_z"]
     again = {"id": "again", "source": "local", "path": str(embedded_model_path("pico-a"))}
-    names = ARCHITECTURES.names()
     anywhere = [
         name
-        for name in names
+        for name in NAMES
         if "reads" not in {**ARCHITECTURES[name].Config.example, **SETTINGS.get(name, {})}
     ]
     places = {name: PLACES[n % len(PLACES)] for n, name in enumerate(anywhere)}
-    dictionaries = [dictionary(name, places.get(name, STREAM)) for name in names]
+    dictionaries = [dictionary(name, places.get(name, STREAM)) for name in NAMES]
     sections = {
         "name": "methods",
         "corpus": {
@@ -146,9 +146,7 @@ def test_every_method_goes_all_the_way(root: Path) -> None:
         from (select *, list_distinct([r.model_id for r in reads]) as models from dictionaries) d
         """,
     )
-    assert sorted(row["architecture"] for row in rows if row["n_models"] == 1) == sorted(
-        ARCHITECTURES.names()
-    )
+    assert sorted(row["architecture"] for row in rows if row["n_models"] == 1) == sorted(NAMES)
     assert [row["architecture"] for row in rows if row["n_models"] == 2] == ["batch_topk_crosscoder"]
     for row in rows:
         assert row["n_features"] == row["d_sae"], row
@@ -212,6 +210,6 @@ def test_matches_stay_within_one_space(root: Path) -> None:
     )
     assert all(row["same_space"] for row in rows)
     matched = {row[side] for row in rows for side in "ab"}
-    assert matched >= set(ARCHITECTURES.names()) - {"cross_layer_transcoder", "random_directions"}
+    assert matched >= set(NAMES) - {"cross_layer_transcoder", "random_directions"}
     pairs = {frozenset((row["a"], row["b"])) for row in rows}
     assert frozenset(("transcoder", "skip_transcoder")) in pairs

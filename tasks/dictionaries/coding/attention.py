@@ -108,7 +108,8 @@ def attention_columns(
     """Columns of ``features`` for a dictionary of ``blocks.I.attn_z``; nothing for other hookpoints.
 
     Head shares follow from the weights. Offset and entropy are measured on sequences evenly spread over the
-    set, on the strongest 4,096 firings of each; a dictionary that normalises each token has none.
+    set, on the strongest 4,096 firings of each; a dictionary that normalises each token or reads context has
+    none, its pre-activations being no sum over sources.
 
     Raises:
         UserError: for a model whose attention patterns cannot be had.
@@ -118,7 +119,7 @@ def attention_columns(
         return {}
     n_heads = n_attention_heads(language_model)
     columns: dict[str, list[Any]] = {"head_shares": head_shares(dictionary.W_dec.detach(), n_heads).tolist()}
-    if dictionary.config.token_norm != "none":
+    if dictionary.config.token_norm != "none" or dictionary.reads_context:
         return columns
     statistics = SourceStatistics(dictionary.d_sae)
     for row in sample_rows(np.arange(tokens.n_sequences), n_sequences).tolist():

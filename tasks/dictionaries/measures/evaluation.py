@@ -16,7 +16,6 @@ from tasks.activations.language_model import LanguageModel
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.coding.crosscoding import Crosscoding
-from tasks.dictionaries.coding.transcoding import Transcoding
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.measures import metrics
 from tasks.dictionaries.measures.controls import Controls, fit_controls
@@ -59,7 +58,7 @@ def evaluate(
         )
     device = language_model.device if language_model is not None else dictionary.W_dec.device
     dictionary = copy.deepcopy(dictionary).to(device)
-    sparsity, own = _measure(dictionary, sites, config)
+    sparsity, own = _measure(dictionary, sites.as_read_by(dictionary), config)
     listener(Progress("evaluation", 1, 3))
     controls = _fit_controls(sites, dictionary, sparsity, config)
     linear, random = _measure_controls(controls, sites, config)
@@ -116,20 +115,19 @@ def _measure(
 ) -> tuple[SparsitySums, Values]:
     reconstruction, skip = _TargetSums(sites), SkipSums()
     sparsity = SparsitySums(dictionary.d_sae)
-    has_skip = isinstance(dictionary, Transcoding) and dictionary.has_skip
     for batch_NW in eval_batches(sites, config.max_tokens, dictionary.d_sae):
         x_ND, y_NE = sites.split(batch_NW.to(dictionary.W_dec.device))
         codes = dictionary.encode_sparse(x_ND)
         sparsity.add(*codes)
         reconstruction.add(y_NE, dictionary.decode_sparse(*codes, x_ND))
-        if has_skip:
+        if dictionary.has_skip:
             skip.add(y_NE, dictionary.add_offset(torch.zeros_like(y_NE), x_ND))
     if sparsity.n == 0:
         raise UserError(
             "the activation set has no valid eval tokens: raise eval_share, or cache more documents"
         )
     values = reconstruction.values() | sparsity.values()
-    return sparsity, values | skip.values() if has_skip else values
+    return sparsity, values | skip.values() if dictionary.has_skip else values
 
 
 def _fit_controls(

@@ -46,7 +46,7 @@ class DensitySpectrum(Suite):
     def _spectrum(self, subject: Subject, dictionary: Dictionary) -> tuple[dict[str, float], int]:
         firing_L, n = torch.zeros(dictionary.d_sae, dtype=torch.int64), 0
         for batch in token_batches(subject.activations, "eval", self.config.max_tokens, dictionary.d_sae):
-            firing_L += (encoded(dictionary, batch.x_ND) > 0).sum(dim=0)
+            firing_L += (encoded(dictionary, batch.seen_NW) > 0).sum(dim=0)
             n += len(batch.x_ND)
         return spectrum(firing_L, n), n
 

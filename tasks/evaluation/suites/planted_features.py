@@ -102,7 +102,7 @@ class PlantedFeatures(Suite):
     def _compare(self, world: SyntheticActivations, dictionary: Dictionary) -> list[Metric]:
         codes_NL = torch.cat(
             [
-                encoded(dictionary, batch.x_ND)
+                encoded(dictionary, batch.seen_NW)
                 for batch in token_batches(
                     SiteActivations.of(world), "eval", world.config.n_tokens, dictionary.d_sae
                 )

@@ -82,7 +82,7 @@ class SeedConsistency(Suite):
         """Unit decoder rows and encoder columns of the latents seen on eval tokens."""
         seen_L = torch.zeros(dictionary.d_sae, dtype=torch.bool)
         for batch in token_batches(subject.activations, "eval", self.config.max_tokens, dictionary.d_sae):
-            seen_L |= (encoded(dictionary, batch.x_ND) > 0).any(dim=0)
+            seen_L |= (encoded(dictionary, batch.seen_NW) > 0).any(dim=0)
         decoder = dictionary.W_dec.detach().float().cpu()[seen_L]
         encoder = dictionary.W_enc.detach().float().cpu().T[seen_L]
         return unit_rows(decoder), unit_rows(encoder)

@@ -80,10 +80,11 @@ class SequenceError(Suite):
     def _errors(self, subject: Subject) -> tuple[dict[str, SequenceErrors], dict[str, SequenceErrors]]:
         """Errors of the dictionary and of its controls: on all tokens, and on special ones."""
         dictionary = subject.dictionary
-        models: dict[str, Any] = {"own": lambda x_ND: reconstructed(dictionary, x_ND)}
+        models: dict[str, Any] = {"own": lambda batch: reconstructed(dictionary, batch.seen_NW)}
         if dictionary.reconstructs_input:
             controls = fit_controls(dictionary, subject.activations, self.config.seed)
-            models |= {"pca": controls.pca, "random": lambda x_ND: reconstructed(controls.random, x_ND)}
+            models["pca"] = lambda batch: controls.pca(batch.x_ND)
+            models["random"] = lambda batch: reconstructed(controls.random, batch.seen_NW)
         whole = {name: SequenceErrors() for name in models}
         special = {name: SequenceErrors() for name in models}
         ids = np.array(sorted(subject.special_token_ids), np.int64)
@@ -93,7 +94,7 @@ class SequenceError(Suite):
                 token_ids = np.asarray(subject.activations.tokens.token_ids)
                 is_special_N = np.isin(token_ids[batch.rows_N, batch.positions_N], ids)
             for name, model in models.items():
-                error_NE = batch.y_NE - model(batch.x_ND)
+                error_NE = batch.y_NE - model(batch)
                 whole[name].add(error_NE, batch.rows_N)
                 special[name].add(error_NE[is_special_N], batch.rows_N[is_special_N])
         return whole, special

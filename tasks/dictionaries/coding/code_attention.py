@@ -1,0 +1,68 @@
+"""What the codes of earlier tokens let expect of a token: attention of codes over codes.
+
+Lubana et al. 2025, arXiv 2511.01836; names of tensors and the order of operations are those of SAELens.
+Legend: S sequences, T context, L d_sae, Q width of queries and keys, H heads.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+
+class CodeAttention(nn.Module):
+    """One layer: ``c_proj(attention(q_target(codes), k_ctx(earlier), v_ctx(earlier)))``, heads side by side.
+
+    A token looks at the codes of the tokens before it, and at an empty code (0) that stands before the first
+    one. At the start all weights are 0: nothing is expected.
+    """
+
+    def __init__(self, d_sae: int, n_heads: int, d_keys: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.k_ctx = _zeros(d_sae, d_keys)
+        self.q_target = _zeros(d_sae, d_keys)
+        self.v_ctx = _zeros(d_sae, d_sae)
+        self.c_proj = _zeros(d_sae, d_sae)
+
+    def forward(self, codes_STL: Tensor, sources: "Sources") -> Tensor:
+        """What each token's code should be, by those before it: (S, T, L), of any sign."""
+        earlier_STL = sources.earlier(codes_STL)
+        query, key, value = (
+            projected.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
+            for projected in (self.q_target(codes_STL), self.k_ctx(earlier_STL), self.v_ctx(earlier_STL))
+        )
+        found = scaled_dot_product_attention(query, key, value, attn_mask=sources.allowed_S1TT)
+        result: Tensor = self.c_proj(found.transpose(1, 2).flatten(2))
+        return result
+
+
+class Sources:
+    """Which earlier tokens each token of some sequences may look at.
+
+    Place t holds the token before t. A place is looked at by tokens of its own segment that are not before
+    it; the first place of a segment is empty, others count where the token they hold ``counts``.
+
+    Args:
+        segment_ST: Number of the document within its sequence; nothing is seen across documents.
+        counts_ST: Which tokens may be looked at.
+    """
+
+    def __init__(self, segment_ST: Tensor, counts_ST: Tensor) -> None:
+        first_ST = torch.ones_like(counts_ST)
+        first_ST[:, 1:] = segment_ST[:, 1:] != segment_ST[:, :-1]
+        self.first_ST1 = first_ST.unsqueeze(2)
+        usable_ST = first_ST | counts_ST.roll(1, dims=1)
+        same_STT = segment_ST.unsqueeze(2) == segment_ST.unsqueeze(1)
+        self.allowed_S1TT = (same_STT & usable_ST.unsqueeze(1)).tril().unsqueeze(1)
+
+    def earlier(self, codes_STL: Tensor) -> Tensor:
+        """At each place the code of the token before, 0 at the first of a segment: (S, T, L)."""
+        return codes_STL.roll(1, dims=1).masked_fill(self.first_ST1, 0)
+
+
+def _zeros(n_in: int, n_out: int) -> nn.Linear:
+    """A linear map with bias, all 0; the global random numbers are left alone."""
+    linear = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
