@@ -25,8 +25,6 @@ from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
 
 HowTrained = Literal["steps", "fit", "end_to_end", "imported"]
 
-Join = Literal["sum", "max"]
-
 
 @dataclass
 class TrainingState:
@@ -136,12 +134,12 @@ class Dictionary(nn.Module, ABC):
     """Whether earlier groups of latents are coarser, so that a latent has a parent in one of them."""
     selects_in_steps: ClassVar[bool] = False
     """Whether latents are selected one after the other, see ``encode_steps``."""
+    reads_context: ClassVar[bool] = False
+    """Whether what it makes of a token depends on the tokens before it, see ``in_context``."""
 
     W_enc: nn.Parameter
     b_enc: nn.Parameter
     W_dec: nn.Parameter
-    reads_context: ClassVar[bool] = False
-    """Whether what it makes of a token depends on the tokens before it, see ``in_context``."""
     b_dec: nn.Parameter
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
@@ -168,10 +166,6 @@ class Dictionary(nn.Module, ABC):
         return self.d_in
 
     @property
-    def last_written(self) -> Tensor:
-        """What each latent writes to the last of its hookpoints: (L, width of that hookpoint)."""
-        return self.W_dec[:, self.d_out - self.widths.writes[-1] :]
-    @property
     def input_width(self) -> int:
         """Width of the rows that are encoded: that of the activations, unless it reads context."""
         return self.d_in
@@ -181,12 +175,12 @@ class Dictionary(nn.Module, ABC):
         """Whether the input reaches the output past the latents."""
         return False
 
+    @property
+    def last_written(self) -> Tensor:
+        """What each latent writes to the last of its hookpoints: (L, width of that hookpoint)."""
+        return self.W_dec[:, self.d_out - self.widths.writes[-1] :]
 
     # --- inference ---
-
-    def centre(self) -> Tensor | None:
-        """What is taken from the input before the encoder: ``b_dec`` where the input is reconstructed."""
-        return self.b_dec if self.reconstructs_input else None
 
     def in_context(self, x_STD: Tensor, segment_ST: Tensor) -> Tensor:
         """The rows that ``encode`` and ``decode`` take, from whole sequences: (S, T, input_width).
@@ -196,6 +190,10 @@ class Dictionary(nn.Module, ABC):
         within each sequence: what stands in one document never depends on another.
         """
         return x_STD
+
+    def centre(self) -> Tensor | None:
+        """What is taken from the input before the encoder: ``b_dec`` where the input is reconstructed."""
+        return self.b_dec if self.reconstructs_input else None
 
     def centred(self, x_ND: Tensor) -> Tensor:
         """What the encoder matrix is applied to: (N, D)."""
@@ -308,12 +306,6 @@ class Dictionary(nn.Module, ABC):
 
 ARCHITECTURES: Registry[Dictionary] = Registry("architecture", "tasks.dictionaries.architectures")
 
-AnyDictionaryConfig = Annotated[
-    SerializeAsAny[DictionaryConfig],
-    BeforeValidator(ARCHITECTURES.resolve_config("architecture")),
-    AfterValidator(_trainable),
-]
-"""Field type of a pipeline: a mapping becomes the configuration of the architecture that it names."""
 
 def imported_only(architecture: str) -> str:
     """Why a dictionary of that architecture cannot be trained, as a clause."""
@@ -326,6 +318,12 @@ def _trainable(config: DictionaryConfig) -> DictionaryConfig:
     return config
 
 
+AnyDictionaryConfig = Annotated[
+    SerializeAsAny[DictionaryConfig],
+    BeforeValidator(ARCHITECTURES.resolve_config("architecture")),
+    AfterValidator(_trainable),
+]
+"""Field type of a pipeline: a mapping becomes the configuration of the architecture that it names."""
 
 
 def dictionary_config(value: object) -> DictionaryConfig:

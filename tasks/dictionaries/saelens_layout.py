@@ -82,8 +82,8 @@ def own_tensors(
         state["W_skip"] = state["W_skip"].T
     if "W_enc" in place.left_out:
         state["W_enc"] = state["W_dec"].T
-        state["b_enc"] = own["b_enc"]
     if "b_enc" in place.left_out:
+        state["b_enc"] = own["b_enc"]
     return state | {name: torch.tensor(number) for name, number in numbers.items()}
 
 
@@ -110,11 +110,11 @@ def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[
         config["d_out"] = dictionary.d_out
     if place.name == "topk":
         config |= {"k": settings["k"], "rescale_acts_by_decoder_norm": False}
-    if place.name == "matching_pursuit":
     if place.name == "temporal":
         config |= {name: settings[name] for name in ("n_heads", "bottleneck_factor")}
         config |= {"n_attn_layers": settings["n_layers"], "kval_topk": settings["k"], "tied_weights": False}
         config["sae_diff_type"] = "relu" if settings["k"] is None else "topk"
+    if place.name == "matching_pursuit":
         config |= {"max_iterations": settings["k"], "stop_on_duplicate_support": settings["stop_on_repeat"]}
         config["residual_threshold"] = float(
             dictionary.state_dict().get("residual_threshold", torch.zeros(()))

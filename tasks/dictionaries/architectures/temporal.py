@@ -60,8 +60,8 @@ class TemporalConfig(DictionaryConfig):
         d_sae = self.n_latents(d_in)
         if d_sae % (self.n_heads * self.bottleneck_factor) or (self.k or 1) > d_sae:
             raise UserError(
-                f"dictionary {self.name()!r}: its {d_sae} latents must be at least k = {self.k}, and a multiple "
-                f"of n_heads x bottleneck_factor = {self.n_heads} x {self.bottleneck_factor}"
+                f"dictionary {self.name()!r}: its {d_sae} latents must be at least k = {self.k}, and "
+                f"a multiple of n_heads x bottleneck_factor = {self.n_heads} x {self.bottleneck_factor}"
             )
 
 
