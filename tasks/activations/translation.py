@@ -1,4 +1,8 @@
-"""Our hookpoint names in the vocabulary of TransformerLens, which SAELens files use."""
+"""Our hookpoint names in the vocabulary of TransformerLens, which SAELens files use.
+
+What an MLP reads is ``mlp.hook_in`` there since version 3, and in the files that SAELens makes of published
+transcoders. ``ln2.hook_normalized`` is another value: the normed stream before the gain and bias of the norm.
+"""
 
 import re
 
@@ -9,7 +13,7 @@ TRANSFORMER_LENS = {
     "resid_post": "hook_resid_post",
     "attn_z": "attn.hook_z",
     "attn_out": "hook_attn_out",
-    "mlp_in": "ln2.hook_normalized",
+    "mlp_in": "mlp.hook_in",
     "mlp_act": "mlp.hook_post",
     "mlp_out": "hook_mlp_out",
 }

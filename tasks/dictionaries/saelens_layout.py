@@ -41,12 +41,13 @@ _PLACES = {
     "transcoder": _Place("transcoder"),
     "jumprelu_transcoder": _Place("jumprelu_transcoder"),
 }
+_GROUPED = _Place("groupmax")
 _WITH_SKIP = {"transcoder": "skip_transcoder", "jumprelu_transcoder": "jumprelu_skip_transcoder"}
 
 
 def has_saelens_architecture(dictionary: Dictionary) -> bool:
     """Whether SAELens knows how to use such a dictionary."""
-    return dictionary.config.architecture in _PLACES
+    return _place(dictionary).name in {place.name for place in _PLACES.values()}
 
 
 def saelens_tensors(dictionary: Dictionary) -> dict[str, Tensor]:
@@ -99,7 +100,7 @@ def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[
         "device": "cpu",
         "apply_b_dec_to_input": dictionary.centre() is not None,
         "normalize_activations": _NORMS[dictionary.config.token_norm],
-        "reshape_activations": "none",
+        "reshape_activations": "hook_z" if _is_by_head(metadata) else "none",
         "metadata": {
             "sae_lens_version": SAELENS_VERSION,
             "sae_lens_training_version": None,
@@ -122,6 +123,13 @@ def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[
     return config
 
 
+def _is_by_head(metadata: Mapping[str, Any]) -> bool:
+    """Whether TransformerLens has the inputs by head; SAELens then lays the heads side by side."""
+    return str(metadata.get("hook_name", "")).endswith(".attn.hook_z")
+
+
 def _place(dictionary: Dictionary) -> _Place:
     architecture = dictionary.config.architecture
+    if getattr(dictionary.config, "one_per_group", False):
+        return _GROUPED
     return _PLACES.get(architecture, _Place(architecture))

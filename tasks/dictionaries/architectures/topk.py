@@ -1,16 +1,27 @@
-"""TopK with AuxK: exactly k latents of every token (Gao et al. 2024, arXiv 2406.04093)."""
+"""TopK with AuxK: exactly k latents of every token (Gao et al. 2024, arXiv 2406.04093).
+
+With ``one_per_group`` the k latents are the largest of each of k groups: GroupMax of EleutherAI/sparsify,
+which needs no selection over all latents. Each latent then competes with its own group alone.
+"""
 
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
+from catalog.errors import UserError
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
-from tasks.dictionaries.coding.encoding import encode_top
+from tasks.dictionaries.coding.encoding import Choice, encode_top
 from tasks.dictionaries.coding.kept import KeptDictionary
-from tasks.dictionaries.coding.sparse import Pairs, pairs_per_token, selected_acts, top_per_token
+from tasks.dictionaries.coding.sparse import (
+    Pairs,
+    pairs_per_token,
+    selected_acts,
+    top_per_group,
+    top_per_token,
+)
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
 
 _MULTI = 4  # times k latents are kept in the second reconstruction of multi-TopK
@@ -25,6 +36,25 @@ class TopKConfig(KeptConfig):
     the training; 1/8 is usual, 0 leaves it out."""
     anneal_share: float = Field(default=0.0, ge=0, lt=1)
     """First share of the training in which the number of kept latents falls linearly from d_in to k."""
+    one_per_group: bool = False
+    """Keep the largest of each of k equal groups of neighbouring latents, not the k largest of all."""
+
+    @model_validator(mode="after")
+    def _groups_are_fixed(self) -> Self:
+        if self.one_per_group and (self.multi_topk_weight or self.anneal_share):
+            raise ValueError("one_per_group fixes k: leave multi_topk_weight and anneal_share out")
+        return self
+
+    def sparsity_tag(self) -> str:
+        return super().sparsity_tag() + ("-grouped" if self.one_per_group else "")
+
+    def check_width(self, d_in: int) -> None:
+        super().check_width(d_in)
+        if self.one_per_group and self.n_latents(d_in) % self.k:
+            raise UserError(
+                f"dictionary {self.name()!r}: {self.n_latents(d_in)} latents do not fall into k = {self.k} "
+                "equal groups; choose a number of latents that k divides"
+            )
 
 
 @ARCHITECTURES.register("topk")
@@ -34,12 +64,18 @@ class TopK(KeptDictionary):
     Config: ClassVar[type[DictionaryConfig]] = TopKConfig
     config: TopKConfig
 
+    @property
+    def choose(self) -> Choice:
+        """Which latents of a token are kept: the k largest, or the largest of each group."""
+        return top_per_group if self.config.one_per_group else top_per_token
+
     def encode_sparse(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
         """Exactly k columns; values that are not positive are 0."""
+        k = self.config.k
         if torch.is_grad_enabled():
-            values_NK, indices_NK = top_per_token(self.pre_acts(x_ND), self.config.k)
+            values_NK, indices_NK = self.choose(self.pre_acts(x_ND), k)
         else:
-            values_NK, indices_NK = encode_top(self.centred(x_ND), self.W_enc, self.b_enc, self.config.k)
+            values_NK, indices_NK = encode_top(self.centred(x_ND), self.W_enc, self.b_enc, k, self.choose)
         return values_NK.relu(), indices_NK
 
     def encode(self, x_ND: Tensor) -> Tensor:
@@ -56,12 +92,13 @@ class TopK(KeptDictionary):
         return k + round((start - k) * (1 - state.progress / share))
 
     def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
-        """The k largest of every token."""
-        return pairs_per_token(top_per_token(pre_NL, self.k_now(state))[1], self.d_sae)
+        """Those that are chosen of every token."""
+        return pairs_per_token(self.choose(pre_NL, self.k_now(state))[1], self.d_sae)
 
     def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
         """The same, slice by slice."""
-        values_NK, indices_NK = encode_top(centred_ND, self.W_enc, self.b_enc, self.k_now(state))
+        k = self.k_now(state)
+        values_NK, indices_NK = encode_top(centred_ND, self.W_enc, self.b_enc, k, self.choose)
         return pairs_per_token(indices_NK, self.d_sae), values_NK.reshape(-1)
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:

@@ -4,18 +4,25 @@ Legend: N tokens, D d_in, L d_sae, K kept per token, P pairs. A slice stays in t
 the selection, and memory does not grow with the number of latents times the number of tokens.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from tasks.dictionaries.coding.sparse import Pairs, entries_above, largest_pairs, top_per_token
 from tasks.dictionaries.kernels.products import product, token_slices
 
+Choice = Callable[[Tensor, int], tuple[Tensor, Tensor]]
+"""Takes pre-activations (N, L) and k to values and latents, both (N, K), largest first."""
+
 
 @torch.no_grad()
-def encode_top(x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest of every row of ``x @ W_enc + b_enc``: values and latents, both (N, K)."""
+def encode_top(
+    x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, choose: Choice = top_per_token
+) -> tuple[Tensor, Tensor]:
+    """The k largest of every row of ``x @ W_enc + b_enc``, or those that ``choose`` takes: both (N, K)."""
     slices = token_slices(x_ND, W_enc.shape[1])
-    parts = [top_per_token(product(x_ND[part], W_enc, b_enc), k) for part in slices]
+    parts = [choose(product(x_ND[part], W_enc, b_enc), k) for part in slices]
     return torch.cat([values for values, _ in parts]), torch.cat([latents for _, latents in parts])
 
 

@@ -151,6 +151,18 @@ def top_per_token(pre_NL: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return values_NK, groups * _GROUP + positions_NK % _GROUP
 
 
+def top_per_group(pre_NL: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The largest of each of k equal groups of neighbours in every row; k divides its length.
+
+    Values (differentiable) and indices, both (N, K), largest first.
+    """
+    n_latents = pre_NL.shape[1]
+    values_NK, members_NK = pre_NL.reshape(-1, k, n_latents // k).max(dim=2)
+    starts_K = torch.arange(0, n_latents, n_latents // k, device=pre_NL.device)
+    values_NK, order_NK = values_NK.sort(dim=1, descending=True, stable=True)
+    return values_NK, (members_NK + starts_K).gather(1, order_NK)
+
+
 def smallest_kept(pre_NL: Tensor, k: int) -> Tensor:
     """The k-th largest positive entry of every row, 0 where fewer are positive: (N,)."""
     kernels = kernels_for(pre_NL)

@@ -63,9 +63,11 @@ def alternatives(foreign: Foreign, reading: ReadingConfig, inputs: Inputs) -> It
 
 
 def _normalisations(current: Foreign, reading: ReadingConfig) -> Iterator[Alternative]:
-    is_plain = (
-        reading.normalisation != "before_gain" and current.scale == 1.0 and current.token_norm == "none"
-    )
+    is_plain = reading.normalisation != "before_gain" and (
+        current.scale,
+        current.site_scales,
+        current.token_norm,
+    ) == (1.0, (), "none")
     for name in NORMALISATIONS:
         per_token = name in ("layer_norm", "constant_norm")
         if name in (reading.normalisation, current.token_norm) or (name == "none" and is_plain):
@@ -78,6 +80,10 @@ def _sparser(current: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Iterator
     """Fewer latents per token, where nothing but zero keeps them out: a lost threshold, a TopK as ReLU."""
     has_threshold = current.threshold is not None and bool((current.threshold > 0).any())
     if current.activation not in ("relu", "jumprelu", "batch_topk") or has_threshold:
+        return
+    if current.attention is not None:
+        for k in (k for k in SPARSITIES if k < current.d_sae):
+            yield _changed(reading, "k", str(k), activation="topk", k=k)
         return
     acts_NL = assemble(current).encode(x_ND)
     l0 = float((acts_NL > 0).sum()) / len(acts_NL)

@@ -1,11 +1,4 @@
-"""From the neutral record of a foreign dictionary to one of ours, its conventions folded into weights.
-
-Legend: D d_in, E d_out, L d_sae. Activations stay those of the foreign tool, number for number:
-
-- inputs that had the factor s in training: ``W_enc s``, ``W_dec / s``, ``b_dec / s``
-- no b_dec taken from the input: ``b_enc + b_dec W_enc`` (and the same times exp(r_mag) for magnitudes)
-- activations times the norm n of their direction: ``W_enc n``, ``b_enc n``, ``W_dec / n``
-"""
+"""From the neutral record of a foreign dictionary to one of ours, its conventions folded into weights."""
 
 from typing import Any
 
@@ -14,18 +7,26 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
-from tasks.dictionaries.formats.foreign import Foreign
+from tasks.dictionaries.formats.folding import (
+    fold_centre,
+    fold_decoder_norms,
+    fold_input_scale,
+    unfold_signs,
+)
+from tasks.dictionaries.formats.foreign import PER_TOKEN, Foreign
 
-_SMALLEST_NORM = 1e-12
 _AUTOENCODERS = {
     "relu": "relu_l1",
     "topk": "topk",
+    "group_max": "topk",
     "batch_topk": "batch_topk",
     "jumprelu": "jumprelu",
     "gated": "gated",
     "matching_pursuit": "matching_pursuit",
 }
 _TRANSCODERS = {"relu": "transcoder", "topk": "topk_transcoder", "jumprelu": "jumprelu_transcoder"}
+_OF_ATTENTION = ("n_heads", "n_layers", "bottleneck_factor")
+_TRANSCODERS |= {"group_max": "topk_transcoder"}
 
 
 @torch.no_grad()
@@ -55,39 +56,12 @@ def assemble(foreign: Foreign) -> Dictionary:
 
 def _folded(foreign: Foreign) -> Foreign:
     """The same dictionary in our conventions: centred, without factor, thresholds never negative."""
-    if foreign.by_decoder_norm:
-        norm_L = foreign.W_dec.norm(dim=1).clamp_min(_SMALLEST_NORM)
-        foreign = foreign.with_(
-            W_enc=foreign.W_enc * norm_L,
-            b_enc=foreign.b_enc * norm_L,
-            W_dec=foreign.W_dec / norm_L.unsqueeze(1),
-            by_decoder_norm=False,
-        )
-    if foreign.scale != 1.0:
-        foreign = foreign.with_(
-            W_enc=foreign.W_enc * foreign.scale,
-            W_dec=foreign.W_dec / foreign.scale,
-            b_dec=foreign.b_dec / foreign.scale,
-            residual_threshold=foreign.residual_threshold / foreign.scale,
-            scale=1.0,
-        )
+    foreign = fold_input_scale(fold_decoder_norms(foreign))
     if foreign.lacks_threshold:
         foreign = foreign.with_(threshold=torch.zeros(()))
     if foreign.threshold is not None:
         foreign = foreign.with_(threshold=foreign.threshold.clamp_min(0))
-    if foreign.kind == "autoencoder" and not foreign.centred:
-        foreign = _centred(foreign)
-    return foreign
-
-
-def _centred(foreign: Foreign) -> Foreign:
-    if foreign.activation == "matching_pursuit":
-        return foreign.with_(b_dec=torch.zeros_like(foreign.b_dec), centred=True)
-    shift_L = (foreign.b_dec.double() @ foreign.W_enc.double()).float()
-    changes: dict[str, Tensor] = {"b_enc": foreign.b_enc + shift_L}
-    if foreign.b_mag is not None and foreign.r_mag is not None:
-        changes["b_mag"] = foreign.b_mag + shift_L * foreign.r_mag.exp()
-    return foreign.with_(centred=True, **changes)
+    return unfold_signs(fold_centre(foreign))
 
 
 def _config_fields(foreign: Foreign) -> dict[str, Any]:
@@ -96,20 +70,25 @@ def _config_fields(foreign: Foreign) -> dict[str, Any]:
     fields |= {"normalisation": "none", "token_norm": foreign.token_norm}
     architecture = _architecture(foreign)
     fields["architecture"] = architecture
-    if foreign.activation in ("topk", "matching_pursuit"):
+    if foreign.activation in PER_TOKEN:
         fields["k"] = foreign.k
     elif foreign.activation == "batch_topk":
         fields["k"] = foreign.k or 1
     elif foreign.activation == "jumprelu":
         fields["target_l0"] = float(foreign.k or 1)
-    elif foreign.activation in ("relu", "gated"):
+    elif foreign.activation in ("relu", "gated") and foreign.attention is None:
         fields["l1_coefficient"] = _coefficient(foreign)
+    if foreign.activation == "group_max":
+        fields["one_per_group"] = True
     if foreign.activation == "matching_pursuit":
         fields["stop_on_repeat"] = foreign.stop_on_repeat
     if foreign.W_skip is not None:
         fields["skip"] = True
     if foreign.kind != "autoencoder":
         fields |= _hookpoints(foreign)
+    if foreign.attention is not None:
+        fields |= {name: getattr(foreign.attention, name) for name in _OF_ATTENTION}
+        fields["centred"] = foreign.centred
     if foreign.groups is not None:
         fields["group_shares"] = [size / foreign.d_sae for size in foreign.groups]
     return fields
@@ -117,12 +96,14 @@ def _config_fields(foreign: Foreign) -> dict[str, Any]:
 
 def _hookpoints(foreign: Foreign) -> dict[str, Any]:
     n_writes = 1 if foreign.kind == "transcoder" else 0
-    if len(foreign.reads) != foreign.n_sites or len(foreign.writes) < n_writes:
+    n_reads = len(foreign.reads) * max(len(foreign.models), 1)
+    if n_reads != foreign.n_sites or len(foreign.writes) < n_writes:
         raise UserError(
             f"{foreign.source}: a {foreign.kind} with {foreign.n_sites} inputs needs to know its hookpoints: "
-            "pass --hookpoint READ,WRITTEN, or READ+READ for a crosscoder"
+            "pass --hookpoint READ,WRITTEN, or for a crosscoder READ+READ or two models, --model FIRST+SECOND"
         )
-    return {"reads": foreign.reads, **({"writes": foreign.writes} if n_writes else {})}
+    named = {"writes": foreign.writes} if n_writes else {}
+    return {"reads": foreign.reads, **named, **({"models": foreign.models} if foreign.models else {})}
 
 
 def _architecture(foreign: Foreign) -> str:
@@ -132,6 +113,12 @@ def _architecture(foreign: Foreign) -> str:
         return _TRANSCODERS[foreign.activation]
     if foreign.kind == "crosscoder":
         return "batch_topk_crosscoder" if foreign.activation == "batch_topk" else "crosscoder"
+    if foreign.attention is not None:
+        if foreign.activation not in ("relu", "topk"):
+            raise UserError(
+                f"{foreign.source}: a temporal {foreign.activation} dictionary is not known to featlas"
+            )
+        return "temporal"
     if foreign.groups is not None:
         return "matryoshka_batch_topk"
     return _AUTOENCODERS[foreign.activation]
@@ -148,10 +135,12 @@ def _tensors(foreign: Foreign) -> dict[str, Tensor]:
         "b_mag": foreign.b_mag,
         "W_skip": foreign.W_skip,
     }
+    if foreign.attention is not None:
+        named |= {**foreign.attention.tensors, "epsilon": torch.tensor(foreign.attention.epsilon)}
     if foreign.activation == "matching_pursuit":
         named["residual_threshold"] = torch.tensor(foreign.residual_threshold)
     if foreign.kind == "crosscoder":
-        named["site_scales"] = torch.ones(foreign.n_sites)
+        named["site_scales"] = torch.tensor(foreign.site_scales)
     return {name: tensor for name, tensor in named.items() if tensor is not None}
 
 

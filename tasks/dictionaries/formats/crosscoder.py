@@ -4,7 +4,8 @@ The fork (science-of-finetuning/dictionary_learning) has ``encoder.weight`` (n, 
 ``decoder.weight`` (n, L, D) and ``decoder.bias`` (n, D); where it is BatchTopK, a ``threshold`` on the
 activations times the summed norms of their directions; and may carry mean and deviation of the activations,
 which are folded into the weights. ckkissane/crosscoder-model-diff-replication has ``W_enc`` (n, D, L),
-``W_dec`` (L, n, D), ``b_enc`` and ``b_dec`` (n, D).
+``W_dec`` (L, n, D), ``b_enc`` and ``b_dec`` (n, D). In its training the activations of each model had a mean
+norm of sqrt(D), which the file does not say: it is read with ``normalisation=dataset_rms``.
 """
 
 from collections.abc import Mapping
@@ -40,7 +41,7 @@ class Crosscoder(Format):
         n_sites, d, d_sae = parts["W_enc"].shape
         if parts["W_dec"].shape != (n_sites, d_sae, d) or parts["b_dec"].shape != (n_sites, d):
             raise UserError(f"{path}: the shapes of its encoder and decoder do not belong together")
-        parts = _without_statistics(parts, tensors)
+        parts, site_scales = _without_statistics(parts, tensors)
         threshold = tensors.get("threshold") if "k" in tensors else None
         return Foreign(
             source=str(path),
@@ -54,6 +55,7 @@ class Crosscoder(Format):
             threshold=threshold if threshold is not None and bool((threshold >= 0).all()) else None,
             centred=False,
             n_sites=n_sites,
+            site_scales=site_scales,
             described=config,
         )
 
@@ -84,11 +86,17 @@ def _replication(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def _without_statistics(parts: dict[str, Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Inputs ``(x - mean) / std`` and outputs ``y std + mean``, folded into weights and biases."""
+def _without_statistics(
+    parts: dict[str, Tensor], tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], tuple[float, ...]]:
+    """Inputs ``(x - mean) / std`` and outputs ``y std + mean``, folded into weights and biases.
+
+    The root mean square of a hookpoint's deviations is not folded but returned as the factor of its inputs:
+    in those units the norms of its directions compare with those of the others, as in the training.
+    """
     mean, std = tensors.get("activation_mean"), tensors.get("activation_std")
     if mean is None or std is None:
-        return parts
+        return parts, ()
     if mean.shape != parts["b_dec"].shape or std.shape != mean.shape:
         raise UserError(
             f"activation_mean has the shape {tuple(mean.shape)}, not {tuple(parts['b_dec'].shape)}"
@@ -98,11 +106,13 @@ def _without_statistics(parts: dict[str, Tensor], tensors: Mapping[str, Tensor])
             "featlas cannot read a BatchTopK crosscoder of normalised activations: its threshold is stated "
             "for norms that change when the normalisation is folded in"
         )
-    std_nD1 = (std + _EPSILON).unsqueeze(2)
-    W_enc = parts["W_enc"] / std_nD1
-    return {
-        "W_enc": W_enc,
-        "b_enc": parts["b_enc"] - torch.einsum("nd,ndf->f", mean, W_enc),
-        "W_dec": parts["W_dec"] * (std + _EPSILON).unsqueeze(1),
-        "b_dec": parts["b_dec"] * (std + _EPSILON) + mean,
+    std_nD = std + _EPSILON
+    rms_n1 = std_nD.square().mean(dim=1, keepdim=True).sqrt()
+    shape_nD = std_nD / rms_n1
+    folded = {
+        "W_enc": parts["W_enc"] / shape_nD.unsqueeze(2),
+        "b_enc": parts["b_enc"] - torch.einsum("nd,ndf->f", mean / std_nD, parts["W_enc"]),
+        "W_dec": parts["W_dec"] * shape_nD.unsqueeze(1),
+        "b_dec": (parts["b_dec"] * std_nD + mean) / rms_n1,
     }
+    return folded, tuple((1 / rms_n1[:, 0]).tolist())

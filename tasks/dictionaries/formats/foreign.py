@@ -15,11 +15,31 @@ from catalog.errors import UserError
 from tasks.dictionaries.base import Widths
 from tasks.dictionaries.token_norm import TokenNorm
 
-Activation = Literal["relu", "topk", "batch_topk", "jumprelu", "gated", "matching_pursuit"]
+Activation = Literal[
+    "relu", "topk", "abs_topk", "group_max", "batch_topk", "jumprelu", "gated", "matching_pursuit"
+]
+"""``abs_topk`` keeps the k values of a token that are largest in magnitude, with their signs; ``group_max``
+the largest of each of k equal groups of neighbouring latents, if it is positive."""
+PER_TOKEN = ("topk", "abs_topk", "group_max", "matching_pursuit")
+"""Activations that choose k latents of every token."""
 Kind = Literal["autoencoder", "transcoder", "crosscoder"]
 
 LARGEST_VALUES = 2**34
 """Numbers in one weight matrix: 64 GiB in float32; a file that claims more is refused."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attention:
+    """Attention layers of a temporal dictionary, see `tasks.dictionaries.architectures.temporal`."""
+
+    n_heads: int
+    n_layers: int
+    bottleneck_factor: int
+    """Latents per dimension of queries and keys, all heads together."""
+    tensors: Mapping[str, Tensor]
+    """By name: ``attn_layers.0.k_ctx.weight`` and so on."""
+    epsilon: float = 1e-6
+    """What is added to the norm of a prediction, in the units of the directions."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +76,13 @@ class Foreign:
     """Whether ``b_dec`` is taken from the input before the encoder."""
     scale: float = 1.0
     """Factor that its inputs had in training and that the file has not folded in."""
+    site_scales: tuple[float, ...] = ()
+    """The same of a crosscoder, by hookpoint; empty where ``scale`` is that of all."""
     token_norm: TokenNorm = "none"
     by_decoder_norm: bool = False
     """Whether activations are pre-activations times the norm of the direction, which is divided out again."""
+    attention: Attention | None = None
+    """What a temporal dictionary predicts of a token from the codes of those before it."""
     groups: tuple[int, ...] | None = None
     """Sizes of the nested groups of a Matryoshka dictionary."""
     n_sites: int = 1
@@ -66,6 +90,8 @@ class Foreign:
     reads: tuple[str, ...] = ()
     """Hookpoints in our vocabulary, as far as the file names them."""
     writes: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
+    """Models that a crosscoder reads side by side, as the user names them; empty where there is one."""
     model_name: str | None = None
     described: Mapping[str, Any] = field(default_factory=dict)
     """Configuration as found."""
@@ -92,6 +118,14 @@ class Foreign:
     def lacks_threshold(self) -> bool:
         """Whether it encodes with a threshold that the file does not have."""
         return self.activation in ("jumprelu", "batch_topk") and self.threshold is None
+
+    @property
+    def remarks(self) -> dict[str, str]:
+        """What a reader of the assembled dictionary has to know, by keyword; stored beside its weights."""
+        if self.activation != "abs_topk":
+            return {}
+        n = self.d_sae
+        return {"sides": f"latent i + {n} is the negative side of latent i, for i from 0 to {n - 1}"}
 
     def with_(self, **changes: Any) -> "Foreign":
         """The same dictionary by other conventions."""
@@ -125,10 +159,14 @@ def check_foreign(foreign: Foreign) -> Foreign:
                 f"{foreign.source}: {name} has values that are NaN or infinite: the file is damaged, or its "
                 "training diverged; fetch it again"
             )
-    if foreign.activation in ("topk", "matching_pursuit") and not 1 <= (foreign.k or 0) <= foreign.d_sae:
+    if foreign.activation in PER_TOKEN and not 1 <= (foreign.k or 0) <= foreign.d_sae:
         raise UserError(
             f"{foreign.source}: a {foreign.activation} dictionary of {foreign.d_sae} latents needs k between "
             f"1 and {foreign.d_sae}, the file says {foreign.k}: pass --set k=..."
+        )
+    if foreign.activation == "group_max" and foreign.d_sae % (foreign.k or 1):
+        raise UserError(
+            f"{foreign.source}: {foreign.d_sae} latents do not fall into k = {foreign.k} equal groups"
         )
     return foreign
 

@@ -4,21 +4,41 @@ import re
 
 from tasks.activations.translation import TRANSFORMER_LENS
 
-_OURS = {theirs: ours for ours, theirs in TRANSFORMER_LENS.items()} | {"hook_mlp_in": "mlp_in"}
+_OURS = {theirs: ours for ours, theirs in TRANSFORMER_LENS.items()}
+_OURS |= {"ln2.hook_normalized": "mlp_in", "hook_mlp_in": "resid_mid"}
 _LENS_NAME = re.compile(r"blocks\.(?P<block>\d+)\.(?P<name>[a-z0-9_.]+)")
 _MODULE_PATH = re.compile(
     r"(?:.*\.)?(?:layers|h|layer|blocks)\.(?P<block>\d+)(?:\.(?P<part>mlp|self_attn|attention|attn))?"
 )
 _PARTS = {None: "resid_post", "mlp": "mlp_out", "self_attn": "attn_out", "attention": "attn_out"}
 _PARTS |= {"attn": "attn_out"}
+_MODULE_SIDE = re.compile(r"(?:.*\.)?layers\.(?P<block>\d+)\.(?P<side>[a-z_.]+)")
+_SIDES = {
+    "output": "resid_post",
+    "self_attn.o_proj.input": "attn_z",
+    "pre_feedforward_layernorm.output": "mlp_in",
+    "post_feedforward_layernorm.output": "mlp_out",
+}
 
 
 def from_transformer_lens(name: object) -> str | None:
-    """``blocks.2.hook_resid_post`` becomes ``blocks.2.resid_post``; None for a name that is not known."""
+    """``blocks.2.hook_resid_post`` becomes ``blocks.2.resid_post``; None for a name that is not known.
+
+    ``ln2.hook_normalized`` is what the MLP reads, but without the gain and bias of the norm: the import gate
+    finds out which of both a transcoder means. ``hook_mlp_in`` is the stream before that norm.
+    """
     match = _LENS_NAME.fullmatch(name) if isinstance(name, str) else None
     if match is None or match["name"] not in _OURS:
         return None
     return f"blocks.{match['block']}.{_OURS[match['name']]}"
+
+
+def from_module_side(name: object) -> str | None:
+    """``model.layers.2.output`` becomes ``blocks.2.resid_post``: names of the sides of Gemma's modules."""
+    match = _MODULE_SIDE.fullmatch(name) if isinstance(name, str) else None
+    if match is None or match["side"] not in _SIDES:
+        return None
+    return f"blocks.{match['block']}.{_SIDES[match['side']]}"
 
 
 def from_module_path(path: object) -> str | None:

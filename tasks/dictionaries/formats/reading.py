@@ -11,7 +11,7 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.common.config import StrictConfig
-from tasks.dictionaries.formats.foreign import Foreign
+from tasks.dictionaries.formats.foreign import PER_TOKEN, Foreign
 
 Normalisation = Literal[
     "file", "none", "dataset_rms", "unit_rms", "layer_norm", "constant_norm", "before_gain"
@@ -34,8 +34,9 @@ class ReadingConfig(StrictConfig):
     """One threshold for all latents."""
     normalisation: Normalisation = "file"
     """What its inputs had in training: a mean norm of sqrt(d) (dataset_rms), a mean square norm of 1
-    (unit_rms), each token normalised by itself (layer_norm, constant_norm), or taken from the norm before
-    the MLP without its gain and bias (before_gain, what TransformerLens calls hook_normalized)."""
+    (unit_rms), each hookpoint of a crosscoder by itself; each token normalised by itself (layer_norm,
+    constant_norm), or taken from the norm before the MLP without its gain and bias (before_gain, what
+    TransformerLens calls hook_normalized)."""
     centre: Centre = "file"
     """Whether b_dec is taken from the input before the encoder."""
     encoder: MatrixForm = "file"
@@ -83,8 +84,10 @@ def fold_norms(foreign: Foreign) -> Foreign:
     Raises:
         UserError: where the choice of latents would change.
     """
+    if foreign.attention is not None:
+        raise UserError(f"{foreign.source}: attention reads codes as they are: leave decoder=folded out")
     norm_L = foreign.W_dec.norm(dim=1).clamp_min(_SMALLEST_NORM)
-    if foreign.activation in ("topk", "matching_pursuit") or foreign.kind == "crosscoder":
+    if foreign.activation in PER_TOKEN or foreign.kind == "crosscoder":
         raise UserError(
             f"{foreign.source}: folding norms would change which latents a {foreign.activation} "
             f"{foreign.kind} chooses: leave decoder=folded out"
@@ -103,7 +106,6 @@ def with_norms(foreign: Foreign, reading: ReadingConfig, inputs: Inputs) -> Fore
     Raises:
         UserError: for ``before_gain`` where the inputs are not what a norm gives.
     """
-    x_ND = inputs.sample_ND
     if reading.normalisation == "before_gain":
         if inputs.gain_D is None or inputs.shift_D is None or foreign.kind != "transcoder":
             raise UserError(
@@ -111,14 +113,21 @@ def with_norms(foreign: Foreign, reading: ReadingConfig, inputs: Inputs) -> Fore
             )
         return before_gain(foreign, inputs.gain_D, inputs.shift_D)
     if reading.normalisation == "none":
-        return foreign.with_(scale=1.0, token_norm="none")
-    if reading.normalisation == "dataset_rms":
-        scale = float(x_ND.shape[1] ** 0.5 / x_ND.norm(dim=1).double().mean().clamp_min(_SMALLEST_NORM))
-    elif reading.normalisation == "unit_rms":
-        scale = float(x_ND.double().square().sum(dim=1).mean().clamp_min(_SMALLEST_NORM) ** -0.5)
-    else:
+        return foreign.with_(scale=1.0, site_scales=(), token_norm="none")
+    if reading.normalisation not in ("dataset_rms", "unit_rms"):
         return foreign
-    return foreign.with_(scale=scale, token_norm="none")
+    sites = torch.chunk(inputs.sample_ND, foreign.n_sites, dim=1)
+    scales = tuple(_scale(x_ND, reading.normalisation) for x_ND in sites)
+    if foreign.kind == "crosscoder":
+        return foreign.with_(scale=1.0, site_scales=scales, token_norm="none")
+    return foreign.with_(scale=scales[0], token_norm="none")
+
+
+def _scale(x_ND: Tensor, normalisation: Normalisation) -> float:
+    """The factor that brings activations to a mean norm of sqrt(d), or to a mean square norm of 1."""
+    if normalisation == "dataset_rms":
+        return float(x_ND.shape[1] ** 0.5 / x_ND.norm(dim=1).double().mean().clamp_min(_SMALLEST_NORM))
+    return float(x_ND.double().square().sum(dim=1).mean().clamp_min(_SMALLEST_NORM) ** -0.5)
 
 
 def before_gain(foreign: Foreign, gain_D: Tensor, shift_D: Tensor) -> Foreign:

@@ -2,6 +2,8 @@
 
 Conventions of decoderesearch/SAELens 6.54. Before 6.0 the configuration is flat and has other names. A
 folder of a training (BatchTopK, Matryoshka) holds ``topk_threshold`` in place of a threshold per latent.
+A checkpoint of an unfinished training has the normalisation of its inputs in files of its own beside it; of
+a finished one it is folded in.
 """
 
 import json
@@ -15,18 +17,22 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.activations.translation import transformer_lens_name
+from tasks.dictionaries.formats import temporal
+from tasks.dictionaries.formats.folding import Whitening, fold_whitening
 from tasks.dictionaries.formats.foreign import Activation, Foreign, Kind
 from tasks.dictionaries.formats.format import FORMATS, Format, Written
-from tasks.dictionaries.formats.hook_names import from_transformer_lens, known
+from tasks.dictionaries.formats.hook_names import from_module_side, from_transformer_lens, known
 from tasks.dictionaries.formats.tensor_files import Stored, read_json, read_stored
 from tasks.dictionaries.saelens_layout import has_saelens_architecture, saelens_config, saelens_tensors
 from tasks.dictionaries.token_norm import TokenNorm
 
 CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae_weights.safetensors"
+SCALER_FILE, WHITENING_FILE = "activation_scaler.json", "activation_whitening.safetensors"
 _ACTIVATIONS: dict[str, Activation] = {
     "standard": "relu",
     "gated": "gated",
     "topk": "topk",
+    "abstopk": "abs_topk",
     "jumprelu": "jumprelu",
     "batchtopk": "batch_topk",
     "matryoshka_batchtopk": "batch_topk",
@@ -37,6 +43,7 @@ _ACTIVATIONS: dict[str, Activation] = {
     "jumprelu_skip_transcoder": "jumprelu",
 }
 _OLD_NAMES = {"hook_point": "hook_name", "activation_fn_str": "activation_fn"}
+_WHITENED = "covariance_whitening"
 _TOKEN_NORMS: dict[str, TokenNorm] = {"layer_norm": "layer_norm", "constant_norm_rescale": "constant_norm"}
 
 
@@ -49,13 +56,17 @@ class SaeLens(Format):
         folder = path if path.is_dir() else path.parent
         config = _current(read_json(folder / CONFIG_FILE))
         architecture = str(config.get("architecture", "standard"))
-        if architecture not in _ACTIVATIONS:
+        if architecture not in (*_ACTIVATIONS, temporal.ARCHITECTURE):
             raise UserError(
                 f"{folder / CONFIG_FILE}: featlas cannot read the architecture {architecture!r}; it reads "
-                f"{', '.join(_ACTIVATIONS)}"
+                f"{', '.join((*_ACTIVATIONS, temporal.ARCHITECTURE))}"
             )
         stored = read_stored(folder / WEIGHTS_FILE, allow_pickle=allow_pickle)
-        return _foreign(folder, config, architecture, stored)
+        if architecture == temporal.ARCHITECTURE:
+            plain, without = temporal.plain_folder(str(folder), config, stored)
+            foreign = _foreign(folder, plain, plain["architecture"], without)
+            return temporal.with_attention(foreign, config, stored.tensors)
+        return _with_normalisation(folder, _foreign(folder, config, architecture, stored))
 
     def write(self, written: Written, folder: Path) -> None:
         """Write a folder that SAELens 6 loads."""
@@ -95,8 +106,8 @@ def _foreign(folder: Path, config: dict[str, Any], architecture: str, stored: St
     if "topk_threshold" in tensors:
         activation = "batch_topk"
     metadata = config["metadata"] if isinstance(config.get("metadata"), dict) else {}
-    reads = known(from_transformer_lens(metadata.get("hook_name")))
-    writes = known(from_transformer_lens(metadata.get("hook_name_out"))) if kind == "transcoder" else reads
+    reads = _hookpoint(metadata, "")
+    writes = _hookpoint(metadata, "_out") if kind == "transcoder" else reads
     named = metadata.get("model_name")
     return Foreign(
         source=source,
@@ -124,9 +135,33 @@ def _foreign(folder: Path, config: dict[str, Any], architecture: str, stored: St
     )
 
 
+def _hookpoint(metadata: Mapping[str, Any], side: str) -> tuple[str, ...]:
+    """What the name of the module of Transformers says, where there is one; it is the more exact of both."""
+    exact = from_module_side(metadata.get(f"hf_hook_name{side}"))
+    return known(exact or from_transformer_lens(metadata.get(f"hook_name{side}")))
+
+
+def _with_normalisation(folder: Path, foreign: Foreign) -> Foreign:
+    """The factor or the whitening that a checkpoint's inputs had and that its weights do not have yet."""
+    scaler = read_json(folder / SCALER_FILE) if (folder / SCALER_FILE).is_file() else {}
+    factor, whitening = scaler.get("scaling_factor"), folder / WHITENING_FILE
+    if isinstance(factor, int | float) and factor > 0:
+        foreign = foreign.with_(scale=float(factor))
+    if scaler.get("has_whitening", bool(scaler)) and whitening.is_file():
+        tensors = read_stored(whitening).tensors
+        parts = [_take(str(folder), tensors, name) for name in ("mean", "matrix", "inverse_matrix")]
+        return fold_whitening(foreign, Whitening(*parts))
+    if foreign.described.get("normalize_activations") == _WHITENED:
+        raise UserError(
+            f"{folder}: its inputs were whitened in training, and {WHITENING_FILE}, which says how, is not "
+            f"there: fetch it and {SCALER_FILE}, or the folder that SAELens writes at the end of a training"
+        )
+    return foreign
+
+
 def _take(source: str, tensors: Mapping[str, Tensor], name: str) -> Tensor:
     if name not in tensors:
-        raise UserError(f"{source}: {WEIGHTS_FILE} has no {name}; it has {', '.join(sorted(tensors))}")
+        raise UserError(f"{source} has no {name}; it has {', '.join(sorted(tensors))}")
     return tensors[name]
 
 
@@ -168,9 +203,9 @@ def _threshold(tensors: Mapping[str, Tensor], activation: Activation) -> Tensor 
 
 
 def _token_norm(source: str, config: dict[str, Any], kind: Kind) -> TokenNorm:
-    """Of ``expected_average_only_in`` SAELens folds the factor in when it saves: nothing is left to do."""
+    """What was done to each token by itself; what was done to all alike is in files beside it, if at all."""
     norm = config.get("normalize_activations", "none")
-    if norm in ("none", "expected_average_only_in"):
+    if norm in ("none", "expected_average_only_in", _WHITENED):
         return "none"
     if norm in _TOKEN_NORMS and kind == "autoencoder":
         return _TOKEN_NORMS[norm]

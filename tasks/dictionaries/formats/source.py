@@ -13,6 +13,8 @@ from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.format import read_foreign
 from tasks.dictionaries.formats.reading import ReadingConfig
 
+_NOT_OF_THE_FILE = ("source", "described", "models", "site_scales", "attention")
+
 
 class ForeignSource(StrictConfig):
     """A foreign dictionary on disk."""
@@ -63,5 +65,10 @@ def foreign_digest(foreign: Foreign) -> str:
 
 def _parts(foreign: Foreign) -> Iterable[tuple[str, object]]:
     for field in fields(foreign):
-        if field.name not in ("source", "described"):
+        if field.name not in _NOT_OF_THE_FILE:
             yield field.name, getattr(foreign, field.name)
+    if foreign.attention is not None:
+        for field in fields(foreign.attention):
+            if field.name != "tensors":
+                yield field.name, getattr(foreign.attention, field.name)
+        yield from foreign.attention.tensors.items()

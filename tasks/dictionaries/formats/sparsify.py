@@ -1,8 +1,9 @@
 """Folders of sparsify: ``cfg.json`` with ``sae.safetensors``, named after the module they belong to.
 
-Conventions of EleutherAI/sparsify 1.3: TopK of the rectified pre-activations, b_dec taken from the input
-unless it is a transcoder, rows of ``W_dec`` are directions. A transcoder reads the input of its module and
-writes the output.
+Conventions of EleutherAI/sparsify 1.3: TopK of the rectified pre-activations, or the largest of each of k
+groups (groupmax), b_dec taken from the input unless it is a transcoder, rows of ``W_dec`` are directions. A
+transcoder reads the input of its module and writes the output. Parts with a number in their names
+(``W_decs.0``) are those of clt-training, whose folders hold several decoders.
 """
 
 import json
@@ -14,12 +15,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.dictionaries.formats.foreign import Foreign
+from tasks.dictionaries.formats.foreign import Activation, Foreign
 from tasks.dictionaries.formats.format import FORMATS, Format, Written
 from tasks.dictionaries.formats.hook_names import from_module_path, known, module_path
 from tasks.dictionaries.formats.tensor_files import read_json, read_stored
 
 CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae.safetensors"
+_ACTIVATIONS: dict[str, Activation] = {"topk": "topk", "groupmax": "group_max"}
 _WRITABLE = ("topk", "topk_transcoder", "skip_transcoder")
 
 
@@ -31,10 +33,11 @@ class Sparsify(Format):
         """The sparse coder of a folder (or of its weights file)."""
         folder = path if path.is_dir() else path.parent
         config = read_json(folder / CONFIG_FILE)
-        if config.get("activation", "topk") != "topk":
+        activation = config.get("activation", "topk")
+        if activation not in _ACTIVATIONS:
             raise UserError(
-                f"{folder / CONFIG_FILE}: featlas has no dictionary with the activation "
-                f"{config['activation']!r}; it reads topk"
+                f"{folder / CONFIG_FILE}: featlas has no dictionary with the activation {activation!r}; it "
+                f"reads {', '.join(_ACTIVATIONS)}"
             )
         tensors = read_stored(folder / WEIGHTS_FILE, allow_pickle=allow_pickle).tensors
         missing = {"encoder.weight", "encoder.bias", "W_dec", "b_dec"} - set(tensors)
@@ -45,7 +48,7 @@ class Sparsify(Format):
         reads = known(*(name.replace(".mlp_out", ".mlp_in") for name in writes)) if is_transcoder else writes
         return Foreign(
             source=str(folder),
-            activation="topk",
+            activation=_ACTIVATIONS[activation],
             kind="transcoder" if is_transcoder else "autoencoder",
             W_enc=tensors["encoder.weight"].mT.contiguous(),
             W_dec=tensors["W_dec"],
@@ -73,7 +76,7 @@ class Sparsify(Format):
         folder.mkdir(parents=True, exist_ok=True)
         save_file(tensors, folder / WEIGHTS_FILE)
         config: dict[str, Any] = {
-            "activation": "topk",
+            "activation": "groupmax" if settings["one_per_group"] else "topk",
             "expansion_factor": max(dictionary.d_sae // dictionary.d_in, 1),
             "normalize_decoder": dictionary.reconstructs_input,
             "num_latents": dictionary.d_sae,

@@ -4,15 +4,18 @@
 peer that `make bench` made. Each case is a folder: what the peer wrote, and ``expected.safetensors`` with
 ``x`` (N, D), ``acts`` (N, L) and ``out`` (N, E) by the peer's own encode and decode. Weights are random; in
 the cases named ``trained``, and those of dictionary_learning, they come from a short training by the peer's
-own trainer on sums of planted directions.
+own trainer on sums of planted directions. Further arguments name the cases to write; left out: all. The
+parameters of Gemma Scope (``gemma_scope``, in the environment of sae-lens) are laid out as published and
+used by SAELens.
 """
 
 import json
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 HERE = Path(__file__).parent
 D_IN, D_SAE, K, N, STEPS = 8, 24, 3, 12, 300
@@ -41,6 +44,11 @@ def randomise(module, skip=()):
                 tensor.abs_()
 
 
+def is_wanted(case):
+    """Whether a case is written: all of them, or those named on the command line."""
+    return len(sys.argv) < 3 or case in sys.argv[2:]
+
+
 def expect(folder, acts, out, x):
     tensors = {"x": x, "acts": acts, "out": out}
     save_file(
@@ -52,6 +60,7 @@ def write_saelens():
     from sae_lens import SAE
     from sae_lens.registry import get_sae_class, get_sae_training_class
     from sae_lens.saes.sae import SAEMetadata, TrainStepInput
+    from sae_lens.training.activation_scaler import ActivationScaler
 
     x = inputs(N)
     hook = {"model_name": "pico-a", "hook_name": "blocks.2.hook_resid_post"}
@@ -61,6 +70,8 @@ def write_saelens():
         if "transcoder" in architecture:
             settings |= {"d_out": D_IN + 2, "apply_b_dec_to_input": False}
         config = config_class(d_in=D_IN, d_sae=D_SAE, **settings)
+        if not is_wanted(case):
+            return
         out_hook = {"hook_name": "blocks.1.ln2.hook_normalized", "hook_name_out": "blocks.1.hook_mlp_out"}
         config.metadata = SAEMetadata(**{**hook, **(out_hook if "transcoder" in architecture else {})})
         sae = sae_class(config).eval()
@@ -75,6 +86,10 @@ def write_saelens():
     random_case("gated-uncentred", "gated", apply_b_dec_to_input=False)
     random_case("topk", "topk", k=K)
     random_case("topk-decoder-norm", "topk", k=K, rescale_acts_by_decoder_norm=True)
+    random_case("abstopk", "abstopk", k=K)
+    random_case(
+        "abstopk-decoder-norm", "abstopk", k=K, rescale_acts_by_decoder_norm=True, apply_b_dec_to_input=False
+    )
     random_case("jumprelu", "jumprelu", apply_b_dec_to_input=False)
     random_case("transcoder", "transcoder")
     random_case("skip-transcoder", "skip_transcoder")
@@ -82,7 +97,27 @@ def write_saelens():
     random_case("jumprelu-skip-transcoder", "jumprelu_skip_transcoder")
     random_case("matching-pursuit", "matching_pursuit", max_iterations=5, residual_threshold=0.3)
 
+    def temporal_case(case, **settings):
+        """Two sequences of six tokens: ``x`` (B, T, D), ``acts`` (B, T, L), ``out`` (B, T, D)."""
+        sae_class, config_class = get_sae_class("temporal")
+        config = config_class(d_in=D_IN, d_sae=D_SAE, n_heads=2, bottleneck_factor=4, **settings)
+        config.metadata = SAEMetadata(**hook)
+        sae, folder = sae_class(config).eval(), HERE / "saelens" / case
+        randomise(sae)
+        sae.save_model(folder)
+        x_BTD = x.reshape(2, N // 2, D_IN)
+        expect(folder, sae.encode(x_BTD), sae(x_BTD), x_BTD)
+
+    temporal_case("temporal-topk", kval_topk=K)
+    temporal_case("temporal-relu-untied", sae_diff_type="relu", tied_weights=False, n_attn_layers=2)
+    scaled = {"normalize_activations": "constant_scalar_rescale", "activation_normalization_factor": 2.5}
+    temporal_case("temporal-scaled-uncentred", kval_topk=K, apply_b_dec_to_input=False, **scaled)
+    temporal_case("temporal-untied-uncentred", kval_topk=K, tied_weights=False, apply_b_dec_to_input=False)
+    temporal_case("temporal-layer-norm", kval_topk=K, n_attn_layers=2, normalize_activations="layer_norm")
+
     def trained_case(case, architecture, checkpoint=False, **settings):
+        if not is_wanted(case):
+            return
         training_class, config_class = get_sae_training_class(architecture)
         torch.manual_seed(0)
         config = config_class(d_in=D_IN, d_sae=D_SAE, **settings)
@@ -111,7 +146,35 @@ def write_saelens():
         "trained-matryoshka-checkpoint", "matryoshka_batchtopk", True, k=2, matryoshka_widths=[6, 12, 24]
     )
 
+    def checkpoint_case(case, architecture, normalisation, **settings):
+        """An unfinished training: weights in normalised units, what they were normalised with beside them."""
+        if not is_wanted(case):
+            return
+        training_class, config_class = get_sae_training_class(architecture)
+        config = config_class(d_in=D_IN, d_sae=D_SAE, normalize_activations=normalisation, **settings)
+        config.metadata = SAEMetadata(**hook)
+        sae, scaler = training_class(config).eval(), ActivationScaler()
+        randomise(sae)
+        batches = (3 * inputs(256, step) for step in range(20))
+        if normalisation == "covariance_whitening":
+            scaler.estimate_whitening(D_IN, batches, 20)
+        else:
+            scaler.estimate_scaling_factor(D_IN, batches, 20)
+        folder, scaled = HERE / "saelens" / case, scaler.scale(3 * x)
+        sae.save_model(folder)
+        scaler.save(str(folder / "activation_scaler.json"))
+        expect(folder, sae.encode(scaled), scaler.unscale(sae(scaled)), 3 * x)
+
+    checkpoint_case("checkpoint-scaled", "standard", "expected_average_only_in", l1_coefficient=1)
+    whitened = "covariance_whitening"
+    checkpoint_case("checkpoint-whitened", "topk", whitened, k=K, rescale_acts_by_decoder_norm=True)
+    checkpoint_case(
+        "checkpoint-whitened-uncentred", "gated", whitened, l1_coefficient=1, apply_b_dec_to_input=False
+    )
+
     def old_case(case, config, tensors):
+        if not is_wanted(case):
+            return
         folder = HERE / "saelens" / case
         folder.mkdir(parents=True, exist_ok=True)
         old = {"d_in": D_IN, "d_sae": D_SAE, "dtype": "float32", "device": "cpu", "model_name": "pico-a"}
@@ -136,6 +199,8 @@ def write_sparsify():
     from sparsify.sparse_coder import SparseCoder
 
     def case(name, trained=False, **settings):
+        if not is_wanted(name):
+            return
         torch.manual_seed(0)
         coder = SparseCoder(D_IN, SparseCoderConfig(num_latents=D_SAE, k=K, **settings))
         if not trained:
@@ -156,6 +221,76 @@ def write_sparsify():
     case("layers.1", trained=True)
     case("layers.1.mlp", transcode=True)
     case("layers.2.mlp", transcode=True, skip_connection=True)
+    case("layers.3", activation="groupmax")
+    case("layers.4", trained=True, activation="groupmax")
+    case("layers.3.mlp", transcode=True, activation="groupmax")
+
+
+def write_gemma_scope():
+    """Parameters as published, used by SAELens's own loaders; what they would fetch lies in the folder."""
+    from sae_lens import SAE
+    from sae_lens.loading import pretrained_sae_loaders as loaders
+
+    shapes = {"W_enc": (D_IN, D_SAE), "W_dec": (D_SAE, D_IN), "b_enc": (D_SAE,), "b_dec": (D_IN,)}
+    shapes |= {"threshold": (D_SAE,), "affine_skip_connection": (D_IN, D_IN)}
+
+    def parameters(*names):
+        random = torch.Generator().manual_seed(11)
+        drawn = {name: torch.randn(shape, generator=random) * 0.5 for name, shape in shapes.items()}
+        return {name: drawn[name].abs() if name == "threshold" else drawn[name] for name in names}
+
+    def case(name, repo, place, loader):
+        folder = HERE / "gemma_scope" / name
+        loaders.hf_hub_download = lambda repo_id, filename, **_: str(folder / Path(filename).name)
+        loaders.get_safetensors_tensor_shapes = lambda *_: {
+            name: list(tensor.shape) for name, tensor in load_file(folder / "params.safetensors").items()
+        }
+        sizes = {"d_in": D_IN, "d_sae": D_SAE, **({"d_out": D_IN} if "transcoder" in loader.__name__ else {})}
+
+        def convert(cfg_overrides, **arguments):
+            return loader(cfg_overrides={**cfg_overrides, **sizes}, **arguments)
+
+        sae = SAE.from_pretrained_with_cfg_and_sparsity(repo, place, converter=convert)[0]
+        x = inputs(N)
+        expect(folder, sae.encode(x), sae(x), x)
+
+    def scope_1(name, repo, place, loader, **changes):
+        if is_wanted(name):
+            (HERE / "gemma_scope" / name).mkdir(parents=True, exist_ok=True)
+            arrays = {**parameters("W_enc", "W_dec", "b_enc", "b_dec", "threshold"), **changes}
+            np.savez(HERE / "gemma_scope" / name / "params.npz", **{k: v.numpy() for k, v in arrays.items()})
+            case(name, repo, place, loader)
+
+    layer = "layer_1/width_16k/average_l0_3"
+    residual, transcoder = (
+        loaders.gemma_2_sae_huggingface_loader,
+        loaders.gemma_2_transcoder_huggingface_loader,
+    )
+    scope_1("2b-pt-res-layer_1-average_l0_3", "google/gemma-scope-2b-pt-res", layer, residual)
+    # SAELens brings b_dec of the embedding not to the scale of the rest; here it is zero.
+    embedding, no_bias = "embedding/width_4k/average_l0_6", {"b_dec": torch.zeros(D_IN)}
+    scope_1("2b-pt-res-embedding", "google/gemma-scope-2b-pt-res", embedding, residual, **no_bias)
+    scope_1("2b-pt-transcoders-layer_1", "google/gemma-scope-2b-pt-transcoders", layer, transcoder)
+
+    def scope_2(name, place, config, *names):
+        if is_wanted(name):
+            folder = HERE / "gemma_scope" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            known = parameters("W_enc", "W_dec", "b_enc", "b_dec", "threshold", *names)
+            save_file({k.replace("W_", "w_"): v for k, v in known.items()}, folder / "params.safetensors")
+            config = {"architecture": "jump_relu", "model_name": "google/gemma-3-1b-pt", **config}
+            (folder / "config.json").write_text(json.dumps(config))
+            case(name, "google/gemma-scope-2-1b-pt", place, loaders.gemma_3_sae_huggingface_loader)
+
+    attention = {"hf_hook_point_in": "model.layers.2.self_attn.o_proj.input"}
+    scope_2("second-attention", "attn_out/layer_2_width_16k_l0_small", attention)
+    mlp = {
+        "hf_hook_point_in": "model.layers.2.pre_feedforward_layernorm.output",
+        "hf_hook_point_out": "model.layers.2.post_feedforward_layernorm.output",
+        "affine_connection": True,
+    }
+    place = "transcoder/layer_2_width_16k_l0_small_affine"
+    scope_2("second-affine", place, mlp, "affine_skip_connection")
 
 
 def write_dictionary_learning():
@@ -177,6 +312,8 @@ def write_dictionary_learning():
     }
     x = inputs(N)
     for case, (trainer, settings) in cases.items():
+        if not is_wanted(case):
+            continue
         folder = HERE / "dictionary_learning" / case
         config = {"trainer": trainer, "steps": STEPS, **shared, **settings}
         if case in ("standard", "gated", "jumprelu"):
@@ -199,6 +336,8 @@ def write_dictionary_learning():
         if case == "standard":
             known.load_state_dict(torch.load(folder / "ae.pt"))
         expect(folder, known.encode(x), known(x), x)
+    if not is_wanted("april"):
+        return
     torch.manual_seed(1)
     april, folder = AutoEncoderNew(D_IN, D_SAE), HERE / "dictionary_learning" / "april"
     randomise(april)
@@ -210,6 +349,4 @@ def write_dictionary_learning():
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    {"saelens": write_saelens, "sparsify": write_sparsify, "dictionary_learning": write_dictionary_learning}[
-        sys.argv[1]
-    ]()
+    globals()[f"write_{sys.argv[1]}"]()

@@ -12,6 +12,7 @@ from tasks.activations.translation import TRANSFORMER_LENS, transformer_lens_nam
         ("blocks.2.resid_post", "blocks.2.hook_resid_post"),
         ("blocks.10.attn_z", "blocks.10.attn.hook_z"),
         ("blocks.0.mlp_act", "blocks.0.mlp.hook_post"),
+        ("blocks.0.mlp_in", "blocks.0.mlp.hook_in"),
         ("module:model.layers.3", "module:model.layers.3"),
     ],
 )

@@ -1,10 +1,12 @@
-"""What TopK can do besides keeping k latents: the loss with 4 k, and a k that falls in training."""
+"""What TopK can do besides keeping k latents: the loss with 4 k, a k that falls in training, groups."""
 
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
+from catalog.errors import UserError
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
 
 
@@ -52,3 +54,45 @@ def test_k_falls_from_d_in_within_the_share() -> None:
 def test_without_annealing_k_is_constant(k: int) -> None:
     dictionary, state = make(k=k)
     assert dictionary.k_now(state) == k
+
+
+def test_one_per_group_keeps_the_largest_of_each_group() -> None:
+    """Four latents, k = 2: each pair of neighbours gives its larger one, if that is positive."""
+    dictionary, state = make(d_sae=4, k=2, one_per_group=True)
+    pre = torch.tensor([[0.5, -1, 2, 1.5], [-0.25, 0.75, -0.5, -1], [3, 2, 1, 0.5]]).double()
+    with torch.no_grad():
+        dictionary.W_enc.zero_()
+        dictionary.W_enc[:4].copy_(torch.eye(4))
+    x = torch.cat([pre, torch.zeros(3, 4)], dim=1).double()
+    kept = [[0.5, 0.0, 2.0, 0.0], [0.0, 0.75, 0.0, 0.0], [3.0, 0.0, 1.0, 0.0]]
+    assert dictionary.encode(x).tolist() == kept
+    with torch.no_grad():
+        values, latents = dictionary.encode_sparse(x)
+    assert values.tolist() == [[2.0, 0.5], [0.75, 0.0], [3.0, 1.0]], "largest first"
+    assert latents.tolist() == [[2, 0], [1, 2], [0, 2]]
+    pairs = dictionary.select(pre, state)
+    assert torch.equal(pairs.dense(pre[pairs.tokens, pairs.latents].relu()), dictionary.encode(x))
+
+
+def test_one_per_group_learns_by_the_latents_that_it_keeps() -> None:
+    x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    dictionary, state = make(k=4, one_per_group=True)
+    dictionary.training_loss(x, x, state).loss.backward()
+    gradients = {name: weight.grad for name, weight in dictionary.named_parameters()}
+    dictionary.zero_grad()
+    values, members = dictionary.pre_acts(x).reshape(50, 4, 10).max(dim=2)
+    codes = torch.zeros(50, 4, 10, dtype=torch.float64)
+    codes = codes.scatter(2, members.unsqueeze(2), values.relu().unsqueeze(2)).flatten(1)
+    error = x - dictionary.decode(codes, x)
+    (error.square().sum(dim=1).mean() / state.total_variance).backward()
+    for name, weight in dictionary.named_parameters():
+        torch.testing.assert_close(gradients[name], weight.grad, msg=name)
+
+
+def test_one_per_group_goes_with_a_fixed_k_that_divides_the_latents() -> None:
+    with pytest.raises(UserError, match="40 latents do not fall into k = 3 equal groups"):
+        make(k=3, one_per_group=True)
+    for other in ({"multi_topk_weight": 0.1}, {"anneal_share": 0.2}):
+        with pytest.raises(ValidationError, match="one_per_group fixes k"):
+            make(k=4, one_per_group=True, **other)
+    assert make(k=4, one_per_group=True)[0].config.name() == "topk-w40-k4-grouped-s0"

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import shutil
 import struct
 import zipfile
 from collections.abc import Callable
@@ -47,6 +48,14 @@ def config(folder: Path, **changes: object) -> None:
     (folder / "cfg.json").write_text(json.dumps({**known, **changes}))
 
 
+def whitening(folder: Path, **changes: torch.Tensor | None) -> None:
+    """A checkpoint of whitened inputs, whose whitening is spoilt."""
+    good = load_file(GOLDEN.parent / "checkpoint-whitened" / "activation_whitening.safetensors")
+    spoilt = {name: tensor for name, tensor in {**good, **changes}.items() if tensor is not None}
+    save_file(spoilt, folder / "activation_whitening.safetensors")
+    (folder / "activation_scaler.json").write_text('{"scaling_factor": null, "has_whitening": true}')
+
+
 def huge(_: Path) -> bytes:
     entry = {"dtype": "F32", "shape": [2**20, 2**20], "data_offsets": [0, 2**42]}
     return with_header({"W_enc": entry}, b"\0" * 64)
@@ -87,11 +96,16 @@ SPOILT: dict[str, tuple[str, Callable[[Path], object]]] = {
     "flat matrix": ("not \\(rows, columns\\)", lambda f: tensors(f, lambda t: t.update(W_enc=torch.ones(4)))),
     "no k": ("needs k between 1 and 24", lambda folder: config(folder, k=None)),
     "k too large": ("needs k between 1 and 24", lambda folder: config(folder, k=25)),
-    "temporal": ("cannot read the architecture 'temporal'", lambda f: config(f, architecture="temporal")),
+    "unheard of": ("cannot read the architecture 'unheard'", lambda f: config(f, architecture="unheard")),
     "whitened": (
-        "cannot read normalize_activations 'covariance_whitening'",
+        "activation_whitening.safetensors, which says how, is not there",
         lambda folder: config(folder, normalize_activations="covariance_whitening"),
     ),
+    "whitened otherwise": (
+        r"its whitening has an array of \(5,\) in place of \(8,\)",
+        lambda folder: whitening(folder, mean=torch.ones(5)),
+    ),
+    "half a whitening": ("has no inverse_matrix", lambda folder: whitening(folder, inverse_matrix=None)),
 }
 
 
@@ -103,6 +117,20 @@ def test_a_spoilt_folder_is_refused_in_one_sentence(fault: str, folder: Path) ->
         read_foreign("saelens", folder)
     assert str(folder) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"k": 5}, "24 latents do not fall into k = 5 equal groups"),
+        ({"activation": "softmax"}, "the activation 'softmax'; it reads topk, groupmax"),
+    ],
+)
+def test_a_spoilt_sparse_coder_is_refused(changes: dict[str, object], reason: str, tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN.parents[1] / "sparsify" / "layers.3", tmp_path / "layers.3")
+    config(tmp_path / "layers.3", **changes)
+    with pytest.raises(UserError, match=reason):
+        read_foreign("sparsify", tmp_path / "layers.3")
 
 
 SHAPES: list[tuple[int, ...]] = [(), (0,), (3,), (24, 24), (8, 24, 2)]

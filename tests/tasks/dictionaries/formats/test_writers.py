@@ -70,6 +70,39 @@ def test_a_written_folder_encodes_and_decodes_alike(name: str, architecture: str
     assert foreign.writes == (("blocks.1.mlp_out",) if name == "sparsify" else written(dictionary).writes)
 
 
+@pytest.mark.parametrize("architecture", SPARSIFY)
+def test_one_per_group_is_groupmax_in_sparsify_and_unknown_to_saelens(
+    architecture: str, tmp_path: Path
+) -> None:
+    dictionary = make(architecture, one_per_group=True)
+    format_named("sparsify").write(written(dictionary), tmp_path / "layers.1.mlp")
+    again = assemble(read_foreign("sparsify", tmp_path / "layers.1.mlp"))
+    x = torch.randn(20, 8, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(again.encode(x), dictionary.encode(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(again(x), dictionary(x), rtol=1e-5, atol=1e-5)
+    assert not torch.equal(dictionary.encode(x), make(architecture).encode(x))
+    with pytest.raises(UserError, match="has no architecture that encodes as"):
+        format_named("saelens").write(written(dictionary), tmp_path / "other")
+
+
+def test_names_of_hookpoints_are_those_of_transformer_lens(tmp_path: Path) -> None:
+    """What an MLP reads, with the gain of the norm, is no ``hook_normalized``; heads lie side by side."""
+    format_named("saelens").write(written(make("transcoder")), tmp_path / "a")
+    metadata = json.loads((tmp_path / "a" / "cfg.json").read_text())["metadata"]
+    assert (metadata["hook_name"], metadata["hook_name_out"]) == (
+        "blocks.1.mlp.hook_in",
+        "blocks.1.hook_mlp_out",
+    )
+    heads = Written(make("topk"), "pico-a", ("blocks.1.attn_z",), ("blocks.1.attn_z",), {})
+    format_named("saelens").write(heads, tmp_path / "b")
+    config = json.loads((tmp_path / "b" / "cfg.json").read_text())
+    assert (config["reshape_activations"], config["metadata"]["hook_name"]) == (
+        "hook_z",
+        "blocks.1.attn.hook_z",
+    )
+    assert read_foreign("saelens", tmp_path / "b").reads == ("blocks.1.attn_z",)
+
+
 def test_skip_and_token_norm_survive(tmp_path: Path) -> None:
     x = torch.randn(20, 8, generator=torch.Generator().manual_seed(3))
     for number, dictionary in enumerate(
