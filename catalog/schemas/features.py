@@ -78,7 +78,7 @@ FEATURES: tuple[TableSpec, ...] = (
             "reconstruction_ratio", F64, "Latent scaling of the reconstructions, first over last", since=2
         ),
         version=2,
-        row_group_rows=2_000,
+        row_group_rows=10_000,
     ),
     table(
         "examples",

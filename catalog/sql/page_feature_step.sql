@@ -2,5 +2,5 @@
 select
     max(feature_index) filter (where feature_index < $feature_index) as previous_index,
     min(feature_index) filter (where feature_index > $feature_index) as next_index
-from feature_cards
+from features
 where dictionary_id = $dictionary_id and activation_set_id = $activation_set_id and status <> 'unseen'
