@@ -51,7 +51,10 @@ def run(
 def import_(
     format_: Annotated[str, typer.Argument(metavar="FORMAT", help="saelens, sparsify, gemma_scope, ...")],
     path: Annotated[Path, typer.Argument(help="File or folder of the dictionary")],
-    model: Annotated[str, typer.Option(help="Id of the pipeline's model that it belongs to")] = "",
+    model: Annotated[
+        list[str] | None,
+        typer.Option(help="Id of the pipeline's model that it belongs to; twice for a crosscoder of two"),
+    ] = None,
     hookpoint: Annotated[str, typer.Option(help="READ or READ,WRITTEN; left out, what the file says")] = "",
     pipeline: Annotated[str, typer.Option(help="Corpus, models, explainers and scorers to use")] = "demo",
     name: Annotated[str, typer.Option(help="Last part of its alias in the catalogue")] = "",
@@ -76,7 +79,7 @@ def import_(
     """Import a dictionary of another tool, once it is shown to fit the model; then mine and explain it."""
     from flows.commands.import_ import import_command
 
-    arguments = {"format": format_, "path": str(path), "pipeline": pipeline, "model": model}
+    arguments = {"format": format_, "path": str(path), "pipeline": pipeline, "model": "+".join(model or [])}
     arguments |= {"hookpoint": hookpoint, "name": name}
     changes = {"settings": set_ or [], "overrides": override or []}
     choices = {"accept_unverified": accept_unverified, "unsafe_allow_pickle": unsafe_allow_pickle}

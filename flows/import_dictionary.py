@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow
 
 from catalog.ids import digest
+from catalog.ledger import StageOutcome
 from flows.config import Stage
 from flows.import_request import ImportRequest, import_request
 from flows.parameters import Catalogue, Override, PipelineName, run_name
@@ -49,7 +50,7 @@ def import_dictionary(
         format: Whose file it is: saelens, sparsify, dictionary_learning, gemma_scope, openai, crosscoder
         path: File or folder of the dictionary, on the machine of the worker
         pipeline: Pipeline that says which corpus and models there are, and how to mine, explain and score
-        model: Id of the pipeline's model that the dictionary belongs to; empty if it has only one
+        model: Id of the pipeline's model that it belongs to, FIRST+SECOND for two; empty if there is one
         hookpoint: Where it reads, such as blocks.2.resid_post, or READ,WRITTEN; empty for what the file says
         name: Last part of its alias in the catalogue; empty for format and file name
         settings: How to read the file otherwise than it says, each as path=value: normalisation=dataset_rms
@@ -63,7 +64,8 @@ def import_dictionary(
         format, path, pipeline, model, hookpoint, name, settings, overrides, unsafe_allow_pickle
     )
     forced = frozenset(FORCED) if force else frozenset()
-    described = digest([request.config.canonical(), request.source.described(), list(request.place.reads)])
+    where = [list(part) for part in request.place]
+    described = digest([request.config.canonical(), request.source.described(), where])
     with started_run("import-dictionary", request.config.name, catalogue, forced, described) as run:
         _run(run, request, accept_unverified)
         publish_summary(run)
@@ -71,20 +73,22 @@ def import_dictionary(
 
 
 def _run(run: Run, request: ImportRequest, accept_unverified: bool) -> None:
-    config, source, model, place, name = request
+    config, source, models, place, name = request
     corpus_unit = CorpusUnit(config.corpus, config.activations.eval_share)
     corpus = run.add(corpus_unit.label, load_corpus(run.context, corpus_unit))
-    described = run.add(model.id, describe_model(run.context, ModelUnit(model)))
+    described = tuple(run.add(model.id, describe_model(run.context, ModelUnit(model))) for model in models)
     gate_unit = GateUnit(
-        source, place, GateConfig(), model, config.activations, corpus, described, accept_unverified
+        source, place, GateConfig(), models, config.activations, corpus, described, accept_unverified
     )
     gated = run.add(gate_unit.label, gate_dictionary(run.context, gate_unit))
-    cache_unit = CacheUnit(*_caching(model, config.activations, place), corpus, described)
-    cached = run.add(cache_unit.label, cache_activations(run.context, cache_unit))
-    unit = ImportUnit(source, name, place, model, cached, gated)
+    cached: list[StageOutcome] = []
+    for model, outcome in zip(models, described, strict=True):
+        cache_unit = CacheUnit(*_caching(model, config.activations, place), corpus, outcome)
+        cached.append(run.add(cache_unit.label, cache_activations(run.context, cache_unit)))
+    unit = ImportUnit(source, name, place, models, tuple(cached), gated)
     landed = run.add(unit.label, land_dictionary(run.context, unit))
-    dictionary_stages(run, config, STAGES, (model,), landed, EvaluationConfig())
-    suite_stages(run, config, (model,), landed)
+    dictionary_stages(run, config, STAGES, models, landed, EvaluationConfig())
+    suite_stages(run, config, models, landed)
 
 
 def _caching(

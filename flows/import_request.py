@@ -25,7 +25,8 @@ class ImportRequest(NamedTuple):
 
     config: PipelineConfig
     source: ForeignSource
-    model: ModelConfig
+    models: tuple[ModelConfig, ...]
+    """One, or the two that a crosscoder reads side by side."""
     place: Place
     name: str
 
@@ -56,15 +57,18 @@ def import_request(
         allow_pickle=unsafe_allow_pickle,
     )
     foreign = source.read()
-    chosen = _model(config, model, foreign)
+    models = _models(config, model, foreign)
     place = Place.parse(hookpoint) if hookpoint else Place.of(foreign.reads, foreign.writes)
     if not place.reads or (foreign.kind == "transcoder" and not foreign.writes and "," not in hookpoint):
         raise UserError(
             f"{path} does not say which hookpoints it belongs to: pass --hookpoint, for example "
             "blocks.2.resid_post, or blocks.2.mlp_in,blocks.2.mlp_out for a transcoder"
         )
+    if len(models) > 1:
+        place = place._replace(models=tuple(chosen.id for chosen in models))
+    _check_sites(foreign, place)
     last = name or f"{format}-{_ODD.sub('-', source.path.stem).strip('-.') or 'dictionary'}"
-    return ImportRequest(config, source.pinned(foreign), chosen, place, check_name(last, "name"))
+    return ImportRequest(config, source.pinned(foreign), models, place, check_name(last, "name"))
 
 
 def _reading(settings: Sequence[str]) -> ReadingConfig:
@@ -82,13 +86,32 @@ def _reading(settings: Sequence[str]) -> ReadingConfig:
         raise UserError(f"--set: {first_fault(error)}") from None
 
 
-def _model(config: PipelineConfig, name: str, foreign: Foreign) -> ModelConfig:
+def _models(config: PipelineConfig, text: str, foreign: Foreign) -> tuple[ModelConfig, ...]:
+    """The models named, joined by ``+``; the one of the file or of the pipeline where none is."""
     by_id = {model.id: model for model in config.models}
-    wanted = name or (foreign.model_name if foreign.model_name in by_id else None)
-    if wanted is None and len(by_id) == 1:
-        wanted = next(iter(by_id))
-    if wanted not in by_id:
-        known = ", ".join(by_id)
-        said = f"there is no model {wanted!r} in" if wanted else "--model is needed with"
-        raise UserError(f"{said} pipeline {config.name!r}; its models are {known}")
-    return by_id[wanted]
+    known = ", ".join(by_id)
+    said = text or (foreign.model_name if foreign.model_name in by_id else "+".join(by_id))
+    names = str(said).split("+")
+    if not text and len(names) > 1:
+        raise UserError(f"--model is needed with pipeline {config.name!r}; its models are {known}")
+    for name in names:
+        if name not in by_id:
+            raise UserError(f"there is no model {name!r} in pipeline {config.name!r}; its models are {known}")
+    if len(names) > 1 and foreign.kind != "crosscoder":
+        both = " and ".join(names)
+        raise UserError(f"{foreign.source} belongs to one model, not to {both}: only a crosscoder reads two")
+    if len(names) > 2 or len(set(names)) < len(names):
+        raise UserError(f"a crosscoder reads one model or two different ones, not {' and '.join(names)}")
+    return tuple(by_id[name] for name in names)
+
+
+def _check_sites(foreign: Foreign, place: Place) -> None:
+    """Refuse a crosscoder that was trained on another number of hookpoints than are named."""
+    n_models = max(len(place.models), 1)
+    if foreign.kind != "crosscoder" or len(place.reads) * n_models == foreign.n_sites:
+        return
+    of = f" of each of {n_models} models" if n_models > 1 else ""
+    raise UserError(
+        f"{foreign.source} reads {foreign.n_sites} hookpoints, named are {len(place.reads)}{of}: pass "
+        "--hookpoint READ+READ for layers of one model, --model FIRST --model SECOND for two models"
+    )

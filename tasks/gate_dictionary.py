@@ -12,11 +12,12 @@ from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 from tasks.stored import stored_documents
 
 if TYPE_CHECKING:
+    from tasks.activations.packing import PackedTokens
     from tasks.dictionaries.formats.source import ForeignSource
     from tasks.dictionaries.importing.gate import GateConfig
     from tasks.dictionaries.importing.sample import Place, Sample
 
-STAGE, VERSION = "gate_dictionary", 1
+STAGE, VERSION = "gate_dictionary", 2
 _SPARE = 2
 """Tokens that are packed for each that is wanted: special tokens and padding do not count."""
 
@@ -28,16 +29,18 @@ class GateUnit:
     source: "ForeignSource"
     place: "Place"
     config: "GateConfig"
-    model: ModelConfig
+    models: tuple[ModelConfig, ...]
+    """The models of the place, in its order."""
     activations: ActivationsConfig
     """How texts are packed; its hookpoints do not matter."""
     corpus: StageOutcome
-    described: StageOutcome
+    described: tuple[StageOutcome, ...]
     accept_unverified: bool = False
 
     @property
     def label(self) -> str:
-        return f"{self.source.path.name} at {self.model.id}/{self.place.name()}"
+        models = "+".join(model.id for model in self.models)
+        return f"{self.source.path.name} at {models}/{self.place.name()}"
 
 
 @stage_task(STAGE)
@@ -48,8 +51,8 @@ def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
         "source": unit.source.described(),
         "place": [list(unit.place.reads), list(unit.place.writes)],
         "gate": unit.config.canonical(),
-        "model": unit.model.id,
-        "dtype": unit.model.dtype,
+        "model": "+".join(model.id for model in unit.models),
+        "dtype": "+".join(model.dtype for model in unit.models),
         "activations": packing.canonical(),
         "accept_unverified": unit.accept_unverified,
     }
@@ -59,8 +62,8 @@ def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
         from tasks.dictionaries.importing.certificate import refuse_unverified
         from tasks.dictionaries.importing.gate import examine
 
-        foreign = unit.source.read().with_(reads=unit.place.reads, writes=unit.place.writes)
-        sample = _sample(context, unit, claim.scratch)
+        foreign = unit.source.read().with_(**unit.place._asdict())
+        sample = _sample(context, unit, claim.scratch, in_sequences=foreign.attention is not None)
         listener(Progress("import gate", 1, 2))
         certificate = examine(foreign, unit.source.reading, unit.place, sample, unit.config)
         if not unit.accept_unverified:
@@ -69,25 +72,35 @@ def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
         inputs = sample.inputs_of(unit.place)
         given = read_as(foreign, unit.source.reading, inputs)
         facts: dict[str, Any] = {"scale": given.scale, "token_norm": given.token_norm, "norm": None}
+        facts["site_scales"] = list(given.site_scales)
         if inputs.gain_D is not None and inputs.shift_D is not None:
             facts["norm"] = [inputs.gain_D.tolist(), inputs.shift_D.tolist()]
         return Results([], {**facts, "certificate": certificate.as_json()})
 
-    parents = [unit.corpus.fingerprint, unit.described.fingerprint]
+    parents = [unit.corpus.fingerprint, *(described.fingerprint for described in unit.described)]
     return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config, parents), compute)
 
 
-def _sample(context: StageContext, unit: GateUnit, scratch: Path) -> "Sample":
-    """A few thousand tokens of the corpus, packed as they would be cached."""
+def _sample(context: StageContext, unit: GateUnit, scratch: Path, *, in_sequences: bool) -> "Sample":
+    """A few thousand tokens of the corpus, packed as they would be cached; models run one after the other."""
     from tasks.activations.corpus_tokens import check_request, pack_corpus
     from tasks.activations.language_model import load_language_model
-    from tasks.dictionaries.importing.sample import gather_sample
+    from tasks.dictionaries.importing.sample import check_same_tokens, gather_sample, side_by_side
 
-    language_model = load_language_model(unit.model, context.device)
     n_tokens = min(_SPARE * unit.config.n_tokens, unit.activations.n_tokens)
     packing = unit.activations.model_copy(update={"hookpoints": unit.place.reads, "n_tokens": n_tokens})
-    check_request(language_model.spec, packing)
-    corpus_id = unit.corpus.facts["corpus_id"]
-    documents = stored_documents(context.root, corpus_id, ["document_id", "split", "text"])
-    packed = pack_corpus(language_model, documents, packing, scratch / "tokens")
-    return gather_sample(language_model, packed, unit.place, unit.config.n_tokens)
+    documents = stored_documents(
+        context.root, unit.corpus.facts["corpus_id"], ["document_id", "split", "text"]
+    )
+    packed: dict[str, PackedTokens] = {}
+    samples: dict[str, Sample] = {}
+    for number, model in enumerate(unit.models):
+        language_model = load_language_model(model, context.device)
+        check_request(language_model.spec, packing)
+        packed[model.id] = pack_corpus(language_model, documents, packing, scratch / f"tokens-{number}")
+        check_same_tokens(packed)
+        samples[model.id] = gather_sample(
+            language_model, packed[model.id], unit.place, unit.config.n_tokens, in_sequences=in_sequences
+        )
+        del language_model
+    return side_by_side(samples).finite(unit.place)

@@ -1,6 +1,6 @@
 """Stage: put a foreign dictionary that passed the gate into the catalogue, where it is like any other."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
 if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
+    from tasks.dictionaries.formats.foreign import Foreign
     from tasks.dictionaries.formats.source import ForeignSource
     from tasks.dictionaries.importing.sample import Place
 
@@ -35,13 +36,16 @@ class ImportUnit:
     name: str
     """Last part of its alias."""
     place: "Place"
-    model: ModelConfig
-    cached: StageOutcome
+    models: tuple[ModelConfig, ...]
+    """The models of the place, in its order."""
+    cached: tuple[StageOutcome, ...]
+    """One caching run of each."""
     gated: StageOutcome
 
     @property
     def alias(self) -> str:
-        return f"{self.model.id}/{place_name(self.place.reads, self.place.writes)}/{self.name}"
+        models = "-and-".join(model.id for model in self.models)
+        return f"{models}/{place_name(self.place.reads, self.place.writes)}/{self.name}"
 
     @property
     def label(self) -> str:
@@ -64,15 +68,16 @@ def import_dictionary(context: StageContext, unit: ImportUnit) -> StageOutcome:
         from tasks.dictionaries.formats.reading import before_gain, first_reading
         from tasks.dictionaries.weights import save_dictionary
 
-        placed = unit.source.read().with_(reads=unit.place.reads, writes=unit.place.writes)
+        placed = unit.source.read().with_(**unit.place._asdict())
         foreign = first_reading(placed, unit.source.reading)
         gated = unit.gated.facts
         if unit.source.reading.normalisation == "before_gain":
             foreign = before_gain(foreign, *map(torch.tensor, gated["norm"]))
-        dictionary = assemble(foreign.with_(scale=gated["scale"], token_norm=gated["token_norm"]))
+        read_with = {name: gated[name] for name in ("scale", "token_norm")}
+        dictionary = assemble(foreign.with_(site_scales=tuple(gated["site_scales"]), **read_with))
         facts = _facts(unit, claim.fingerprint)
         folder = claim.scratch / "dictionary"
-        digest = save_dictionary(dictionary, folder, _metadata(unit, foreign.described))
+        digest = save_dictionary(dictionary, folder, _metadata(unit, foreign))
         dictionary_id, certificate = facts["dictionary_id"], gated["certificate"]
         slices = [
             SliceWrite("dictionaries", dictionary_id, _row(facts, dictionary, digest, unit)),
@@ -83,7 +88,7 @@ def import_dictionary(context: StageContext, unit: ImportUnit) -> StageOutcome:
         ]
         return Results(slices, facts, {facts["weights_uri"]: folder})
 
-    parents = [unit.cached.fingerprint, unit.gated.fingerprint]
+    parents = [*(cached.fingerprint for cached in unit.cached), unit.gated.fingerprint]
     return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config, parents), compute)
 
 
@@ -124,7 +129,7 @@ def _figures(certificate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _facts(unit: ImportUnit, fingerprint: str) -> dict[str, Any]:
     dictionary_id = tagged_id(unit.alias, fingerprint)
-    reads, writes = ([_site(unit, name) for name in names] for names in unit.place)
+    reads, writes = (_sites(unit, names) for names in (unit.place.reads, unit.place.writes))
     return {
         "dictionary_id": dictionary_id,
         "alias": unit.alias,
@@ -133,21 +138,25 @@ def _facts(unit: ImportUnit, fingerprint: str) -> dict[str, Any]:
         "writes": writes,
         "place": place_name(unit.place.reads, unit.place.writes),
         "activation_set_id": reads[0]["activation_set_id"],
-        "corpus_id": unit.cached.facts["corpus_id"],
+        "corpus_id": unit.cached[0].facts["corpus_id"],
     }
 
 
-def _site(unit: ImportUnit, hookpoint: str) -> dict[str, str]:
-    cached = unit.cached.facts["activation_sets"][hookpoint]
-    return {"model_id": unit.model.id, "hookpoint": hookpoint, **cached}
+def _sites(unit: ImportUnit, hookpoints: Sequence[str]) -> list[dict[str, str]]:
+    """All hookpoints of the first model, then those of the second if there is one."""
+    return [
+        {"model_id": model.id, "hookpoint": hookpoint, **cached.facts["activation_sets"][hookpoint]}
+        for model, cached in zip(unit.models, unit.cached, strict=True)
+        for hookpoint in hookpoints
+    ]
 
 
-def _metadata(unit: ImportUnit, described: Mapping[str, Any]) -> dict[str, Any]:
+def _metadata(unit: ImportUnit, foreign: "Foreign") -> dict[str, Any]:
     return {
-        "model_name": unit.model.id,
+        "model_name": " ".join(model.id for model in unit.models),
         "hook_name": " ".join(map(transformer_lens_name, unit.place.reads)),
         "hook_name_out": " ".join(map(transformer_lens_name, unit.place.writes)),
-        "imported": {**unit.source.described(), "file_says": dict(described)},
+        "imported": {**unit.source.described(), "file_says": dict(foreign.described), **foreign.remarks},
         "certificate": unit.gated.facts["certificate"],
     }
 

@@ -4,8 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
+from catalog.errors import UserError
 from flows.cli import main
+from flows.import_request import import_request
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "formats"
 TOPK = str(GOLDEN / "saelens" / "topk")
@@ -18,6 +22,10 @@ PICKLED = str(GOLDEN / "dictionary_learning" / "topk")
         (["import", "saelenz", TOPK], "there is no format 'saelenz'; formats are crosscoder"),
         (["import", "saelens", "nowhere"], "cannot be read"),
         (["import", "saelens", TOPK, "--model", "gpt9"], "there is no model 'gpt9' in pipeline 'demo'"),
+        (
+            ["import", "saelens", TOPK, "--model", "pico-a", "--model", "pico-b"],
+            "belongs to one model, not to",
+        ),
         (["import", "saelens", TOPK, "--pipeline", "dmeo"], "there is no pipeline 'dmeo'"),
         (["import", "saelens", TOPK, "--hookpoint", "a,b,c"], "not of the form READ or READ,WRITTEN"),
         (["import", "saelens", TOPK, "--set", "kk=3"], "unknown field 'kk'; known: activation, k"),
@@ -47,3 +55,26 @@ def test_a_users_mistake_is_one_sentence(
     assert fragment in said.err
     assert said.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("models", "fragment"),
+    [
+        ("", "--model is needed with pipeline 'demo'; its models are pico-a, pico-b"),
+        ("pico-a", "reads 3 hookpoints, named are 1: pass --hookpoint READ+READ"),
+        ("pico-a+pico-b", "named are 1 of each of 2 models: pass"),
+        ("pico-a+gpt9", "there is no model 'gpt9'"),
+        ("pico-a+pico-a", "one model or two different ones, not pico-a and pico-a"),
+    ],
+)
+def test_a_crosscoder_says_which_models_and_hookpoints_it_lacks(
+    models: str, fragment: str, tmp_path: Path
+) -> None:
+    """Weights of three hookpoints: neither one of each of two models, nor one of one model."""
+    weights = {"W_enc": torch.ones(3, 4, 8), "W_dec": torch.ones(8, 3, 4)}
+    save_file({**weights, "b_enc": torch.ones(8), "b_dec": torch.ones(3, 4)}, tmp_path / "cc.safetensors")
+    path, place = str(tmp_path / "cc.safetensors"), "blocks.2.resid_post"
+    with pytest.raises(UserError) as refused:
+        import_request("crosscoder", path, "demo", models, place, "", [], [], False)
+    assert fragment in str(refused.value)
+    assert "\n" not in str(refused.value)

@@ -44,14 +44,14 @@ class Certificate:
     random_fvu: float | None
     """FVU of a random dictionary of the same k; None where inputs are not reconstructed."""
     fitting: Mapping[str, Any]
-    """Settings that fit clearly better, ``hookpoint`` among them; empty when there are none."""
+    """Settings that fit clearly better, ``hookpoint`` and ``model`` among them; empty when there are none."""
     fitting_fvu: float | None
     tried: Sequence[Tried]
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         tried = [_plain(entry) for entry in self.tried]
-        place = {"reads": list(self.place.reads), "writes": list(self.place.writes)}
+        place = {name: list(value) for name, value in self.place._asdict().items() if value}
         plain = {**asdict(self), "figures": _plain(self.figures), "place": place}
         return {"version": VERSION, **plain, "tried": tried}
 
@@ -65,10 +65,11 @@ def refuse_unverified(source: str, certificate: Certificate) -> None:
     if certificate.verified:
         return
     place, figures = certificate.place, certificate.figures
+    whose = "these models" if place.models else "this model"
     remedy = (
         f"with {_flags(certificate.fitting)} it is {certificate.fitting_fvu:.3g}"
         if certificate.fitting
-        else "no other reading fits either: is it made for this model?"
+        else f"no other reading fits either: is it made for {whose}?"
     )
     raise UserError(
         f"{source} does not fit {place.name()}: {certificate.reason} (FVU {figures.fvu:.3g}, L0 "
@@ -87,7 +88,7 @@ def _plain(values: Figures | Tried) -> dict[str, Any]:
 
 def _flags(fitting: Mapping[str, Any]) -> str:
     names = [
-        f"--hookpoint {value}" if name == "hookpoint" else f"--set {name}={value}"
+        f"--{name} {value}" if name in ("hookpoint", "model") else f"--set {name}={value}"
         for name, value in fitting.items()
     ]
     return " ".join(names)

@@ -80,7 +80,7 @@ def examine(
     """
     given = check_widths(read_as(foreign, reading, sample.inputs_of(place)), place, sample)
     dictionary = assemble(given)
-    figures = measure(dictionary, *sample.pair(place))
+    figures = measure(dictionary, *sample.seen_by(dictionary, place))
     random_fvu = _random_fvu(given, place, sample, figures, config)
     best, tried = _search(foreign, reading, place, sample.first(config.n_quick_tokens), config)
     fits_better = (best.place, best.reading) != (place, reading) and best.fvu < 1
@@ -122,14 +122,14 @@ def check_widths(foreign: Foreign, place: Place, sample: Sample) -> Foreign:
         UserError: naming both widths.
     """
     for hookpoints, width, verb in (
-        (place.reads, foreign.d_in, "reads"),
-        (place.writes, foreign.d_out, "writes"),
+        (place.inputs, foreign.d_in, "reads"),
+        (place.outputs, foreign.d_out, "writes"),
     ):
         there = sum(sample.width(hookpoint) for hookpoint in hookpoints)
         if there != width:
             raise UserError(
-                f"{foreign.source} {verb} activations of width {width}, {' and '.join(hookpoints)} of this "
-                f"model has {there}: choose the model and the hookpoint that it was made for"
+                f"{foreign.source} {verb} activations of width {width}, {' and '.join(hookpoints)} here "
+                f"has {there}: choose the model and the hookpoint that it was made for"
             )
     return foreign
 
@@ -145,7 +145,8 @@ def _search(
         for other in sample.neighbours(best.place):
             fvu, l0 = _fvu(foreign, best.reading, other, sample)
             candidates.append((None, _Reading(other, best.reading, fvu)))
-            tried.append(Tried("hookpoint", other.name(), fvu, l0))
+            ((setting, value),) = _changes(best.place, other).items()
+            tried.append(Tried(setting, value, fvu, l0))
         for alternative in alternatives(foreign, best.reading, sample.inputs_of(best.place)):
             fvu, l0 = _fvu(foreign, alternative.reading, best.place, sample)
             candidates.append((alternative, _Reading(best.place, alternative.reading, fvu)))
@@ -190,14 +191,14 @@ def _best(candidates: Sequence[tuple[Alternative | None, _Reading]]) -> _Reading
 
 def _fvu(foreign: Foreign, reading: ReadingConfig, place: Place, sample: Sample) -> tuple[float, float]:
     dictionary = assemble(read_as(foreign, reading, sample.inputs_of(place)))
-    figures = measure(dictionary, *sample.pair(place))
+    figures = measure(dictionary, *sample.seen_by(dictionary, place))
     return figures.fvu, figures.l0
 
 
 def _random_fvu(
     foreign: Foreign, place: Place, sample: Sample, figures: Figures, config: GateConfig
 ) -> float | None:
-    if foreign.kind != "autoencoder":
+    if foreign.kind == "transcoder":
         return None
     x_ND = sample.inputs(place)
     random = fit_random(x_ND, max(round(figures.l0), 1), foreign.d_sae, config.seed)
@@ -222,4 +223,11 @@ def _difference(best: _Reading, reading: ReadingConfig, place: Place) -> dict[st
     changed = {
         name: value for name, value in settings(best.reading).items() if value != getattr(reading, name)
     }
-    return {**({"hookpoint": best.place.name()} if best.place != place else {}), **changed}
+    return {**({} if best.place == place else _changes(place, best.place)), **changed}
+
+
+def _changes(place: Place, other: Place) -> dict[str, str]:
+    """What a user has to say otherwise to mean the other place."""
+    said = {"model": "+".join(other.models)} if other.models != place.models else {}
+    moved = (other.reads, other.writes) != (place.reads, place.writes)
+    return {**said, **({"hookpoint": other.name()} if moved else {})}

@@ -18,7 +18,9 @@ from tasks.activations.hookpoints import NAMES, resolve_hookpoint
 from tasks.activations.inputs import model_inputs
 from tasks.activations.language_model import LanguageModel
 from tasks.activations.packing import PackedTokens
+from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.formats.reading import Inputs
+from tasks.dictionaries.importing.whole import Whole
 
 _OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<name>\w+)")
 _NEAR = (-2, -1, 1, 2)
@@ -30,11 +32,16 @@ class Place(NamedTuple):
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
+    models: tuple[str, ...] = ()
+    """Models whose hookpoints lie side by side, all of the first before those of the second; empty where
+    there is one model."""
 
     @classmethod
-    def of(cls, reads: tuple[str, ...], writes: tuple[str, ...] = ()) -> "Place":
+    def of(
+        cls, reads: tuple[str, ...], writes: tuple[str, ...] = (), models: tuple[str, ...] = ()
+    ) -> "Place":
         """A place; without ``writes`` what is read is reconstructed."""
-        return cls(reads, writes or reads)
+        return cls(reads, writes or reads, models)
 
     @classmethod
     def parse(cls, text: str) -> "Place":
@@ -56,23 +63,50 @@ class Place(NamedTuple):
         read = "+".join(self.reads)
         return read if self.reads == self.writes else f"{read},{'+'.join(self.writes)}"
 
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """What is read, as `Sample` names it: of several models each hookpoint with its model."""
+        return self._of_all_models(self.reads)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What is written, likewise."""
+        return self._of_all_models(self.writes)
+
     def moved(self, by: int) -> "Place":
         """The same place some blocks later."""
-        return Place(tuple(_moved(h, by) for h in self.reads), tuple(_moved(h, by) for h in self.writes))
+        reads, writes = (tuple(_moved(h, by) for h in side) for side in (self.reads, self.writes))
+        return self._replace(reads=reads, writes=writes)
 
     def renamed(self, name: str) -> "Place":
         """Another hookpoint of the same block, read and written."""
         match = _OF_BLOCK.fullmatch(self.reads[0])
-        return Place.of((f"blocks.{match['block']}.{name}",)) if match else self
+        return Place.of((f"blocks.{match['block']}.{name}",), models=self.models) if match else self
+
+    def swapped(self) -> "Place":
+        """The same hookpoints of the models in the other order."""
+        return self._replace(models=self.models[::-1])
+
+    def _of_all_models(self, hookpoints: tuple[str, ...]) -> tuple[str, ...]:
+        if not self.models:
+            return hookpoints
+        return tuple(site_name(model, hookpoint) for model in self.models for hookpoint in hookpoints)
+
+
+def site_name(model: str, hookpoint: str) -> str:
+    """A hookpoint of one of several models."""
+    return f"{model}/{hookpoint}"
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Activations (N, D) in float32 by hookpoint, all of the same tokens."""
+    """Activations (N, D) in float32 by hookpoint, all of the same tokens; see `Place.inputs`."""
 
     values: Mapping[str, Tensor]
     norms: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
     """Gain and bias of the norm whose output a hookpoint is, where it is one: (D,) each."""
+    whole: Whole | None = None
+    """The sequences it was taken from, if they were asked for."""
 
     def width(self, hookpoint: str) -> int:
         """Width of a hookpoint."""
@@ -80,12 +114,12 @@ class Sample:
 
     def inputs(self, place: Place) -> Tensor:
         """What a dictionary at this place reads: (N, D)."""
-        return torch.cat([self.values[hookpoint] for hookpoint in place.reads], dim=1)
+        return torch.cat([self.values[hookpoint] for hookpoint in place.inputs], dim=1)
 
     def inputs_of(self, place: Place) -> Inputs:
         """The same, with what is known of the norm before it."""
-        if len(place.reads) == 1 and place.reads[0] in self.norms:
-            return Inputs(self.inputs(place), *self.norms[place.reads[0]])
+        if len(place.inputs) == 1 and place.inputs[0] in self.norms:
+            return Inputs(self.inputs(place), *self.norms[place.inputs[0]])
         return Inputs(self.inputs(place))
 
     def pair(self, place: Place) -> tuple[Tensor, Tensor]:
@@ -93,16 +127,43 @@ class Sample:
         x_ND = self.inputs(place)
         if place.reads == place.writes:
             return x_ND, x_ND
-        return x_ND, torch.cat([self.values[hookpoint] for hookpoint in place.writes], dim=1)
+        return x_ND, torch.cat([self.values[hookpoint] for hookpoint in place.outputs], dim=1)
+
+    def seen_by(self, dictionary: Dictionary, place: Place) -> tuple[Tensor, Tensor]:
+        """What a dictionary encodes at this place, and what it should write."""
+        x_ND, y_NE = self.pair(place)
+        if not dictionary.reads_context:
+            return x_ND, y_NE
+        if self.whole is None:
+            raise ValueError("a dictionary that reads context needs a sample of whole sequences")
+        return self.whole.rows(dictionary, place.inputs), y_NE
+
+    def finite(self, place: Place) -> "Sample":
+        """Only tokens that are finite at the place; neighbours that are not finite there are left out.
+
+        Raises:
+            UserError: when there is no such token.
+        """
+        good_N = torch.ones(len(next(iter(self.values.values()))), dtype=torch.bool)
+        for hookpoint in place.inputs + place.outputs:
+            good_N &= torch.isfinite(self.values[hookpoint]).all(dim=1)
+        if not bool(good_N.any()):
+            raise UserError(
+                f"{place.name()}: no token has finite activations there: choose another model format"
+            )
+        kept = {name: value_ND[good_N] for name, value_ND in self.values.items()}
+        values = {name: x_ND for name, x_ND in kept.items() if bool(x_ND.isfinite().all())}
+        return Sample(values, self.norms, self.whole and self.whole.taken(good_N))
 
     def first(self, n: int) -> "Sample":
         """The same of fewer tokens."""
-        return Sample({name: value_ND[:n] for name, value_ND in self.values.items()}, self.norms)
+        values = {name: value_ND[:n] for name, value_ND in self.values.items()}
+        return Sample(values, self.norms, self.whole and self.whole.taken(slice(n)))
 
     def neighbours(self, place: Place) -> Iterator[Place]:
         """Places near by with the same widths, whose activations are not those of the place itself."""
         for other in near(place):
-            if set(other.reads + other.writes) <= self.values.keys() and self._differs(place, other):
+            if set(other.inputs + other.outputs) <= self.values.keys() and self._differs(place, other):
                 yield other
 
     def _differs(self, place: Place, other: Place) -> bool:
@@ -114,27 +175,35 @@ class Sample:
 
 
 def near(place: Place) -> list[Place]:
-    """The same hookpoints up to two blocks away, and the other hookpoints of the block."""
-    if not all(_OF_BLOCK.fullmatch(hookpoint) for hookpoint in place.reads + place.writes):
-        return []
-    others = [place.moved(by) for by in _NEAR]
-    if len(place.reads) == 1 and place.reads == place.writes:
-        others += [place.renamed(name) for name in NAMES]
+    """The models in another order, the same hookpoints up to two blocks away, the others of the block."""
+    others = [place.swapped()]
+    if all(_OF_BLOCK.fullmatch(hookpoint) for hookpoint in place.reads + place.writes):
+        others += [place.moved(by) for by in _NEAR]
+        if len(place.reads) == 1 and place.reads == place.writes:
+            others += [place.renamed(name) for name in NAMES]
     return [other for other in others if other != place]
 
 
 @torch.no_grad()
-def gather_sample(language_model: LanguageModel, packed: PackedTokens, place: Place, n_tokens: int) -> Sample:
+def gather_sample(
+    language_model: LanguageModel,
+    packed: PackedTokens,
+    place: Place,
+    n_tokens: int,
+    *,
+    in_sequences: bool = False,
+) -> Sample:
     """Run the model on a few sequences and keep the valid tokens at the place and near it.
 
     Args:
-        language_model: The model that the dictionary is said to belong to.
+        language_model: The model that the dictionary is said to belong to, or one of them.
         packed: Tokens; those of the eval split are taken where there are enough.
         place: Where the dictionary reads and writes.
         n_tokens: Tokens to keep.
+        in_sequences: Keep the whole sequences beside them, for a dictionary that reads context.
 
     Raises:
-        UserError: when the place does not exist in the model, or its activations are not finite.
+        UserError: when the place does not exist in the model.
     """
     wanted = dict.fromkeys(place.reads + place.writes)
     for hookpoint in wanted:
@@ -142,7 +211,8 @@ def gather_sample(language_model: LanguageModel, packed: PackedTokens, place: Pl
     for other in near(place):
         wanted |= {name: None for name in other.reads + other.writes if _exists(language_model, name)}
     kept: dict[str, list[Tensor]] = {hookpoint: [] for hookpoint in wanted}
-    n_kept = 0
+    whole: dict[str, list[Tensor]] = {hookpoint: [] for hookpoint in wanted if in_sequences}
+    n_kept = n_rows = 0
     rows = np.concatenate([packed.sequence_rows("eval"), packed.sequence_rows("train")])
     for start in range(0, len(rows), _SEQUENCES_PER_BATCH):
         chosen = rows[start : start + _SEQUENCES_PER_BATCH]
@@ -150,12 +220,44 @@ def gather_sample(language_model: LanguageModel, packed: PackedTokens, place: Pl
         found = capture(language_model, list(wanted), model_inputs(language_model, packed, chosen))
         for hookpoint, value_BTD in found.items():
             kept[hookpoint].append(value_BTD[valid_BT].float().cpu())
-        n_kept += int(valid_BT.sum())
+            if in_sequences:
+                whole[hookpoint].append(value_BTD.float().cpu())
+        n_kept, n_rows = n_kept + int(valid_BT.sum()), n_rows + len(chosen)
         if n_kept >= n_tokens:
             break
     values = {hookpoint: torch.cat(parts)[:n_tokens] for hookpoint, parts in kept.items()}
     norms = {name: norm for name in values if (norm := _norm_before(language_model, name)) is not None}
-    return Sample(_finite(values, place), norms)
+    if not in_sequences:
+        return Sample(values, norms)
+    segment_ST, valid_ST = (
+        torch.from_numpy(np.array(part[rows[:n_rows]])) for part in (packed.segment, packed.valid)
+    )
+    return Sample(values, norms, Whole.of(whole, segment_ST, valid_ST).taken(slice(n_tokens)))
+
+
+def side_by_side(samples: Mapping[str, Sample]) -> Sample:
+    """Samples of several models on the same tokens as one; that of one model as it is."""
+    if len(samples) == 1:
+        return next(iter(samples.values()))
+    return Sample(
+        {site_name(model, name): x for model, sample in samples.items() for name, x in sample.values.items()}
+    )
+
+
+def check_same_tokens(packed: Mapping[str, PackedTokens]) -> None:
+    """Refuse models that cut the same texts into other tokens.
+
+    Raises:
+        UserError: naming the models.
+    """
+    (first, ours), *others = packed.items()
+    for model, theirs in others:
+        for name in ("token_ids", "segment", "document_index", "valid"):
+            if not np.array_equal(getattr(ours, name), getattr(theirs, name)):
+                raise UserError(
+                    f"models {first!r} and {model!r} have different tokenizers, so their activations do not "
+                    "belong to the same tokens: a crosscoder of two models needs one tokenizer"
+                )
 
 
 def _norm_before(language_model: LanguageModel, hookpoint: str) -> tuple[Tensor, Tensor] | None:
@@ -170,20 +272,6 @@ def _norm_before(language_model: LanguageModel, hookpoint: str) -> tuple[Tensor,
         return None
     bias = getattr(norm, "bias", None)
     return gain_D, torch.zeros_like(gain_D) if bias is None else bias.detach().float().cpu()
-
-
-def _finite(values: dict[str, Tensor], place: Place) -> dict[str, Tensor]:
-    """Only tokens that are finite at the place; neighbours that are not finite there are left out."""
-    n = len(next(iter(values.values())))
-    good_N = torch.ones(n, dtype=torch.bool)
-    for hookpoint in place.reads + place.writes:
-        good_N &= torch.isfinite(values[hookpoint]).all(dim=1)
-    if not bool(good_N.any()):
-        raise UserError(f"{place.name()}: no token has finite activations there: choose another model format")
-    kept = {hookpoint: value_ND[good_N] for hookpoint, value_ND in values.items()}
-    return {
-        hookpoint: value_ND for hookpoint, value_ND in kept.items() if bool(torch.isfinite(value_ND).all())
-    }
 
 
 def _exists(language_model: LanguageModel, hookpoint: str) -> bool:

@@ -68,10 +68,10 @@ def gate(ready: Ready, hookpoint: str = HOOKPOINT, *, accept: bool = False) -> S
         source.pinned(source.read()),
         Place.of((hookpoint,)),
         GATE,
-        MODEL,
+        (MODEL,),
         ACTIVATIONS,
         ready.corpus,
-        ready.described,
+        (ready.described,),
         accept,
     )
     return gate_dictionary.fn(ready.context, unit)
@@ -80,7 +80,8 @@ def gate(ready: Ready, hookpoint: str = HOOKPOINT, *, accept: bool = False) -> S
 def land(ready: Ready, gated: StageOutcome, name: str) -> StageOutcome:
     cached = cache_activations.fn(ready.context, CacheUnit(MODEL, ACTIVATIONS, ready.corpus, ready.described))
     source = ForeignSource(format="saelens", path=ready.folder)
-    unit = ImportUnit(source.pinned(source.read()), name, Place.of((HOOKPOINT,)), MODEL, cached, gated)
+    place = Place.of((HOOKPOINT,))
+    unit = ImportUnit(source.pinned(source.read()), name, place, (MODEL,), (cached,), gated)
     return import_dictionary.fn(ready.context, unit)
 
 
