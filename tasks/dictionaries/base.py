@@ -7,6 +7,7 @@ the same hookpoints on both sides, and E = D.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -24,6 +25,8 @@ from tasks.dictionaries.kernels.products import product
 from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
 
 HowTrained = Literal["steps", "fit", "end_to_end", "imported"]
+
+Join = Literal["sum", "max"]
 
 
 @dataclass
@@ -132,6 +135,9 @@ class Dictionary(nn.Module, ABC):
     """Whether ``W_dec`` gets the gradient of the whole loss; not where a term freezes the decoder."""
     nested_groups: ClassVar[bool] = False
     """Whether earlier groups of latents are coarser, so that a latent has a parent in one of them."""
+    joined: ClassVar[Mapping[str, Join]] = {}
+    """Entries of ``TrainingState.memory`` that hold one step as one process saw it, and what joins them:
+    where several processes share a batch `after_step` finds those of the whole batch."""
     selects_in_steps: ClassVar[bool] = False
     """Whether latents are selected one after the other, see ``encode_steps``."""
     reads_context: ClassVar[bool] = False
