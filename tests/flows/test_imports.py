@@ -25,7 +25,7 @@ for name in names:
     except ImportError as error:
         loader = importlib.util.find_spec(name).loader
         is_library = isinstance(loader, importlib.machinery.ExtensionFileLoader) and "PyInit_" in str(error)
-        if not is_library:  # built without the headers of Python it is no module; ctypes loads it all the same
+        if not is_library:  # without the headers of Python it is no module; ctypes loads it all the same
             raise
 from tasks.dictionaries.kernels import native
 built = [name for name in names if name.endswith("._native")]
