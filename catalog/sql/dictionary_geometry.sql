@@ -2,6 +2,7 @@
 select
     feature_index,
     density,
+    mean_activation,
     decoder_norm,
     encoder_decoder_cosine,
     list_extract(nearest_by_decoder, 1).score as nearest_cosine

@@ -20,7 +20,7 @@ from catalog.store import TableStore
 FILES = sorted(p.stem for p in queries.SQL_FOLDER.glob("*.sql") if not p.stem.startswith("page_"))
 INTERNAL = {"dictionary_names"}
 COLUMNS = {
-    "dictionary_geometry": "feature_index density encoder_decoder_cosine nearest_cosine",
+    "dictionary_geometry": "feature_index density mean_activation encoder_decoder_cosine nearest_cosine",
     "dictionary_metrics": "activation_set_id metric variant value control metric_version measured_at",
     "dictionary_record": "dictionary_id alias reads writes architecture d_sae weights_uri",
     "feature_card": "dictionary_id feature_index label score ci_low chance histogram top_logits",

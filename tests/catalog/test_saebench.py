@@ -89,10 +89,46 @@ def test_stored_values_stand_where_saebench_has_them(
     assert core["misc_metrics"]["frac_alive"] == 0.75
     assert core["misc_metrics"]["freq_over_1_percent"] == 0, "all four features have density 0.01"
     assert [detail["index"] for detail in results["core"]["eval_result_details"]] == [0, 1, 2, 3]
-    assert core["sparsity"]["l1"] is None, "not measured, so not made up"
+    assert core["sparsity"] == {"l0": 16.0, "l1": pytest.approx(0.04)}, "four features: density times mean"
     for result in results.values():
         assert len(result["eval_result_unstructured"]["metrics"]) == len(VALUES)
         assert result["datetime_epoch_millis"] == int(small.NOW.timestamp() * 1000)
+
+
+NUMBERS = {
+    "model_behavior_preservation": "kl_div_score kl_div_with_ablation kl_div_with_sae",
+    "model_performance_preservation": "ce_loss_score ce_loss_with_ablation ce_loss_with_sae "
+    "ce_loss_without_sae",
+    "reconstruction_quality": "explained_variance explained_variance_legacy mse cossim",
+    "shrinkage": "l2_norm_in l2_norm_out l2_ratio relative_reconstruction_bias",
+    "sparsity": "l0 l1",
+    "token_stats": "total_tokens_eval_reconstruction total_tokens_eval_sparsity_variance",
+    "misc_metrics": "freq_over_1_percent freq_over_10_percent normalized_freq_over_1_percent "
+    "normalized_freq_over_10_percent average_max_encoder_cosine_sim average_max_decoder_cosine_sim "
+    "frac_alive",
+}
+"""Fields of SAEBench's core evaluation; its classes want a number in each."""
+
+
+def test_every_field_of_the_core_evaluation_is_a_number(
+    measured: Path, small: ModuleType, tmp_path: Path
+) -> None:
+    """What was not measured is -1, as SAEBench has it, and said to be so; nothing is made up."""
+    result = exported(measured, small.DICTIONARY, tmp_path)["core"]
+    metrics = result["eval_result_metrics"]
+    assert {name: set(part) for name, part in metrics.items()} == {
+        name: set(fields.split()) for name, fields in NUMBERS.items()
+    }
+    flat = {f"{category}.{name}": value for category, part in metrics.items() for name, value in part.items()}
+    assert all(type(value) in (int, float) for value in flat.values())
+    assert all(type(value) in (int, float) for row in result["eval_result_details"] for value in row.values())
+    missing = result["eval_result_unstructured"]["not_measured"]
+    assert {name for name, value in flat.items() if value == -1} == {
+        name for name in missing if not name.startswith("details.")
+    }
+    assert "shrinkage.l2_norm_in" in missing
+    assert "details.encoder_norm" in missing
+    assert "sparsity.l1" not in missing
 
 
 def test_probes_are_averaged_over_label_columns(measured: Path, small: ModuleType, tmp_path: Path) -> None:
