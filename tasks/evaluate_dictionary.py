@@ -14,7 +14,7 @@ from tasks.stored import evidence_subject, open_sites
 if TYPE_CHECKING:
     from tasks.dictionaries.config import EvaluationConfig
 
-STAGE, VERSION = "evaluate_dictionary", 2
+STAGE, VERSION = "evaluate_dictionary", 3
 
 
 @dataclass(frozen=True)

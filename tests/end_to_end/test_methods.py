@@ -197,6 +197,8 @@ def test_metrics_belong_to_what_is_written(root: Path) -> None:
     assert found["topk_transcoder", "ce_recovered", "mean_ablation"]["value"] is not None
     assert "linear" in json.loads(found["transcoder", "fvu", ""]["control"])
     assert found["cross_layer_transcoder", "fvu", "blocks.2.mlp_out"]["value"] is not None
+    assert found["cross_layer_transcoder", "kl_recovered", "mean_ablation"]["value"] is not None
+    assert {"linear", "random"} <= json.loads(found["cross_layer_transcoder", "kl", ""]["control"]).keys()
     assert "hookpoints are written" in found["crosscoder", "kl", ""]["note"]
     assert found["batch_topk_crosscoder", "first_last_cosine", "shared"]
 

@@ -51,11 +51,12 @@ class RankMap:
 
 @dataclass(frozen=True)
 class Controls:
-    """Both controls at the realised k, and the mean of the targets of the train tokens."""
+    """Both controls at the realised k, and the means of inputs and targets of the train tokens."""
 
     k: int
     linear: Pca | RankMap
     random: Dictionary
+    mean_input: Tensor
     mean_target: Tensor
 
     @property
@@ -72,10 +73,11 @@ def fit_controls(
     x_ND: Tensor, y_NE: Tensor, k: int, d_sae: int, seed: int, *, reconstructs: bool
 ) -> Controls:
     """Fit both on train tokens; ``reconstructs`` says that the targets are the inputs."""
+    mean_D = x_ND.mean(dim=0)
     if reconstructs:
-        return Controls(k, fit_pca(x_ND, k), fit_random(x_ND, k, d_sae, seed), x_ND.mean(dim=0))
+        return Controls(k, fit_pca(x_ND, k), fit_random(x_ND, k, d_sae, seed), mean_D, mean_D)
     random = fit_random_transcoder(x_ND, y_NE, k, d_sae, seed)
-    return Controls(k, fit_rank_map(x_ND, y_NE, k), random, y_NE.mean(dim=0))
+    return Controls(k, fit_rank_map(x_ND, y_NE, k), random, mean_D, y_NE.mean(dim=0))
 
 
 def fit_rank_map(x_ND: Tensor, y_NE: Tensor, k: int, ridge: float = 1e-6) -> RankMap:

@@ -12,12 +12,14 @@ KL(clean || replaced) are means over the same P tokens, in nats.
 - ``delta_ce`` = CE_replaced - CE_clean
 
 A replacement may be made from other hookpoints than the one replaced (a transcoder reads the input of an MLP
-and writes its output). These are read in the untouched run, which is exact as long as they come first.
+and writes its output). These are read in the untouched run, which is exact as long as they come first. Where
+several hookpoints are replaced at once see `tasks.dictionaries.measures.fidelity_layers`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -40,6 +42,18 @@ _POSITIONS_AT_ONCE = 4096
 
 Replacement = Callable[[Tensor], Tensor]
 """Maps what is read (N, D), float32, to what stands in place of the activations: (N, E)."""
+
+
+@dataclass(frozen=True)
+class InContext:
+    """A replacement of rows that tell of a token what precedes it in its document."""
+
+    view: Callable[[Tensor, Tensor], Tensor]
+    """Maps activations of the hookpoint (B, T, D), float32, and segments (B, T) to rows (B, T, W)."""
+    replace: Replacement
+
+    def __call__(self, rows_NW: Tensor) -> Tensor:
+        return self.replace(rows_NW)
 
 
 @dataclass
@@ -73,11 +87,21 @@ class Fidelity:
         return (damage - self.kl(name)) / damage if damage > 0 else None
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
+    """Sequences that run together."""
+
     inputs: dict[str, Any]
+    segment_BT: Tensor
+    """Number of the document within its sequence."""
     valid_BT: Tensor
+    """Which tokens are replaced."""
     scored_BT: Tensor
+    """At which tokens the predictions count."""
     targets_P: Tensor
+
+
+Splicing = Callable[[Batch], Callable[[Replacement], AbstractContextManager[Any]]]
+"""How a replacement is brought into the forward passes of a batch."""
 
 
 def why_unmeasurable(language_model: LanguageModel, hookpoint: str) -> str | None:
@@ -92,7 +116,6 @@ def why_unmeasurable(language_model: LanguageModel, hookpoint: str) -> str | Non
     return None
 
 
-@torch.no_grad()
 def measure_fidelity(
     language_model: LanguageModel,
     tokens: PackedTokens,
@@ -116,24 +139,64 @@ def measure_fidelity(
         reads: Hookpoints that replacements are made from, side by side; left out, the replaced one itself.
         seed: Chooses the masked tokens of a masked model.
     """
+
+    def splicing(batch: Batch) -> Callable[[Replacement], AbstractContextManager[Any]]:
+        read_ND = None if reads is None else _read(language_model, batch, reads)
+
+        def at_hookpoint(replace: Replacement) -> AbstractContextManager[Any]:
+            fixed = replace if read_ND is None else _always(replace(read_ND))
+            view = partial(_seen, replace, batch) if isinstance(replace, InContext) else None
+            return splice(language_model, hookpoint, partial(replace_valid, batch.valid_BT, fixed, view=view))
+
+        return at_hookpoint
+
+    return measure_spliced(language_model, tokens, rows, mean_E, replacements, splicing, seed)
+
+
+@torch.no_grad()
+def measure_spliced(
+    language_model: LanguageModel,
+    tokens: PackedTokens,
+    rows: NDArray[Any],
+    mean_E: Tensor,
+    replacements: Mapping[str, Replacement],
+    splicing: Splicing,
+    seed: int,
+) -> Fidelity:
+    """The same for any way to bring a replacement into a forward pass."""
     ablations: dict[str, Replacement] = {
         "zero_ablation": lambda x_ND: mean_E.to(x_ND).new_zeros(len(x_ND), len(mean_E)),
         "mean_ablation": lambda x_ND: mean_E.to(x_ND).expand(len(x_ND), -1),
     }
     result = Fidelity()
     for batch in _batches(language_model, tokens, rows, seed):
-        read_ND = None if reads is None else _read(language_model, batch, reads)
-        clean_PV = _log_probs(language_model, batch, hookpoint, None)
+        spliced = splicing(batch)
+        clean_PV = _log_probs(language_model, batch, nullcontext())
         result.n += len(batch.targets_P)
         _add(result, CLEAN, clean_PV, clean_PV, batch.targets_P)
         for name, replace in {**ablations, **replacements}.items():
-            fixed = replace if read_ND is None else _always(replace(read_ND))
-            log_probs_PV = _log_probs(language_model, batch, hookpoint, fixed)
+            log_probs_PV = _log_probs(language_model, batch, spliced(replace))
             _add(result, name, clean_PV, log_probs_PV, batch.targets_P)
     return result
 
 
-def _read(language_model: LanguageModel, batch: _Batch, hookpoints: Sequence[str]) -> Tensor:
+def replace_valid(
+    valid_BT: Tensor,
+    replace: Replacement,
+    value_BTD: Tensor,
+    view: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
+    """Activations with those of the valid tokens replaced: (B, T, D); ``view`` gives the rows to read."""
+    result_BTD, seen_BTW = value_BTD.clone(), value_BTD if view is None else view(value_BTD)
+    result_BTD[valid_BT] = replace(seen_BTW[valid_BT].float()).to(value_BTD)
+    return result_BTD
+
+
+def _seen(replace: InContext, batch: Batch, value_BTD: Tensor) -> Tensor:
+    return replace.view(value_BTD.float(), batch.segment_BT)
+
+
+def _read(language_model: LanguageModel, batch: Batch, hookpoints: Sequence[str]) -> Tensor:
     """Valid activations of several hookpoints side by side: (N, D)."""
     values = capture(language_model, hookpoints, batch.inputs)
     return torch.cat([values[name][batch.valid_BT].float() for name in hookpoints], dim=1)
@@ -145,7 +208,7 @@ def _always(value_NE: Tensor) -> Replacement:
 
 def _batches(
     language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[Any], seed: int
-) -> Iterator[_Batch]:
+) -> Iterator[Batch]:
     size = max(_LOGITS_PER_BATCH // (language_model.spec.vocab_size * tokens.context_length), 1)
     for start in range(0, len(rows), size):
         chosen = np.asarray(rows[start : start + size])
@@ -156,44 +219,36 @@ def _batches(
             yield batch
 
 
-def _causal(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[Any]) -> _Batch:
+def _causal(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[Any]) -> Batch:
     """Score each valid token whose successor is in the same segment, by that successor."""
     inputs = model_inputs(language_model, tokens, rows)
-    segment_BT, valid_BT = np.asarray(tokens.segment[rows]), np.asarray(tokens.valid[rows])
+    segment_BT, valid_BT = np.array(tokens.segment[rows]), np.asarray(tokens.valid[rows])
     scored_BT = np.zeros_like(valid_BT)
     scored_BT[:, :-1] = valid_BT[:, :-1] & (segment_BT[:, :-1] == segment_BT[:, 1:])
-    scored, valid = (torch.from_numpy(mask).to(language_model.device) for mask in (scored_BT, valid_BT))
-    return _Batch(inputs, valid, scored, inputs["input_ids"].roll(-1, dims=1)[scored])
+    segment, scored, valid = (
+        torch.from_numpy(part).to(language_model.device) for part in (segment_BT, scored_BT, valid_BT)
+    )
+    return Batch(inputs, segment, valid, scored, inputs["input_ids"].roll(-1, dims=1)[scored])
 
 
-def _masked(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[Any], seed: int) -> _Batch:
+def _masked(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[Any], seed: int) -> Batch:
     """Mask a share of the valid tokens of each sequence, chosen by (seed, sequence), and score those."""
     inputs = model_inputs(language_model, tokens, rows)
     valid_BT = np.asarray(tokens.valid[rows])
     drawn_BT = np.stack([np.random.default_rng((seed, int(row))).random(valid_BT.shape[1]) for row in rows])
-    scored, valid = (
-        torch.from_numpy(mask).to(language_model.device)
-        for mask in (valid_BT & (drawn_BT < MASKED_SHARE), valid_BT)
+    segment, scored, valid = (
+        torch.from_numpy(part).to(language_model.device)
+        for part in (np.array(tokens.segment[rows]), valid_BT & (drawn_BT < MASKED_SHARE), valid_BT)
     )
     targets_P = inputs["input_ids"][scored]
     mask_token = torch.tensor(language_model.spec.mask_token_id, device=language_model.device)
     inputs["input_ids"] = torch.where(scored, mask_token, inputs["input_ids"])
-    return _Batch(inputs, valid, scored, targets_P)
+    return Batch(inputs, segment, valid, scored, targets_P)
 
 
-def _log_probs(
-    language_model: LanguageModel, batch: _Batch, hookpoint: str, replace: Replacement | None
-) -> Tensor:
+def _log_probs(language_model: LanguageModel, batch: Batch, spliced: AbstractContextManager[Any]) -> Tensor:
     """Log-probabilities (P, V) at the scored tokens."""
-
-    def replace_valid(value_BTD: Tensor) -> Tensor:
-        assert replace is not None
-        result = value_BTD.clone()
-        result[batch.valid_BT] = replace(value_BTD[batch.valid_BT].float()).to(value_BTD)
-        return result
-
-    context = nullcontext() if replace is None else splice(language_model, hookpoint, replace_valid)
-    with context:
+    with spliced:
         logits = language_model.model(**batch.inputs).logits
     return torch.log_softmax(logits[batch.scored_BT].float(), dim=-1)
 
