@@ -9,7 +9,14 @@ from transformers import BertConfig, BertForMaskedLM, LlamaConfig, LlamaForCausa
 
 from tasks.activations.language_model import LanguageModel, ModelSpec
 from tasks.activations.packing import PackedTokens
-from tasks.dictionaries.measures.fidelity import CLEAN, MASKED_SHARE, measure_fidelity, why_unmeasurable
+from tasks.dictionaries.measures.fidelity import (
+    CLEAN,
+    MASKED_SHARE,
+    InContext,
+    Replacement,
+    measure_fidelity,
+    why_unmeasurable,
+)
 
 VOCABULARY, CONTEXT, D = 50, 12, 16
 SMALL = {"vocab_size": VOCABULARY, "hidden_size": D, "intermediate_size": 32, "num_hidden_layers": 2}
@@ -103,6 +110,24 @@ def test_sums_equal_a_plain_recomputation(causal: bool) -> None:
         assert measured.ce(name) == pytest.approx(ce[name] / n, rel=1e-4)
         assert measured.kl(name) == pytest.approx(kl[name] / n, rel=1e-3, abs=1e-6)
     assert measured.kl("half") > 0.01
+
+
+def test_a_replacement_in_context_sees_whole_sequences_and_their_documents() -> None:
+    model, tokens, rows = make_model(True), make_tokens(), np.array([1, 3, 4])
+
+    def view(value_BTD: torch.Tensor, segment_BT: torch.Tensor) -> torch.Tensor:
+        assert value_BTD.shape == (3, CONTEXT, D)
+        np.testing.assert_array_equal(segment_BT.numpy(), tokens.segment[rows])
+        return torch.cat([value_BTD.roll(1, dims=1), value_BTD], dim=2)
+
+    replacements: dict[str, Replacement] = {
+        "half": lambda x_ND: x_ND / 2,
+        "own half": InContext(view, lambda rows_NW: rows_NW[:, D:] / 2),
+        "one before": InContext(view, lambda rows_NW: rows_NW[:, :D]),
+    }
+    measured = measure_fidelity(model, tokens, rows, "blocks.0.resid_post", torch.zeros(D), replacements)
+    assert measured.ce("own half") == measured.ce("half")
+    assert abs(measured.ce("one before") - measured.ce("half")) > 0.01
 
 
 def test_perfect_reconstruction_recovers_all() -> None:
