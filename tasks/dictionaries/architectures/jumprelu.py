@@ -1,5 +1,10 @@
-"""JumpReLU: a learned threshold for every latent (Rajamanoharan et al. 2024, arXiv 2407.14435)."""
+"""JumpReLU: a learned threshold for every latent (Rajamanoharan et al. 2024, arXiv 2407.14435).
 
+Sparsity is asked for as a mean number of active latents, as a price on that number, or as a price on the tanh
+of activations (Anthropic, Circuits Updates of January 2025; the form of SAELens for dead latents).
+"""
+
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -8,11 +13,12 @@ from torch import Tensor, nn
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
 from tasks.dictionaries.coding.rectified import Weights, rectified
+from tasks.dictionaries.coding.shortfall import shortfall
 from tasks.dictionaries.config import DictionaryConfig
 
 
 class JumpReLUConfig(DictionaryConfig):
-    """A JumpReLU dictionary; give ``target_l0`` or ``l0_coefficient`` alone."""
+    """A JumpReLU dictionary; give one of ``target_l0``, ``l0_coefficient`` and ``tanh_coefficient``."""
 
     example: ClassVar[dict[str, Any]] = {"target_l0": 2.0}
 
@@ -23,6 +29,12 @@ class JumpReLUConfig(DictionaryConfig):
     """Weight of L0 itself, stated for inputs of unit mean norm (the form of the paper)."""
     target_weight: float = Field(default=1.0, gt=0)
     """Weight of the penalty for missing target_l0."""
+    tanh_coefficient: float | None = Field(default=None, gt=0)
+    """Weight of the summed tanh of activations; a latent far above 0 costs as much as by l0_coefficient."""
+    tanh_steepness: float = Field(default=4.0, gt=0)
+    """What activations are multiplied by in the tanh, stated for inputs of mean norm sqrt(d_in)."""
+    shortfall_coefficient: float | None = Field(default=None, ge=0)
+    """Weight of what dead latents lack to their thresholds; left out: 3e-6 with tanh_coefficient, else 0."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
     """Steps in which the penalty rises linearly, at most a tenth of the training."""
     initial_threshold: float = Field(default=0.01, gt=0)
@@ -34,11 +46,20 @@ class JumpReLUConfig(DictionaryConfig):
 
     @model_validator(mode="after")
     def _one_aim(self) -> Self:
-        if (self.target_l0 is None) == (self.l0_coefficient is None):
-            raise ValueError("give exactly one of target_l0 and l0_coefficient")
+        if [self.target_l0, self.l0_coefficient, self.tanh_coefficient].count(None) != 2:
+            raise ValueError("give exactly one of target_l0, l0_coefficient and tanh_coefficient")
         return self
 
+    @property
+    def shortfall_weight(self) -> float:
+        """``shortfall_coefficient``, or what it is when left out."""
+        if self.shortfall_coefficient is not None:
+            return self.shortfall_coefficient
+        return 0.0 if self.tanh_coefficient is None else 3e-6
+
     def sparsity_tag(self) -> str:
+        if self.tanh_coefficient is not None:
+            return f"tanh{self.tanh_coefficient:g}"
         return f"t{self.target_l0:g}" if self.target_l0 else f"l{self.l0_coefficient:g}"
 
 
@@ -65,18 +86,38 @@ class JumpReLU(Dictionary):
         self.threshold.fill_(self.config.initial_threshold * state.mean_norm)
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
-        """Squared error in units of the mean input norm, plus the penalty on L0."""
-        weights = Weights(1 / state.target_norm**2, bandwidth=self.config.bandwidth * state.mean_norm)
-        no_cost_L = torch.zeros_like(self.b_enc)
-        result = rectified(self, x_ND, y_NE, self.threshold, no_cost_L, weights)
-        if self.config.target_l0 is not None:
-            penalty = self.config.target_weight * (result.l0 / self.config.target_l0 - 1).square()
+        """Squared error in units of the mean norm of the targets, plus the penalty on activity.
+
+        The penalty rises with `ramp`. What dead latents lack counts from the start, in units of the mean norm
+        of the inputs.
+        """
+        ramp, config = state.ramp(self.config.sparsity_warmup_steps, share=0.1), self.config
+        result = rectified(
+            self, x_ND, y_NE, self.threshold, torch.ones_like(self.b_enc), self._weights(state, ramp)
+        )
+        loss = result.objective
+        if config.tanh_coefficient is not None:
+            penalty = config.tanh_coefficient * result.cost
+        elif config.target_l0 is not None:
+            penalty = config.target_weight * (result.l0 / config.target_l0 - 1).square()
+            loss = loss + ramp * penalty
         else:
-            assert self.config.l0_coefficient is not None
-            penalty = self.config.l0_coefficient * result.l0
-        loss = result.objective + state.ramp(self.config.sparsity_warmup_steps, share=0.1) * penalty
+            assert config.l0_coefficient is not None
+            penalty = config.l0_coefficient * result.l0
+            loss = loss + ramp * penalty
         parts = {"penalty": penalty.detach()}
+        if config.shortfall_weight > 0:
+            lacking = shortfall(self, x_ND, self.threshold, state.dead) / state.mean_norm
+            loss, parts["shortfall"] = loss + config.shortfall_weight * lacking, lacking.detach()
         return TrainingStep(loss, result.sse, result.l0.detach(), result.fired, parts)
+
+    def _weights(self, state: TrainingState, ramp: float) -> Weights:
+        config = self.config
+        weights = Weights(1 / state.target_norm**2, bandwidth=config.bandwidth * state.mean_norm)
+        if config.tanh_coefficient is None:
+            return weights
+        steepness = config.tanh_steepness * self.d_in**0.5 / state.mean_norm
+        return replace(weights, cost=ramp * config.tanh_coefficient, steepness=steepness)
 
     @torch.no_grad()
     def after_step(self, state: TrainingState) -> None:

@@ -9,7 +9,7 @@ from tasks.dictionaries.config import DictionaryConfig
 
 
 class JumpReLUTranscoderConfig(TranscoderFields, JumpReLUConfig):
-    """A JumpReLU transcoder of an MLP; give ``target_l0`` or ``l0_coefficient`` alone."""
+    """A JumpReLU transcoder of an MLP; sparsity is asked for as of ``jumprelu``."""
 
     example: ClassVar[dict[str, Any]] = {
         "target_l0": 2.0,

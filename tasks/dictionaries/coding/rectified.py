@@ -6,6 +6,7 @@ Where few latents are active the codes are kept as pairs, and every gradient cos
 Where many are, as at the start of a training, codes and gradients are made in one pass over slices of tokens.
 Both give the gradients of plain autograd: that of the threshold is the rectangle kernel of
 Rajamanoharan et al. 2024 (arXiv 2407.14435), ``d f / d theta = -(theta / eps) K((z - theta) / eps)``.
+An activation f costs f, or ``tanh(c f)``, which hardly grows once a latent is clearly active.
 """
 
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Rectified:
     sse: Tensor
     """Mean squared error per token (scalar without a graph)."""
     cost: Tensor
-    """Mean over tokens of the activations weighted by the cost of their latent (scalar without a graph)."""
+    """Mean over tokens of what the activations cost (scalar without a graph)."""
     fired: Tensor
     """Which latents were active: (L,) bool."""
 
@@ -46,6 +47,8 @@ class Weights:
     cost: float = 0.0
     bandwidth: float = 0.0
     """Width of the window in which a threshold gets a gradient; 0 without thresholds."""
+    steepness: float = 0.0
+    """An activation f costs ``tanh(steepness * f)`` times the cost of its latent; 0: f times that cost."""
 
 
 def rectified(
@@ -56,7 +59,7 @@ def rectified(
     Args:
         dictionary: With its encoder, decoder, centre and offset.
         threshold_L: What a pre-activation must exceed; zeros for ReLU.
-        cost_L: Cost of a unit of activation, by latent.
+        cost_L: What an activation of 1 costs, by latent; with a steepness what the largest cost.
         weights: Of the parts of the objective.
     """
     # The offset of a code of zeros: b_dec, and what some add of x itself.
@@ -89,7 +92,8 @@ def _by_pairs(
     threshold_P = threshold_L.index_select(0, pairs.latents)
     acts_P = jump(z_P, threshold_P, weights.bandwidth)
     sse = (target_NE - pairs.decode(acts_P, dictionary.W_dec)).square().sum() / n_tokens
-    cost = (acts_P * cost_L.index_select(0, pairs.latents)).sum() / n_tokens
+    costly_P = torch.tanh(weights.steepness * acts_P) if weights.steepness else acts_P
+    cost = (costly_P * cost_L.index_select(0, pairs.latents)).sum() / n_tokens
     l0 = step(z_P, threshold_P, weights.bandwidth).sum() / n_tokens
     objective = weights.sse * sse + weights.cost * cost
     return Rectified(objective, l0, sse.detach(), cost.detach(), pairs.fired(acts_P.detach()))
@@ -131,7 +135,7 @@ class _Slices(torch.autograd.Function):
         n_tokens, n_latents = len(centred_ND), len(b_enc)
         error_NE = torch.empty_like(target_NE)
         grad_enc_LD, grad_dec_LE = torch.zeros_like(W_enc.T), torch.zeros_like(W_dec)
-        grad_b, grad_threshold, near_L, acts_L = (torch.zeros_like(b_enc) for _ in range(4))
+        grad_b, grad_threshold, near_L, costly_L = (torch.zeros_like(b_enc) for _ in range(4))
         n_active = centred_ND.new_zeros(())
         for part in token_slices(centred_ND, n_latents):
             z_NL = product(centred_ND[part], W_enc, b_enc)
@@ -141,19 +145,20 @@ class _Slices(torch.autograd.Function):
             grad_NE = error_NE[part] * (2 * weights.sse / n_tokens)
             grad_dec_LE += product(acts_NL.T, grad_NE)
             grad_NL = product(grad_NE, W_dec.T)
+            costly_NL, slope = _costly(acts_NL, weights.steepness)
             if weights.cost:
-                grad_NL += cost_L * (weights.cost / n_tokens)
+                grad_NL += slope * (cost_L * (weights.cost / n_tokens))
             if near_NL is not None:
                 near_L += near_NL.sum(dim=0)
                 grad_threshold += (grad_NL * near_NL).sum(dim=0)
             grad_NL = torch.ops.aten.threshold_backward(grad_NL, acts_NL, 0)
             grad_enc_LD += product(grad_NL.T, centred_ND[part])
             grad_b += grad_NL.sum(dim=0)
-            acts_L += acts_NL.sum(dim=0)
+            costly_L += costly_NL.sum(dim=0)
             n_active += n_above(acts_NL, 0.0)
-        fired_L = acts_L > 0  # activations are never negative
-        sse, acts_L = error_NE.square().sum() / n_tokens, acts_L / n_tokens
-        cost = (acts_L * cost_L).sum()
+        fired_L = costly_L > 0  # activations are never negative
+        sse, costly_L = error_NE.square().sum() / n_tokens, costly_L / n_tokens
+        cost = (costly_L * cost_L).sum()
         if weights.bandwidth:
             grad_threshold *= -threshold_L / weights.bandwidth
         ctx.save_for_backward(
@@ -163,7 +168,7 @@ class _Slices(torch.autograd.Function):
             None if centre_D is None else -(W_enc @ grad_b),
             grad_dec_LE,
             grad_threshold,
-            acts_L * weights.cost,
+            costly_L * weights.cost,
         )
         ctx.mark_non_differentiable(near_L, n_active, sse, cost, fired_L)
         return weights.sse * sse + weights.cost * cost, near_L, n_active, sse, cost, fired_L
@@ -172,6 +177,14 @@ class _Slices(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         scaled = (None if saved is None else saved * grads[0] for saved in ctx.saved_tensors)
         return None, *scaled, None
+
+
+def _costly(acts_NL: Tensor, steepness: float) -> tuple[Tensor, Tensor | float]:
+    """What the cost of each latent is multiplied by, and its slope: the activations, or their tanh."""
+    if not steepness:
+        return acts_NL, 1.0
+    tanh_NL = torch.tanh(steepness * acts_NL)
+    return tanh_NL, steepness * (1 - tanh_NL.square())
 
 
 class _CountedStep(torch.autograd.Function):

@@ -4,26 +4,35 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary, TrainingState, build_dictionary, dictionary_config
 from tasks.dictionaries.coding import rectified
 from tasks.dictionaries.coding.rectified import jump, step
+from tasks.dictionaries.coding.shortfall import shortfall
 from tasks.dictionaries.kernels import products
 from tasks.dictionaries.kernels.native import without_kernels
 
-MEAN_NORM, TARGET_NORM = 4.0, 3.0
+MEAN_NORM, TARGET_NORM, SILENT = 4.0, 3.0, 7
 FORMS: tuple[dict[str, Any], ...] = (
     {"architecture": "relu_l1", "l1_coefficient": 0.3},
     {"architecture": "relu_l1", "l1_coefficient": 0.3, "free_norms": True},
     {"architecture": "jumprelu", "target_l0": 3.0, "bandwidth": 0.3},
     {"architecture": "jumprelu", "l0_coefficient": 0.3, "bandwidth": 0.3},
+    {
+        "architecture": "jumprelu",
+        "bandwidth": 0.3,
+        "tanh_coefficient": 0.3,
+        "tanh_steepness": 0.7,
+        "shortfall_coefficient": 0.2,
+    },
 )
 
 
 def make(form: dict[str, Any]) -> tuple[Dictionary, TrainingState]:
     dictionary = build_dictionary(dictionary_config({**form, "d_sae": 40, "n_tokens": 100}), 8).double()
-    silent = torch.zeros(40, dtype=torch.int64)
+    silent = 200 * (torch.arange(40) < SILENT)
     state = TrainingState(10, 100, 2.0, MEAN_NORM, TARGET_NORM, silent, torch.Generator(), step=9)
     dictionary.before_training(state)
     random = torch.Generator().manual_seed(1)
@@ -44,8 +53,15 @@ def dense_loss(dictionary: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         bandwidth = config.bandwidth * MEAN_NORM
         acts = jump(z, dictionary.threshold, bandwidth)
         l0 = step(z, dictionary.threshold, bandwidth).sum(dim=1).mean()
-        aim = config.target_l0
-        penalty = (l0 / aim - 1).square() if aim else config.l0_coefficient * l0
+        if config.tanh_coefficient:
+            steepness = config.tanh_steepness * 8**0.5 / MEAN_NORM
+            penalty = config.tanh_coefficient * torch.tanh(steepness * acts).sum(dim=1).mean()
+            short = (dictionary.threshold - z)[:, :SILENT].relu().sum(dim=1).mean() / MEAN_NORM
+            penalty = penalty + config.shortfall_weight * short
+        elif config.target_l0:
+            penalty = (l0 / config.target_l0 - 1).square()
+        else:
+            penalty = config.l0_coefficient * l0
     sse = (x - dictionary.decode(acts, x)).square().sum(dim=1).mean()
     return sse / TARGET_NORM**2 + penalty, (acts > 0).double()
 
@@ -74,7 +90,35 @@ def test_loss_and_gradients_equal_dense_autograd(
         torch.testing.assert_close(found[name], parameter.grad, msg=name)
 
 
-@pytest.mark.parametrize("form", FORMS[::2], ids=["relu_l1", "jumprelu"])
+def test_what_latents_lack_to_their_thresholds_has_the_gradients_of_autograd(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(products._SLICE_BYTES, "cpu", 64 * 4 * SILENT)
+    dictionary, state = make(FORMS[-1])
+    x = 3 * torch.randn(300, 8, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    threshold = getattr(dictionary, "threshold")  # noqa: B009
+    weights = (dictionary.W_enc, dictionary.b_enc, dictionary.b_dec, threshold)
+    short = (threshold - dictionary.pre_acts(x))[:, :SILENT].relu().sum(dim=1).mean()
+    found = shortfall(dictionary, x, threshold, state.dead)
+    torch.testing.assert_close(found, short)
+    expected = torch.autograd.grad(3 * short, weights)
+    for ours, plain in zip(torch.autograd.grad(3 * found, weights), expected, strict=True):
+        torch.testing.assert_close(ours, plain)
+    none = shortfall(dictionary, x, threshold, torch.zeros(40, dtype=torch.bool))
+    assert (float(none), none.requires_grad) == (0.0, False)
+
+
+def test_the_tanh_form_lets_dead_latents_learn_unless_told_otherwise() -> None:
+    weights = [make(form)[0].config.shortfall_weight for form in FORMS[2:4]]  # type: ignore[attr-defined]
+    assert weights == [0.0, 0.0]
+    plain = {name: value for name, value in FORMS[-1].items() if name != "shortfall_coefficient"}
+    config: Any = make(plain)[0].config
+    assert (config.shortfall_weight, config.name()) == (3e-6, "jumprelu-w40-tanh0.3-s0")
+    with pytest.raises(ValidationError, match="exactly one of target_l0, l0_coefficient and tanh_coeff"):
+        make({**plain, "target_l0": 2.0})
+
+
+@pytest.mark.parametrize("form", FORMS[::2], ids=["relu_l1", "jumprelu", "tanh"])
 @pytest.mark.parametrize("share", [0.0, 1.0], ids=["slices", "pairs"])
 def test_kernels_change_nothing(form: dict[str, Any], share: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rectified, "_SPARSE_SHARE", share)
