@@ -4,14 +4,14 @@ arXiv 2506.03093).
 Legend: N tokens, D d_in, E d_out, L d_sae, T steps.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
-from tasks.dictionaries.coding.pursuit import Pursuit, pursue, pursued_residual
+from tasks.dictionaries.coding.pursuit import Pursuit, pursue, pursue_orthogonally, pursued_residual
 from tasks.dictionaries.coding.revival import aux_ratio
 from tasks.dictionaries.coding.sparse import pairs_per_token, top_per_token
 from tasks.dictionaries.coding.tied import TiedDictionary
@@ -22,6 +22,8 @@ class MatchingPursuitConfig(KeptConfig):
     """A matching pursuit dictionary; ``k`` is the number of steps, a token has at most k latents."""
 
     architecture: Literal["matching_pursuit"] = "matching_pursuit"
+    orthogonal: bool = False
+    """Whether each step solves for the coefficients of all selected latents anew: slower, lower FVU."""
     stop_below: float = Field(default=0.0, ge=0)
     """Norm of the residual at which pursuit of a token ends, in units of the mean input norm."""
     stop_on_repeat: bool = False
@@ -31,13 +33,23 @@ class MatchingPursuitConfig(KeptConfig):
     beta2: float = Field(default=0.9375, ge=0, lt=1)
     """Adam's decay of the second moment."""
 
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.orthogonal and self.stop_on_repeat:
+            raise ValueError("stop_on_repeat is for plain pursuit: orthogonal pursuit repeats no latent")
+        return self
+
+    def sparsity_tag(self) -> str:
+        return f"{super().sparsity_tag()}-orthogonal" if self.orthogonal else super().sparsity_tag()
+
 
 @ARCHITECTURES.register("matching_pursuit")
 class MatchingPursuit(TiedDictionary):
     """From ``r = x - b_dec``: the latent with the largest positive ``r . d`` takes its part ``s d``, again.
 
-    A latent that is selected twice has the sum of both. ``steps`` may be changed at inference: more of
-    them never leave a larger residual. ``b_enc`` is not used.
+    A latent that is selected twice has the sum of both. If ``orthogonal`` no latent is: after each step all
+    coefficients are the best that are not negative. ``steps`` may be changed at inference: more of them
+    never leave a larger residual. ``b_enc`` is not used.
     """
 
     Config: ClassVar[type[DictionaryConfig]] = MatchingPursuitConfig
@@ -53,13 +65,11 @@ class MatchingPursuit(TiedDictionary):
 
     def pursue(self, centred_ND: Tensor) -> Pursuit:
         """The steps of each token, without a graph."""
-        return pursue(
-            centred_ND.detach(),
-            self.W_dec.detach(),
-            self.steps,
-            stop_below=float(self.residual_threshold),
-            stop_on_repeat=self.config.stop_on_repeat,
-        )
+        x_ND, W_dec, stop_below = centred_ND.detach(), self.W_dec.detach(), float(self.residual_threshold)
+        if self.config.orthogonal:
+            return pursue_orthogonally(x_ND, W_dec, self.steps, stop_below=stop_below)
+        repeats = self.config.stop_on_repeat
+        return pursue(x_ND, W_dec, self.steps, stop_below=stop_below, stop_on_repeat=repeats)
 
     def encode_steps(self, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Values, latents and the step that first selects each, all (N, T), largest value first."""
@@ -85,11 +95,16 @@ class MatchingPursuit(TiedDictionary):
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Squared norm of the last residual over the variance of the data, plus AuxK.
 
-        The gradient passes through all steps; which latents were selected counts as given.
+        The gradient passes through all steps; which latents were selected counts as given. Coefficients
+        that are the best for their latents have no part in it: the residual is orthogonal to all of them.
         """
         centred_ND = self.centred(x_ND)
         pursuit = self.pursue(centred_ND)
-        residual_ND = pursued_residual(centred_ND, self.W_dec, pursuit)
+        if self.config.orthogonal:
+            pairs = pairs_per_token(pursuit.latents, self.d_sae)
+            residual_ND = centred_ND - pairs.decode(pursuit.values.reshape(-1), self.W_dec)
+        else:
+            residual_ND = pursued_residual(centred_ND, self.W_dec, pursuit)
         sse = residual_ND.square().sum(dim=1).mean()
         loss = sse / state.total_variance
         parts: dict[str, Tensor] = {}

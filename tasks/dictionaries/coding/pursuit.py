@@ -1,6 +1,6 @@
-"""Matching pursuit of many tokens at once, and the gradient of what it leaves over.
+"""Matching pursuit of many tokens at once, plain or orthogonal, and the gradient of what it leaves over.
 
-Legend: N tokens, D d_in, L d_sae, T steps, B tokens of a block.
+Legend: N tokens, D d_in, L d_sae, T steps, B tokens of a block, S steps so far.
 """
 
 from dataclasses import dataclass
@@ -18,6 +18,9 @@ _GRAM_LATENTS = 1 << 14
 """Up to so many latents their products with each other are kept: 1 GiB of float32."""
 _ROUNDING = 32
 """Products below so many units of rounding of the norm of a token are noise, no further step."""
+
+_RIDGE = 1e-15
+"""Added to squared norms, so that two latents with one direction have a solution."""
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,76 @@ class _Residual(torch.autograd.Function):
             grad_W.index_add_(0, latent_N, grad_value_N1 * residual_ND - value_N1 * grad_ND)
             grad_ND.addcmul_(grad_value_N1, directions_ND)
         return grad_ND, grad_W, None, None, None
+
+
+def pursue_orthogonally(x_ND: Tensor, W_dec: Tensor, n_steps: int, *, stop_below: float = 0.0) -> Pursuit:
+    """As `pursue`, but after each step the coefficients of all selected latents are solved for anew.
+
+    They are the least squares solution in which none is negative; a latent whose coefficient would be leaves
+    and may be selected again. The steps are those of the active set method of Lawson and Hanson (1974), so
+    with steps enough the code is the non-negative least squares solution over all latents. Solved in
+    float64, since selected directions may be nearly parallel.
+    """
+    n_tokens, n_latents = len(x_ND), len(W_dec)
+    values_NT = x_ND.new_zeros(n_tokens, n_steps)
+    latents_NT = torch.zeros(n_tokens, n_steps, dtype=torch.int64, device=x_ND.device)
+    residual_ND = x_ND.clone()
+    block = max(1, _BLOCK_CELLS // max(n_latents, n_steps * W_dec.shape[1]))
+    with torch.no_grad(), torch.autocast(x_ND.device.type, enabled=False):
+        for first in range(0, n_tokens, block):
+            rows = slice(first, first + block)
+            _pursue_orthogonally(values_NT[rows], latents_NT[rows], residual_ND[rows], W_dec, stop_below)
+    return Pursuit(values_NT, latents_NT, residual_ND)
+
+
+def _pursue_orthogonally(
+    values_BT: Tensor, latents_BT: Tensor, residual_BD: Tensor, W_dec: Tensor, stop_below: float
+) -> None:
+    """All steps of a few tokens, written into the first three arguments."""
+    (n_tokens, n_steps), x_BD = values_BT.shape, residual_BD.to(torch.float64, copy=True)
+    norm_B = residual_BD.norm(dim=1)
+    rounding_B = _ROUNDING * torch.finfo(norm_B.dtype).eps * norm_B
+    going_B, kept_BT = norm_B > stop_below, torch.zeros_like(values_BT, dtype=torch.bool)
+    directions_BTD = x_BD.new_zeros(n_tokens, n_steps, W_dec.shape[1])
+    gram_BTT, wanted_BT = x_BD.new_zeros(n_tokens, n_steps, n_steps), x_BD.new_zeros(n_tokens, n_steps)
+    for step in range(n_steps):
+        products_BL = product(residual_BD, W_dec.T)
+        taken_BT = torch.where(kept_BT, -torch.inf, torch.inf).to(products_BL)  # else rounding might choose
+        products_BL.scatter_reduce_(1, latents_BT, taken_BT, "amin")
+        best_B, latent_B = (top.squeeze(1) for top in top_per_token(products_BL, 1))
+        going_B &= best_B > rounding_B
+        if not going_B.any():
+            return
+        latents_BT[:, step], kept_BT[:, step] = latent_B, going_B
+        directions_BTD[:, step] = new_BD = W_dec.index_select(0, latent_B).double()
+        gram_BTT[:, step] = gram_BTT[:, :, step] = (directions_BTD @ new_BD.unsqueeze(2)).squeeze(2)
+        wanted_BT[:, step] = (x_BD * new_BD).sum(dim=1)
+        s = slice(step + 1)
+        values_BS = _fit_kept(gram_BTT[:, s, s], wanted_BT[:, s], values_BT[:, s].double(), kept_BT[:, s])
+        values_BT[:, s] = values_BS.to(values_BT)
+        residual_BD.copy_(x_BD - (values_BS.unsqueeze(1) @ directions_BTD[:, s]).squeeze(1))
+        if stop_below > 0:
+            going_B &= residual_BD.norm(dim=1) > stop_below
+
+
+def _fit_kept(gram_BSS: Tensor, wanted_BS: Tensor, values_BS: Tensor, kept_BS: Tensor) -> Tensor:
+    """Positive coefficients of the kept latents that solve ``gram z = wanted``; where one would not be
+    positive it leaves ``kept_BS``. The search goes from ``values_BS``, all of them 0 or more.
+    """
+    while True:
+        both_BSS = kept_BS.unsqueeze(2) & kept_BS.unsqueeze(1)
+        identity_BSS = torch.diag_embed((~kept_BS).to(gram_BSS) + _RIDGE)
+        solved_BS: Tensor = torch.linalg.solve(gram_BSS * both_BSS + identity_BSS, wanted_BS * kept_BS)
+        negative_BS = kept_BS & (solved_BS <= 0)
+        if not negative_BS.any():
+            return solved_BS
+        # As far towards the solution as no coefficient becomes negative; the first that reaches 0 leaves.
+        share_BS = torch.where(negative_BS, values_BS / (values_BS - solved_BS).clamp_min(1e-300), torch.inf)
+        share_B1, first_B1 = share_BS.min(dim=1, keepdim=True)
+        values_BS = (values_BS + share_B1.clamp_max(1) * (solved_BS - values_BS)) * kept_BS
+        leaves_B1 = share_B1.isfinite()
+        kept_BS.scatter_(1, first_B1, kept_BS.gather(1, first_B1) & ~leaves_B1)
+        values_BS = values_BS.clamp_min(0) * kept_BS
 
 
 def pursued_residual(x_ND: Tensor, W_dec: Tensor, pursuit: Pursuit) -> Tensor:

@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
+from scipy.optimize import nnls
 
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
 from tasks.dictionaries.coding import pursuit
-from tasks.dictionaries.coding.pursuit import pursue, pursued_residual
+from tasks.dictionaries.coding.pursuit import pursue, pursue_orthogonally, pursued_residual
 
 
 def unit_rows(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -142,3 +145,72 @@ def test_dead_directions_move_towards_what_is_left(planted: Any) -> None:
     changed = (gradients[0] - gradients[1]).abs().sum(dim=1) > 1e-12
     assert not changed[:7].any()
     assert changed[7:].any()
+
+
+def naive_orthogonal(x_D: Any, W_dec: Any, n_steps: int) -> tuple[Any, list[int]]:
+    """The code of one token and the latents in the order in which they were selected."""
+    code, selected = np.zeros(len(W_dec)), []
+    for _ in range(n_steps):
+        products = np.where(code > 0, -np.inf, W_dec @ (x_D - code @ W_dec))
+        best = int(products.argmax())
+        if products[best] <= 1e-12:
+            break
+        selected.append(best)
+        support = [*np.flatnonzero(code > 0), best]
+        code = np.zeros(len(W_dec))
+        code[support], _ = nnls(W_dec[support].T, x_D)
+    return code, selected
+
+
+def test_orthogonal_pursuit_is_that_of_plain_least_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pursuit, "_BLOCK_CELLS", 1_000)  # several blocks
+    directions, x = unit_rows(40, 8), unit_rows(60, 8, seed=1) * 3
+    n_left = 0
+    for n_steps in (1, 3, 6, 20):
+        found = pursue_orthogonally(x, directions, n_steps)
+        codes = torch.zeros(60, 40).double().scatter_add(1, found.latents, found.values)
+        torch.testing.assert_close(found.residual, x - codes @ directions)
+        for token in range(60):
+            code, selected = naive_orthogonal(x[token].numpy(), directions.numpy(), n_steps)
+            torch.testing.assert_close(codes[token], torch.from_numpy(code))
+            assert found.latents[token, : len(selected)].tolist() == selected
+            n_left += len(selected) - int((codes[token] > 0).sum())
+    assert n_left > 0, "some latents left again"
+    complete = [nnls(directions.numpy().T, token.numpy())[0] for token in x]
+    np.testing.assert_allclose(codes, complete, atol=1e-9)
+
+
+def test_orthogonal_pursuit_of_the_golden_case_is_exact() -> None:
+    directions = torch.tensor([[1.0, 0.0], [-0.6, 0.8]])
+    found = pursue_orthogonally(torch.ones(1, 2), directions, 4)
+    assert found.values[0].tolist() == pytest.approx([1.75, 1.25, 0.0, 0.0])
+    assert float(found.residual.norm()) < 1e-6
+    twins = pursue_orthogonally(torch.ones(1, 2), directions[[0, 1, 1, 0]], 4)
+    assert float(twins.residual.norm()) < 1e-5, "one direction twice has a solution"
+    assert pursue_orthogonally(torch.ones(1, 2), directions, 4, stop_below=1.2).values[0, 1] == 0
+
+
+def test_the_gradient_of_orthogonal_pursuit_is_that_through_the_least_squares(planted: Any) -> None:
+    plain, dictionary = (build(k=4, orthogonal=o, aux_alpha=0.0).requires_grad_(True) for o in (False, True))
+    x = planted.valid_tokens("train")[:80].double()
+    state = TrainingState(10, 100, 2.0, 4.0, 4.0, torch.zeros(48).long(), torch.Generator())
+    result = dictionary.training_loss(x, x, state)
+    result.loss.backward()
+    assert float(result.sse) < float(plain.training_loss(x, x, state).sse)
+    found = [dictionary.W_dec.grad.clone(), dictionary.b_dec.grad.clone()]
+    codes = dictionary.encode(x)
+    dictionary.zero_grad()
+    losses = []
+    for token, code in zip(x, codes, strict=True):
+        rows, centred = dictionary.W_dec[code > 0], token - dictionary.b_dec
+        values = torch.linalg.solve(rows @ rows.T, rows @ centred)
+        losses.append((centred - values @ rows).square().sum() / 2.0)
+    torch.stack(losses).mean().backward()
+    for ours, through in zip(found, (dictionary.W_dec.grad, dictionary.b_dec.grad), strict=True):
+        torch.testing.assert_close(ours, through)
+
+
+def test_orthogonal_pursuit_is_named_and_repeats_nothing() -> None:
+    assert build(k=4, orthogonal=True).config.name() == "matching_pursuit-w48-k4-orthogonal-s0"
+    with pytest.raises(ValidationError, match="orthogonal pursuit repeats no latent"):
+        build(orthogonal=True, stop_on_repeat=True)
