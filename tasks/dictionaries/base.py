@@ -212,7 +212,7 @@ class Dictionary(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x_ND: Tensor) -> Tensor:
-        """Latent activations (N, L), never negative, each token by itself: the rule of inference."""
+        """Latent activations (N, L), never negative, each row by itself: the rule of inference."""
 
     def encode_sparse(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
         """The same as values and latent indices, both (N, K), largest first.

@@ -34,7 +34,7 @@ from tasks.dictionaries.coding.encoding import encode_top
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.token_norm import normalise_tokens
 
-_CODES_AT_ONCE = 2**24
+_NUMBERS_AT_ONCE = 2**24
 
 
 class TemporalConfig(DictionaryConfig):
@@ -105,7 +105,8 @@ class Temporal(Dictionary):
 
         Tokens that are not finite are not looked at. Few sequences are worked on at a time.
         """
-        step = max(_CODES_AT_ONCE // (x_STD.shape[1] * self.d_sae), 1)
+        context = x_STD.shape[1]
+        step = max(_NUMBERS_AT_ONCE // (context * max(self.d_sae, self.config.n_heads * context)), 1)
         parts = zip(torch.split(x_STD, step), torch.split(segment_ST, step), strict=True)
         return torch.cat([torch.cat([x, self._predicted(x, segment)], dim=2) for x, segment in parts])
 

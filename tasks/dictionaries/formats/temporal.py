@@ -1,7 +1,7 @@
 """SAELens' temporal dictionaries: attention over the codes of earlier tokens, beside a plain dictionary.
 
-Conventions of decoderesearch/SAELens 6.54. Tied weights have no ``W_enc``: the transpose of ``W_dec`` encodes,
-and ``b_dec`` is added to the output only if it was taken from the input. There is no ``b_enc``.
+Conventions of decoderesearch/SAELens 6.54. Tied weights have no ``W_enc``: the transpose of ``W_dec``
+encodes, and ``b_dec`` is added to the output only if it was taken from the input. There is no ``b_enc``.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,8 @@ def with_attention(foreign: Foreign, config: Mapping[str, Any], tensors: Mapping
     bottleneck = _count(source, config, "bottleneck_factor")
     if d_sae % (n_heads * bottleneck):
         raise UserError(
-            f"{source}: {d_sae} latents are no multiple of n_heads {n_heads} times bottleneck_factor {bottleneck}"
+            f"{source}: {d_sae} latents are no multiple of n_heads {n_heads} times bottleneck_factor "
+            f"{bottleneck}"
         )
     layers: dict[str, Tensor] = {}
     for number in range(n_layers):

@@ -5,8 +5,9 @@ which is the input except for transcoders:
 
 - ``fvu`` = sum_N sum_D e^2 / sum_N sum_D (x - mean x)^2, the mean being that of the evaluation set. Where
   several hookpoints are written, once for all together and once for each, the variant being its name.
-- ``fvu`` ``latents_zero`` = FVU of a linear skip path without the latents; ``skip_share`` = the share of the
-  variance that it explains beside the constant that suits it best, for latents have a mean effect too.
+- ``fvu`` ``latents_zero`` = FVU of what reaches the output past the latents (a linear skip path, or what the
+  tokens before predict) without them; ``skip_share`` = the share of the variance that it explains beside the
+  constant that suits it best, for latents have a mean effect too.
 - ``sse_per_token`` = mean_N sum_D e^2; ``mse`` = sse_per_token / D.
 - ``cosine`` = mean_N cos(x, recon); ``l2_ratio`` = mean_N |recon| / |x|.
 - ``shrinkage`` = E|recon|^2 / E[recon . x]: 1 is unbiased, below 1 shrunk (Rajamanoharan et al. 2024,

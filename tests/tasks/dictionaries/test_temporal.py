@@ -121,7 +121,7 @@ def test_sequences_may_be_worked_on_a_few_at_a_time(monkeypatch: pytest.MonkeyPa
     dictionary, x = make(), torch.stack(sequences(4, 4, 4))
     segment = torch.zeros(3, 4, dtype=torch.int32)
     whole = dictionary.in_context(x, segment)
-    monkeypatch.setattr("tasks.dictionaries.architectures.temporal._CODES_AT_ONCE", 1)
+    monkeypatch.setattr("tasks.dictionaries.architectures.temporal._NUMBERS_AT_ONCE", 1)
     torch.testing.assert_close(dictionary.in_context(x, segment), whole)
 
 
