@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from catalog.ids import alias_of
 from dashboards.components.markup import Element, Node, el
-from dashboards.components.text_marks import token_label, visible
+from dashboards.components.text_marks import label_words, token_label, visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def chips(tokens: Iterable[str]) -> Element:
 
 def highlighted(value: str, words: Sequence[str]) -> Element:
     """A label with the search words marked."""
-    shown = visible(value)
+    shown = label_words(value)
     if not words:
         return el("span", shown, cls="isolate")
     pattern = re.compile("(" + "|".join(re.escape(word) for word in words) + ")", re.IGNORECASE)
@@ -117,11 +117,11 @@ def highlighted(value: str, words: Sequence[str]) -> Element:
 
 def label_text(label: str | None) -> Element:
     """A label in a table; a quiet word where there is none."""
-    return el("span", visible(label), cls="isolate") if label else el("span", "no label", cls="quiet")
+    return el("span", label_words(label), cls="isolate") if label else el("span", "no label", cls="quiet")
 
 
 def label_line(label: str | None) -> Element:
     """A label as the headline of its feature."""
     if label is None:
         return el("p", "No label yet", cls="lead quiet")
-    return el("p", visible(label), cls="lead isolate")
+    return el("p", label_words(label), cls="lead isolate")

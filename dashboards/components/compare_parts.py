@@ -74,7 +74,10 @@ def score_distributions(found: Dictionaries) -> Element:
         drawn = histogram(bins, name=f"Scores by {name}", unit="matches", logarithmic=False)
         parts.append(el("div", el("h3", name), el("span", said, cls="quiet small"), drawn, cls="stack"))
     if not parts:
-        nothing = "These two were not matched yet: add them to the match section of a pipeline and run it."
+        nothing = (
+            "No two features of these are each other's best match. If they were never compared, a pipeline "
+            "with both and a match section does that."
+        )
         return section("Similarity", quiet(nothing))
     return section("Similarity", el("div", *parts, cls="pair"), note="scores of mutual matches")
 

@@ -5,7 +5,7 @@ MAX_ACTIVATION = "Largest activation of the feature on this activation set."
 FVU_ALONE = (
     "Fraction of variance unexplained, pooled over eval documents (0 is perfect, 1 is the mean). Version 1."
 )
-FVU = f"{FVU_ALONE} In brackets the same with principal components, as many as features fire on a token."
+FVU = f"{FVU_ALONE} In brackets that of the best linear map of as many directions as fire on a token."
 SKIP_SHARE = "Share of the variance that the linear path beside the features explains without them."
 DELTA_CE = "Cross-entropy that the reconstruction adds to the model's predictions, in nats per token."
 KL = "KL divergence of the predictions with the reconstruction from the model's own, in nats per token."
@@ -58,7 +58,8 @@ LOGITS = (
     "Decoder direction read through the final norm's gain and the unembedding: which next tokens the feature "
     "makes likelier."
 )
-GROUP = "Matryoshka prefix, frequency stratum or layer the feature belongs to, from 0."
+GROUP = "Matryoshka prefix or frequency stratum the feature belongs to: 0 is the coarsest or most frequent."
+LAYER = "The feature reads this hookpoint, and writes those of its own and all later layers."
 PARENT = "Feature of an earlier group that fires most often where this one fires."
 THRESHOLD = "Activation the feature must exceed to count as firing."
 SELECTION_STEP = "Mean step at which matching pursuit selects the feature: low is coarse, high is fine."
@@ -77,7 +78,7 @@ RECONSTRUCTION_RATIO = (
     "reconstruct the same direction for the first model."
 )
 DFA_OFFSET = (
-    "Where the source token stands that contributes most to the feature, on most of its firings: 0 is the "
-    "token itself, -1 the one before."
+    "Where the token stands that attention reads the feature from most: the source that contributes most, on "
+    "most of its firings."
 )
 DFA_ENTROPY = "How spread the contributions of source tokens are, in nats: 0 is a single token."

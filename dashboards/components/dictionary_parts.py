@@ -15,19 +15,8 @@ from dashboards.components.method_parts import reads_and_writes
 from dashboards.components.text_marks import visible
 
 Row = Mapping[str, Any]
-SETTINGS = (
-    "k",
-    "target_l0",
-    "l0_coefficient",
-    "l1_coefficient",
-    "highest_frequency",
-    "n_tokens",
-    "batch_tokens",
-    "lr",
-    "seed",
-    "objective",
-    "label",
-)
+SPARSITY = ("k", "target_l0", "l0_coefficient", "l1_coefficient", "highest_frequency", "label", "objective")
+TRAINING = ("n_tokens", "batch_tokens", "lr", "seed")
 READINGS_SHOWN = 8
 COLUMNS = (
     Column("measure"),
@@ -69,9 +58,10 @@ def about(row: Row, metrics: Sequence[Row]) -> Iterator[Element]:
         ("Further measures", measures.further(metrics)),
     )
     for title, found in shown:
-        drawn = [_cells(line) for line in found]
+        drawn = [_cells(line) for line in measures.together(found)]
         if drawn:
-            yield el("div", el("h3", title), table(COLUMNS, drawn, name=title, fold=True), cls="stack block")
+            body = table(COLUMNS, drawn, name=title, fold=True)
+            yield el("div", el("h3", title), body, cls="stack block measures")
     if spectrum := [metric for metric in metrics if metric["metric"] == measures.SPECTRUM]:
         yield density_spectrum(spectrum)
 
@@ -79,8 +69,11 @@ def about(row: Row, metrics: Sequence[Row]) -> Iterator[Element]:
 def provenance(row: Row) -> Element:
     """How it was made."""
     config = json.loads(row["config"])
-    settings = [f"{name} = {_setting(config[name])}" for name in SETTINGS if config.get(name) is not None]
-    marks: list[Node] = [el("span", row["origin"])]
+    imported = config.get("imported")
+    names = SPARSITY if imported else (*SPARSITY, *TRAINING)
+    settings = [f"{name} = {_setting(config[name])}" for name in names if config.get(name) is not None]
+    origin = f"imported, format {imported['format']}" if imported else row["origin"]
+    marks: list[Node] = [el("span", origin)]
     if not row["verified"]:
         marks += [" ", badge("unverified", bad=True)]
     pairs: list[tuple[str, Node]] = [
@@ -97,7 +90,7 @@ def provenance(row: Row) -> Element:
 
 
 def _setting(value: Any) -> str:
-    return figures.compact(value) if isinstance(value, int) else str(value)
+    return figures.count(value) if isinstance(value, int) else str(value)
 
 
 def _cells(line: Line) -> tuple[Node, ...]:
@@ -122,7 +115,7 @@ def certificate(row: Row, metrics: Sequence[Row]) -> Element:
     control = measures.beside_value(fvu, measures.CORE[0])
     unseen = figures.percent(own["import_unseen_share"]["value"]) if "import_unseen_share" in own else ""
     said = f"{figures.count(fvu['n'])} tokens" + (f", {unseen} unseen" if unseen else "")
-    said += f", {control}" if control else ""
+    said += f", FVU of a {control}" if control else ""
     l0 = own.get("import_l0", {}).get("value")
     asked = ("as it was imported", figures.significant(fvu["value"]), figures.significant(l0))
     tried = [m for m in metrics if m["metric"] == "import_fvu" and m["variant"]]
@@ -139,11 +132,14 @@ def certificate(row: Row, metrics: Sequence[Row]) -> Element:
         ),
         el("span", said, cls="quiet small"),
         table(READING_COLUMNS, [asked, *others[:READINGS_SHOWN]], name="Ways to read the file"),
-        cls="stack block",
+        cls="stack block measures",
     )
 
 
 def _reading(metric: Row) -> Node:
+    setting, _, value = metric["variant"].partition("=")
+    if setting == "hookpoint":
+        return el("span", "at ", el("code", visible(value)), cls="quiet")
     return el("span", "with ", el("code", visible(metric["variant"])), cls="quiet")
 
 
@@ -153,14 +149,19 @@ def _l0_of(note: str | None) -> str:
 
 
 def density_spectrum(rows: Sequence[Row]) -> Element:
-    """Share of the features in every half decade of density, rarest first."""
-    ordered = sorted(rows, key=_edge)
+    """Share of the features in every half decade of density, from the rarest that there are."""
+    title = el("h3", "How often features fire", title=definitions.DENSITY)
+    (never, *bins) = sorted(rows, key=_edge)
+    if not bins:
+        return el(
+            "div", title, el("span", visible(never["note"] or ""), cls="quiet small"), cls="stack block"
+        )
+    first = next((place for place, row in enumerate(bins) if row["value"]), 0)
     drawn = [
         Bar(_bin_name(row["variant"]), row["value"] or 0.0, figures.percent(row["value"], 2))
-        for row in ordered
+        for row in (never, *bins[first:])
     ]
-    title = el("h3", "How often features fire", title=definitions.DENSITY)
-    return el("div", title, bars(drawn), cls="stack block")
+    return el("div", title, bars(drawn), cls="stack block measures")
 
 
 def _edge(row: Row) -> float:
@@ -196,7 +197,12 @@ def quality(first: Row, second: Row, metrics: Sequence[Row]) -> Element:
         for row in (first, second)
     ]
     body = table(PAIR_COLUMNS, cells, name="Measures of both") if cells else None
-    return section("Quality", el("div", *named, cls="pair"), body, note="each on its own activation set")
+    return section(
+        "Quality",
+        el("div", *named, cls="pair"),
+        el("div", body, cls="measures"),
+        note="each on its own activation set",
+    )
 
 
 def _with_controls(line: Line | None) -> Node:

@@ -11,7 +11,7 @@ from dashboards.components.charts import Bar, Bin, bars, histogram
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.method_parts import method, reads_and_writes
 from dashboards.components.scores import Score, score_block
-from dashboards.components.text_marks import token_label, visible
+from dashboards.components.text_marks import label_words, token_label
 
 Row = Mapping[str, Any]
 Labels = Mapping[tuple[str, int], str]
@@ -127,7 +127,7 @@ def evidence(row: Row, labels: Labels, found: Sequence[Row], stages: Sequence[Ro
 def distribution(row: Row) -> Element:
     """Histogram and quantiles of the activations."""
     bins = [Bin(b["low"], b["high"], b["n"]) for b in row["histogram"]]
-    quantiles = [Figure(f"{q['q']:.0%}", figures.significant(q["value"])) for q in row["quantiles"]]
+    quantiles = [Figure(f"{100 * q['q']:.0f} %", figures.significant(q["value"])) for q in row["quantiles"]]
     return section(
         "Activations",
         histogram(bins, name="Histogram of activations", unit="tokens"),
@@ -183,7 +183,7 @@ def neighbours(row: Row, labels: Labels) -> Element:
 
 def _neighbour(dictionary: str, index: int, labels: Labels) -> Element:
     label = labels.get((dictionary, index))
-    shown = el("span", " ", visible(label), cls="quiet isolate") if label else None
+    shown = el("span", " ", label_words(label), cls="quiet isolate") if label else None
     return el("span", el("a", f"#{index}", href=links.feature(dictionary, index)), shown)
 
 
@@ -203,7 +203,7 @@ def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
                 el(
                     "a", there, href=links.feature(match["dictionary_id"], match["feature_index"]), cls="mono"
                 ),
-                el("span", visible(label), cls="isolate") if label else None,
+                el("span", label_words(label), cls="isolate") if label else None,
                 el(
                     "span",
                     ", ".join(words) + "  ",

@@ -1,7 +1,7 @@
 """What is measured of dictionaries: names in words, definitions, units, and what stands beside each value."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dashboards import figures
@@ -106,9 +106,22 @@ def further(rows: Sequence[Row]) -> Iterator[Line]:
             yield _line(row, Measure(row["metric"], row["metric"].replace("_", " "), "", variants=None))
 
 
+def together(found: Iterable[Line]) -> list[Line]:
+    """Lines of which values that are missing for one reason share one."""
+    shown: list[Line] = []
+    for line in found:
+        last = shown[-1] if shown else None
+        if last and line.value == last.value == figures.MISSING and line.beside == last.beside:
+            shown[-1] = last._replace(name=f"{last.name}; {line.name}")
+        else:
+            shown.append(line)
+    return shown
+
+
 def _line(row: Row, measure: Measure) -> Line:
     variant = "" if measure.variants is not None else row["variant"]
-    words = _VARIANTS.get(variant, variant.replace("_", " "))
+    is_hookpoint = "." in variant and variant.startswith("blocks")
+    words = variant if is_hookpoint else _VARIANTS.get(variant, variant.replace("_", " "))
     name = f"{measure.name}, {words}" if words else measure.name
     beside = (row["note"] or "") if row["value"] is None else beside_value(row, measure)
     return Line(

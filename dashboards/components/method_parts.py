@@ -8,7 +8,7 @@ from dashboards.components import definitions
 from dashboards.components.blocks import facts, section
 from dashboards.components.charts import Bar, bars
 from dashboards.components.markup import Element, Node, el
-from dashboards.components.text_marks import visible
+from dashboards.components.text_marks import label_words
 
 Row = Mapping[str, Any]
 Labels = Mapping[tuple[str, int], str]
@@ -16,8 +16,6 @@ HEADS_SHOWN = 8
 _NUMBERS = (
     ("threshold", "threshold", definitions.THRESHOLD),
     ("selection step", "selection_step", definitions.SELECTION_STEP),
-    ("source offset", "dfa_offset", definitions.DFA_OFFSET),
-    ("source entropy", "dfa_entropy", definitions.DFA_ENTROPY),
     ("relative norm", "relative_norm", definitions.RELATIVE_NORM),
     ("error ratio", "error_ratio", definitions.ERROR_RATIO),
     ("reconstruction ratio", "reconstruction_ratio", definitions.RECONSTRUCTION_RATIO),
@@ -28,12 +26,18 @@ def method(row: Row, labels: Labels) -> Element | None:
     """The facts the feature's method has; nothing where it has none."""
     pairs: list[tuple[str, Node]] = []
     if row["feature_group"] is not None:
-        pairs.append(("group", el("span", str(row["feature_group"]), title=definitions.GROUP)))
+        pairs.append(_group(row))
     if row["parent_feature"] is not None:
         pairs.append(("parent", _parent(row, labels)))
     for name, column, help in _NUMBERS:
         if row[column] is not None:
             pairs.append((name, el("span", figures.significant(row[column]), title=help)))
+    if row["dfa_offset"] is not None:
+        offset = el("span", _distance(row["dfa_offset"]), title=definitions.DFA_OFFSET)
+        pairs.append(("reads from", offset))
+    if row["dfa_entropy"] is not None:
+        entropy = f"{figures.significant(row['dfa_entropy'])} nats"
+        pairs.append(("source entropy", el("span", entropy, title=definitions.DFA_ENTROPY)))
     if row["special_share"] is not None:
         share = figures.percent(row["special_share"])
         pairs.append(("on special tokens", el("span", share, title=definitions.SPECIAL_SHARE)))
@@ -61,11 +65,27 @@ def reads_and_writes(row: Row) -> list[tuple[str, Node]]:
     return [("reads", ", ".join(reads)), ("writes", ", ".join(writes))]
 
 
+def _group(row: Row) -> tuple[str, Node]:
+    """The hookpoint that it reads, where groups are the layers of a transcoder; else the group's number."""
+    reads, group = hookpoints(row["reads"]), row["feature_group"]
+    if row["architecture"] == "cross_layer_transcoder" and group < len(reads):
+        return "reads", el("span", reads[group], title=definitions.LAYER)
+    return "group", el("span", str(group), title=definitions.GROUP)
+
+
+def _distance(offset: int) -> str:
+    """A place in the sequence as seen from the token that the feature fires on."""
+    if offset == 0:
+        return "the token itself"
+    words = "1 token" if abs(offset) == 1 else f"{abs(offset)} tokens"
+    return f"{words} {'before' if offset < 0 else 'after'}"
+
+
 def _parent(row: Row, labels: Labels) -> Element:
     index = row["parent_feature"]
     label = labels.get((row["dictionary_id"], index))
     link = el("a", f"#{index}", href=links.feature(row["dictionary_id"], index))
-    shown = el("span", " ", visible(label), cls="quiet isolate") if label else None
+    shown = el("span", " ", label_words(label), cls="quiet isolate") if label else None
     return el("span", link, shown, title=definitions.PARENT)
 
 

@@ -30,6 +30,7 @@ KINDS = {
     "lost_label": ("lost label", "lost labels"),
     "new_match": ("new match", "new matches"),
 }
+LINEAR = (("pca", "PCA"), ("linear", "linear"))
 CHANGE_COLUMNS = (Column("change"), Column("where"), Column("before", wide=True), Column("after"))
 
 
@@ -47,13 +48,17 @@ def last_run(runs: Sequence[Row]) -> Element:
     if not runs:
         return el("p", "No run has been recorded yet.", cls="quiet")
     run = runs[0]
-    took = (run["finished_at"] - run["started_at"]).total_seconds() if run["finished_at"] else None
+    when = figures.moment(run["started_at"])
+    if run["finished_at"]:
+        took = figures.duration((run["finished_at"] - run["started_at"]).total_seconds())
+        said = f" {run['state']}, {when}, {took}"
+    else:
+        said = f" {run['state']}, began {when}"
     return el(
         "p",
         "Last run ",
         el("a", run["pipeline"] or run["flow"], href=links.page("runs", run=run["run_id"])),
-        f" {run['state']}, {figures.moment(run['started_at'])}, {figures.duration(took)}, "
-        f"spent {figures.money(run['cost_usd'])}.",
+        f"{said}, spent {figures.money(run['cost_usd'])}.",
         cls="quiet",
     )
 
@@ -91,11 +96,18 @@ def _share(part: int, whole: int) -> float | None:
 def _card(row: Row) -> Element:
     n_firing = row["n_alive"] + row["n_dense"]
     name = row["alias"].removeprefix(f"{row['model_id']}/")
-    control = json.loads(row["fvu_control"]).get("pca") if row["fvu_control"] else None
-    beside = f" ({figures.decimal(control)})" if isinstance(control, int | float) else ""
+    controls = json.loads(row["fvu_control"]) if row["fvu_control"] else {}
+    beside, value = next(
+        (
+            (f" ({words})", f" ({figures.decimal(controls[name])})")
+            for name, words in LINEAR
+            if name in controls
+        ),
+        ("", ""),
+    )
     items = [
         Figure("features", figures.count(row["d_sae"])),
-        Figure("FVU" + (" (PCA)" if beside else ""), figures.decimal(row["fvu"]) + beside, definitions.FVU),
+        Figure(f"FVU{beside}", figures.decimal(row["fvu"]) + value, definitions.FVU),
         Figure(
             "CE recovered", figures.decimal(row["ce_recovered"]), row["ce_note"] or definitions.CE_RECOVERED
         ),
@@ -109,7 +121,7 @@ def _card(row: Row) -> Element:
         ),
         Figure("matched", figures.percent(_share(row["n_matched"], n_firing), 2), definitions.MATCHED),
     ]
-    marks: list[Node] = [badge(row["architecture"])]
+    marks: list[Node] = [badge(str(row["architecture"]).replace("_", " "))]
     if row["origin"] != "trained":
         marks.append(badge(row["origin"]))
     if not row["verified"]:
@@ -124,8 +136,11 @@ def _card(row: Row) -> Element:
 
 
 def change_section(changes: Sequence[Row], runs: Sequence[Row]) -> Element:
-    """What the last run changed: counts, and the changes themselves."""
-    note = f"in the run of {figures.moment(runs[0]['started_at'])}" if runs else ""
+    """What the newest of the runs that are over changed: counts, and the changes themselves."""
+    over = next((run for run in runs if run["state"] != "running"), None)
+    if over is None:
+        return section("What changed", quiet("No run has finished yet."))
+    note = f"in the run of {figures.moment(over['started_at'])}"
     if not changes:
         return section("What changed", quiet("Nothing changed since the run before."), note=note)
     totals = {row["kind"]: row["n_of_kind"] for row in changes}

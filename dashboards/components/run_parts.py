@@ -55,8 +55,9 @@ def state_badge(state: str) -> Element:
 
 def run_section(run: Row, stages: Sequence[Row], prefect: str) -> Element:
     """One run: figures, what its stages took, and its failures."""
+    took = [Figure("took", figures.duration(seconds_of(run)))] if run["finished_at"] else []
     items = [
-        Figure("took", figures.duration(seconds_of(run))),
+        *took,
         Figure("stages recomputed", figures.count(run["n_stages"])),
         Figure("rows", figures.count(run["rows"])),
         Figure("written", figures.size(run["bytes"])),
@@ -103,7 +104,10 @@ def _stages(run: Row, stages: Sequence[Row]) -> Element:
         drawn.append(Bar(name, stage["seconds"], text, visible(help)))
     found = [item for item in _summary(run) if item.get("state") == "found"]
     none = el("p", "No stage was recomputed: everything was found finished.", cls="quiet")
-    parts: list[Node] = [el("h3", "Stages by duration"), bars(drawn, wrap=True) if drawn else none]
+    parts: list[Node] = [
+        el("h3", "Stages in the order they began"),
+        bars(drawn, wrap=True) if drawn else none,
+    ]
     if found:
         names = ", ".join(sorted({str(item.get("stage", "")).replace("_", " ") for item in found}))
         parts.append(el("p", f"Found finished: {len(found)} ({visible(names)}).", cls="quiet small"))
@@ -131,7 +135,7 @@ def run_table(runs: Sequence[Row], chosen: str) -> Element:
         rows.append(
             (
                 first,
-                run["pipeline"] or run["flow"],
+                _named(run),
                 state_badge(run["state"]),
                 figures.duration(seconds_of(run)),
                 recomputed,
@@ -139,7 +143,14 @@ def run_table(runs: Sequence[Row], chosen: str) -> Element:
                 figures.money(run["cost_usd"]),
             )
         )
-    return section("All runs", table(RUN_COLUMNS, rows, name="Runs"))
+    return section("All runs", table(RUN_COLUMNS, rows, name="Runs", fold=True))
+
+
+def _named(run: Row) -> Node:
+    """The pipeline, and the flow where it is not that of every night."""
+    if run["pipeline"] is None or run["flow"] == "nightly":
+        return run["pipeline"] or str(run["flow"])
+    return el("span", run["pipeline"], " ", el("span", run["flow"], cls="quiet small"))
 
 
 def trend_section(rows: Sequence[Row]) -> Element:

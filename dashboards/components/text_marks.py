@@ -4,6 +4,7 @@ Corpus text may hold control characters, zero-width characters and bidirectional
 are they vanish or turn the line around; here each becomes a run of its own with a visible mark.
 """
 
+import re
 import unicodedata
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -57,6 +58,11 @@ def runs(value: str) -> Iterator[Run]:
 def visible(value: str) -> str:
     """``value`` with every hidden character replaced by its mark; spaces stay."""
     return "".join(run.text for run in runs(value))
+
+
+def label_words(value: str) -> str:
+    """A label as text: hidden characters as marks, and several spaces in a row as small dots."""
+    return re.sub(" {2,}", lambda found: "·" * len(found[0]), visible(value))
 
 
 def token_label(value: str) -> str:

@@ -42,14 +42,13 @@ def resolved(catalogue: data.Catalogue, side: Side) -> Side:
 def dictionaries(catalogue: data.Catalogue, a: Side, b: Side) -> None:
     """Measures of both, match rate by density, scores, the strongest matches, and what has none."""
     found = compare_dictionaries(catalogue, a.dictionary, b.dictionary)
-    draw(
-        dictionary_parts.quality(*found.rows, found.metrics),
-        compare_parts.rates(found),
-        compare_parts.score_distributions(found),
-        *compare_parts.match_table(found),
-        compare_parts.unmatched(found),
-        key="compared",
-    )
+    both = dictionary_parts.quality(*found.rows, found.metrics)
+    similarity = compare_parts.score_distributions(found)
+    if found.scores:
+        matched = (compare_parts.rates(found), similarity, *compare_parts.match_table(found))
+        draw(both, *matched, compare_parts.unmatched(found), key="compared")
+    else:
+        draw(both, similarity, key="compared")
     draw_sql(found.queries)
 
 

@@ -28,7 +28,9 @@ def view() -> None:
         if superseded:
             with st.expander(f"{len(superseded)} superseded dictionaries"):
                 draw(parts.dictionary_cards(superseded), key="superseded")
-        draw(parts.change_section(changes, runs), key="changes")
+        draw(
+            parts.change_section(changes, data.rows(shown.catalogue, "runs", limit=RUNS_SHOWN)), key="changes"
+        )
         draw_sql(
             {
                 "Dictionaries": data.query("dictionaries"),

@@ -79,6 +79,19 @@ def test_axe_finds_nothing_serious_in_the_dark(visit: Visit, addresses: dict[str
     assert _serious(visit(addresses[name], 390, "dark")) == []
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
+def test_what_is_known_of_a_dictionary_unfolds_and_fits(
+    visit: Visit, synthetic: ModuleType, width: int, scheme: str
+) -> None:
+    named = synthetic.dictionary_of(synthetic.IMPORTED)
+    page = visit(links.page("browse", dictionary=named), width, scheme)
+    page.get_by_text("About this dictionary").click()
+    certificate = page.get_by_role("heading", name="Import certificate")
+    expect(certificate).to_be_visible(timeout=WAIT)
+    assert _overflow(page) <= 0
+    assert _serious(page) == []
+
+
 def _overflow(page: Page) -> int:
     """Pixels by which the page or its main part is wider than its window."""
     parts = f"[document.documentElement, document.querySelector('{MAIN}')]"

@@ -43,11 +43,24 @@ def test_it_tells_where_it_reads_and_writes_and_how_it_was_trained() -> None:
     for expected in (
         "blocks.1.mlp_in",
         "blocks.1.mlp_out",
-        "k = 16, n_tokens = 2.00 M, lr = 0.004",
+        "k = 16, n_tokens = 2\u202f000\u202f000, lr = 0.004",
         "2\u202f048",
     ):
         assert expected in text, expected
     assert "secret" not in text
+
+
+def test_settings_of_a_training_that_was_elsewhere_are_not_made_up() -> None:
+    config = json.dumps({"k": 16, "n_tokens": 1, "imported": {"format": "saelens"}})
+    text = said({**ROW, "origin": "imported", "config": config}, [])
+    assert "n_tokens" not in text
+    assert "imported, format saelens" in text
+    assert "No import certificate is kept" in text
+
+
+def test_missing_values_of_one_reason_share_a_line() -> None:
+    rows = [metric("ce_recovered", None, "mean_ablation", note="why"), metric("kl", None, note="why")]
+    assert "CE recovered; KL – why" in said(ROW, rows)
 
 
 def test_values_stand_with_units_and_controls() -> None:
@@ -95,7 +108,7 @@ def test_densities_are_drawn_from_rare_to_frequent() -> None:
 def test_a_certificate_tells_the_verdict_and_other_readings(verified: bool) -> None:
     why = None if verified else "its FVU is too high"
     metrics = [
-        metric("import_fvu", 0.61, note=why),
+        metric("import_fvu", 0.61, note=why, control=json.dumps({"random": 0.9})),
         metric("import_l0", 15.0),
         metric("import_unseen_share", 0.125),
     ]
@@ -105,10 +118,10 @@ def test_a_certificate_tells_the_verdict_and_other_readings(verified: bool) -> N
         for variant, value in others
     ]
     text = said({**ROW, "origin": "imported", "verified": verified}, metrics)
-    for expected in ("4\u202f096 tokens, 12.5 % unseen", "as it was imported 0.610 15.0", "0.120 14.5"):
+    for expected in ("4\u202f096 tokens, 12.5 % unseen, FVU of a random dictionary 0.900", "as it was imported 0.610 15.0", "0.120 14.5"):
         assert expected in text, expected
     assert ("its FVU is too high" in text, "unverified" in text) == (not verified, not verified)
-    assert text.index("hookpoint=") < text.index("b_dec=") < text.index("scale=")
+    assert text.index("blocks.1.resid_post") < text.index("b_dec=") < text.index("scale=")
     assert "Further" not in text
 
 

@@ -48,7 +48,12 @@ def test_a_method_without_facts_has_no_section() -> None:
         ({"parent_feature": 3}, ["parent", "#3", "two <words>"]),
         ({"selection_step": 1.5}, ["selection step", "1.5"]),
         ({"special_share": 0.25}, ["on special tokens", "25"]),
-        ({"dfa_offset": -1, "dfa_entropy": 0.25}, ["source offset", "-1", "source entropy", "0.25"]),
+        (
+            {"dfa_offset": -1, "dfa_entropy": 0.25},
+            ["reads from", "1 token before", "source entropy", "0.250 nats"],
+        ),
+        ({"dfa_offset": 0}, ["the token itself"]),
+        ({"dfa_offset": -12}, ["12 tokens before"]),
         ({"head_shares": [0.1, 0.9]}, ["head 1", "90", "head 0"]),
         ({"relative_norm": 0.5}, ["relative norm", "0.5"]),
     ],
@@ -58,6 +63,15 @@ def test_each_fact_is_shown(facts: dict[str, Any], shown: list[str]) -> None:
     assert section is not None
     text = words(section)
     assert all(part in text for part in shown), text
+
+
+def test_the_group_of_a_cross_layer_transcoder_is_the_hookpoint_it_reads() -> None:
+    reads = [{"model_id": "m", "hookpoint": f"blocks.{layer}.mlp_in"} for layer in (1, 2)]
+    section = method(
+        {**SILENT, "architecture": "cross_layer_transcoder", "reads": reads, "feature_group": 1}, {}
+    )
+    assert section is not None
+    assert "reads blocks.2.mlp_in" in words(section)
 
 
 def test_heads_come_strongest_first() -> None:

@@ -101,7 +101,7 @@ def test_browse_tells_about_the_chosen_dictionary(open_page: Open, synthetic: Mo
     for expected in (
         "Import certificate",
         "above 0.5 <b>here</b>",
-        "hookpoint=blocks.1.resid_post",
+        "blocks.1.resid_post",
         "absorbed",
     ):
         assert expected in text, expected

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dashboards.components.text_marks import mark_of, runs, token_label, visible
+from dashboards.components.text_marks import label_words, mark_of, runs, token_label, visible
 
 REORDERING = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u200e\u200f\u061c"
 
@@ -45,3 +45,8 @@ def test_ordinary_text_is_one_run(text: str) -> None:
 def test_token_labels_show_spaces_and_emptiness() -> None:
     assert token_label(" def\n") == "·def↵"
     assert token_label("") == "∅"
+
+
+def test_labels_show_runs_of_spaces() -> None:
+    assert label_words('one of " a", "\\n    " or "b"') == 'one of " a", "\\n····" or "b"'
+    assert label_words("a\u202eb") == "a⟨202E⟩b"
