@@ -41,8 +41,8 @@ class CrossLayerTranscoder(CrossLayer):
         super().__init__(config, widths)
         if self.config.k > self.per_layer:
             raise UserError(
-                f"dictionary {config.name()!r}: k = {self.config.k} exceeds the {self.per_layer} latents of a "
-                "layer; choose a smaller k or a larger d_sae"
+                f"dictionary {config.name()!r}: k = {self.config.k} exceeds the {self.per_layer} latents of "
+                "a layer; choose a smaller k or a larger d_sae"
             )
 
     def encode_sparse(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
