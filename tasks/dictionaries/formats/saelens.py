@@ -54,6 +54,8 @@ class SaeLens(Format):
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The dictionary of a folder (or of its weights file)."""
         folder = path if path.is_dir() else path.parent
+        if (folder / temporal.PUBLISHED_CONFIG).is_file():
+            return _temporal(folder, *temporal.published(folder))
         config = _current(read_json(folder / CONFIG_FILE))
         architecture = str(config.get("architecture", "standard"))
         if architecture not in (*_ACTIVATIONS, temporal.ARCHITECTURE):
@@ -63,9 +65,7 @@ class SaeLens(Format):
             )
         stored = read_stored(folder / WEIGHTS_FILE, allow_pickle=allow_pickle)
         if architecture == temporal.ARCHITECTURE:
-            plain, without = temporal.plain_folder(str(folder), config, stored)
-            foreign = _foreign(folder, plain, plain["architecture"], without)
-            return temporal.with_attention(foreign, config, stored.tensors)
+            return _temporal(folder, config, stored)
         return _with_normalisation(folder, _foreign(folder, config, architecture, stored))
 
     def write(self, written: Written, folder: Path) -> None:
@@ -133,6 +133,12 @@ def _foreign(folder: Path, config: dict[str, Any], architecture: str, stored: St
         model_name=named if isinstance(named, str) else None,
         described=config,
     )
+
+
+def _temporal(folder: Path, config: dict[str, Any], stored: Stored) -> Foreign:
+    plain, without = temporal.plain_folder(str(folder), config, stored)
+    foreign = _foreign(folder, plain, plain["architecture"], without)
+    return temporal.with_attention(foreign, config, stored.tensors)
 
 
 def _hookpoint(metadata: Mapping[str, Any], side: str) -> tuple[str, ...]:

@@ -2,20 +2,56 @@
 
 Conventions of decoderesearch/SAELens 6.54. Tied weights have no ``W_enc``: the transpose of ``W_dec``
 encodes, and ``b_dec`` is added to the output only if it was taken from the input. There is no ``b_enc``.
+
+The authors of the method (canrager/temporalSAEs) publish ``layer_L/temporal`` with ``conf.yaml`` and
+``latest_ckpt.safetensors``, which has D, E and b for W_dec, W_enc and b_dec; SAELens loads these as well.
 """
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.formats.foreign import Attention, Foreign
-from tasks.dictionaries.formats.tensor_files import Stored
+from tasks.dictionaries.formats.tensor_files import LARGEST_JSON, Stored, read_stored
 
 ARCHITECTURE = "temporal"
+PUBLISHED_CONFIG, PUBLISHED_WEIGHTS = "conf.yaml", "latest_ckpt.safetensors"
+_NAMES = {"D": "W_dec", "E": "W_enc", "b": "b_dec"}
+_SETTINGS = ("n_heads", "n_attn_layers", "bottleneck_factor", "sae_diff_type", "kval_topk", "tied_weights")
 _SCALED = "constant_scalar_rescale"
+
+
+def published(folder: Path) -> tuple[dict[str, Any], Stored]:
+    """A folder as the authors publish it, in the form that SAELens saves: configuration and tensors."""
+    settings, stored = _published_settings(folder / PUBLISHED_CONFIG), read_stored(folder / PUBLISHED_WEIGHTS)
+    config: dict[str, Any] = {name: settings[name] for name in _SETTINGS if name in settings}
+    config |= {"architecture": ARCHITECTURE, "apply_b_dec_to_input": True, "normalize_activations": _SCALED}
+    config["activation_normalization_factor"] = settings.get("scaling_factor")
+    layer = re.findall(r"layer_(\d+)", str(folder.absolute()))
+    config["metadata"] = {"hook_name": f"blocks.{layer[-1]}.hook_resid_post"} if layer else {}
+    tensors = {_NAMES.get(name, name): tensor for name, tensor in stored.tensors.items()}
+    return config, Stored(tensors, stored.values)
+
+
+def _published_settings(path: Path) -> dict[str, Any]:
+    """The section ``sae`` of a configuration."""
+    try:
+        if path.stat().st_size > LARGEST_JSON:
+            raise UserError(f"{path} is larger than a configuration can be ({LARGEST_JSON >> 20} MiB)")
+        config = yaml.safe_load(path.read_text("utf-8"))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path} is not valid YAML: fetch the dictionary again") from error
+    if not isinstance(config, dict) or not isinstance(config.get("sae"), dict):
+        raise UserError(f"{path} has no section sae, which says how the dictionary encodes")
+    return dict(config["sae"])
 
 
 def plain_folder(source: str, config: Mapping[str, Any], stored: Stored) -> tuple[dict[str, Any], Stored]:
@@ -60,13 +96,17 @@ def with_attention(foreign: Foreign, config: Mapping[str, Any], tensors: Mapping
     unknown = sorted(name for name in tensors if name.startswith("attn_layers.") and name not in layers)
     if unknown:
         raise UserError(f"{source}: {unknown[0]} belongs to none of the {n_layers} layers of its cfg.json")
-    scale = 1.0
-    if config.get("normalize_activations") == _SCALED:
-        scale = float(config.get("activation_normalization_factor", 1.0))
-    if not 0 < scale < float("inf"):
-        raise UserError(f"{source}: activation_normalization_factor is {scale}, not a positive number")
     attention = Attention(n_heads, n_layers, bottleneck, layers)
-    return foreign.with_(attention=attention, scale=scale, described=config)
+    return foreign.with_(attention=attention, scale=_scale(source, config), described=config)
+
+
+def _scale(source: str, config: Mapping[str, Any]) -> float:
+    if config.get("normalize_activations") != _SCALED:
+        return 1.0
+    scale = config.get("activation_normalization_factor", 1.0)
+    if not isinstance(scale, int | float) or not 0 < scale < float("inf"):
+        raise UserError(f"{source}: the factor of its inputs is {scale!r}, not a positive number")
+    return float(scale)
 
 
 def _count(source: str, config: Mapping[str, Any], name: str) -> int:

@@ -99,6 +99,8 @@ def write_saelens():
 
     def temporal_case(case, **settings):
         """Two sequences of six tokens: ``x`` (B, T, D), ``acts`` (B, T, L), ``out`` (B, T, D)."""
+        if not is_wanted(case):
+            return
         sae_class, config_class = get_sae_class("temporal")
         config = config_class(d_in=D_IN, d_sae=D_SAE, n_heads=2, bottleneck_factor=4, **settings)
         config.metadata = SAEMetadata(**hook)
@@ -114,6 +116,37 @@ def write_saelens():
     temporal_case("temporal-scaled-uncentred", kval_topk=K, apply_b_dec_to_input=False, **scaled)
     temporal_case("temporal-untied-uncentred", kval_topk=K, tied_weights=False, apply_b_dec_to_input=False)
     temporal_case("temporal-layer-norm", kval_topk=K, n_attn_layers=2, normalize_activations="layer_norm")
+
+    def published_temporal_case(case):
+        """As the authors publish it, used by SAELens's own loader; what it would fetch lies in the folder."""
+        if not is_wanted(case):
+            return
+        from sae_lens.loading import pretrained_sae_loaders as loaders
+
+        folder = HERE / "saelens" / case
+        folder.mkdir(parents=True, exist_ok=True)
+        random = torch.Generator().manual_seed(13)
+        shapes = {"D": (D_SAE, D_IN), "E": (D_IN, D_SAE), "b": (D_IN,)}
+        for name, width in (("k_ctx", 6), ("q_target", 6), ("v_ctx", D_SAE), ("c_proj", D_SAE)):
+            shapes |= {f"attn_layers.0.{name}.weight": (width, D_SAE), f"attn_layers.0.{name}.bias": (width,)}
+        tensors = {name: torch.randn(shape, generator=random) * 0.5 for name, shape in shapes.items()}
+        save_file(tensors, folder / "latest_ckpt.safetensors")
+        lines = [
+            f"llm: {{dimin: {D_IN}}}",
+            "data: {dtype: float32}",
+            "sae:",
+            f"  exp_factor: {D_SAE // D_IN}",
+        ]
+        settings = {"n_heads": 2, "n_attn_layers": 1, "bottleneck_factor": 4, "sae_diff_type": "topk"}
+        settings |= {"kval_topk": K, "tied_weights": "false", "scaling_factor": 0.4}
+        lines += [f"  {name}: {value}" for name, value in settings.items()]
+        (folder / "conf.yaml").write_text("\n".join(lines) + "\n")
+        loaders.hf_hub_download = lambda repo_id, filename, **_: str(folder / Path(filename).name)
+        sae = SAE.from_pretrained("temporal-sae-gemma-2-2b", "blocks.12.hook_resid_post")
+        x_BTD = x.reshape(2, N // 2, D_IN)
+        expect(folder, sae.encode(x_BTD), sae(x_BTD), x_BTD)
+
+    published_temporal_case("layer_2-temporal")
 
     def trained_case(case, architecture, checkpoint=False, **settings):
         if not is_wanted(case):

@@ -1,6 +1,8 @@
 """Temporal dictionaries: what the tokens before a token predict of it, and only those of its document."""
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,12 +20,13 @@ from tasks.dictionaries.base import AnyDictionaryConfig, Dictionary, build_dicti
 from tasks.dictionaries.coding.code_attention import CodeAttention
 from tasks.dictionaries.formats.assembly import assemble
 from tasks.dictionaries.formats.format import Written, format_named, read_foreign
+from tasks.dictionaries.formats.source import foreign_digest
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import read_valid
 from tasks.dictionaries.training.trainer import train
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats" / "saelens"
-CASES = sorted(path.name for path in GOLDEN.glob("temporal-*"))
+CASES = sorted(path.name for path in GOLDEN.glob("*temporal*"))
 D = 8
 CONFIG = {
     "architecture": "temporal",
@@ -194,3 +197,48 @@ def test_a_configuration_that_does_not_fit_is_refused(
     save_file(weights, tmp_path / "sae_weights.safetensors")
     with pytest.raises(UserError, match=reason):
         read_foreign("saelens", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("conf", "reason"),
+    [
+        ("sae: [", "conf.yaml is not valid YAML"),
+        ("llm: {dimin: 8}", "conf.yaml has no section sae"),
+        (
+            "sae: {n_heads: 2, bottleneck_factor: 4, kval_topk: 3, tied_weights: false}",
+            "factor of its inputs is None",
+        ),
+        ("sae: !!python/object/apply:os.getcwd []", "conf.yaml is not valid YAML"),
+    ],
+)
+def test_a_published_configuration_that_says_too_little_is_refused(
+    conf: str, reason: str, tmp_path: Path
+) -> None:
+    shutil.copy(GOLDEN / "layer_2-temporal" / "latest_ckpt.safetensors", tmp_path)
+    (tmp_path / "conf.yaml").write_text(conf)
+    with pytest.raises(UserError, match=reason):
+        read_foreign("saelens", tmp_path)
+
+
+def test_attention_that_is_no_number_or_too_much_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN / "temporal-topk", tmp_path, dirs_exist_ok=True)
+    weights, path = (
+        load_file(GOLDEN / "temporal-topk" / "sae_weights.safetensors"),
+        tmp_path / "sae_weights.safetensors",
+    )
+    broken = weights["attn_layers.0.c_proj.bias"] / 0
+    save_file({**weights, "attn_layers.0.c_proj.bias": broken}, path)
+    with pytest.raises(UserError, match=r"attn_layers.0.c_proj.bias has values that are NaN"):
+        read_foreign("saelens", tmp_path)
+    save_file({**weights, "attn_layers.1.c_proj.bias": broken}, path)
+    with pytest.raises(UserError, match=r"attn_layers.1.c_proj.bias belongs to none of the 1 layers"):
+        read_foreign("saelens", tmp_path)
+
+
+def test_the_digest_tells_attention_apart() -> None:
+    foreign = read_foreign("saelens", GOLDEN / "temporal-topk")
+    assert foreign.attention is not None
+    tensors = {name: -tensor for name, tensor in foreign.attention.tensors.items()}
+    other = foreign.with_(attention=replace(foreign.attention, tensors=tensors))
+    plain = foreign.with_(attention=None)
+    assert len({foreign_digest(each) for each in (foreign, other, plain)}) == 3

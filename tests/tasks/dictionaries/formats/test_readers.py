@@ -74,6 +74,7 @@ def test_every_format_that_a_tool_can_use_has_golden_folders() -> None:
     [
         ("saelens/topk", "blocks.2.resid_post", "blocks.2.resid_post"),
         ("saelens/old-topk", "blocks.2.resid_post", "blocks.2.resid_post"),
+        ("saelens/layer_2-temporal", "blocks.2.resid_post", "blocks.2.resid_post"),
         ("saelens/skip-transcoder", "blocks.1.mlp_in", "blocks.1.mlp_out"),
         ("sparsify/layers.2", "blocks.2.resid_post", "blocks.2.resid_post"),
         ("sparsify/layers.1.mlp", "blocks.1.mlp_in", "blocks.1.mlp_out"),
