@@ -54,13 +54,8 @@ METHODS = {
     "jumprelu": Knob("target_l0", 1, 1),
     "gated": Knob("l1_coefficient", 4, -1.0),
     "relu_l1": Knob("l1_coefficient", 3, -1.0),
-    "group_bias_adaptation": Knob("highest_frequency", 0.005, 1.0),
+    "group_bias_adaptation": Knob("highest_frequency", 0.016, 1.0),
 }
-SETTINGS: dict[str, dict[str, Any]] = {
-    # A short training has room for few windows: five groups need fewer tokens to count their rarest.
-    "group_bias_adaptation": {"n_groups": 5, "window_tokens": 8_192, "lower_by": 0.02, "raise_by": 0.02},
-}
-"""Settings beside the knob that differ from the defaults; all else is as a user would get it."""
 SEEDS = (0, 1)
 TOLERANCE = 0.05
 MOST_TRIALS = 5
@@ -180,7 +175,6 @@ def _tuned(
 def _train(world: World, method: str, seed: int, setting: float) -> Training:
     knob = METHODS[method]
     fields = {"architecture": method, knob.field: int(setting) if knob.whole else setting, "seed": seed}
-    fields |= SETTINGS.get(method, {})
     config = dictionary_config({**fields, "d_sae": D_SAE, "n_tokens": world.n_tokens, "batch_tokens": 1024})
     name = f"{world.name}-{world.n_tokens}-{method}-{setting:g}-s{seed}"
     scratch, weights = world.folder / "scratch" / name, world.folder / "weights" / name

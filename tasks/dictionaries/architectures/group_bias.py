@@ -4,6 +4,7 @@ Legend: N tokens, D d_in, E d_out, L d_sae, P pairs, G groups.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,11 +12,17 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
+from tasks.dictionaries.base import ARCHITECTURES, Join, TrainingState, TrainingStep, Widths
 from tasks.dictionaries.coding.active import active_pairs
 from tasks.dictionaries.coding.sparse import Pairs, selected_pre_acts
 from tasks.dictionaries.coding.tied import TiedDictionary
 from tasks.dictionaries.config import DictionaryConfig
+
+_SMALLEST_STEP, _LARGEST_STEP = 0.01, 0.2
+_FALLS = 6
+"""Steps of all windows together, so that after a third of them exp(-2) of the way is left."""
+_SEEN = ("fired", "largest", "tokens")
+"""What is counted of a step and of a window, in the memory of a training."""
 
 
 class GroupBiasConfig(DictionaryConfig):
@@ -34,12 +41,18 @@ class GroupBiasConfig(DictionaryConfig):
     """relu subtracts the bias from the strength of a latent, jumprelu only asks whether it is exceeded."""
     window_tokens: int | None = Field(default=None, ge=1)
     """Tokens on which frequencies are counted; left out: ten firings of the rarest group, if not too many."""
-    lower_by: float = Field(default=0.01, gt=0, le=1)
-    """Step of the bias of a latent that fires too often, as a share of its largest pre-activation."""
-    raise_by: float = Field(default=0.01, gt=0, le=1)
-    """Step of the bias of an idle latent, as a share of the mean largest pre-activation of its group."""
+    lower_by: float | None = Field(default=None, gt=0, le=1)
+    """Step of the bias of a latent that fires too often, as a share of its largest pre-activation; left out:
+    0.01, up to 0.2 in trainings of fewer than 600 windows, in which biases would not come down in time."""
+    raise_by: float | None = Field(default=None, gt=0, le=1)
+    """Step of the bias of an idle latent, as a share of the mean largest pre-activation of its group; left
+    out: as lower_by."""
     idle_below: float = Field(default=1e-6, ge=0, lt=1)
     """A latent that fires on a smaller share of the window is idle."""
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    """Adam's decay of the first moment."""
+    beta2: float = Field(default=0.9375, ge=0, lt=1)
+    """Adam's decay of the second moment: short, to forget the start, when every second latent fires."""
 
     def frequencies(self) -> list[float]:
         """The target of each group, the most frequent first."""
@@ -49,6 +62,16 @@ class GroupBiasConfig(DictionaryConfig):
         """Tokens of a window."""
         ten_firings = math.ceil(10 / self.frequencies()[-1])
         return self.window_tokens or max(min(ten_firings, self.n_tokens // 400), 1)
+
+    def bias_steps(self) -> tuple[float, float]:
+        """``lower_by`` and ``raise_by``, as given or such that biases are down after a third of the training.
+
+        What a bias has left to go shrinks by the factor ``1 - lower_by`` in each window, at most.
+        """
+        steps_per_window = math.ceil(self.counted_tokens() / self.batch_tokens)
+        usual = min(max(_FALLS * steps_per_window / self.n_steps, _SMALLEST_STEP), _LARGEST_STEP)
+        lower_by = self.lower_by or usual
+        return lower_by, self.raise_by or lower_by
 
     def sparsity_tag(self) -> str:
         return f"p{self.highest_frequency:g}"
@@ -73,6 +96,7 @@ class GroupBias(TiedDictionary):
 
     Config: ClassVar[type[DictionaryConfig]] = GroupBiasConfig
     config: GroupBiasConfig
+    joined: ClassVar[Mapping[str, Join]] = {"step_fired": "sum", "step_largest": "max", "step_tokens": "sum"}
     groups: Tensor
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
@@ -122,24 +146,36 @@ class GroupBias(TiedDictionary):
 
     @torch.no_grad()
     def observe(self, counts_L: Tensor, largest_L: Tensor, n_tokens: int, state: TrainingState) -> None:
-        """Add a batch to the window: firings and largest pre-activation of each latent, tokens."""
-        memory, largest_L = state.memory, largest_L.float()
-        if "window_tokens" in memory:
-            counts_L = counts_L + memory["window_fired"]
-            largest_L = torch.maximum(largest_L, memory["window_largest"])
-        seen = memory.get("window_tokens", torch.zeros((), dtype=torch.int64))
-        memory.update(window_fired=counts_L, window_largest=largest_L, window_tokens=seen + n_tokens)
+        """Add a part of a batch to the step: firings and largest pre-activation of each latent, tokens."""
+        seen = torch.tensor(n_tokens, device=counts_L.device)
+        self._gather("step", (counts_L, largest_L.float(), seen), state.memory)
 
     @torch.no_grad()
     def after_step(self, state: TrainingState) -> None:
         """No amplitude below zero; at the end of a window the biases move and a new window begins."""
         super().after_step(state)
         self.amplitude.clamp_(min=0)
-        memory = state.memory
-        if int(memory["window_tokens"]) >= self.config.counted_tokens():
-            self.adapt(memory["window_fired"] / memory["window_tokens"], memory["window_largest"], state)
-            for name in ("window_fired", "window_largest", "window_tokens"):
-                del memory[name]
+        self._gather("window", self._taken("step", state.memory), state.memory)
+        if int(state.memory["window_tokens"]) >= self.config.counted_tokens():
+            fired_L, largest_L, n_tokens = self._taken("window", state.memory)
+            self.adapt(fired_L / n_tokens, largest_L, state)
+
+    @staticmethod
+    def _gather(period: str, seen: tuple[Tensor, Tensor, Tensor], memory: dict[str, Tensor]) -> None:
+        """Add firings, largest pre-activations and tokens to those of a period."""
+        fired_L, largest_L, n_tokens = seen
+        if f"{period}_tokens" in memory:
+            fired_L = fired_L + memory[f"{period}_fired"]
+            largest_L = torch.maximum(largest_L, memory[f"{period}_largest"])
+            n_tokens = n_tokens + memory[f"{period}_tokens"]
+        names = (f"{period}_{what}" for what in _SEEN)
+        memory.update(zip(names, (fired_L, largest_L, n_tokens), strict=True))
+
+    @staticmethod
+    def _taken(period: str, memory: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Firings, largest pre-activations and tokens of a period, which is over."""
+        fired_L, largest_L, n_tokens = (memory.pop(f"{period}_{what}") for what in _SEEN)
+        return fired_L, largest_L, n_tokens
 
     @torch.no_grad()
     def adapt(self, frequency_L: Tensor, largest_L: Tensor, state: TrainingState) -> None:
@@ -149,9 +185,9 @@ class GroupBias(TiedDictionary):
         0)`` with T the mean of ``largest`` over the latents of the group that fired, else over all that did.
         """
         target_L = torch.tensor(self.config.frequencies(), device=frequency_L.device)[self.groups]
-        largest_L = largest_L.clamp_min(0)
-        lowered_L = (self.b_enc - self.config.lower_by * largest_L).clamp_min(-state.mean_norm)
-        raised_L = (self.b_enc + self.config.raise_by * self._typical(largest_L)).clamp_max(0)
+        largest_L, (lower_by, raise_by) = largest_L.clamp_min(0), self.config.bias_steps()
+        lowered_L = (self.b_enc - lower_by * largest_L).clamp_min(-state.mean_norm)
+        raised_L = (self.b_enc + raise_by * self._typical(largest_L)).clamp_max(0)
         moved_L = torch.where(frequency_L > target_L, lowered_L, self.b_enc)
         self.b_enc.copy_(torch.where(frequency_L < self.config.idle_below, raised_L, moved_L))
 

@@ -112,15 +112,14 @@ def test_matching_pursuit_encodes_without_counting_twice() -> None:
 
 def test_group_bias_falls_for_a_latent_that_fires_too_often() -> None:
     vector = GOLDEN["G21_gba"]
-    dictionary = build(
-        "group_bias_adaptation", 1, 1, n_groups=1, highest_frequency=vector["p_target"], window_tokens=4
-    )
+    fields = {"highest_frequency": vector["p_target"], "window_tokens": 4, "lower_by": 0.01}
+    dictionary = build("group_bias_adaptation", 1, 1, n_groups=1, **fields)
     state = state_of(dictionary)
     pre = tensor(vector["preact_incl_bias"]).unsqueeze(1)
     dictionary.observe((pre > 0).sum(dim=0), pre.amax(dim=0), len(pre), state)
-    fired, seen = state.memory["window_fired"], state.memory["window_tokens"]
+    fired, seen = state.memory["step_fired"], state.memory["step_tokens"]
     assert float(fired / seen) == vector["phat"]
-    assert float(state.memory["window_largest"]) == pytest.approx(vector["r"])
+    assert float(state.memory["step_largest"]) == pytest.approx(vector["r"])
     dictionary.after_step(state)
     assert float(dictionary.b_enc) == pytest.approx(vector["b_new"])
     assert state.memory == {}, "a new window begins"

@@ -39,16 +39,20 @@ def test_biases_fall_rise_and_stay_in_their_range() -> None:
 
 
 def test_a_window_gathers_batches() -> None:
-    dictionary = build(window_tokens=3)
+    dictionary = build(window_tokens=3, lower_by=0.01)
     state = state_of()
     dictionary.observe(torch.tensor([2, 0, 1, 0]), torch.tensor([2.0, -1.0, 0.5, -2.0]), 2, state)
     dictionary.after_step(state)
     assert int(state.memory["window_tokens"]) == 2
     assert dictionary.b_enc.tolist() == [0.0] * 4
     dictionary.observe(torch.tensor([1, 0, 1, 0]), torch.tensor([0.5, -0.5, 0.7, -4.0]), 1, state)
-    assert state.memory["window_fired"].tolist() == [3, 0, 2, 0]
-    assert state.memory["window_largest"].tolist() == pytest.approx([2.0, -0.5, 0.7, -2.0])
+    dictionary.observe(torch.tensor([0, 0, 1, 0]), torch.tensor([0.1, -0.9, 0.1, -4.0]), 1, state)
+    assert state.memory["step_fired"].tolist() == [1, 0, 2, 0], "parts of a batch add up"
+    assert state.memory["step_largest"].tolist() == pytest.approx([0.5, -0.5, 0.7, -4.0])
+    assert int(state.memory["step_tokens"]) == 2
+    assert set(dictionary.joined) == set(state.memory) - {"window_fired", "window_largest", "window_tokens"}
     dictionary.after_step(state)
+    assert state.memory == {}, "a new window begins"
     assert dictionary.b_enc.tolist() == pytest.approx([-0.02, 0.0, -0.007, 0.0])
 
 
@@ -58,6 +62,19 @@ def test_windows_are_long_enough_for_the_rarest_and_short_enough_for_the_trainin
     assert build(n_tokens=10**6, window_tokens=7).config.counted_tokens() == 7
 
 
+def test_biases_come_down_within_a_third_of_the_training_however_short() -> None:
+    fields = {"n_groups": 4, "d_sae": 8, "highest_frequency": 0.01, "batch_tokens": 1_000}
+    short, long, tiny = (build(n_tokens=n, **fields).config for n in (10**6, 10**8, 10**4))
+    assert short.bias_steps() == pytest.approx((0.018, 0.018)), (
+        "a window of 2,500 tokens: three steps of 1,000"
+    )
+    assert (1 - short.bias_steps()[0]) ** (1_000 / 3 / 3) < 0.15
+    assert long.bias_steps() == (0.01, 0.01)
+    assert tiny.bias_steps() == (0.2, 0.2)
+    assert build(lower_by=0.3, **fields).config.bias_steps() == (0.3, 0.3)
+    assert build(lower_by=0.3, raise_by=0.1, **fields).config.bias_steps() == (0.3, 0.1)
+
+
 def test_the_two_activations() -> None:
     x = torch.tensor([[1.0, 0.0], [0.1, 2.0]])
     for activation, expected in (("relu", [[2.4, 0.0], [0.0, 5.1]]), ("jumprelu", [[3.0, 0.0], [0.0, 6.0]])):
@@ -65,18 +82,14 @@ def test_the_two_activations() -> None:
         dictionary.W_dec.copy_(torch.eye(2))
         dictionary.amplitude.fill_(3.0)
         dictionary.b_enc.copy_(torch.tensor([-0.2, -0.3]))
-        dictionary.after_step(state_of_without_window())
+        state = state_of()
+        dictionary.observe(torch.zeros(2).long(), torch.zeros(2), 0, state)
+        dictionary.after_step(state)
         torch.testing.assert_close(dictionary.encode(x), torch.tensor(expected))
         columns = dictionary.feature_columns()
         assert columns["feature_group"] == [0, 1]
         if activation == "jumprelu":
             assert columns["threshold"] == pytest.approx([0.6, 0.9])
-
-
-def state_of_without_window() -> TrainingState:
-    state = state_of()
-    state.memory["window_tokens"] = torch.tensor(0)
-    return state
 
 
 @pytest.mark.parametrize("activation", ["relu", "jumprelu"])
@@ -96,7 +109,7 @@ def test_losses_on_pairs_and_on_dense_codes_are_those_of_autograd(
         state = TrainingState(10, 9, 3.0, 4.0, 4.0, torch.zeros(24).long(), torch.Generator())
         result = dictionary.training_loss(x, x, state)
         result.loss.backward()
-        memory = (state.memory["window_fired"], state.memory["window_largest"].clamp_min(0))
+        memory = (state.memory["step_fired"], state.memory["step_largest"].clamp_min(0))
         gradients = [dictionary.W_dec.grad, dictionary.b_dec.grad, dictionary.amplitude.grad]
         found.append([result.loss.detach(), result.l0, *memory, *gradients])
     W, b_dec, a = (
