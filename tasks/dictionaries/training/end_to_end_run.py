@@ -2,9 +2,10 @@
 
 Legend: S sequences, B sequences of a part, T context, N valid tokens, D d_in, L d_sae, V vocabulary.
 
-Each step takes whole sequences. Their activations come from the activation set; the language model runs
-once untouched and once with the reconstruction spliced in at every valid token, and only the dictionary
-gets gradients. With z in the units of the training (mean input norm sqrt(D)) the loss is
+Each step takes whole sequences; several processes share them out. Their activations come from the
+activation set; the language model runs once untouched and once with the reconstruction spliced in at every
+valid token, and only the dictionary gets gradients. With z in the units of the training (mean input norm
+sqrt(D)) the loss is
 
     mean_N KL(clean || spliced) + l1_coefficient * mean_N sum_L z / D
       + downstream_coefficient * mean over later blocks of sum (r - r')^2 / sum (r - mean r)^2
@@ -101,8 +102,7 @@ class EndToEndRun(TrainingRun):
     ) -> None:
         sites = SiteActivations.of(activations)
         super().__init__(config, sites, device, feed or SequenceFeed(sites, config), replicas, "float32")
-        if self.replicas.n_processes > 1:
-            raise UserError(f"dictionary {config.name()!r} trains in one process: set n_processes to 1")
+        self._check_processes()
         self.language_model = _loaded(model, config, device)
         self.site: Any = self.activations.reads[0]
         self.hookpoint = _checked_hookpoint(self.language_model, self.site, config)
@@ -149,19 +149,32 @@ class EndToEndRun(TrainingRun):
         peak_bytes: int = meter.peak_bytes
         return peak_bytes
 
-    def learn(self, values_NW: Tensor) -> TrainingStep:
-        """One optimiser step on whole sequences, given by their numbers (S,)."""
-        self._rows_S = values_NW.numpy()
+    def _own_part(self, values_NW: Tensor) -> tuple[Tensor, Tensor, int]:
+        """The valid tokens of this process's sequences; a batch is the numbers of all of them (S,)."""
+        n_tokens = int(self._valid(values_NW.numpy()).sum())
+        self._rows_S = self.replicas.part(values_NW).numpy()
         x_STD = torch.from_numpy(np.ascontiguousarray(self.site.read(self._rows_S)))
-        valid_ST = torch.from_numpy(np.asarray(self.site.tokens.valid[self._rows_S], dtype=bool))
-        return super().learn(x_STD[valid_ST].float())
+        return *self.scaled(x_STD[self._valid(self._rows_S)].float()), n_tokens
+
+    def _valid(self, rows_S: Any) -> Tensor:
+        return torch.from_numpy(np.asarray(self.site.tokens.valid[rows_S], dtype=bool))
+
+    def _check_processes(self) -> None:
+        n_processes, context = self.replicas.n_processes, self.activations.context_length
+        n_sequences = max(self.config.batch_tokens // context, 1)
+        if n_sequences < n_processes:
+            raise UserError(
+                f"dictionary {self.config.name()!r}: batch_tokens = {self.config.batch_tokens} holds "
+                f"{n_sequences} sequences of {context} tokens, less than the {n_processes} processes that "
+                "share them: raise batch_tokens, or use fewer processes"
+            )
 
     def _gradient(self, x_ND: Tensor, y_NE: Tensor, n_tokens: int) -> TrainingStep:
         self.optimiser.zero_grad(set_to_none=True)
         steps: list[tuple[float, TrainingStep]] = []
         first = 0
         for rows_B in self._parts():
-            valid_BT = torch.from_numpy(np.asarray(self.site.tokens.valid[rows_B], dtype=bool))
+            valid_BT = self._valid(rows_B)
             last = first + int(valid_BT.sum())
             if last > first:
                 step = self._part_loss(rows_B, valid_BT.to(self.device), x_ND[first:last])
@@ -170,7 +183,15 @@ class EndToEndRun(TrainingRun):
                 step.loss = step.loss.detach()
                 steps.append((share, step))
             first = last
-        return mean_of(steps)
+        step = mean_of(steps) if steps else self._nothing()
+        return self.replicas.combine(step, self.dictionary.parameters())
+
+    def _nothing(self) -> TrainingStep:
+        """What a process adds whose sequences have no valid token."""
+        zero = torch.zeros((), device=self.device)
+        names = ("kl", "l1", *(("downstream_fvu",) if self.later else ()))
+        fired_L = torch.zeros(self.dictionary.d_sae, dtype=torch.bool, device=self.device)
+        return TrainingStep(zero, zero, zero, fired_L, dict.fromkeys(names, zero))
 
     def _parts(self) -> Iterator[Any]:
         """Sequences that are worked on together."""

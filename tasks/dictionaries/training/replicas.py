@@ -45,6 +45,9 @@ class Replicas:
         """Sum gradients and statistics, each already weighted by its share of the batch."""
         return step
 
+    def join(self, dictionary: Dictionary, state: TrainingState) -> None:
+        """Before the rules of a method act on a step: put together what each process saw of it."""
+
     def settle(self, dictionary: Dictionary, state: TrainingState) -> None:
         """After a step: make equal what every process has learnt from its own part alone."""
 
@@ -95,11 +98,14 @@ class ProcessGroup(Replicas):
         fired_L = seen[: len(step.fired)].bool()
         return TrainingStep(loss, sse, l0, fired_L, dict(zip(names, parts, strict=True)))
 
+    def join(self, dictionary: Dictionary, state: TrainingState) -> None:
+        for name, how in sorted(dictionary.joined.items()):
+            self._in_place(state.memory[name], how)
+
     def settle(self, dictionary: Dictionary, state: TrainingState) -> None:
-        learnt: dict[str, Tensor] = {**dict(dictionary.named_buffers()), **state.memory}
-        # A parameter without gradient moves by a rule of its own, from the part of one process.
-        frozen = {name: p.data for name, p in dictionary.named_parameters() if not p.requires_grad}
-        for _, tensor in sorted({**learnt, **frozen}.items()):
+        # Parameters are equal already: their gradients are, and rules of their own act on joined memory.
+        learnt = {**dict(dictionary.named_buffers()), **state.memory}
+        for _, tensor in sorted(learnt.items()):
             self._in_place(tensor, "mean" if tensor.is_floating_point() else "copy")
 
     def any(self, flag: bool) -> bool:
@@ -113,13 +119,13 @@ class ProcessGroup(Replicas):
         return bool(value.item())
 
     def _in_place(self, tensor: Tensor, how: str) -> None:
-        """Sum, mean or copy of the first, over processes; the memory layout of the tensor stays."""
+        """Sum, max, mean or copy of the first, over processes; the memory layout of the tensor stays."""
         dense = tensor.T if tensor.ndim == 2 and tensor.T.is_contiguous() else tensor
         sent = dense.contiguous()
         if how == "copy":
             dist.broadcast(sent, src=0)
         else:
-            dist.all_reduce(sent)
+            dist.all_reduce(sent, op=dist.ReduceOp.MAX if how == "max" else dist.ReduceOp.SUM)
             if how == "mean":
                 sent /= self.n_processes
         if sent.data_ptr() != dense.data_ptr():

@@ -1,5 +1,7 @@
 """What of a training is written into a checkpoint, and how a training becomes what the checkpoint says."""
 
+import hashlib
+import json
 from typing import TYPE_CHECKING
 
 import torch
@@ -29,7 +31,7 @@ def checkpoint_of(run: "TrainingRun") -> Checkpoint:
         weights,
         optimiser,
         {
-            "config_digest": run.config_digest(),
+            "config_digest": _config_digest(run),
             "n_threads": run.n_threads,
             "part_tokens": run.part_tokens,
             "n_tokens": state.n_tokens,
@@ -52,7 +54,7 @@ def restore_into(run: "TrainingRun", checkpoint: Checkpoint) -> None:
         UserError: when the checkpoint belongs to another configuration or activation set.
     """
     saved, state = checkpoint.state, run.state
-    if saved["config_digest"] != run.config_digest():
+    if saved["config_digest"] != _config_digest(run):
         raise UserError(
             f"the checkpoint at step {checkpoint.step} belongs to another configuration than "
             f"{run.config.name()!r}: delete the checkpoints folder"
@@ -75,6 +77,14 @@ def restore_into(run: "TrainingRun", checkpoint: Checkpoint) -> None:
     for name, parameter in run.dictionary.named_parameters():
         moments = _moments(checkpoint.optimiser, name)
         run.optimiser.state[parameter] = {key: _like(value, parameter) for key, value in moments.items()}
+
+
+def _config_digest(run: "TrainingRun") -> str:
+    """Digest of the configuration and of the shape of the data."""
+    activations = run.activations
+    shape = [activations.site_widths, activations.context_length, len(run.feed.stream.rows)]
+    text = json.dumps([run.config.canonical(), shape], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _moments(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:

@@ -5,6 +5,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.dictionaries.base import TrainingState, TrainingStep
+
+_LOGGED_STEPS = 200
+
 SCHEMA = pa.schema(
     [("step", pa.int64()), ("n_tokens", pa.int64()), ("metric", pa.string()), ("value", pa.float64())]
 )
@@ -19,6 +23,20 @@ class TrainingLog:
     def add(self, step: int, n_tokens: int, values: Mapping[str, float]) -> None:
         """Note the metrics of one step."""
         self.rows.extend([step, n_tokens, metric, float(value)] for metric, value in values.items())
+
+    def note(self, result: TrainingStep, state: TrainingState, lr: float) -> None:
+        """Note the step just done: the first, the last and about 200 in between."""
+        if state.step % max(state.n_steps // _LOGGED_STEPS, 1) and state.step not in (1, state.n_steps):
+            return
+        values = {
+            "loss": float(result.loss),
+            "fvu": float(result.sse) / state.total_variance,
+            "l0": float(result.l0),
+            "lr": lr,
+            "unseen_share": float(state.dead.float().mean()),
+            **{name: float(value) for name, value in result.parts.items()},
+        }
+        self.add(state.step, state.n_tokens, values)
 
     def table(self) -> pa.Table:
         """The log as the columns of ``training_log`` without its ids."""

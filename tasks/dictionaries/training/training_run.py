@@ -3,8 +3,6 @@
 Legend: N tokens of a batch, W width of all hookpoints together, D d_in, E d_out, L d_sae.
 """
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ from tasks.dictionaries.training.gradients import batch_gradient, is_half
 from tasks.dictionaries.training.nonfinite import NonFiniteLoss, cause
 from tasks.dictionaries.training.replicas import Replicas
 from tasks.dictionaries.training.resampling import SAMPLE_TOKENS, is_due, resample
+from tasks.dictionaries.training.schedule import learning_rate
 from tasks.dictionaries.training.training_checkpoint import checkpoint_of, restore_into
 from tasks.dictionaries.training.training_log import TrainingLog
 from tasks.dictionaries.training.training_memory import (
@@ -40,7 +39,6 @@ from tasks.dictionaries.training.training_memory import (
 
 __all__ = ["NonFiniteLoss", "TrainedDictionary", "TrainingInterrupted", "TrainingRun"]
 
-_LOGGED_STEPS = 200
 _SAMPLE_AFTER = 16_384
 _SAMPLE_ACTS = 2**25
 
@@ -180,9 +178,9 @@ class TrainingRun:
         """
         fault_point("train.step")
         with self.own_surroundings():
-            x_ND, y_NE = self.scaled(self.replicas.part(values_NW))
+            x_ND, y_NE, n_tokens = self._own_part(values_NW)
             lr = self.learning_rate()
-            result = self._gradient(x_ND, y_NE, len(values_NW))
+            result = self._gradient(x_ND, y_NE, n_tokens)
             self._refuse_nonfinite("loss", float(result.loss), result, x_ND, y_NE)
             self.dictionary.project_decoder_gradient()
             norm = torch.nn.utils.clip_grad_norm_(self.dictionary.parameters(), self.config.clip_norm)
@@ -191,13 +189,18 @@ class TrainingRun:
                 group["lr"] = lr
             self.optimiser.step()
             self.dictionary.normalise_decoder()
+            self.replicas.join(self.dictionary, self.state)
             self.dictionary.after_step(self.state)
-            self.state.count(result.fired, len(values_NW))
+            self.state.count(result.fired, n_tokens)
             self.replicas.settle(self.dictionary, self.state)
-            self._note(result, lr)
+            self.log.note(result, self.state, lr)
             self._resample()
         self.position = self.feed.position
         return result
+
+    def _own_part(self, values_NW: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Inputs and targets of this process's part of a batch, and the tokens of the whole batch."""
+        return *self.scaled(self.replicas.part(values_NW)), len(values_NW)
 
     def _gradient(self, x_ND: Tensor, y_NE: Tensor, n_tokens: int) -> TrainingStep:
         self.optimiser.zero_grad(set_to_none=True)
@@ -215,13 +218,11 @@ class TrainingRun:
     def _refuse_nonfinite(
         self, what: str, value: float, result: TrainingStep, x_ND: Tensor, y_NE: Tensor
     ) -> None:
-        if math.isfinite(value):
-            return
-        culprit = cause(list(self.dictionary.named_parameters()), x_ND, y_NE, result.parts)
-        raise NonFiniteLoss(
-            f"dictionary {self.config.name()!r}: the {what} is {value} at step {self.state.step + 1}: "
-            f"{culprit}: lower lr (now {self.learning_rate():.3g}) or look for extreme activations"
-        )
+        if not math.isfinite(value):
+            place = f"dictionary {self.config.name()!r}: the {what} is {value} at step {self.state.step + 1}"
+            culprit = cause(list(self.dictionary.named_parameters()), x_ND, y_NE, result.parts)
+            remedy = f"lower lr (now {self.learning_rate():.3g}) or look for extreme activations"
+            raise NonFiniteLoss(f"{place}: {culprit}: {remedy}")
 
     def _resample(self) -> None:
         config = self.config
@@ -247,14 +248,8 @@ class TrainingRun:
         return self.activations.split(values_NW.to(self.device) * self.scale_vector())
 
     def learning_rate(self) -> float:
-        """Linear warm-up, plateau, fall to zero over the last ``decay_share``: linear or half a cosine."""
-        config, state = self.config, self.state
-        n_decay = config.decay_share * config.n_steps
-        left = config.n_steps - state.step
-        share = min(left / n_decay, 1.0) if n_decay else 1.0
-        if config.decay == "cosine":
-            share = 0.5 - 0.5 * math.cos(math.pi * share)
-        return config.base_lr(self.dictionary.d_in) * state.ramp(config.warmup_steps, share=0.05) * share
+        """That of the next step."""
+        return learning_rate(self.config, self.state, self.dictionary.d_in)
 
     def finish(self, tokens_per_second: float) -> TrainedDictionary:
         """Settle what inference needs, fold the normalisation, return the result on the CPU."""
@@ -298,24 +293,3 @@ class TrainingRun:
             UserError: when the checkpoint belongs to another configuration or activation set.
         """
         restore_into(self, checkpoint)
-
-    def config_digest(self) -> str:
-        """Digest of the configuration and of the shape of the data."""
-        shape = [self.activations.site_widths, self.activations.context_length, len(self.feed.stream.rows)]
-        text = json.dumps([self.config.canonical(), shape], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    def _note(self, result: TrainingStep, lr: float) -> None:
-        """Log the first and the last step and about 200 in between."""
-        step, n_steps = self.state.step, self.state.n_steps
-        if step % max(n_steps // _LOGGED_STEPS, 1) and step not in (1, n_steps):
-            return
-        values = {
-            "loss": float(result.loss),
-            "fvu": float(result.sse) / self.state.total_variance,
-            "l0": float(result.l0),
-            "lr": lr,
-            "unseen_share": float(self.state.dead.float().mean()),
-            **{name: float(value) for name, value in result.parts.items()},
-        }
-        self.log.add(step, self.state.n_tokens, values)

@@ -15,7 +15,6 @@ from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.dictionaries.measures.fidelity import measure_fidelity
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.training.end_to_end_run import EndToEndRun, SequenceFeed
-from tasks.dictionaries.training.replicas import Replicas
 from tasks.dictionaries.training.trainer import TrainedDictionary, TrainingInterrupted, train
 from tasks.dictionaries.training.training_memory import NotEnoughMemory
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
@@ -131,7 +130,7 @@ def test_parts_are_as_small_as_memory_wants(
 def test_training_lowers_the_kl_and_the_damage_downstream(trained: TrainedDictionary) -> None:
     kl, downstream = values(trained, "kl"), values(trained, "downstream_fvu")
     assert sum(kl[-2:]) < 0.5 * sum(kl[:2])
-    assert sum(downstream[-2:]) < 0.7 * sum(downstream[:2])
+    assert sum(downstream[-2:]) < 0.8 * sum(downstream[:2])
     config = trained.dictionary.config.canonical()
     assert (config["architecture"], config["objective"]) == ("end_to_end", "e2e")
     torch.testing.assert_close(trained.dictionary.W_dec.norm(dim=1), torch.ones(96))
@@ -176,16 +175,24 @@ def test_saved_and_loaded_it_is_the_same(
     assert torch.equal(load_dictionary(tmp_path)(x_ND), trained.dictionary(x_ND))
 
 
-def test_what_cannot_be_trained_is_refused(
-    activation_set: ActivationSet, language_model: LanguageModel, tmp_path: Path
-) -> None:
+def test_it_is_not_trained_without_the_language_model(activation_set: ActivationSet, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="trains with the language model: name the model"):
         fit(make_config(), activation_set, tmp_path, model=None)
-    with pytest.raises(UserError, match="n_processes"):
-        EndToEndRun(
-            make_config(),
-            activation_set,
-            torch.device("cpu"),
-            language_model,
-            replicas=type("TwoProcesses", (Replicas,), {"n_processes": 2})(),
-        )
+
+
+def test_a_process_whose_sequences_are_empty_adds_nothing(
+    activation_set: ActivationSet, language_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(downstream_coefficient=1.0)
+    run = EndToEndRun(config, activation_set, torch.device("cpu"), language_model)
+    run.start()
+    rows_S = run.feed.next_batch()
+    usual = run.learn(rows_S)
+    monkeypatch.setattr(run, "_valid", lambda rows: torch.zeros(len(rows), 64, dtype=torch.bool))
+    run._rows_S = rows_S.numpy()
+    empty = run._gradient(torch.empty(0, activation_set.d_in), torch.empty(0), 100)
+    assert (float(empty.loss), empty.parts.keys(), bool(empty.fired.any())) == (
+        0.0,
+        usual.parts.keys(),
+        False,
+    )
