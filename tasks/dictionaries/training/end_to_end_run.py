@@ -37,12 +37,12 @@ from tasks.dictionaries.training.training_memory import (
     NotEnoughMemory,
     StorageMeter,
     TrainingMemory,
+    usable_share,
     weights_bytes,
 )
 from tasks.dictionaries.training.training_run import TrainingRun
 
 _LOGITS_PER_PART = 2**25
-_USABLE = 0.9  # of the free memory
 _BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
@@ -121,10 +121,10 @@ class EndToEndRun(TrainingRun):
         context = self.activations.context_length
         per_sequence = self._measure_sequence()
         own = weights_bytes(self.dictionary)
-        fixed = TrainingMemory(
-            own, 2 * own, others_bytes, 4 * self.config.batch_tokens * self.dictionary.d_in
-        )
-        room = int(_USABLE * free_memory_bytes(self.device)) - fixed.missing_bytes - own
+        batch_bytes = 4 * self.config.batch_tokens * self.dictionary.d_in
+        fixed = TrainingMemory(own, self._missing_moments_bytes, others_bytes, batch_bytes)
+        usable = int(usable_share(self.state) * free_memory_bytes(self.device))
+        room = usable - fixed.missing_bytes - own
         if room < per_sequence:
             raise NotEnoughMemory(
                 f"dictionary {self.config.name()!r}: one sequence of {context} tokens through the model "
@@ -132,7 +132,7 @@ class EndToEndRun(TrainingRun):
                 "sequences, or lower d_sae"
             )
         n_fitting = max(room // max(per_sequence, 1), 1)
-        self.part_tokens = min(self.part_tokens, n_fitting * context)
+        self._work_in_parts(min(self.part_tokens, n_fitting * context))
         return replace(fixed, step_bytes=own + per_sequence * (self.part_tokens // context))
 
     def _measure_sequence(self) -> int:

@@ -72,14 +72,11 @@ class SharedTraining:
             False when there is no memory for it beside the others: it has to wait until they are done.
         """
         with self._ending(number):
-            checkpoint, run, lacking = load_checkpoint(scratch / "checkpoints"), None, None
+            run, lacking = None, None
             try:
-                run = make()
-                if checkpoint is None:
-                    run.start()
+                run = _begun(make(), scratch / "checkpoints")
+                if not run.is_done:
                     run.plan_memory(sum(member.run.growth_bytes for member in self._members.values()))
-                else:
-                    run.restore(checkpoint)
             except NotEnoughMemory as error:
                 lacking = error
             if self.replicas.any(lacking is not None) or run is None:
@@ -158,3 +155,13 @@ class SharedTraining:
             for number in numbers:
                 self._members.pop(number, None)
                 self._end(number, error)
+
+
+def _begun(run: TrainingRun, checkpoints: Path) -> TrainingRun:
+    """As it starts, or as its newest intact checkpoint left it, which is then no longer in memory."""
+    checkpoint = load_checkpoint(checkpoints)
+    if checkpoint is None:
+        run.start()
+    else:
+        run.restore(checkpoint)
+    return run

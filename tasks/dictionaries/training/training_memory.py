@@ -8,7 +8,6 @@ once with all latents alive and once with all of them dead, because reviving the
 
 import copy
 import ctypes
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,8 +23,6 @@ from tasks.activations.forecast import free_memory_bytes
 from tasks.dictionaries.base import Dictionary, TrainingState
 from tasks.dictionaries.training.gradients import batch_gradient
 
-logger = logging.getLogger(__name__)
-
 SMALLEST_PART = 64
 """A batch is never split into parts of fewer tokens."""
 PROBE_TOKENS = 1_024
@@ -34,7 +31,7 @@ _KEPT_BY_ALLOCATOR = 64 * 2**20
 """What the C library keeps of freed blocks below 32 MiB: measured over five methods, forecasts then lay
 between 0.85 and 1.1 of the peak."""
 _USABLE = 0.9
-"""Share of the free memory that a training may plan with."""
+"""Share of the free memory that a new training may plan with."""
 _MEBIBYTE = 2**20
 
 
@@ -49,7 +46,7 @@ class TrainingMemory:
     weights_bytes: int
     """Parameters and buffers."""
     moments_bytes: int
-    """Both moments of Adam."""
+    """Both moments of Adam, unless they are in memory already."""
     others_bytes: int
     """Gradients and moments of the trainings beside it, which they have not made yet."""
     feed_bytes: int
@@ -72,6 +69,11 @@ def weights_bytes(dictionary: Dictionary) -> int:
     """Bytes of parameters and buffers."""
     tensors = (*dictionary.parameters(), *dictionary.buffers())
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def usable_share(state: TrainingState) -> float:
+    """Share of the free memory to plan with: all of it in mid training, where other parts round otherwise."""
+    return 1.0 if state.step else _USABLE
 
 
 def refuse_impossible_width(name: str, n_latents: int, d_out: int, device: torch.device) -> None:
@@ -129,6 +131,11 @@ class StepProbe:
         self._x_ND, self._y_NE = x_ND, y_NE
         self._peaks: dict[int, int] = {}
         self._dead_matter = True
+
+    @property
+    def usable_share(self) -> float:
+        """Share of the free memory to plan with."""
+        return usable_share(self._state)
 
     @property
     def n_tokens(self) -> int:
@@ -191,7 +198,7 @@ def fitting_part(
     Raises:
         NotEnoughMemory: when not even the smallest part fits, with what is needed and what is free.
     """
-    free = int(_USABLE * free_memory_bytes(device))
+    free = int(probe.usable_share * free_memory_bytes(device))
     if device.type == "cpu":
         fixed = replace(fixed, step_bytes=_KEPT_BY_ALLOCATOR)
     room, part = free - fixed.missing_bytes, part_tokens
@@ -207,8 +214,6 @@ def fitting_part(
             f"the buffer, {_mebibytes(need.step_bytes)} for a step), {_mebibytes(free)} MiB are free: lower "
             "expansion_factor or d_sae, or buffer_tokens"
         )
-    if part < part_tokens:
-        logger.warning("%s: memory is short, working on %d of %d tokens at a time", name, part, part_tokens)
     return part, need
 
 

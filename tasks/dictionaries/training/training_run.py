@@ -3,6 +3,7 @@
 Legend: N tokens of a batch, W width of all hookpoints together, D d_in, E d_out, L d_sae.
 """
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ from tasks.dictionaries.training.training_memory import (
 )
 
 __all__ = ["NonFiniteLoss", "TrainedDictionary", "TrainingInterrupted", "TrainingRun"]
+
+logger = logging.getLogger(__name__)
 
 _SAMPLE_AFTER = 16_384
 _SAMPLE_ACTS = 2**25
@@ -138,9 +141,11 @@ class TrainingRun:
             self.dictionary.before_training(self.state)
 
     def plan_memory(self, others_bytes: int = 0) -> TrainingMemory | None:
-        """Forecast the memory and split batches as far as needed for it; once, before the first step.
+        """Forecast the memory and split batches as far as needed for it; before the first step of a process.
 
-        None for a method that does not learn from batches of activations alone.
+        None for a method that does not learn from batches of activations alone. A training that goes on from
+        a checkpoint keeps its parts where they fit; on a smaller machine they are halved, and from there on
+        it differs by rounding from one that was never stopped.
 
         Args:
             others_bytes: What trainings beside it will still take, see `growth_bytes`.
@@ -153,18 +158,34 @@ class TrainingRun:
         x_ND, y_NE = self.scaled(sample_tokens(self.activations, "train", PROBE_TOKENS))
         on_card = self.device.type == "cuda"
         batch_bytes = 2 * 4 * self.config.batch_tokens * self.activations.d_in
-        own_bytes = weights_bytes(self.dictionary)
         feed_bytes = batch_bytes if on_card else self.feed.stream.n_bytes
-        fixed = TrainingMemory(own_bytes, 2 * own_bytes, others_bytes, feed_bytes)
+        fixed = TrainingMemory(
+            weights_bytes(self.dictionary), self._missing_moments_bytes, others_bytes, feed_bytes
+        )
         probe = StepProbe(self.dictionary, self.state, x_ND, y_NE, half=self.half)
-        self.part_tokens, need = fitting_part(self.config.name(), probe, fixed, self.part_tokens, self.device)
+        part_tokens, need = fitting_part(self.config.name(), probe, fixed, self.part_tokens, self.device)
+        self._work_in_parts(part_tokens)
         return_freed_memory()
         return need
 
+    def _work_in_parts(self, part_tokens: int) -> None:
+        """Work on so many tokens at a time; said where it is fewer than wanted, or than until now."""
+        if part_tokens < self.part_tokens:
+            said = f"working on {part_tokens} of {self.part_tokens} tokens at a time"
+            if self.state.step:
+                said += f", from step {self.state.step} on no longer bit for bit the training that was begun"
+            logger.warning("%s: memory is short, %s", self.config.name(), said)
+        self.part_tokens = part_tokens
+
     @property
     def growth_bytes(self) -> int:
-        """What it will hold between its steps besides its weights: gradients and moments."""
-        return 3 * weights_bytes(self.dictionary)
+        """What it will hold between its steps and does not hold yet: gradients and moments."""
+        return weights_bytes(self.dictionary) + self._missing_moments_bytes
+
+    @property
+    def _missing_moments_bytes(self) -> int:
+        """Both moments of Adam, unless a checkpoint brought them."""
+        return 0 if self.optimiser.state else 2 * weights_bytes(self.dictionary)
 
     def step(self) -> TrainingStep:
         """One optimiser step on the next batch of the feed."""

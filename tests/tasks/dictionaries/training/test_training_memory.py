@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import torch
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import dictionary_config
+from tasks.dictionaries.training.checkpoint import load_checkpoint
 from tasks.dictionaries.training.trainer import (
     TrainedDictionary,
+    TrainingInterrupted,
     TrainingJob,
     TrainingOptions,
     train,
@@ -129,6 +132,54 @@ def test_a_batch_is_split_when_memory_is_short(
     assert "memory is short, working on 250 of 500 tokens at a time" in caplog.text
     for name, tensor in plenty.dictionary.state_dict().items():
         torch.testing.assert_close(short.dictionary.state_dict()[name], tensor, rtol=1e-3, atol=1e-3)
+
+
+def stopped_after(n_steps: int, config: Any, planted: Any, scratch: Path) -> None:
+    calls = count(1)
+    with pytest.raises(TrainingInterrupted):
+        train(config, planted, scratch, device="cpu", n_threads=1, should_stop=lambda: next(calls) >= n_steps)
+
+
+def part_tokens_of(scratch: Path) -> int:
+    checkpoint = load_checkpoint(scratch / "checkpoints")
+    assert checkpoint is not None
+    return int(checkpoint.state["part_tokens"])
+
+
+def test_a_resumed_training_is_split_only_where_memory_is_short(
+    planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = make_config(d_sae=1_024)
+    whole = train(config, planted, tmp_path / "whole", device="cpu", n_threads=1)
+    for name in ("ample", "short"):
+        stopped_after(2, config, planted, tmp_path / name)
+    moments = 2 * 4 * (2 * 1_024 * 16 + 1_024 + 16)
+    with_all, with_half = (
+        missing_bytes(planted, d_sae=1_024, micro_batch_tokens=m) - moments for m in (None, 250)
+    )
+    pretend_free(monkeypatch, with_all)  # all of it may be planned with, moments are there already
+    resumed = train(config, planted, tmp_path / "ample", device="cpu", n_threads=1)
+    assert caplog.text == ""
+    assert torch.equal(resumed.dictionary.W_dec, whole.dictionary.W_dec)
+    pretend_free(monkeypatch, (with_all + with_half) // 2)
+    short = train(config, planted, tmp_path / "short", device="cpu", n_threads=1)
+    assert "working on 250 of 500 tokens at a time, from step 2 on no longer bit for bit" in caplog.text
+    assert [part_tokens_of(tmp_path / name) for name in ("ample", "short")] == [500, 250]
+    torch.testing.assert_close(short.dictionary.W_dec, whole.dictionary.W_dec, rtol=1e-3, atol=1e-3)
+
+
+def test_a_resumed_training_that_cannot_fit_is_refused_and_waits_for_a_larger_machine(
+    planted: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(n_tokens=2_000)
+    whole = train(config, planted, tmp_path / "whole", device="cpu", n_threads=1)
+    stopped_after(2, config, planted, tmp_path / "resumed")
+    with monkeypatch.context() as smaller:
+        pretend_free(smaller, 16 * MEBIBYTE)
+        with pytest.raises(NotEnoughMemory, match=r"MiB more memory on cpu \(0 for the moments of Adam"):
+            train(config, planted, tmp_path / "resumed", device="cpu", n_threads=1)
+    resumed = train(config, planted, tmp_path / "resumed", device="cpu", n_threads=1)
+    assert torch.equal(resumed.dictionary.W_dec, whole.dictionary.W_dec)
 
 
 def test_what_cannot_fit_is_refused_before_the_first_step(
