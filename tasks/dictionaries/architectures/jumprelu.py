@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
-from tasks.dictionaries.coding.rectified import Weights, rectified
+from tasks.dictionaries.coding.rectified import Rectified, Weights, rectified
 from tasks.dictionaries.coding.shortfall import shortfall
 from tasks.dictionaries.config import DictionaryConfig
 
@@ -92,9 +92,7 @@ class JumpReLU(Dictionary):
         of the inputs.
         """
         ramp, config = state.ramp(self.config.sparsity_warmup_steps, share=0.1), self.config
-        result = rectified(
-            self, x_ND, y_NE, self.threshold, torch.ones_like(self.b_enc), self._weights(state, ramp)
-        )
+        result = self.rectified(x_ND, y_NE, self._weights(state, ramp))
         loss = result.objective
         if config.tanh_coefficient is not None:
             penalty = config.tanh_coefficient * result.cost
@@ -107,9 +105,17 @@ class JumpReLU(Dictionary):
             loss = loss + ramp * penalty
         parts = {"penalty": penalty.detach()}
         if config.shortfall_weight > 0:
-            lacking = shortfall(self, x_ND, self.threshold, state.dead) / state.mean_norm
+            lacking = self.shortfall(x_ND, state.dead) / state.mean_norm
             loss, parts["shortfall"] = loss + config.shortfall_weight * lacking, lacking.detach()
         return TrainingStep(loss, result.sse, result.l0.detach(), result.fired, parts)
+
+    def rectified(self, x_ND: Tensor, y_NE: Tensor, weights: Weights) -> Rectified:
+        """Hook: encode, decode and measure one batch, see `coding.rectified`."""
+        return rectified(self, x_ND, y_NE, self.threshold, torch.ones_like(self.b_enc), weights)
+
+    def shortfall(self, x_ND: Tensor, chosen_L: Tensor) -> Tensor:
+        """Hook: by how much the chosen latents stay below their thresholds, see `coding.shortfall`."""
+        return shortfall(self, x_ND, self.threshold, chosen_L)
 
     def _weights(self, state: TrainingState, ramp: float) -> Weights:
         config = self.config
