@@ -2,10 +2,13 @@
 
 The fork (science-of-finetuning/dictionary_learning) has ``encoder.weight`` (n, D, L), ``encoder.bias`` (L,),
 ``decoder.weight`` (n, L, D) and ``decoder.bias`` (n, D); where it is BatchTopK, a ``threshold`` on the
-activations times the summed norms of their directions; and may carry mean and deviation of the activations,
-which are folded into the weights. ckkissane/crosscoder-model-diff-replication has ``W_enc`` (n, D, L),
-``W_dec`` (L, n, D), ``b_enc`` and ``b_dec`` (n, D). In its training the activations of each model had a mean
-norm of sqrt(D), which the file does not say: it is read with ``normalisation=dataset_rms``.
+activations times the summed norms of their directions, other ``code_normalization`` is refused. It may carry
+mean and deviation of the activations, NaN where it does not normalise: older files divide by the deviation,
+newer ones multiply all hookpoints by ``activation_global_scale``.
+
+ckkissane/crosscoder-model-diff-replication has ``W_enc`` (n, D, L), ``W_dec`` (L, n, D), ``b_enc`` and
+``b_dec`` (n, D). In its training the activations of each model had a mean norm of sqrt(D), which the file
+does not say: it is read with ``normalisation=dataset_rms``.
 """
 
 from collections.abc import Mapping
@@ -18,9 +21,13 @@ from torch import Tensor
 from catalog.errors import UserError
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.format import FORMATS, Format
+from tasks.dictionaries.formats.hook_names import from_transformer_lens, known
 from tasks.dictionaries.formats.tensor_files import read_json, read_stored
 
 _EPSILON = 1e-8
+_COMPILED = "_orig_mod."
+_CODE_NORMALISATIONS = ("CROSSCODER", "SAE", "MIXED", "NONE", "DECOUPLED")
+"""What activations are multiplied by to be compared, in the order of the fork's ids, from 1."""
 
 
 @FORMATS.register("crosscoder")
@@ -29,8 +36,11 @@ class Crosscoder(Format):
 
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The crosscoder of a file."""
-        tensors = dict(read_stored(path, allow_pickle=allow_pickle).tensors)
+        stored = read_stored(path, allow_pickle=allow_pickle).tensors
+        tensors = {name.replace(_COMPILED, ""): tensor for name, tensor in stored.items()}
         config = _config(path)
+        if "k" in tensors:
+            _check_code_normalisation(path, tensors, config)
         try:
             parts = _fork(tensors) if "encoder.weight" in tensors else _replication(tensors)
         except KeyError as error:
@@ -43,6 +53,7 @@ class Crosscoder(Format):
             raise UserError(f"{path}: the shapes of its encoder and decoder do not belong together")
         parts, site_scales = _without_statistics(parts, tensors)
         threshold = tensors.get("threshold") if "k" in tensors else None
+        hookpoint = known(from_transformer_lens(config.get("hook_point")))
         return Foreign(
             source=str(path),
             activation="relu" if "k" not in tensors else "batch_topk",
@@ -56,15 +67,31 @@ class Crosscoder(Format):
             centred=False,
             n_sites=n_sites,
             site_scales=site_scales,
+            reads=hookpoint,
+            writes=hookpoint,
             described=config,
         )
 
 
 def _config(path: Path) -> dict[str, Any]:
-    for beside in (path.with_name(f"{path.stem}_cfg.json"), path.with_name("config.json")):
-        if beside.is_file():
-            return read_json(beside)
+    for name in (f"{path.stem}_cfg.json", "cfg.json", "config.json"):
+        if path.with_name(name).is_file():
+            return read_json(path.with_name(name))
     return {}
+
+
+def _check_code_normalisation(path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+    """Refuse a BatchTopK crosscoder whose threshold is not one on activations times summed norms."""
+    trainer = config.get("trainer")
+    said = {**config, **(trainer if isinstance(trainer, dict) else {})}
+    name = str(said.get("code_normalization") or _CODE_NORMALISATIONS[0])
+    if "code_normalization_id" in tensors:
+        name = _CODE_NORMALISATIONS[int(tensors["code_normalization_id"]) - 1]
+    if name.upper() != _CODE_NORMALISATIONS[0]:
+        raise UserError(
+            f"{path}: its threshold is stated for activations normalised as {name}; featlas reads thresholds "
+            f"of activations times the summed norms of their directions ({_CODE_NORMALISATIONS[0]})"
+        )
 
 
 def _fork(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -92,15 +119,18 @@ def _without_statistics(
     """Inputs ``(x - mean) / std`` and outputs ``y std + mean``, folded into weights and biases.
 
     The root mean square of a hookpoint's deviations is not folded but returned as the factor of its inputs:
-    in those units the norms of its directions compare with those of the others, as in the training.
+    in those units the norms of its directions compare with those of the others, as in the training. Where
+    one factor serves all, ``(x - mean) factor``, it is that.
     """
     mean, std = tensors.get("activation_mean"), tensors.get("activation_std")
-    if mean is None or std is None:
+    if mean is None or std is None or bool(mean.isnan().any()) or bool(std.isnan().any()):
         return parts, ()
     if mean.shape != parts["b_dec"].shape or std.shape != mean.shape:
         raise UserError(
             f"activation_mean has the shape {tuple(mean.shape)}, not {tuple(parts['b_dec'].shape)}"
         )
+    if "activation_global_scale" in tensors:
+        return _without_mean(parts, mean, float(tensors["activation_global_scale"]))
     if "k" in tensors:
         raise UserError(
             "featlas cannot read a BatchTopK crosscoder of normalised activations: its threshold is stated "
@@ -116,3 +146,15 @@ def _without_statistics(
         "b_dec": (parts["b_dec"] * std_nD + mean) / rms_n1,
     }
     return folded, tuple((1 / rms_n1[:, 0]).tolist())
+
+
+def _without_mean(
+    parts: dict[str, Tensor], mean_nD: Tensor, factor: float
+) -> tuple[dict[str, Tensor], tuple[float, ...]]:
+    """Inputs ``(x - mean) factor``: the mean is folded into the biases, the factor is returned."""
+    shift_nD = mean_nD * factor
+    changes = {
+        "b_enc": parts["b_enc"] - torch.einsum("nd,ndf->f", shift_nD, parts["W_enc"]),
+        "b_dec": parts["b_dec"] + shift_nD,
+    }
+    return {**parts, **changes}, (factor,) * len(mean_nD)

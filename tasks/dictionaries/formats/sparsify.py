@@ -2,8 +2,8 @@
 
 Conventions of EleutherAI/sparsify 1.3: TopK of the rectified pre-activations, or the largest of each of k
 groups (groupmax), b_dec taken from the input unless it is a transcoder, rows of ``W_dec`` are directions. A
-transcoder reads the input of its module and writes the output. Parts with a number in their names
-(``W_decs.0``) are those of clt-training, whose folders hold several decoders.
+transcoder reads the input of its module and writes the output. Folders of clt-training are read where
+they hold one target, see ``clt_training``.
 """
 
 import json
@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.dictionaries.formats.clt_training import of_one_target, without_norms
 from tasks.dictionaries.formats.foreign import Activation, Foreign
 from tasks.dictionaries.formats.format import FORMATS, Format, Written
 from tasks.dictionaries.formats.hook_names import from_module_path, known, module_path
@@ -39,14 +40,15 @@ class Sparsify(Format):
                 f"{folder / CONFIG_FILE}: featlas has no dictionary with the activation {activation!r}; it "
                 f"reads {', '.join(_ACTIVATIONS)}"
             )
-        tensors = read_stored(folder / WEIGHTS_FILE, allow_pickle=allow_pickle).tensors
+        stored = read_stored(folder / WEIGHTS_FILE, allow_pickle=allow_pickle).tensors
+        tensors = of_one_target(str(folder / WEIGHTS_FILE), config, stored)
         missing = {"encoder.weight", "encoder.bias", "W_dec", "b_dec"} - set(tensors)
         if missing:
             raise UserError(f"{folder / WEIGHTS_FILE} has no {min(missing)}: it is no single sparse coder")
         is_transcoder = bool(config.get("transcode", False))
         writes = known(from_module_path(folder.name))
         reads = known(*(name.replace(".mlp_out", ".mlp_in") for name in writes)) if is_transcoder else writes
-        return Foreign(
+        foreign = Foreign(
             source=str(folder),
             activation=_ACTIVATIONS[activation],
             kind="transcoder" if is_transcoder else "autoencoder",
@@ -61,6 +63,7 @@ class Sparsify(Format):
             writes=writes,
             described=config,
         )
+        return without_norms(foreign, tensors)
 
     def write(self, written: Written, folder: Path) -> None:
         """Write a folder that sparsify loads; its name should be that of the module."""

@@ -6,7 +6,9 @@ peer that `make bench` made. Each case is a folder: what the peer wrote, and ``e
 the cases named ``trained``, and those of dictionary_learning, they come from a short training by the peer's
 own trainer on sums of planted directions. Further arguments name the cases to write; left out: all. The
 parameters of Gemma Scope (``gemma_scope``, in the environment of sae-lens) are laid out as published and
-used by SAELens.
+used by SAELens. ``openai`` and ``crosscoder`` are on no package index: there the sources of
+openai/sparse_autoencoder, of the dictionary_learning fork and of crosscoder-model-diff-replication lie on
+PYTHONPATH.
 """
 
 import json
@@ -255,7 +257,6 @@ def write_sparsify():
     case("layers.1.mlp", transcode=True)
     case("layers.2.mlp", transcode=True, skip_connection=True)
     case("layers.3", activation="groupmax")
-    case("layers.4", trained=True, activation="groupmax")
     case("layers.3.mlp", transcode=True, activation="groupmax")
 
 
@@ -378,6 +379,61 @@ def write_dictionary_learning():
     torch.save(april.state_dict(), folder / "ae.pt")
     (folder / "config.json").write_text(json.dumps({"trainer": {"dict_class": "AutoEncoderNew", "layer": 2}}))
     expect(folder, april.encode(x), april(x), x)
+
+
+def write_openai():
+    from sparse_autoencoder.model import Autoencoder, TopK
+
+    for case, activation in (("topk", TopK(K)), ("relu", torch.nn.ReLU())):
+        if is_wanted(case):
+            folder, x = HERE / "openai" / case, inputs(N)
+            folder.mkdir(parents=True, exist_ok=True)
+            state = Autoencoder(D_SAE, D_IN, activation).state_dict()
+            whole = {name: value for name, value in state.items() if not name.startswith("activation.")}
+            plain = {name: tensor for name, tensor in whole.items() if isinstance(tensor, torch.Tensor)}
+            random = torch.Generator().manual_seed(5)
+            for name in ("pre_bias", "encoder.weight", "latent_bias", "decoder.weight"):
+                plain[name] = torch.randn(plain[name].shape, generator=random) * 0.5
+            torch.save({**whole, **plain}, folder / "autoencoder.pt")
+            known = Autoencoder.from_state_dict(torch.load(folder / "autoencoder.pt"))
+            acts, info = known.encode(x)
+            expect(folder, acts, known.decode(acts, info), x)
+
+
+def write_crosscoder():
+    from crosscoder import CrossCoder as Replication
+    from dictionary_learning.dictionary import BatchTopKCrossCoder, CrossCoder
+
+    x = torch.stack([inputs(N), 2 * inputs(N, 1) - 0.5], dim=1)
+    statistics = {"activation_mean": x.mean(dim=0), "activation_std": x.std(dim=0)}
+    learned = ("encoder.weight", "encoder.bias", "decoder.weight", "decoder.bias")
+
+    def case(name, coder, file, config, threshold=None):
+        if not is_wanted(name):
+            return
+        folder, random = HERE / "crosscoder" / name, torch.Generator().manual_seed(5)
+        folder.mkdir(parents=True, exist_ok=True)
+        with torch.no_grad():
+            for parameter, tensor in coder.state_dict().items():
+                if parameter in learned or parameter[1:] in ("_enc", "_dec"):
+                    tensor.copy_(torch.randn(tensor.shape, generator=random) * 0.5)
+            if threshold is not None:
+                coder.threshold.fill_(threshold)
+        save = save_file if file.endswith("safetensors") else torch.save
+        save({name: tensor.contiguous() for name, tensor in coder.state_dict().items()}, folder / file)
+        if config is not None:
+            (folder / "cfg.json").write_text(json.dumps(config))
+        acts = coder.encode(x)
+        expect(folder, acts, coder.decode(acts).flatten(1), x.flatten(1))
+
+    sizes = (D_IN, D_SAE // 2, 2)
+    case("fork-relu-normalised", CrossCoder(*sizes, **statistics, target_rms=3.0), "model.safetensors", None)
+    case("fork-batch-topk", BatchTopKCrossCoder(*sizes, k=K), "model.safetensors", None, 6.0)
+    normalised = BatchTopKCrossCoder(*sizes, k=K, **statistics, target_rms=3.0)
+    case("fork-batch-topk-normalised", normalised, "model.safetensors", None, 4.0)
+    config = {"dict_size": D_SAE // 2, "d_in": D_IN, "enc_dtype": "fp32", "seed": 0, "dec_init_norm": 0.1}
+    config |= {"device": "cpu", "hook_point": "blocks.2.hook_resid_pre"}
+    case("replication", Replication(config), "cc_weights.pt", config)
 
 
 if __name__ == "__main__":

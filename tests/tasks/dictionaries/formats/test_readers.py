@@ -1,15 +1,14 @@
 """Every reader against the tool it reads: the same codes and the same outputs to 1e-5.
 
 The golden folders were written by the tools themselves, those of Gemma Scope used by one
-(``tests/golden/formats/write_peers.py``). Where no tool can be installed its published rule stands here,
-written down once more.
+(``tests/golden/formats/write_peers.py``).
 """
 
+import json
 import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,21 +25,31 @@ from tasks.dictionaries.weights import load_dictionary, save_dictionary
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "formats"
 CASES = sorted(str(path.parent.relative_to(GOLDEN)) for path in GOLDEN.glob("*/*/expected.safetensors"))
+OPENED_BY_THE_CHILD = ("dictionary_learning/batch-topk", "openai/topk")
 D, L, N = 8, 20, 16
 
 
 @cache
 def read(case: str) -> Foreign:
-    """A golden case; pickled ones are converted here, but for one that the child process opens."""
-    name, _, folder = case.partition("/")
-    if name != "dictionary_learning" or folder == "batch-topk":
-        return read_foreign(name, GOLDEN / case, allow_pickle=True)
+    """A golden case; pickled ones are converted here, but for two that the child process opens."""
+    name, pickled = case.split("/")[0], next((GOLDEN / case).glob("*.pt"), None)
+    if pickled is None or case in OPENED_BY_THE_CHILD:
+        suffix = ".pt" if pickled else ".safetensors"
+        return read_foreign(name, place(name, GOLDEN / case, suffix), allow_pickle=True)
     with tempfile.TemporaryDirectory() as copy:
-        state = torch.load(GOLDEN / case / "ae.pt", weights_only=True)
-        plain = {key: tensor.contiguous() for key, tensor in state.items()}
-        save_file(plain, Path(copy) / "ae.safetensors")
-        shutil.copy(GOLDEN / case / "config.json", copy)
-        return read_foreign(name, Path(copy))
+        state = torch.load(pickled, weights_only=True)
+        plain = {key: value.contiguous() for key, value in state.items() if isinstance(value, torch.Tensor)}
+        save_file(plain, Path(copy) / f"{pickled.stem}.safetensors")
+        for config in (GOLDEN / case).glob("*.json"):
+            shutil.copy(config, copy)
+        return read_foreign(name, place(name, Path(copy), ".safetensors"))
+
+
+def place(name: str, folder: Path, suffix: str) -> Path:
+    """What is named to the reader: a folder, or the file of weights where the tool knows files alone."""
+    if name not in ("openai", "crosscoder"):
+        return folder
+    return next(file for file in folder.glob(f"*{suffix}") if file.stem != "expected")
 
 
 def assert_same(dictionary: Dictionary, x: torch.Tensor, acts: torch.Tensor, out: torch.Tensor) -> None:
@@ -59,14 +68,15 @@ def test_codes_and_outputs_are_those_of_the_tool(case: str, tmp_path: Path) -> N
     assert bool((expected["acts"] > 0).any())
     if bool((expected["acts"] < 0).any()):  # signed: of ours each side of a latent is one of its own
         expected["acts"] = torch.cat([expected["acts"].relu(), (-expected["acts"]).relu()], dim=1)
-    dictionary = assemble(read(case))
+    foreign = read(case)
+    dictionary = assemble(placed(foreign) if foreign.kind == "crosscoder" else foreign)
     assert_same(dictionary, expected["x"], expected["acts"], expected["out"])
     save_dictionary(dictionary, tmp_path)
     assert_same(load_dictionary(tmp_path), expected["x"], expected["acts"], expected["out"])
 
 
 def test_every_format_that_a_tool_can_use_has_golden_folders() -> None:
-    assert {case.split("/")[0] for case in CASES} == set(FORMATS) - {"openai", "crosscoder"}
+    assert {case.split("/")[0] for case in CASES} == set(FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +99,8 @@ def test_every_format_that_a_tool_can_use_has_golden_folders() -> None:
 def test_hookpoints_are_read_from_the_file(case: str, reads: str, writes: str) -> None:
     foreign = read(case)
     assert (foreign.reads, foreign.writes) == ((reads,), (writes,))
+    if "average_l0_3" in case:
+        assert foreign.k == 3
 
 
 def random_weights(*names: str, **shapes: tuple[int, ...]) -> dict[str, torch.Tensor]:
@@ -132,46 +144,6 @@ def test_what_gemma_scope_does_not_have_is_refused(tmp_path: Path) -> None:
         read_foreign("gemma_scope", tmp_path)
 
 
-def test_gemma_scope(tmp_path: Path) -> None:
-    """JumpReLU as published: ``(x W_enc + b_enc)`` above the threshold, no b_dec taken from the input."""
-    weights, x = random_weights(), inputs()
-    folder = tmp_path / "gemma-scope-2b-pt-res" / "layer_12" / "width_16k" / "average_l0_71"
-    folder.mkdir(parents=True)
-    np.savez(folder / "params.npz", **{name: tensor.numpy() for name, tensor in weights.items()})
-    foreign = read_foreign("gemma_scope", folder)
-    assert (foreign.reads, foreign.k) == (("blocks.12.resid_post",), 71)
-    pre = x @ weights["W_enc"] + weights["b_enc"]
-    acts = pre.relu() * (pre > weights["threshold"])
-    assert_same(assemble(foreign), x, acts, acts @ weights["W_dec"] + weights["b_dec"])
-
-
-@pytest.mark.parametrize("activation", ["TopK", "ReLU"])
-def test_openai(activation: str, tmp_path: Path) -> None:
-    """``pre_bias`` taken from the input; TopK on inputs normalised with the unbiased deviation."""
-    weights, x = random_weights(), inputs()
-    state: dict[str, Any] = {
-        "pre_bias": weights["b_dec"],
-        "encoder.weight": weights["W_enc"].T.contiguous(),
-        "latent_bias": weights["b_enc"],
-        "decoder.weight": weights["W_dec"].T.contiguous(),
-        "stats_last_nonzero": torch.zeros(L, dtype=torch.long),
-        "activation": activation,
-    }
-    if activation == "TopK":
-        state["activation_state_dict"] = {"k": 4, "postact_fn": "ReLU"}
-    torch.save(state, tmp_path / "v5_32k.pt")
-    mean, std = x.mean(dim=1, keepdim=True), x.std(dim=1, keepdim=True)
-    normed = (x - mean) / (std + 1e-5) if activation == "TopK" else x
-    pre = (normed - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]
-    top = pre.topk(4, dim=1)
-    kept = torch.zeros_like(pre).scatter(1, top.indices, top.values.relu())
-    acts = kept if activation == "TopK" else pre.relu()
-    out = acts @ weights["W_dec"] + weights["b_dec"]
-    out = out * std + mean if activation == "TopK" else out
-    foreign = read_foreign("openai", tmp_path / "v5_32k.pt", allow_pickle=True)
-    assert_same(assemble(foreign), x, acts, out)
-
-
 def test_a_backup_of_dictionary_learning_is_in_the_units_of_its_training(tmp_path: Path) -> None:
     weights, x = random_weights(), inputs()
     state = {
@@ -184,6 +156,46 @@ def test_a_backup_of_dictionary_learning_is_in_the_units_of_its_training(tmp_pat
     acts = ((x / 2.5 - weights["b_dec"]) @ weights["W_enc"] + weights["b_enc"]).relu()
     foreign = read_foreign("dictionary_learning", tmp_path, allow_pickle=True)
     assert_same(assemble(foreign), x, acts, 2.5 * (acts @ weights["W_dec"] + weights["b_dec"]))
+
+
+def clt_folder(folder: Path, settings: dict[str, object], tensors: dict[str, torch.Tensor]) -> Path:
+    """A folder of clt-training as its save_to_disk writes it."""
+    known = {"activation": "topk", "k": 4, "num_latents": L, "d_in": D, "transcode": True, "n_targets": 1}
+    folder.mkdir()
+    (folder / "cfg.json").write_text(json.dumps({**known, "skip_connection": True, **settings}))
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "sae.safetensors")
+    return folder
+
+
+def test_a_single_target_of_clt_training(tmp_path: Path) -> None:
+    """TopK of rectified pre-activations of scaled inputs, a factor for each latent, a scaled output."""
+    weights, x, factor_L = random_weights(), inputs(), torch.linspace(0.5, 2, L)
+    W_skip = torch.randn(D, D, generator=torch.Generator().manual_seed(6))
+    tensors = {
+        "encoder.weight": weights["W_enc"].T,
+        "encoder.bias": weights["b_enc"],
+        "W_decs.0": weights["W_dec"],
+        "b_decs.0": weights["b_dec"],
+        "W_skips.0": W_skip,
+        "post_encs.0": torch.zeros(L),
+        "post_enc_scales.0": factor_L,
+        "in_norm": torch.tensor([7.0]),
+        "out_norm": torch.tensor([3.0]),
+    }
+    scaled = x * D**0.5 / 7
+    pre = (scaled @ weights["W_enc"] + weights["b_enc"]).relu()
+    top = pre.topk(4, dim=1)
+    acts = torch.zeros_like(pre).scatter(1, top.indices, top.values)
+    out = (acts * factor_L) @ weights["W_dec"] + weights["b_dec"] + scaled @ W_skip.T
+    read_from = clt_folder(tmp_path / "layers.1.mlp", {"normalize_io": True}, tensors)
+    assert_same(assemble(read_foreign("sparsify", read_from)), x, acts, out * 3 / D**0.5)
+    for name, changes, more, reason in (
+        ("a", {}, {"W_decs.1": weights["W_dec"]}, "belongs to a cross-layer transcoder"),
+        ("b", {"coalesce_topk": "concat"}, {}, "belongs to a cross-layer transcoder"),
+        ("c", {}, {"post_encs.0": torch.ones(L)}, "adds an offset to the latents it has selected"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            read_foreign("sparsify", clt_folder(tmp_path / name, changes, {**tensors, **more}))
 
 
 def test_scale_is_folded_without_changing_codes() -> None:
@@ -244,42 +256,39 @@ def placed(foreign: Foreign) -> Foreign:
     return foreign.with_(reads=("blocks.1.resid_post", "blocks.2.resid_post"))
 
 
-@pytest.mark.parametrize("batch_topk", [False, True])
-def test_crosscoders_of_the_dictionary_learning_fork(batch_topk: bool, tmp_path: Path) -> None:
-    """Codes from the sum over sites; BatchTopK keeps those whose product with the summed norms is large."""
+def fork_state(**more: torch.Tensor) -> dict[str, torch.Tensor]:
     W_enc, W_dec, b_enc, b_dec = crosscoder_weights(2)
-    x = inputs(2 * D).reshape(N, 2, D)
-    mean, std = (
-        (torch.zeros(2, D), torch.ones(2, D)) if batch_topk else (torch.rand(2, D), torch.rand(2, D) + 0.5)
-    )
-    state = {"encoder.weight": W_enc, "encoder.bias": b_enc, "decoder.weight": W_dec, "decoder.bias": b_dec}
-    if batch_topk:
-        state |= {"k": torch.tensor(3), "threshold": torch.tensor(6.0)}
-    else:
-        state |= {"activation_mean": mean, "activation_std": std}
-    save_file(state, tmp_path / "model.safetensors")
-    normed = (x - mean) / (std + 1e-8)
-    acts = (torch.einsum("nsd,sdf->nf", normed, W_enc) + b_enc).relu()
-    if batch_topk:
-        kept = acts * W_dec.norm(dim=2).sum(dim=0) > 6.0
-        assert bool(kept.any())
-        assert int(kept.sum()) < int((acts > 0).sum())
-        acts = acts * kept
+    parts = {"encoder.weight": W_enc, "encoder.bias": b_enc, "decoder.weight": W_dec, "decoder.bias": b_dec}
+    return {**parts, **more}
+
+
+def test_older_crosscoders_divide_by_the_deviation(tmp_path: Path) -> None:
+    """Before ``activation_global_scale``: inputs ``(x - mean) / std``; here saved by a compiled training."""
+    W_enc, W_dec, b_enc, b_dec = crosscoder_weights(2)
+    x, mean, std = inputs(2 * D).reshape(N, 2, D), torch.rand(2, D), torch.rand(2, D) + 0.5
+    state = {f"_orig_mod.{name}": tensor for name, tensor in fork_state().items()}
+    save_file({**state, "activation_mean": mean, "activation_std": std}, tmp_path / "model.safetensors")
+    acts = (torch.einsum("nsd,sdf->nf", (x - mean) / (std + 1e-8), W_enc) + b_enc).relu()
     out = (torch.einsum("nf,sfd->nsd", acts, W_dec) + b_dec) * (std + 1e-8) + mean
     foreign = read_foreign("crosscoder", tmp_path / "model.safetensors")
     assert_same(assemble(placed(foreign)), x.reshape(N, -1), acts, out.reshape(N, -1))
 
 
-def test_crosscoders_of_the_replication(tmp_path: Path) -> None:
-    W_enc, W_dec, b_enc, b_dec = crosscoder_weights(2)
-    x = inputs(2 * D).reshape(N, 2, D)
-    state = {"W_enc": W_enc, "W_dec": W_dec.permute(1, 0, 2), "b_enc": b_enc, "b_dec": b_dec}
-    torch.save(state, tmp_path / "7.pt")
-    (tmp_path / "7_cfg.json").write_text('{"dict_size": 20}')
-    acts = (torch.einsum("nsd,sdf->nf", x, W_enc) + b_enc).relu()
-    out = torch.einsum("nf,sfd->nsd", acts, W_dec) + b_dec
-    foreign = read_foreign("crosscoder", tmp_path / "7.pt", allow_pickle=True)
-    assert foreign.described == {"dict_size": 20}
-    assert_same(assemble(placed(foreign)), x.reshape(N, -1), acts, out.reshape(N, -1))
+def test_crosscoders_that_ours_cannot_express_are_refused(tmp_path: Path) -> None:
+    path, k = tmp_path / "model.safetensors", {"k": torch.tensor(3), "threshold": torch.tensor(6.0)}
+    save_file(fork_state(**k, code_normalization_id=torch.tensor(2)), path)
+    with pytest.raises(UserError, match="for activations normalised as SAE; featlas reads"):
+        read_foreign("crosscoder", path)
+    statistics = {"activation_mean": torch.ones(2, D), "activation_std": torch.ones(2, D)}
+    save_file(fork_state(**k, **statistics), path)
+    with pytest.raises(UserError, match="cannot read a BatchTopK crosscoder of normalised activations"):
+        read_foreign("crosscoder", path)
+    save_file(fork_state(code_normalization_id=torch.tensor(5)), path)
     with pytest.raises(UserError, match="needs to know its hookpoints"):
-        assemble(foreign)
+        assemble(read_foreign("crosscoder", path))
+
+
+def test_the_replication_says_its_hookpoint() -> None:
+    foreign = read("crosscoder/replication")
+    assert (foreign.reads, foreign.n_sites) == (("blocks.2.resid_pre",), 2)
+    assert foreign.described["dict_size"] == foreign.d_sae
