@@ -1,8 +1,8 @@
 """What EleutherAI/clt-training adds to folders of sparsify, brought back to what sparsify knows.
 
-Parts of several targets have numbers (``W_decs.0``); latents may have an offset and a factor after they were
-selected (``post_enc``, ``post_enc_scale``); inputs and outputs may be scaled by their mean norms (``in_norm``,
-``out_norm``). One target that no other layer writes to is a transcoder like others.
+Parts of several targets have numbers (``W_decs.0``); latents may have an offset and a factor after they
+were selected (``post_enc``, ``post_enc_scale``); inputs and outputs may be scaled by their mean norms
+(``in_norm``, ``out_norm``). One target that no other layer writes to is a transcoder like others.
 """
 
 from collections.abc import Mapping

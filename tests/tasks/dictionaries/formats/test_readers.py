@@ -190,7 +190,7 @@ def test_a_single_target_of_clt_training(tmp_path: Path) -> None:
     read_from = clt_folder(tmp_path / "layers.1.mlp", {"normalize_io": True}, tensors)
     assert_same(assemble(read_foreign("sparsify", read_from)), x, acts, out * 3 / D**0.5)
     for name, changes, more, reason in (
-        ("a", {}, {"W_decs.1": weights["W_dec"]}, "belongs to a cross-layer transcoder"),
+        ("a", {}, {"W_decs.1": 2 * weights["W_dec"]}, "belongs to a cross-layer transcoder"),
         ("b", {"coalesce_topk": "concat"}, {}, "belongs to a cross-layer transcoder"),
         ("c", {}, {"post_encs.0": torch.ones(L)}, "adds an offset to the latents it has selected"),
     ):
