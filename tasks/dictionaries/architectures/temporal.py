@@ -29,7 +29,7 @@ from tasks.dictionaries.base import (
     Widths,
     imported_only,
 )
-from tasks.dictionaries.coding.code_attention import CodeAttention, Sources
+from tasks.dictionaries.coding.code_attention import CodeAttention, Sources, sequence_product
 from tasks.dictionaries.coding.encoding import encode_top
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.token_norm import normalise_tokens
@@ -45,7 +45,7 @@ class TemporalConfig(DictionaryConfig):
     """Latents kept per token; left out, all that are positive."""
     n_heads: int = Field(ge=1)
     """Heads of each attention layer."""
-    n_layers: int = Field(default=1, ge=0)
+    n_layers: int = Field(default=1, ge=1)
     """Attention layers; each predicts of what the one before has left."""
     bottleneck_factor: int = Field(ge=1)
     """Codes are so many times as wide as queries and keys."""
@@ -117,8 +117,8 @@ class Temporal(Dictionary):
         start_STD = self._centred_tokens(x_STD.flatten(0, 1)).view_as(x_STD)
         residual_STD = start_STD
         for layer in self.attn_layers:
-            codes_STL = (residual_STD * self.lam @ self.W_enc).relu()
-            part_STD = layer(codes_STL, sources).relu() @ self.W_dec
+            codes_STL = sequence_product(residual_STD * self.lam, self.W_enc).relu()
+            part_STD = sequence_product(layer(codes_STL, sources).relu(), self.W_dec)
             norm_ST1 = part_STD.norm(dim=2, keepdim=True) + self.epsilon
             share_ST1 = (part_STD * residual_STD).sum(dim=2, keepdim=True) / norm_ST1.square()
             residual_STD = residual_STD - share_ST1 * part_STD

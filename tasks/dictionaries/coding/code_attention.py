@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from tasks.dictionaries.kernels.products import product
+
 
 class CodeAttention(nn.Module):
     """One layer: ``c_proj(attention(q_target(codes), k_ctx(earlier), v_ctx(earlier)))``, heads side by side.
@@ -19,10 +21,10 @@ class CodeAttention(nn.Module):
     def __init__(self, d_sae: int, n_heads: int, d_keys: int) -> None:
         super().__init__()
         self.n_heads = n_heads
-        self.k_ctx = _zeros(d_sae, d_keys)
-        self.q_target = _zeros(d_sae, d_keys)
-        self.v_ctx = _zeros(d_sae, d_sae)
-        self.c_proj = _zeros(d_sae, d_sae)
+        self.k_ctx = _Linear(d_sae, d_keys)
+        self.q_target = _Linear(d_sae, d_keys)
+        self.v_ctx = _Linear(d_sae, d_sae)
+        self.c_proj = _Linear(d_sae, d_sae)
 
     def forward(self, codes_STL: Tensor, sources: "Sources") -> Tensor:
         """What each token's code should be, by those before it: (S, T, L), of any sign."""
@@ -60,9 +62,17 @@ class Sources:
         return codes_STL.roll(1, dims=1).masked_fill(self.first_ST1, 0)
 
 
-def _zeros(n_in: int, n_out: int) -> nn.Linear:
-    """A linear map with bias, all 0; the global random numbers are left alone."""
-    linear = nn.Linear(n_in, n_out, device="meta").to_empty(device="cpu")
-    nn.init.zeros_(linear.weight)
-    nn.init.zeros_(linear.bias)
-    return linear
+class _Linear(nn.Linear):
+    """A linear map with bias, all 0 at first; the global random numbers are left alone."""
+
+    def reset_parameters(self) -> None:
+        nn.init.zeros_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return sequence_product(input, self.weight.T, self.bias)
+
+
+def sequence_product(a_STM: Tensor, b_MK: Tensor, bias_K: Tensor | None = None) -> Tensor:
+    """``a @ b + bias`` of whole sequences, by the fastest product at hand: (S, T, K)."""
+    return product(a_STM.flatten(0, 1), b_MK, bias_K).view(*a_STM.shape[:2], -1)

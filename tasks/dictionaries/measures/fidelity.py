@@ -45,7 +45,7 @@ Replacement = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class InContext:
+class ReplacementInContext:
     """A replacement of rows that tell of a token what precedes it in its document."""
 
     view: Callable[[Tensor, Tensor], Tensor]
@@ -145,7 +145,7 @@ def measure_fidelity(
 
         def at_hookpoint(replace: Replacement) -> AbstractContextManager[Any]:
             fixed = replace if read_ND is None else _always(replace(read_ND))
-            view = partial(_seen, replace, batch) if isinstance(replace, InContext) else None
+            view = partial(_seen, replace, batch) if isinstance(replace, ReplacementInContext) else None
             return splice(language_model, hookpoint, partial(replace_valid, batch.valid_BT, fixed, view=view))
 
         return at_hookpoint
@@ -192,7 +192,7 @@ def replace_valid(
     return result_BTD
 
 
-def _seen(replace: InContext, batch: Batch, value_BTD: Tensor) -> Tensor:
+def _seen(replace: ReplacementInContext, batch: Batch, value_BTD: Tensor) -> Tensor:
     return replace.view(value_BTD.float(), batch.segment_BT)
 
 

@@ -18,8 +18,8 @@ from tasks.dictionaries.measures.fidelity import (
     CLEAN,
     VERSION,
     Fidelity,
-    InContext,
     Replacement,
+    ReplacementInContext,
     measure_fidelity,
     why_unmeasurable,
 )
@@ -116,7 +116,7 @@ def _output(dictionary: Dictionary) -> Replacement:
     def output(rows_NW: Tensor) -> Tensor:
         return dictionary.decode_sparse(*dictionary.encode_sparse(rows_NW), rows_NW)
 
-    return InContext(dictionary.in_context, output) if dictionary.reads_context else output
+    return ReplacementInContext(dictionary.in_context, output) if dictionary.reads_context else output
 
 
 def _values(measured: Fidelity, replacement: str) -> Values:

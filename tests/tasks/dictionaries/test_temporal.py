@@ -73,6 +73,10 @@ def test_what_is_written_for_saelens_is_the_same_dictionary(case: str, tmp_path:
     assert rows_NW[:, D:].norm() > 0.1 * rows_NW[:, :D].norm(), "something is predicted"
 
 
+def mapped(x: torch.Tensor, linear: torch.nn.Linear) -> torch.Tensor:
+    return x @ linear.weight.T + linear.bias
+
+
 def plainly(dictionary: Temporal, x_TD: torch.Tensor) -> torch.Tensor:
     """The predicted part of one document, token by token, by the formulas of the paper's code."""
     residual = x_TD - dictionary.b_dec
@@ -82,11 +86,11 @@ def plainly(dictionary: Temporal, x_TD: torch.Tensor) -> torch.Tensor:
         left = residual.clone()
         for t in range(len(x_TD)):
             earlier = torch.cat([torch.zeros(1, codes.shape[1]), codes[:t]])
-            query = layer.q_target(codes[t]).chunk(layer.n_heads)
-            keys, values = layer.k_ctx(earlier), layer.v_ctx(earlier)
+            query = mapped(codes[t], layer.q_target).chunk(layer.n_heads)
+            keys, values = mapped(earlier, layer.k_ctx), mapped(earlier, layer.v_ctx)
             heads = zip(query, keys.chunk(layer.n_heads, 1), values.chunk(layer.n_heads, 1), strict=True)
             found = [torch.softmax(k @ q / len(q) ** 0.5, 0) @ v for q, k, v in heads]
-            part = layer.c_proj(torch.cat(found)).relu() @ dictionary.W_dec
+            part = mapped(torch.cat(found), layer.c_proj).relu() @ dictionary.W_dec
             left[t] -= (part @ residual[t]) / (part.norm() + 1e-6) ** 2 * part
         residual = left
     return x_TD - dictionary.b_dec - residual

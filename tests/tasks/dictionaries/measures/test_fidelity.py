@@ -12,8 +12,8 @@ from tasks.activations.packing import PackedTokens
 from tasks.dictionaries.measures.fidelity import (
     CLEAN,
     MASKED_SHARE,
-    InContext,
     Replacement,
+    ReplacementInContext,
     measure_fidelity,
     why_unmeasurable,
 )
@@ -122,8 +122,8 @@ def test_a_replacement_in_context_sees_whole_sequences_and_their_documents() -> 
 
     replacements: dict[str, Replacement] = {
         "half": lambda x_ND: x_ND / 2,
-        "own half": InContext(view, lambda rows_NW: rows_NW[:, D:] / 2),
-        "one before": InContext(view, lambda rows_NW: rows_NW[:, :D]),
+        "own half": ReplacementInContext(view, lambda rows_NW: rows_NW[:, D:] / 2),
+        "one before": ReplacementInContext(view, lambda rows_NW: rows_NW[:, :D]),
     }
     measured = measure_fidelity(model, tokens, rows, "blocks.0.resid_post", torch.zeros(D), replacements)
     assert measured.ce("own half") == measured.ce("half")
