@@ -55,7 +55,8 @@ def state_badge(state: str) -> Element:
 
 def run_section(run: Row, stages: Sequence[Row], prefect: str) -> Element:
     """One run: figures, what its stages took, and its failures."""
-    took = [Figure("took", figures.duration(seconds_of(run)))] if run["finished_at"] else []
+    said = "last seen after" if run["state"] == "crashed" else "took"
+    took = [Figure(said, figures.duration(seconds_of(run)))] if run["finished_at"] else []
     items = [
         *took,
         Figure("stages recomputed", figures.count(run["n_stages"])),
@@ -103,7 +104,10 @@ def _stages(run: Row, stages: Sequence[Row]) -> Element:
         help = stage["error"] or f"{figures.count(stage['rows'])} rows, {figures.size(stage['bytes'])}"
         drawn.append(Bar(name, stage["seconds"], text, visible(help)))
     found = [item for item in _summary(run) if item.get("state") == "found"]
-    none = el("p", "No stage was recomputed: everything was found finished.", cls="quiet")
+    complete = run["state"] == "completed"
+    none = quiet(
+        "No stage was recomputed: everything was found finished." if complete else "No stage ended yet."
+    )
     parts: list[Node] = [
         el("h3", "Stages in the order they began"),
         bars(drawn, wrap=True) if drawn else none,

@@ -118,7 +118,11 @@ def test_a_certificate_tells_the_verdict_and_other_readings(verified: bool) -> N
         for variant, value in others
     ]
     text = said({**ROW, "origin": "imported", "verified": verified}, metrics)
-    for expected in ("4\u202f096 tokens, 12.5 % unseen, FVU of a random dictionary 0.900", "as it was imported 0.610 15.0", "0.120 14.5"):
+    for expected in (
+        "4\u202f096 tokens, 12.5 % unseen, FVU of a random dictionary 0.900",
+        "as it was imported 0.610 15.0",
+        "0.120 14.5",
+    ):
         assert expected in text, expected
     assert ("its FVU is too high" in text, "unverified" in text) == (not verified, not verified)
     assert text.index("blocks.1.resid_post") < text.index("b_dec=") < text.index("scale=")

@@ -228,6 +228,7 @@ def test_a_run_whose_process_is_gone_is_not_shown_as_running(
     synthetic.publish_run(root, "killed at noon", "running", synthetic.NIGHT.replace(day=21))
     monkeypatch.setenv("FEATLAS_CATALOG", str(root))
     assert "The last run crashed" in said(_open("overview", {}))
+    assert "everything was found finished" not in said(_open("runs", {}))
     with living_run(root, "killed at noon", "nightly"):
         assert "The last run crashed" not in said(_open("overview", {}))
 

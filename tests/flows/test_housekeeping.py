@@ -1,5 +1,6 @@
 """Housekeeping keeps the rows, finds damage, and says in ``runs`` how it ended."""
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -8,7 +9,7 @@ import pytest
 from catalog.connection import connect
 from catalog.errors import CatalogueError
 from catalog.ledger import Claim
-from catalog.store import SliceWrite, TableStore
+from catalog.store import SliceWrite, TableStore, publish_rows
 from flows.housekeeping import housekeeping
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit
@@ -38,6 +39,29 @@ def test_rows_stay_and_the_run_is_recorded(root: Path) -> None:
         assert names == [("toy-0",), ("toy-1",), ("toy-2",)]
         assert connection.execute("select flow, state, pipeline from runs").fetchall() == [
             ("housekeeping", "completed", None)
+        ]
+
+
+def test_a_run_that_was_killed_is_said_to_have_crashed(root: Path) -> None:
+    row = {"run_id": "killed", "flow": "nightly", "state": "running", "started_at": datetime.now(UTC)}
+    row |= {"code_version": "0", "config_digest": "0"}
+    publish_rows(root, [SliceWrite("runs", "killed", pa.Table.from_pylist([row]))], fingerprint="0" * 64)
+    housekeeping.fn(str(root))
+    with connect(root) as connection:
+        states = connection.execute("select flow, state from runs order by flow").fetchall()
+    assert states == [("housekeeping", "completed"), ("nightly", "crashed")]
+
+
+def test_an_interrupted_run_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(store: TableStore) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TableStore, "compact", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        housekeeping.fn(str(root))
+    with connect(root) as connection:
+        assert connection.execute("select state, error from runs").fetchall() == [
+            ("crashed", "KeyboardInterrupt")
         ]
 
 
