@@ -34,6 +34,7 @@ from tasks.dictionaries.measures.metrics import MetricName, ReconstructionSums
 from tasks.dictionaries.weights import load_dictionary
 from tasks.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
 from tasks.evaluate_suite import SuiteUnit, evaluate_suite
+from tasks.evaluation.suites.density_spectrum import DensitySpectrumConfig
 from tasks.evaluation.suites.first_letter import FirstLetterConfig
 from tasks.evaluation.suites.sequence_error import SequenceErrorConfig
 from tasks.gate_dictionary import GateUnit, gate_dictionary
@@ -204,17 +205,20 @@ def test_it_is_measured_in_context_beside_controls_that_are_not(landed: Landed) 
 
 
 def test_suites_and_matchers_read_it_in_context(landed: Landed) -> None:
-    unit = SuiteUnit(SequenceErrorConfig(max_tokens=1_000), (MODEL,), landed.imported)
-    evaluate_suite.fn(landed.context, unit)
-    evaluate_suite.fn(landed.context, SuiteUnit(FirstLetterConfig(), (MODEL,), landed.imported))
+    for config in (SequenceErrorConfig(max_tokens=1_000), DensitySpectrumConfig(), FirstLetterConfig()):
+        evaluate_suite.fn(landed.context, SuiteUnit(config, (MODEL,), landed.imported))
+    spectrum = landed.rows(
+        "select sum(value) as shares from dictionary_metrics where metric = 'density_spectrum'"
+    )
+    assert spectrum[0]["shares"] == pytest.approx(1)
     rows = landed.rows("select metric, value, control, note from dictionary_metrics where variant = ''")
     found = {row["metric"]: row for row in rows}
     assert found["mse_seqmean"]["value"] < json.loads(found["mse_seqmean"]["control"])["random"]
     assert found["absorption_fraction"]["note"].startswith(
         "the dictionary explains a token by the tokens before"
     )
-    config = ActivationCorrelationConfig(matcher="activation_correlation", n_partners=1, n_shifts=19)
-    match_features.fn(landed.context, MatchUnit(config, landed.imported, landed.imported))
+    matcher = ActivationCorrelationConfig(matcher="activation_correlation", n_partners=1, n_shifts=19)
+    match_features.fn(landed.context, MatchUnit(matcher, landed.imported, landed.imported))
     pairs = landed.rows("select feature_a, feature_b, score from matches")
     assert len(pairs) > 50
     assert all(pair["feature_a"] == pair["feature_b"] and pair["score"] > 0.999 for pair in pairs)
