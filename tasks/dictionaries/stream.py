@@ -145,16 +145,18 @@ class TokenStream:
         while True:
             yield self.next_batch()
 
-    def next_batch(self) -> Tensor:
-        """The next ``batch_tokens`` tokens."""
+    def next_batch(self, part: slice = slice(None)) -> Tensor:
+        """The next ``batch_tokens`` tokens, or a part of them; the cursor then stands after all."""
+        first, last, _ = part.indices(self.batch_tokens)
         parts: list[Tensor] = []
-        missing = self.batch_tokens
-        while missing:
+        done = 0
+        while done < self.batch_tokens:
             self._load()
             epoch, buffer, position = self.cursor
-            take_N = self._order_N[position : position + missing]
-            parts.append(self._buffer_ND[take_N].float())
-            missing -= len(take_N)
+            take_N = self._order_N[position : position + self.batch_tokens - done]
+            wanted_N = take_N[max(first - done, 0) : max(last - done, 0)]
+            parts.append(self._buffer_ND[wanted_N].float())
+            done += len(take_N)
             if position + len(take_N) < len(self._order_N):
                 self.cursor = Cursor(epoch, buffer, position + len(take_N))
             elif buffer + 1 < self.buffers_per_epoch:

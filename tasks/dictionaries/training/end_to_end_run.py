@@ -49,8 +49,11 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.")
 class SequenceStream(TokenStream):
     """Numbers of train sequences without end; each epoch is a permutation of its own."""
 
-    def next_batch(self) -> Tensor:
-        """The next sequences, as many as hold ``batch_tokens`` and at least one: (S,) int64."""
+    def next_batch(self, part: slice = slice(None)) -> Tensor:
+        """The next sequences, as many as hold ``batch_tokens`` and at least one: (S,) int64.
+
+        All of them whatever the part: to weight its own a process needs to know how many tokens all have.
+        """
         wanted = max(self.batch_tokens // self.activations.context_length, 1)
         parts: list[Tensor] = []
         while wanted:
@@ -102,7 +105,6 @@ class EndToEndRun(TrainingRun):
     ) -> None:
         sites = SiteActivations.of(activations)
         super().__init__(config, sites, device, feed or SequenceFeed(sites, config), replicas, "float32")
-        self._check_processes()
         self.language_model = _loaded(model, config, device)
         self.site: Any = self.activations.reads[0]
         self.hookpoint = _checked_hookpoint(self.language_model, self.site, config)
@@ -152,7 +154,7 @@ class EndToEndRun(TrainingRun):
     def _own_part(self, values_NW: Tensor) -> tuple[Tensor, Tensor, int]:
         """The valid tokens of this process's sequences; a batch is the numbers of all of them (S,)."""
         n_tokens = int(self._valid(values_NW.numpy()).sum())
-        self._rows_S = self.replicas.part(values_NW).numpy()
+        self._rows_S = values_NW[self.replicas.part(len(values_NW))].numpy()
         x_STD = torch.from_numpy(np.ascontiguousarray(self.site.read(self._rows_S)))
         return *self.scaled(x_STD[self._valid(self._rows_S)].float()), n_tokens
 

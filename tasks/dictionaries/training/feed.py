@@ -61,9 +61,9 @@ class Feed:
         self.stream.counts = Counts(position.n_read, position.n_nonfinite)
         self.stream.resume()
 
-    def next_batch(self) -> Tensor:
-        """The next ``batch_tokens`` tokens in float32: (N, W)."""
-        batch_NW = self.stream.next_batch()
+    def next_batch(self, part: slice = slice(None)) -> Tensor:
+        """A part of the next ``batch_tokens`` tokens, all of them by default, in float32: (N, W)."""
+        batch_NW = self.stream.next_batch(part)
         self._step += 1
         return batch_NW
 

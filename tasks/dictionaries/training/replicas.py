@@ -1,8 +1,8 @@
 """Training one dictionary in several processes: each works on its part of every batch.
 
 ``torchrun`` starts the processes and says in the environment who is who (RANK, WORLD_SIZE). All of them read
-the same stream, hold the same weights and take the same steps; gradients and statistics are summed over the
-processes, so the result is that of one process up to rounding.
+the same buffers and take their own tokens out of them, hold the same weights and take the same steps;
+gradients and statistics are summed over the processes, so the result is that of one process up to rounding.
 
 Legend: N tokens of a batch.
 """
@@ -34,9 +34,9 @@ class Replicas:
         """Whether this process writes files and tells progress."""
         return self.rank == 0
 
-    def part(self, rows_N: Tensor) -> Tensor:
+    def part(self, n_rows: int) -> slice:
         """The rows of a batch that are this process's."""
-        return rows_N
+        return slice(n_rows)
 
     def begin(self, dictionary: Dictionary, state: TrainingState) -> None:
         """Make all processes start from the weights of the first."""
@@ -66,13 +66,8 @@ class ProcessGroup(Replicas):
     def __init__(self, device: torch.device) -> None:
         self.rank, self.n_processes, self.device = dist.get_rank(), dist.get_world_size(), device
 
-    def part(self, rows_N: Tensor) -> Tensor:
-        if len(rows_N) < self.n_processes:
-            raise UserError(
-                f"batch_tokens = {len(rows_N)} is less than the {self.n_processes} processes that share it: "
-                "use fewer processes"
-            )
-        return torch.tensor_split(rows_N, self.n_processes)[self.rank]
+    def part(self, n_rows: int) -> slice:
+        return slice(*(n_rows * rank // self.n_processes for rank in (self.rank, self.rank + 1)))
 
     def begin(self, dictionary: Dictionary, state: TrainingState) -> None:
         for tensor in (*dictionary.parameters(), *dictionary.buffers()):

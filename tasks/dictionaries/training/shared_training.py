@@ -114,7 +114,7 @@ class SharedTraining:
         began, step = time.monotonic(), self.feed.position.step
         drinking = {number: m for number, m in self._members.items() if m.run.position.step == step}
         with self._ending(*self._members):
-            batch_NW = self.feed.next_batch()
+            batch_NW = self.feed.next_batch(self.replicas.part(self.feed.stream.batch_tokens))
             waited = time.monotonic() - began
             for number, member in drinking.items():
                 began = time.monotonic()

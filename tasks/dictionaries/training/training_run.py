@@ -97,6 +97,7 @@ class TrainingRun:
         refuse_impossible_width(config.name(), config.n_latents(widths.d_in), widths.d_out, device)
         self.dictionary = build_dictionary(config, widths).to(device)
         self._check_resampling()
+        self._check_processes()
         self.optimiser = torch.optim.Adam(
             self.dictionary.parameters(),
             lr=config.base_lr(self.dictionary.d_in),
@@ -189,10 +190,10 @@ class TrainingRun:
 
     def step(self) -> TrainingStep:
         """One optimiser step on the next batch of the feed."""
-        return self.learn(self.feed.next_batch())
+        return self.learn(self.feed.next_batch(self.replicas.part(self.config.batch_tokens)))
 
     def learn(self, values_NW: Tensor) -> TrainingStep:
-        """One optimiser step on a batch, which the feed gave last.
+        """One optimiser step on this process's part of a batch, which the feed gave last.
 
         Raises:
             NonFiniteLoss: when the loss or its gradient is NaN or infinite, naming the cause.
@@ -220,8 +221,8 @@ class TrainingRun:
         return result
 
     def _own_part(self, values_NW: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Inputs and targets of this process's part of a batch, and the tokens of the whole batch."""
-        return *self.scaled(self.replicas.part(values_NW)), len(values_NW)
+        """Inputs and targets of what the feed gave, and the tokens of the whole batch."""
+        return *self.scaled(values_NW), self.config.batch_tokens
 
     def _gradient(self, x_ND: Tensor, y_NE: Tensor, n_tokens: int) -> TrainingStep:
         self.optimiser.zero_grad(set_to_none=True)
@@ -257,6 +258,13 @@ class TrainingRun:
             raise UserError(
                 f"dictionary {self.config.name()!r}: resample_every_tokens is for dictionaries without "
                 "another way to revive dead latents, such as relu_l1: leave it out"
+            )
+
+    def _check_processes(self) -> None:
+        if self.config.batch_tokens < self.replicas.n_processes:
+            raise UserError(
+                f"dictionary {self.config.name()!r}: batch_tokens = {self.config.batch_tokens} is less than "
+                f"the {self.replicas.n_processes} processes that share it: use fewer processes"
             )
 
     def scale_vector(self) -> Tensor:

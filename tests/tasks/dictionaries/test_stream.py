@@ -59,6 +59,15 @@ def test_a_batch_mixes_sequences_from_far_apart() -> None:
     assert len(sequences.unique()) >= 5
 
 
+def test_parts_of_a_batch_are_those_of_the_whole_also_across_buffers() -> None:
+    whole, first, second = (make_stream(NumberedActivations(), batch_tokens=50) for _ in range(3))
+    for _ in range(12):  # of 54 tokens a buffer, so that batches begin in one and end in the next
+        batch_N1 = whole.next_batch()
+        assert torch.equal(first.next_batch(slice(0, 17)), batch_N1[:17])
+        assert torch.equal(second.next_batch(slice(17, 50)), batch_N1[17:])
+        assert whole.cursor == first.cursor == second.cursor
+
+
 @pytest.mark.parametrize("n_before", range(0, 60, 7))
 def test_a_cursor_continues_exactly(n_before: int) -> None:
     activations = NumberedActivations()

@@ -19,18 +19,33 @@ from tasks.activations.shards import ActivationSet
 from tasks.dictionaries.base import dictionary_config
 from tasks.dictionaries.training.end_to_end_run import EndToEndRun
 from tasks.dictionaries.training.replicas import Replicas
-from tasks.dictionaries.training.trainer import TrainedDictionary, TrainingJob, TrainingOptions, train_many
+from tasks.dictionaries.training.trainer import (
+    TrainedDictionary,
+    TrainingJob,
+    TrainingOptions,
+    TrainingRun,
+    train_many,
+)
 
 MODEL = ModelConfig(id=EMBEDDED_MODELS[0], source="embedded")
 COMMON = {"d_sae": 64, "batch_tokens": 320, "n_tokens": 320 * 30, "lr": 3e-3}
 SWEEP: dict[str, dict[str, Any]] = {
     "biases": {
-        "architecture": "group_bias_adaptation", "highest_frequency": 0.1, "n_groups": 3,
-        "window_tokens": 600, "lower_by": 0.1, **COMMON,
+        "architecture": "group_bias_adaptation",
+        "highest_frequency": 0.1,
+        "n_groups": 3,
+        "window_tokens": 600,
+        "lower_by": 0.1,
+        **COMMON,
     },
     "in parts": {
-        "architecture": "group_bias_adaptation", "highest_frequency": 0.1, "n_groups": 3,
-        "window_tokens": 600, "lower_by": 0.1, **COMMON, "micro_batch_tokens": 80,
+        "architecture": "group_bias_adaptation",
+        "highest_frequency": 0.1,
+        "n_groups": 3,
+        "window_tokens": 600,
+        "lower_by": 0.1,
+        **COMMON,
+        "micro_batch_tokens": 80,
     },
     "end to end": {"architecture": "end_to_end", "l1_coefficient": 0.3, **COMMON, "n_tokens": 320 * 8},
 }
@@ -117,3 +132,6 @@ def test_fewer_sequences_than_processes_are_refused(
     six = type("SixProcesses", (Replicas,), {"n_processes": 6})()
     with pytest.raises(UserError, match="holds 1 sequences of 64 tokens, less than the 6 processes"):
         EndToEndRun(config, activation_set, torch.device("cpu"), language_model, replicas=six)
+    config = dictionary_config({**SWEEP["biases"], "batch_tokens": 5})
+    with pytest.raises(UserError, match="batch_tokens = 5 is less than the 6 processes"):
+        TrainingRun(config, activation_set, torch.device("cpu"), replicas=six)
