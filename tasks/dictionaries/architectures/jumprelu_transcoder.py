@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from tasks.dictionaries.architectures.jumprelu import JumpReLU, JumpReLUConfig
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.coding.transcoding import TranscoderFields, Transcoding
@@ -18,6 +20,8 @@ class JumpReLUTranscoderConfig(TranscoderFields, JumpReLUConfig):
     }
 
     architecture: Literal["jumprelu_transcoder"] = "jumprelu_transcoder"  # type: ignore[assignment]
+    beta1: float = Field(default=0.0, ge=0, lt=1)  # of two bases with a default the first would win
+    """Adam's decay of the first moment; 0 because the gradient of thresholds is noisy."""
 
 
 @ARCHITECTURES.register("jumprelu_transcoder")

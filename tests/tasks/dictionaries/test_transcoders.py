@@ -61,6 +61,24 @@ def test_the_skip_path_alone_explains_a_linear_mlp(planted: Any, tmp_path: Path)
     assert metric_values(evaluate(plain, sites, None, EvaluationConfig()))["fvu", ""]["value"] > 0.3
 
 
+def test_latents_say_what_the_skip_path_leaves_of_the_planted_directions(
+    planted_for: Any, tmp_path: Path
+) -> None:
+    """Of inputs ``sum s a`` and targets ``sum s d`` a linear path W leaves ``sum s (d - a W)`` to latents."""
+    planted = planted_for("skip_transcoder")
+    fields = {"architecture": "skip_transcoder", "k": 2, **FIELDS, **SITES, "n_tokens": 200_000}
+    config = dictionary_config(fields)
+    dictionary = train(config, planted.activations, tmp_path, device="cpu", n_threads=1).dictionary
+    assert dictionary.W_skip is not None
+    carried = planted.read_directions @ dictionary.W_skip.detach().numpy()
+    left = torch.from_numpy(planted.directions - carried).float()
+    norms = left.norm(dim=1)
+    found = (left / norms.unsqueeze(1) @ dictionary.W_dec.detach().T).amax(dim=1)
+    assert float(norms.min()) < 0.5, "the path carries much of some directions"
+    assert float(found[norms > 0.5].mean()) >= 0.9
+    assert float((found * norms).sum() / norms.sum()) >= 0.9
+
+
 def test_metrics_are_those_of_the_target_beside_the_best_linear_map(planted_for: Any, tmp_path: Path) -> None:
     planted = planted_for("topk_transcoder")
     config = dictionary_config({"architecture": "topk_transcoder", "k": 2, **FIELDS, **SITES})
@@ -141,3 +159,12 @@ def test_layers_of_unequal_size_are_refused() -> None:
         build_dictionary(dictionary_config({**fields, "d_sae": 8}), Widths((4, 5), (4, 5)))
     with pytest.raises(UserError, match="must be a multiple of 2 layers"):
         build_dictionary(dictionary_config({**fields, "d_sae": 9}), Widths((4, 4), (4, 4)))
+
+
+def test_thresholds_of_a_transcoder_learn_without_momentum_as_those_of_jumprelu() -> None:
+    aim = {"architecture": "jumprelu", "d_sae": 48, "n_tokens": 1, "target_l0": 2.0}
+    plain, transcoder = (
+        dictionary_config(aim),
+        dictionary_config({**aim, **SITES, "architecture": "jumprelu_transcoder"}),
+    )
+    assert plain.beta1 == transcoder.beta1 == 0.0
