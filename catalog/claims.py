@@ -11,15 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-import pyarrow as pa
-
 from catalog.commit import CommitSizes, commit
 from catalog.errors import CatalogueError, Fenced
 from catalog.ids import canonical_json
 from catalog.leases import HeldLease, Lease, LeaseFile
 from catalog.outcomes import StageOutcome
 from catalog.publish import publish_views
-from catalog.schemas import COMMON_COLUMNS, TABLES
+from catalog.rows import rows_of
 from catalog.slices import SliceWrite
 from catalog.version import code_version
 
@@ -174,8 +172,6 @@ class Claim:
     def _stage_run(
         self, state: str, sizes: CommitSizes, seconds: float, facts: str, error: str | None = None
     ) -> SliceWrite:
-        spec = TABLES["stage_runs"]
-        names = [column.name for column in spec.columns if column.name not in COMMON_COLUMNS]
         row = {
             "attempt": self.attempt,
             "stage": self.request.stage,
@@ -195,8 +191,7 @@ class Claim:
             "code_version": code_version(),
             "error": error,
         }
-        schema = pa.schema([spec.schema.field(name) for name in names])
-        return SliceWrite("stage_runs", self.request.label, pa.Table.from_pylist([row], schema=schema))
+        return SliceWrite("stage_runs", self.request.label, rows_of("stage_runs", [row]))
 
 
 def scratch_folder(root: Path, fingerprint: str) -> Path:

@@ -1,15 +1,29 @@
 """Rows that fit a table: right columns and types, no NaN, only the enumerated strings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import CatalogueError
-from catalog.schemas import COMMON_COLUMNS, TableSpec
+from catalog.schemas import COMMON_COLUMNS, TABLES, TableSpec
 
 ENUMERATION_SHOWN = 5
+
+
+def rows_of(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a stage hands them in, in the types of their table; all have the fields of the first.
+
+    Raises:
+        CatalogueError: for a field that the table does not have.
+    """
+    schema, named = TABLES[table].schema, rows[0] if rows else {}
+    unknown = [name for name in named if name not in schema.names]
+    if unknown:
+        raise CatalogueError(f"rows for table {table} do not fit: unknown columns {unknown}")
+    fields = [schema.field(name) for name in schema.names if name in named]
+    return pa.Table.from_pylist(list(rows), schema=pa.schema(fields))
 
 
 def with_constants(table: pa.Table, **values: Any) -> pa.Table:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlencode
 
-import pyarrow as pa
 from prefect import get_run_logger, runtime
 from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.context import FlowRunContext
@@ -18,8 +17,8 @@ from prefect.context import FlowRunContext
 from catalog.errors import CatalogueError
 from catalog.ids import digest, stage_fingerprint
 from catalog.ledger import StageOutcome
+from catalog.rows import rows_of
 from catalog.runs import living_run, record_crashes
-from catalog.schemas import TABLES
 from catalog.settings import catalogue_root
 from catalog.store import SliceWrite, publish_rows
 from catalog.version import code_version
@@ -109,13 +108,11 @@ class Run:
             "error": error,
             "summary": None if finished is None else json.dumps({**self.summary(), "state": state}),
         }
-        spec = TABLES["runs"]
-        columns = [name for name in spec.schema.names if name in row]
-        schema = pa.schema([spec.schema.field(name) for name in columns])
-        rows = pa.Table.from_pylist([{name: row[name] for name in columns}], schema=schema)
         fingerprint = stage_fingerprint("run", 1, {"run_id": self.context.run_id, "state": state})
         publish_rows(
-            self.context.root, [SliceWrite("runs", self.context.run_id, rows)], fingerprint=fingerprint
+            self.context.root,
+            [SliceWrite("runs", self.context.run_id, rows_of("runs", [row]))],
+            fingerprint=fingerprint,
         )
 
 

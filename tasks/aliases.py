@@ -3,10 +3,8 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
-
 from catalog.ids import digest
-from catalog.schemas import TABLES
+from catalog.rows import rows_of
 from catalog.store import SliceWrite, publish_rows
 from tasks.stored import stored_rows
 
@@ -14,9 +12,7 @@ from tasks.stored import stored_rows
 def alias_write(alias: str, dictionary_id: str) -> SliceWrite:
     """What a stage commits beside a new dictionary: from now on the name means it."""
     row = {"alias": alias, "valid_from": datetime.now(UTC), "dictionary_id": dictionary_id}
-    schema = TABLES["aliases"].schema
-    rows = pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
-    return SliceWrite("aliases", alias, rows)
+    return SliceWrite("aliases", alias, rows_of("aliases", [row]))
 
 
 def point_alias(root: Path, alias: str, dictionary_id: str) -> bool:

@@ -2,24 +2,23 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from catalog.ids import canonical_json, slug, tagged_id
+from catalog.ids import canonical_json
 from catalog.ledger import Claim, StageOutcome
-from catalog.schemas import TABLES
+from catalog.rows import rows_of
 from catalog.store import SliceWrite
 from tasks.activations.model_source import ModelConfig
 from tasks.activations.translation import transformer_lens_name
 from tasks.aliases import alias_write
 from tasks.common.progress import ProgressListener
 from tasks.dictionaries.config import place_name
+from tasks.landing import dictionary_row, landing_facts
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
 if TYPE_CHECKING:
-    from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.formats.foreign import Foreign
     from tasks.dictionaries.formats.source import ForeignSource
     from tasks.dictionaries.importing.sample import Place
@@ -79,8 +78,16 @@ def import_dictionary(context: StageContext, unit: ImportUnit) -> StageOutcome:
         folder = claim.scratch / "dictionary"
         digest = save_dictionary(dictionary, folder, _metadata(unit, foreign))
         dictionary_id, certificate = facts["dictionary_id"], gated["certificate"]
+        row = dictionary_row(
+            facts,
+            dictionary,
+            digest,
+            origin="imported",
+            verified=bool(certificate["verified"]),
+            imported=unit.source.described(),
+        )
         slices = [
-            SliceWrite("dictionaries", dictionary_id, _row(facts, dictionary, digest, unit)),
+            SliceWrite("dictionaries", dictionary_id, row),
             alias_write(unit.alias, dictionary_id),
             SliceWrite(
                 "dictionary_metrics", f"certificate of {dictionary_id}", certificate_rows(certificate, facts)
@@ -96,13 +103,7 @@ def certificate_rows(certificate: Mapping[str, Any], facts: Mapping[str, Any]) -
     """The certificate as rows of ``dictionary_metrics``: figures as given, FVU of every other reading."""
     keys = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
     fixed = {**keys, "split": "eval", "n": certificate["figures"]["n"], "metric_version": METRIC_VERSION}
-    rows = [{**fixed, **row} for row in _figures(certificate)]
-    schema = TABLES["dictionary_metrics"].schema
-    names = ("metric", "variant", "value", "control", "note", *fixed)
-    return pa.Table.from_pylist(
-        [{name: row.get(name) for name in names} for row in rows],
-        schema=pa.schema([schema.field(name) for name in names]),
-    )
+    return rows_of("dictionary_metrics", [{**row, **fixed} for row in _figures(certificate)])
 
 
 def _figures(certificate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -128,18 +129,14 @@ def _figures(certificate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _facts(unit: ImportUnit, fingerprint: str) -> dict[str, Any]:
-    dictionary_id = tagged_id(unit.alias, fingerprint)
-    reads, writes = (_sites(unit, names) for names in (unit.place.reads, unit.place.writes))
-    return {
-        "dictionary_id": dictionary_id,
-        "alias": unit.alias,
-        "weights_uri": f"_blobs/dictionaries/{slug(dictionary_id)}",
-        "reads": reads,
-        "writes": writes,
-        "place": place_name(unit.place.reads, unit.place.writes),
-        "activation_set_id": reads[0]["activation_set_id"],
-        "corpus_id": unit.cached[0].facts["corpus_id"],
-    }
+    return landing_facts(
+        unit.alias,
+        fingerprint,
+        reads=_sites(unit, unit.place.reads),
+        writes=_sites(unit, unit.place.writes),
+        place=place_name(unit.place.reads, unit.place.writes),
+        corpus_id=unit.cached[0].facts["corpus_id"],
+    )
 
 
 def _sites(unit: ImportUnit, hookpoints: Sequence[str]) -> list[dict[str, str]]:
@@ -159,29 +156,3 @@ def _metadata(unit: ImportUnit, foreign: "Foreign") -> dict[str, Any]:
         "imported": {**unit.source.described(), "file_says": dict(foreign.described), **foreign.remarks},
         "certificate": unit.gated.facts["certificate"],
     }
-
-
-def _row(facts: Mapping[str, Any], dictionary: "Dictionary", digest: str, unit: ImportUnit) -> pa.Table:
-    reads, writes = (
-        [{"model_id": site["model_id"], "hookpoint": site["hookpoint"]} for site in facts[name]]
-        for name in ("reads", "writes")
-    )
-    row = {
-        "dictionary_id": facts["dictionary_id"],
-        "alias": facts["alias"],
-        "reads": reads,
-        "writes": writes,
-        "unit_type": dictionary.unit_type,
-        "architecture": dictionary.config.architecture,
-        "d_in": dictionary.d_in,
-        "d_sae": dictionary.d_sae,
-        "config": canonical_json({**dictionary.config.canonical(), "imported": unit.source.described()}),
-        "weights_uri": facts["weights_uri"],
-        "weights_digest": digest,
-        "activation_set_id": facts["activation_set_id"],
-        "origin": "imported",
-        "verified": bool(unit.gated.facts["certificate"]["verified"]),
-        "created_at": datetime.now(UTC),
-    }
-    schema = TABLES["dictionaries"].schema
-    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))

@@ -2,21 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
-from catalog.ids import canonical_json, slug, tagged_id
 from catalog.ledger import Claim, StageOutcome
 from catalog.rows import with_constants
-from catalog.schemas import TABLES
 from catalog.store import SliceWrite
 from tasks.activations.model_source import ModelConfig
 from tasks.activations.translation import transformer_lens_name
 from tasks.aliases import alias_write
 from tasks.dictionaries.config import TrainingConfig, place_name
+from tasks.landing import dictionary_row, landing_facts
 from tasks.policies import Results, StageContext, UnitKey
 from tasks.stored import stored_documents
 
@@ -144,8 +141,16 @@ def results_of(unit: TrainUnit, claim: Claim, trained: "ChildTraining", sites: "
     """The rows and files of a trained dictionary."""
     facts = facts_of(unit, claim.fingerprint)
     dictionary_id = facts["dictionary_id"]
+    dictionary = trained.dictionary
+    row = dictionary_row(
+        facts,
+        dictionary,
+        trained.result.weights_digest,
+        origin=dictionary.origin,
+        verified=_reconstructs(dictionary, sites),
+    )
     slices = [
-        SliceWrite("dictionaries", dictionary_id, _row(facts, trained, sites)),
+        SliceWrite("dictionaries", dictionary_id, row),
         SliceWrite("training_log", dictionary_id, with_constants(trained.log, dictionary_id=dictionary_id)),
         alias_write(unit.alias, dictionary_id),
     ]
@@ -157,19 +162,16 @@ def _hookpoints(sites: Sequence[Site]) -> tuple[str, ...]:
 
 
 def facts_of(unit: TrainUnit, fingerprint: str) -> dict[str, Any]:
-    """What later stages refer to; evidence belongs to the first activation set that is read."""
-    dictionary_id = tagged_id(unit.alias, fingerprint)
+    """What later stages refer to."""
     reads = [site.facts for site in unit.reads]
-    return {
-        "dictionary_id": dictionary_id,
-        "alias": unit.alias,
-        "weights_uri": f"_blobs/dictionaries/{slug(dictionary_id)}",
-        "reads": reads,
-        "writes": reads if unit.writes is None else [site.facts for site in unit.writes],
-        "place": unit.place,
-        "activation_set_id": reads[0]["activation_set_id"],
-        "corpus_id": unit.reads[0].cached.facts["corpus_id"],
-    }
+    return landing_facts(
+        unit.alias,
+        fingerprint,
+        reads=reads,
+        writes=reads if unit.writes is None else [site.facts for site in unit.writes],
+        place=unit.place,
+        corpus_id=unit.reads[0].cached.facts["corpus_id"],
+    )
 
 
 def _metadata(unit: TrainUnit) -> dict[str, str]:
@@ -180,33 +182,6 @@ def _metadata(unit: TrainUnit) -> dict[str, str]:
     if unit.writes is not None:
         names["hook_name_out"] = " ".join(map(transformer_lens_name, _hookpoints(unit.writes)))
     return names
-
-
-def _row(facts: dict[str, Any], trained: "ChildTraining", sites: "SiteActivations") -> pa.Table:
-    dictionary = trained.dictionary
-    reads, writes = (
-        [{"model_id": site["model_id"], "hookpoint": site["hookpoint"]} for site in facts[name]]
-        for name in ("reads", "writes")
-    )
-    row = {
-        "dictionary_id": facts["dictionary_id"],
-        "alias": facts["alias"],
-        "reads": reads,
-        "writes": writes,
-        "unit_type": dictionary.unit_type,
-        "architecture": dictionary.config.architecture,
-        "d_in": dictionary.d_in,
-        "d_sae": dictionary.d_sae,
-        "config": canonical_json(dictionary.config.canonical()),
-        "weights_uri": facts["weights_uri"],
-        "weights_digest": trained.result.weights_digest,
-        "activation_set_id": facts["activation_set_id"],
-        "origin": dictionary.origin,
-        "verified": _reconstructs(dictionary, sites),
-        "created_at": datetime.now(UTC),
-    }
-    schema = TABLES["dictionaries"].schema
-    return pa.Table.from_pylist([row], schema=pa.schema([schema.field(name) for name in row]))
 
 
 def _reconstructs(dictionary: "Dictionary", sites: "SiteActivations") -> bool:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.errors import CatalogueError
-from catalog.rows import check_unique, conform, count_nonfinite, with_constants
+from catalog.rows import check_unique, conform, count_nonfinite, rows_of, with_constants
 from catalog.schemas import COMMON_COLUMNS, TABLES
 
 NESTED = pa.list_(pa.struct([("f", pa.float32()), ("l", pa.list_(pa.float64()))]))
@@ -94,3 +94,12 @@ def test_every_nonfinite_number_is_counted_however_deep(
     array = pa.array(rows, NESTED).slice(min(skipped, len(rows)))
     assert count_nonfinite(array) == bad(rows[skipped:])
     assert count_nonfinite(pa.array([{"x": 1.0}], pa.map_(pa.string(), pa.float32()))) == 0
+
+
+def test_rows_of_takes_the_types_of_the_table_and_refuses_strangers(small: ModuleType) -> None:
+    rows = rows_of("aliases", [{"valid_from": small.NOW, "alias": "a", "dictionary_id": "d"}])
+    assert rows.schema.names == ["alias", "valid_from", "dictionary_id"]
+    assert rows.schema.field("valid_from").type == TABLES["aliases"].column("valid_from").type
+    assert rows_of("aliases", []).num_rows == 0
+    with pytest.raises(CatalogueError, match="aliases do not fit: unknown columns \\['colour'\\]"):
+        rows_of("aliases", [{"alias": "a", "colour": "red"}])
