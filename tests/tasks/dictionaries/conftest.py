@@ -79,6 +79,8 @@ class Planted:
 
     activations: SiteActivations
     directions: np.ndarray[Any, Any]
+    read_directions: np.ndarray[Any, Any] | None = None
+    """Of a transcoder: along what each latent is seen in the input."""
 
     def valid(self, split: Any, n: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets of the first ``n`` valid tokens of a split."""
@@ -107,7 +109,7 @@ def planted_sites(kind: str, like: PlantedActivations) -> Planted:
         return PlantedSite(strengths, directions, like, offset)
 
     if kind == "transcoder":
-        return Planted(SiteActivations([site(along[0])], [site(along[1], -0.3)]), along[1])
+        return Planted(SiteActivations([site(along[0])], [site(along[1], -0.3)]), along[1], along[0])
     if kind == "crosscoder":
         both = np.concatenate(along[:2], axis=1) / np.sqrt(2)
         return Planted(SiteActivations([site(along[0]), site(along[1], -0.3)]), both)
