@@ -7,7 +7,7 @@ from prefect import flow
 from catalog.ids import digest
 from flows.config import Stage, load_pipeline, pipeline_names
 from flows.parameters import Catalogue, PipelineName, run_name
-from flows.reports import publish_summary, started_run
+from flows.reports import started_run
 from flows.spine import NEEDS, run_stages
 
 
@@ -33,5 +33,4 @@ def backfill(
         for config in configs:
             with run.branch(f"pipeline {config.name}"):
                 run_stages(run, config, stages)
-        publish_summary(run)
     return run.summary()

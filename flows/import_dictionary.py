@@ -9,7 +9,7 @@ from catalog.ledger import StageOutcome
 from flows.config import Stage
 from flows.import_request import ImportRequest, import_request
 from flows.parameters import Catalogue, Override, PipelineName, run_name
-from flows.reports import Run, publish_summary, started_run
+from flows.reports import Run, started_run
 from flows.spine import dictionary_stages, suite_stages
 from tasks.activations.config import ActivationsConfig
 from tasks.activations.model_source import ModelConfig
@@ -68,7 +68,6 @@ def import_dictionary(
     described = digest([request.config.canonical(), request.source.described(), where])
     with started_run("import-dictionary", request.config.name, catalogue, forced, described) as run:
         _run(run, request, accept_unverified)
-        publish_summary(run)
     return run.summary()
 
 

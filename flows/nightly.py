@@ -7,7 +7,7 @@ from prefect import flow
 from catalog.ids import digest
 from flows.config import Stage, load_pipeline
 from flows.parameters import Catalogue, Override, PipelineName, run_name
-from flows.reports import publish_summary, started_run
+from flows.reports import started_run
 from flows.spine import NEEDS, run_stages
 
 
@@ -32,5 +32,4 @@ def nightly(
     forced = frozenset(stages or NEEDS) if force else frozenset()
     with started_run("nightly", config.name, catalogue, forced, digest(config.canonical())) as run:
         run_stages(run, config, stages)
-        publish_summary(run)
     return run.summary()

@@ -149,6 +149,7 @@ def started_run(
         run.write_row("running")
         try:
             yield run
+            publish_summary(run)
             if run.failures:
                 reasons = "; ".join(run.failures)
                 raise StagesFailed(f"{len(run.failures)} part(s) of {flow} failed: {reasons}", run.summary())
@@ -157,7 +158,6 @@ def started_run(
             run.write_row(state, error=" ".join(str(error).split())[:2000] or type(error).__name__)
             raise
         run.write_row("completed")
-    publish_summary(run)
 
 
 def publish_summary(run: Run) -> None:

@@ -1,7 +1,6 @@
 """Checkpoints of a training run: one folder, replaced in a single rename, safetensors and JSON."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from catalog.durable import flush_file, flush_folder
 
 RNG_KEY = "torch_rng_state"
 
@@ -48,13 +49,14 @@ def save_checkpoint(
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, fresh / "state.safetensors")
     state = {**position._asdict(), "identity": identity}
     (fresh / "state.json").write_text(json.dumps(state, indent=1))
-    for path in (*fresh.iterdir(), fresh):
-        flush_to_disk(path)
+    for path in fresh.iterdir():
+        flush_file(path)
+    flush_folder(fresh)
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     fresh.rename(folder)
-    flush_to_disk(folder.parent)
+    flush_folder(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -93,12 +95,3 @@ def restore(tensors: dict[str, Tensor], network: nn.Module, optimizers: list[Opt
                 state.setdefault(int(slot), {})[key] = tensor
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
     torch.set_rng_state(tensors[RNG_KEY])
-
-
-def flush_to_disk(path: Path) -> None:
-    """fsync a file or a folder."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
