@@ -16,6 +16,7 @@ from tasks.dictionaries.coding.revival import aux_ratio
 from tasks.dictionaries.coding.sparse import pairs_per_token, top_per_token
 from tasks.dictionaries.coding.tied import TiedDictionary
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.kernels.products import product
 
 
 class MatchingPursuitConfig(KeptConfig):
@@ -122,7 +123,7 @@ class MatchingPursuit(TiedDictionary):
         if len(dead) == 0:
             return residual_ND.new_zeros(())
         with torch.no_grad():
-            fit_NL = residual_ND @ self.W_dec[dead].T
+            fit_NL = product(residual_ND, self.W_dec[dead].T)
             n_aux = min(self.config.n_aux(self.d_in), len(dead))
             values_NK, positions_NK = top_per_token(fit_NL, n_aux)
         pairs = pairs_per_token(dead[positions_NK], self.d_sae)

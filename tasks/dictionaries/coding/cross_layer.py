@@ -58,12 +58,12 @@ class CrossLayer(SeveralSites):
         return self.widths.reads[0]
 
     def pre_acts(self, x_ND: Tensor) -> Tensor:
-        """``x^m W_enc^m + b_enc^m``, layer by layer side by side: (N, L)."""
+        """``x^m W_enc^m + b_enc^m``, layer by layer side by side, in the type of the input: (N, L)."""
         inputs = torch.split(self.centred(x_ND), list(self.widths.reads), dim=1)
         weights = torch.split(self.W_enc, self.per_layer, dim=1)
         biases = torch.split(self.b_enc, self.per_layer)
         blocks = [torch.addmm(b, x, w) for x, w, b in zip(inputs, weights, biases, strict=True)]
-        return torch.cat(blocks, dim=1)
+        return torch.cat(blocks, dim=1).to(x_ND.dtype)
 
     def feature_columns(self) -> dict[str, list[Any]]:
         """Beside what the base knows, the layer of each latent as its group."""

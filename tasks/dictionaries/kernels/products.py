@@ -25,7 +25,7 @@ def product(a_NM: Tensor, b_MK: Tensor, bias_K: Tensor | None = None) -> Tensor:
     factors = (a_NM, b_MK) if bias_K is None else (a_NM, b_MK, bias_K)
     wants_graph = torch.is_grad_enabled() and any(factor.requires_grad for factor in factors)
     is_single = all(factor.device.type == "cpu" and factor.dtype is torch.float32 for factor in factors)
-    if is_single and not wants_graph and _prefers_onednn():
+    if is_single and not wants_graph and not torch.is_autocast_enabled("cpu") and _prefers_onednn():
         result: Tensor = torch.ops.mkldnn._linear_pointwise(a_NM, b_MK.T, bias_K, "none", [], "")
         return result
     return linear(a_NM, b_MK.T, bias_K).to(a_NM.dtype)
