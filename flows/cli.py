@@ -88,7 +88,7 @@ def import_(
 
 @app.command()
 def export(
-    format_: Annotated[str, typer.Argument(metavar="FORMAT", help="saelens, sparsify or saebench")],
+    format_: Annotated[str, typer.Argument(metavar="FORMAT", help="saelens, sparsify, ... or saebench")],
     dictionary: Annotated[str, typer.Argument(help="Alias or id of a dictionary")],
     path: Annotated[Path, typer.Argument(help="New folder to write to")],
     catalog: CatalogOption = None,

@@ -5,7 +5,7 @@ import re
 from tasks.activations.translation import TRANSFORMER_LENS
 
 _OURS = {theirs: ours for ours, theirs in TRANSFORMER_LENS.items()}
-_OURS |= {"ln2.hook_normalized": "mlp_in", "hook_mlp_in": "resid_mid"}
+_OURS |= {"ln2.hook_normalized": "mlp_in", "hook_mlp_in": "resid_mid", "mlp.hook_out": "mlp_out"}
 _LENS_NAME = re.compile(r"blocks\.(?P<block>\d+)\.(?P<name>[a-z0-9_.]+)")
 _MODULE_PATH = re.compile(
     r"(?:.*\.)?(?:layers|h|layer|blocks)\.(?P<block>\d+)(?:\.(?P<part>mlp|self_attn|attention|attn))?"

@@ -6,9 +6,9 @@ peer that `make bench` made. Each case is a folder: what the peer wrote, and ``e
 the cases named ``trained``, and those of dictionary_learning, they come from a short training by the peer's
 own trainer on sums of planted directions. Further arguments name the cases to write; left out: all. The
 parameters of Gemma Scope (``gemma_scope``, in the environment of sae-lens) are laid out as published and
-used by SAELens. ``openai`` and ``crosscoder`` are on no package index: there the sources of
-openai/sparse_autoencoder, of the dictionary_learning fork and of crosscoder-model-diff-replication lie on
-PYTHONPATH.
+used by SAELens; ``circuit_tracer`` needs circuit-tracer 0.5 there. ``openai`` and ``crosscoder`` are on no
+package index: for them the sources of openai/sparse_autoencoder, of the dictionary_learning fork and of
+crosscoder-model-diff-replication lie on PYTHONPATH.
 """
 
 import json
@@ -379,6 +379,28 @@ def write_dictionary_learning():
     torch.save(april.state_dict(), folder / "ae.pt")
     (folder / "config.json").write_text(json.dumps({"trainer": {"dict_class": "AutoEncoderNew", "layer": 2}}))
     expect(folder, april.encode(x), april(x), x)
+
+
+def write_circuit_tracer():
+    import torch.nn.functional as functional
+    from circuit_tracer.transcoder.activation_functions import JumpReLU
+    from circuit_tracer.transcoder.single_layer_transcoder import SingleLayerTranscoder, load_relu_transcoder
+
+    config = "model_name: pico-a\nmodel_kind: transcoder_set\n"
+    config += "feature_input_hook: mlp.hook_in\nfeature_output_hook: hook_mlp_out\n"
+    jump = JumpReLU(torch.zeros(D_SAE), 0.1)
+    for case, activation, skip in (("relu-skip", functional.relu, True), ("jumprelu", jump, False)):
+        if is_wanted(case):
+            folder, x = HERE / "circuit_tracer" / case, inputs(N)
+            folder.mkdir(parents=True, exist_ok=True)
+            coder = SingleLayerTranscoder(D_IN, D_SAE, activation, 2, skip, dtype=torch.float32)
+            randomise(coder)
+            with torch.no_grad():
+                jump.threshold.abs_()
+            coder.to_safetensors(str(folder / "layer_2.safetensors"))
+            (folder / "config.yaml").write_text(config)
+            known = load_relu_transcoder(str(folder / "layer_2.safetensors"), 2, dtype=torch.float32)
+            expect(folder, known.encode(x), known(x), x)
 
 
 def write_openai():

@@ -133,6 +133,29 @@ def test_a_spoilt_sparse_coder_is_refused(changes: dict[str, object], reason: st
         read_foreign("sparsify", tmp_path / "layers.3")
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("model_kind: [", "is not valid YAML"),
+        ("- 1", "is not a YAML mapping"),
+        ("model_kind: cross_layer_transcoder", "is of a cross-layer transcoder"),
+        ("!!python/object/apply:os.system ['true']", "is not valid YAML"),
+    ],
+)
+def test_a_spoilt_set_of_transcoders_is_refused(text: str, reason: str, tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN.parents[1] / "circuit_tracer" / "jumprelu", tmp_path / "set")
+    (tmp_path / "set" / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=reason) as raised:
+        read_foreign("circuit_tracer", tmp_path / "set")
+    assert "\n" not in str(raised.value)
+
+
+def test_of_a_configuration_that_contains_itself_only_strings_are_kept(tmp_path: Path) -> None:
+    shutil.copytree(GOLDEN.parents[1] / "circuit_tracer" / "jumprelu", tmp_path / "set")
+    (tmp_path / "set" / "config.yaml").write_text("scan: set\nmodel_name: &a [*a]\n")
+    assert read_foreign("circuit_tracer", tmp_path / "set").described == {"scan": "set"}
+
+
 SHAPES: list[tuple[int, ...]] = [(), (0,), (3,), (24, 24), (8, 24, 2)]
 
 
@@ -226,5 +249,5 @@ def test_a_pickle_is_opened_by_flag_alone_and_runs_nothing(tmp_path: Path) -> No
 
 
 def test_an_unknown_format_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="formats are crosscoder, dictionary_learning, gemma_scope"):
+    with pytest.raises(UserError, match="formats are circuit_tracer, crosscoder, dictionary_learning"):
         read_foreign("saelenz", tmp_path)

@@ -1,7 +1,7 @@
 """Exports: what is written is read back alike, and what a tool has no place for is refused.
 
-That the tools themselves load these folders and encode alike was checked with sae-lens 6.54.12 and
-eai-sparsify 1.3.3; here the readers, which equal the tools on their own folders, stand in for them.
+That the tools themselves load these folders and encode alike was checked with sae-lens 6.54.12, eai-sparsify
+1.3.3 and circuit-tracer 0.5.0; here the readers, which equal the tools on their own folders, stand in.
 """
 
 import json
@@ -126,7 +126,12 @@ def test_the_configuration_names_version_model_and_hookpoint(tmp_path: Path) -> 
     [
         ("saelens", "group_bias_adaptation", "has no architecture that encodes as group_bias_adaptation"),
         ("sparsify", "relu_l1", "has TopK dictionaries alone"),
-        ("gemma_scope", "jumprelu", "read but not written; formats that are written: saelens, sparsify"),
+        (
+            "gemma_scope",
+            "jumprelu",
+            "formats that are written: circuit_tracer, saelens, sparsify",
+        ),
+        ("circuit_tracer", "topk_transcoder", "has transcoder and jumprelu_transcoder alone, not topk_tran"),
     ],
 )
 def test_what_has_no_place_is_refused(name: str, architecture: str, reason: str, tmp_path: Path) -> None:
@@ -136,4 +141,24 @@ def test_what_has_no_place_is_refused(name: str, architecture: str, reason: str,
 
 
 def test_writers_are_listed() -> None:
-    assert writers() == "saelens, sparsify"
+    assert writers() == "circuit_tracer, saelens, sparsify"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "settings"),
+    [("transcoder", {}), ("transcoder", {"skip": True}), ("jumprelu_transcoder", {})],
+)
+def test_circuit_tracer_gets_a_file_per_layer(
+    architecture: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    dictionary = make(architecture, **settings)
+    format_named("circuit_tracer").write(written(dictionary), tmp_path / "set")
+    foreign = read_foreign("circuit_tracer", tmp_path / "set" / "layer_1.safetensors")
+    assert (foreign.reads, foreign.writes) == (("blocks.1.mlp_in",), ("blocks.1.mlp_out",))
+    assert foreign.model_name == "pico-a"
+    x = torch.randn(20, 8, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(assemble(foreign).encode(x), dictionary.encode(x), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(assemble(foreign)(x), dictionary(x), rtol=1e-5, atol=1e-5)
+    (tmp_path / "set" / "layer_2.safetensors").write_bytes(b"")
+    with pytest.raises(UserError, match="holds 2 files layer_N"):
+        read_foreign("circuit_tracer", tmp_path / "set")
