@@ -1,5 +1,6 @@
 """What TopK can do besides keeping k latents: the loss with 4 k, a k that falls in training, groups."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,8 @@ from pydantic import ValidationError
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.training.trainer import train
 
 
 def make(**changes: Any) -> tuple[Any, TrainingState]:
@@ -87,6 +90,16 @@ def test_one_per_group_learns_by_the_latents_that_it_keeps() -> None:
     (error.square().sum(dim=1).mean() / state.total_variance).backward()
     for name, weight in dictionary.named_parameters():
         torch.testing.assert_close(gradients[name], weight.grad, msg=name)
+
+
+def test_one_per_group_finds_planted_directions(planted: Any, tmp_path: Path) -> None:
+    fields = {"architecture": "topk", "d_sae": 48, "n_tokens": 80_000, "batch_tokens": 256, "lr": 4e-3}
+    config = dictionary_config({**fields, "k": 2, "one_per_group": True})
+    trained = train(config, SiteActivations.of(planted), tmp_path, device="cpu", n_threads=1).dictionary
+    x = planted.valid_tokens("eval")
+    assert (trained.encode(x) > 0).reshape(len(x), 2, 24).sum(dim=2).max() == 1
+    cosines = torch.from_numpy(planted.directions).float() @ trained.W_dec.T
+    assert float(cosines.amax(dim=1).mean()) >= 0.9
 
 
 def test_one_per_group_goes_with_a_fixed_k_that_divides_the_latents() -> None:

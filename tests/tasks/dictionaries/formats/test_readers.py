@@ -20,7 +20,6 @@ from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.formats.assembly import assemble
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.format import FORMATS, read_foreign
-from tasks.dictionaries.formats.reading import ReadingConfig, first_reading, fold_norms
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 
 GOLDEN = Path(__file__).parents[3] / "golden" / "formats"
@@ -73,6 +72,15 @@ def test_codes_and_outputs_are_those_of_the_tool(case: str, tmp_path: Path) -> N
     assert_same(dictionary, expected["x"], expected["acts"], expected["out"])
     save_dictionary(dictionary, tmp_path)
     assert_same(load_dictionary(tmp_path), expected["x"], expected["acts"], expected["out"])
+
+
+def test_both_sides_of_a_signed_latent_are_latents_and_said_to_be_so() -> None:
+    foreign = read("saelens/abstopk")
+    dictionary, n = assemble(foreign), foreign.d_sae
+    assert (dictionary.d_sae, dictionary.config.canonical()["k"]) == (2 * n, foreign.k)
+    assert torch.equal(dictionary.W_dec[n:], -dictionary.W_dec[:n])
+    assert foreign.remarks == {"sides": "latent i + 24 is the negative side of latent i, for i from 0 to 23"}
+    assert read("saelens/topk").remarks == {}
 
 
 def test_every_format_that_a_tool_can_use_has_golden_folders() -> None:
@@ -196,55 +204,6 @@ def test_a_single_target_of_clt_training(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=reason):
             read_foreign("sparsify", clt_folder(tmp_path / name, changes, {**tensors, **more}))
-
-
-def test_scale_is_folded_without_changing_codes() -> None:
-    foreign, x = read("saelens/jumprelu"), inputs()
-    plain, scaled = assemble(foreign), assemble(foreign.with_(scale=2.0))
-    torch.testing.assert_close(scaled.encode(x), plain.encode(2 * x))
-    torch.testing.assert_close(scaled(x), plain(2 * x) / 2)
-
-
-def test_folding_norms_is_the_golden_one() -> None:
-    """One latent with W_enc [1, 2], b_enc 0.25, threshold 0.5 and direction [2, 0]."""
-    foreign = Foreign(
-        source="file",
-        activation="jumprelu",
-        W_enc=torch.tensor([[1.0], [2.0]]),
-        W_dec=torch.tensor([[2.0, 0.0]]),
-        b_enc=torch.tensor([0.25]),
-        b_dec=torch.zeros(2),
-        threshold=torch.tensor([0.5]),
-    )
-    folded = fold_norms(foreign)
-    assert folded.W_enc.flatten().tolist() == [2.0, 4.0]
-    assert (folded.b_enc.tolist(), folded.W_dec.tolist()) == ([0.5], [[1.0, 0.0]])
-    assert folded.threshold is not None
-    assert folded.threshold.tolist() == [1.0]
-
-
-@pytest.mark.parametrize("case", ["saelens/jumprelu", "saelens/gated-uncentred", "saelens/old-standard"])
-def test_folding_norms_keeps_the_output(case: str) -> None:
-    foreign, x = read(case), inputs()
-    plain, folded = assemble(foreign), assemble(first_reading(foreign, ReadingConfig(decoder="folded")))
-    torch.testing.assert_close(folded(x), plain(x), rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(folded.W_dec.norm(dim=1), torch.ones(folded.d_sae))
-    norms = plain.W_dec.norm(dim=1)
-    torch.testing.assert_close(folded.encode(x), plain.encode(x) * norms, rtol=1e-5, atol=1e-5)
-
-
-def test_folding_norms_of_topk_is_refused() -> None:
-    with pytest.raises(UserError, match="would change which latents"):
-        first_reading(read("saelens/topk"), ReadingConfig(decoder="folded"))
-
-
-def test_settings_of_the_user_replace_what_the_file_says() -> None:
-    case = GOLDEN / "saelens" / "old-standard"
-    reading = ReadingConfig(activation="topk", k=4)
-    acts = assemble(first_reading(read_foreign("saelens", case, reading), reading)).encode(inputs())
-    assert int((acts > 0).sum(dim=1).max()) <= 4
-    with pytest.raises(UserError, match="needs the number of latents: add --set k="):
-        read_foreign("saelens", case, ReadingConfig(activation="topk"))
 
 
 def crosscoder_weights(n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
