@@ -27,6 +27,7 @@ from tasks.dictionaries.formats.alternatives import (
     settings,
 )
 from tasks.dictionaries.formats.assembly import assemble
+from tasks.dictionaries.formats.folding import unfold_signs
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.reading import ReadingConfig
 from tasks.dictionaries.importing.certificate import Certificate, Figures, Tried
@@ -81,7 +82,7 @@ def examine(
     given = check_widths(read_as(foreign, reading, sample.inputs_of(place)), place, sample)
     dictionary = assemble(given)
     figures = measure(dictionary, *sample.seen_by(dictionary, place))
-    random_fvu = _random_fvu(given, place, sample, figures, config)
+    random_fvu = _random_fvu(unfold_signs(given), place, sample, figures, config)
     best, tried = _search(foreign, reading, place, sample.first(config.n_quick_tokens), config)
     fits_better = (best.place, best.reading) != (place, reading) and best.fvu < 1
     fitting = _difference(best, reading, place) if fits_better else {}
