@@ -115,6 +115,11 @@ def highlighted(value: str, words: Sequence[str]) -> Element:
     return el("span", *(part for part in parts if part != ""), cls="isolate")
 
 
+def verdict_words(verdict: str) -> str:
+    """What matching says of a pair: two may be each other's best and still be too unlike."""
+    return "no clear match" if verdict == "unmatched" else verdict
+
+
 def label_text(label: str | None) -> Element:
     """A label in a table; a quiet word where there is none."""
     return el("span", label_words(label), cls="isolate") if label else el("span", "no label", cls="quiet")

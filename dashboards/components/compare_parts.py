@@ -7,7 +7,15 @@ from typing import Any
 from dashboards import figures, links
 from dashboards.comparison import Dictionaries
 from dashboards.components import definitions
-from dashboards.components.blocks import Column, label_text, quiet, section, short_dictionary, table
+from dashboards.components.blocks import (
+    Column,
+    label_text,
+    quiet,
+    section,
+    short_dictionary,
+    table,
+    verdict_words,
+)
 from dashboards.components.charts import Bar, Bin, bars, histogram
 from dashboards.components.markup import Element, el
 
@@ -23,7 +31,7 @@ MATCH_COLUMNS = (
     Column("score", number=True),
     Column("margin", definitions.MARGIN, number=True, wide=True),
     Column("q", definitions.Q_VALUE, number=True),
-    Column("verdict"),
+    Column("verdict", definitions.VERDICT),
 )
 STEPS = 20
 MATCHES_SHOWN = 40
@@ -97,7 +105,7 @@ def match_table(found: Dictionaries) -> Iterator[Element]:
                 el("a", figures.decimal(row["score"]), href=_pair_address(found, row)),
                 figures.decimal(row["margin"]),
                 figures.significant(row["q_value"], 2),
-                row["verdict"],
+                el("span", verdict_words(row["verdict"]), cls="one-line"),
             )
             for row in found.matches
             if row["method"] == method

@@ -45,6 +45,10 @@ ABOVE_CHANCE = (
 )
 MATCHED = "Share of firing features with a mutual best match in another dictionary."
 Q_VALUE = "Expected share of false matches among those at least as strong (Benjamini and Hochberg)."
+VERDICT = (
+    "same: each other's best, significant, and for directions above a cosine of 0.7; split, merged, "
+    "absorbed: one fires only where the other does; no clear match: none of these, even if mutual best."
+)
 MARGIN = "Score of the match minus that of the next best partner."
 SCORE = (
     "Balanced accuracy of the best label, with its 95 % interval; the mark is chance, measured with shuffled "

@@ -6,7 +6,16 @@ from typing import Any
 
 from dashboards import figures, links
 from dashboards.components import definitions
-from dashboards.components.blocks import Figure, badge, chips, facts, key_figures, label_line, section
+from dashboards.components.blocks import (
+    Figure,
+    badge,
+    chips,
+    facts,
+    key_figures,
+    label_line,
+    section,
+    verdict_words,
+)
 from dashboards.components.charts import Bar, Bin, bars, histogram
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.method_parts import method, reads_and_writes
@@ -196,7 +205,7 @@ def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
         label = labels.get((match["dictionary_id"], match["feature_index"]))
         words = [f"{match['method'].replace('_', ' ')} {match['score']:.2f}"]
         words += [f"q = {figures.significant(match['q_value'], 2)}"] if match["q_value"] is not None else []
-        words += ["mutual best" if match["mutual"] else "one-sided", match["verdict"]]
+        words += ["mutual best" if match["mutual"] else "one-sided", verdict_words(match["verdict"])]
         parts.append(
             el(
                 "div",

@@ -6,7 +6,7 @@ from typing import Any
 from dashboards import figures, links
 from dashboards.comparison import Features, FeatureSide
 from dashboards.components import definitions
-from dashboards.components.blocks import Figure, badge, key_figures, label_line, quiet, section
+from dashboards.components.blocks import Figure, badge, key_figures, label_line, quiet, section, verdict_words
 from dashboards.components.feature_parts import firing_figures, score_of, status_badge
 from dashboards.components.markup import Element, el
 from dashboards.components.scores import score_block
@@ -52,10 +52,15 @@ def _method(row: Mapping[str, Any]) -> Element:
         Figure("n", figures.count(row["n"]), "Segments or dimensions compared."),
     ]
     mutual = "each the other's best" if row["mutual"] else "one-sided"
-    verdict = badge(row["verdict"], strong=row["verdict"] == "same")
+    verdict = badge(verdict_words(row["verdict"]), strong=row["verdict"] == "same")
     return el(
         "div",
-        el("div", verdict, el("span", mutual, cls="quiet small"), cls="row"),
+        el(
+            "div",
+            el("span", verdict, title=definitions.VERDICT),
+            el("span", mutual, cls="quiet small"),
+            cls="row",
+        ),
         key_figures(items, compact=True),
         cls="stack",
     )

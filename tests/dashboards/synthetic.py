@@ -25,6 +25,7 @@ RUN, RUN_BEFORE = "5f0c6a9e-run-of-tonight", "1b7d-run-of-yesterday"
 NIGHT = datetime(2026, 11, 20, 2, 14, tzinfo=UTC)
 CORPUS = "synthetic-0a1b2c3d"
 IMPORTED = "pico-b"
+WEAK = 145  # its partner is its best and still too unlike
 MODELS = ("pico-a", "pico-b")
 HOOKPOINT = "blocks.2.resid_post"
 N_FEATURES = 160
@@ -255,7 +256,7 @@ def match_rows() -> list[dict[str, Any]]:
             "n": 12_000,
             "p_value": 0.01,
             "q_value": 0.03,
-            "verdict": "same" if index % 5 == 0 else "unmatched",
+            "verdict": "unmatched" if index == WEAK else "same",
         }
         for index in range(0, N_FEATURES, 5)
     ]

@@ -202,6 +202,15 @@ def test_compare_is_the_same_from_both_sides(open_page: Open, synthetic: ModuleT
     assert "32 mutual matches" in said(open_page("compare", a=b, b=a))
 
 
+def test_partners_that_are_too_unlike_are_not_called_unmatched(
+    open_page: Open, synthetic: ModuleType
+) -> None:
+    a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
+    weak = str(synthetic.WEAK)
+    assert "mutual best, no clear match" in said(open_page("feature", dictionary=a, feature=weak))
+    assert "no clear match" in said(open_page("compare", a=a, b=b))
+
+
 def test_compare_features_shares_contexts_on_own_scales(open_page: Open, synthetic: ModuleType) -> None:
     a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
     text = said(open_page("compare", a=f"{a}#5", b=f"{b}#8"))
