@@ -23,8 +23,6 @@ class CrosscoderConfig(CrosscoderFields):
     """Weight of the activations times summed decoder norms, stated for inputs of unit mean norm."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
     """Steps in which that weight rises linearly, at most a tenth of the training."""
-    lr: float | None = Field(default=1e-3, gt=0)
-    """Learning rate of Adam."""
 
     def sparsity_tag(self) -> str:
         return f"l{self.l1_coefficient:g}"

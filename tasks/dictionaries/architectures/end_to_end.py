@@ -23,8 +23,6 @@ class EndToEndConfig(DictionaryConfig):
     """Weight of the mean unexplained share of the residual stream after each later block; 0 leaves it out."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
     """Steps in which the weight of the activations rises linearly, at most a tenth of the training."""
-    lr: float | None = Field(default=1e-3, gt=0)
-    """Learning rate of Adam."""
 
     def sparsity_tag(self) -> str:
         downstream = f"-d{self.downstream_coefficient:g}" if self.downstream_coefficient else ""
