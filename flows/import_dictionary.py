@@ -47,7 +47,7 @@ def import_dictionary(
     """Import a dictionary that another tool made, once it is shown that it fits the model.
 
     Args:
-        format: Whose file it is: saelens, sparsify, dictionary_learning, gemma_scope, openai, crosscoder
+        format: Whose file it is, such as saelens, sparsify, dictionary_learning, gemma_scope, circuit_tracer
         path: File or folder of the dictionary, on the machine of the worker
         pipeline: Pipeline that says which corpus and models there are, and how to mine, explain and score
         model: Id of the pipeline's model that it belongs to, FIRST+SECOND for two; empty if there is one

@@ -19,7 +19,7 @@ PICKLED = str(GOLDEN / "dictionary_learning" / "topk")
 @pytest.mark.parametrize(
     ("arguments", "fragment"),
     [
-        (["import", "saelenz", TOPK], "there is no format 'saelenz'; formats are crosscoder"),
+        (["import", "saelenz", TOPK], "there is no format 'saelenz'; formats are circuit_tracer, crosscoder"),
         (["import", "saelens", "nowhere"], "cannot be read"),
         (["import", "saelens", TOPK, "--model", "gpt9"], "there is no model 'gpt9' in pipeline 'demo'"),
         (

@@ -205,7 +205,7 @@ def test_sizes_that_cannot_work_are_refused_in_one_sentence() -> None:
         build_dictionary(make_config("topk", k=50), 16)
     with pytest.raises(ValidationError, match="exactly one of expansion_factor and d_sae"):
         make_config("topk", expansion_factor=8)
-    with pytest.raises(ValidationError, match="exactly one of target_l0, l0_coefficient and tanh_coefficient"):
+    with pytest.raises(ValidationError, match="exactly one of target_l0, l0_coefficient and tanh"):
         make_config("jumprelu", l0_coefficient=1.0)
     with pytest.raises(ValueError, match="unknown architecture 'tpok'; known: batch_topk, "):
         dictionary_config({"architecture": "tpok"})
