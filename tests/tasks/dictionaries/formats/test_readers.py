@@ -1,7 +1,7 @@
 """Every reader against the tool it reads: the same codes and the same outputs to 1e-5.
 
-The golden folders were written by the tools themselves, those of Gemma Scope used by one
-(``tests/golden/formats/write_peers.py``).
+The golden folders were written by the tools themselves, or used by them in the form in which others publish
+(``tests/golden/formats/write_peers.py``, ``write_published.py``).
 """
 
 import json
