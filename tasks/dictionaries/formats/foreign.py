@@ -164,6 +164,10 @@ def check_foreign(foreign: Foreign) -> Foreign:
             f"{foreign.source}: a {foreign.activation} dictionary of {foreign.d_sae} latents needs k between "
             f"1 and {foreign.d_sae}, the file says {foreign.k}: pass --set k=..."
         )
+    if foreign.W_skip is not None and foreign.kind != "transcoder":
+        raise UserError(
+            f"{foreign.source}: an {foreign.kind} with a linear path past its latents is not known to featlas"
+        )
     if foreign.activation == "group_max" and foreign.d_sae % (foreign.k or 1):
         raise UserError(
             f"{foreign.source}: {foreign.d_sae} latents do not fall into k = {foreign.k} equal groups"

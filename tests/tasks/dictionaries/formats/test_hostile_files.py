@@ -122,15 +122,16 @@ def test_a_spoilt_folder_is_refused_in_one_sentence(fault: str, folder: Path) ->
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"k": 5}, "24 latents do not fall into k = 5 equal groups"),
+        ({"k": 5, "activation": "groupmax"}, "24 latents do not fall into k = 5 equal groups"),
         ({"activation": "softmax"}, "the activation 'softmax'; it reads topk, groupmax"),
+        ({"transcode": False}, "an autoencoder with a linear path past its latents is not known"),
     ],
 )
 def test_a_spoilt_sparse_coder_is_refused(changes: dict[str, object], reason: str, tmp_path: Path) -> None:
-    shutil.copytree(GOLDEN.parents[1] / "sparsify" / "layers.3", tmp_path / "layers.3")
-    config(tmp_path / "layers.3", **changes)
+    shutil.copytree(GOLDEN.parents[1] / "sparsify" / "layers.2.mlp", tmp_path / "layers.2.mlp")
+    config(tmp_path / "layers.2.mlp", **changes)
     with pytest.raises(UserError, match=reason):
-        read_foreign("sparsify", tmp_path / "layers.3")
+        read_foreign("sparsify", tmp_path / "layers.2.mlp")
 
 
 @pytest.mark.parametrize(
