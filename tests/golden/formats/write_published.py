@@ -2,8 +2,9 @@
 
 Run it like ``write_peers.py``, in the environment of sae-lens. ``gemma_scope``: parameters laid out as
 published and used by the loaders of SAELens. ``circuit_tracer`` needs circuit-tracer 0.5 there. ``openai``
-and ``crosscoder`` are on no package index: for them the sources of openai/sparse_autoencoder, of the
-dictionary_learning fork and of crosscoder-model-diff-replication lie on PYTHONPATH.
+and ``crosscoder`` are on no package index: for them modules of the names below lie on PYTHONPATH. The
+folders here were written with short transcripts of openai/sparse_autoencoder, of the dictionary_learning
+fork (whose BatchTopKCrossCoder did not start as it stood) and of crosscoder-model-diff-replication.
 """
 
 import json

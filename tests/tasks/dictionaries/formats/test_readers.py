@@ -1,7 +1,8 @@
 """Every reader against the tool it reads: the same codes and the same outputs to 1e-5.
 
 The golden folders were written by the tools themselves, or used by them in the form in which others publish
-(``tests/golden/formats/write_peers.py``, ``write_published.py``).
+(``tests/golden/formats/write_peers.py``, ``write_published.py``). The code of openai and of the crosscoders
+is on no package index: theirs come from a short transcript of it, and ``test_published_rules`` is beside it.
 """
 
 import json
