@@ -42,10 +42,12 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
         from tasks.dictionaries.weights import load_dictionary
 
         sites = open_sites(context.root, facts, unit.models, context.device)
-        (model, *others) = unit.models
-        language_model = None if others else load_language_model(model, context.device)
+        language_model, *others = (load_language_model(model, context.device) for model in unit.models)
         dictionary = load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device))
-        metrics = evaluate(dictionary, sites, language_model, unit.config, listener=listener)
+        second_model = others[0] if others else None
+        metrics = evaluate(
+            dictionary, sites, language_model, unit.config, second_model=second_model, listener=listener
+        )
         keys = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
         subject = evidence_subject(**keys)
         headline = {

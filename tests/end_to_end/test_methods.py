@@ -199,7 +199,11 @@ def test_metrics_belong_to_what_is_written(root: Path) -> None:
     assert found["cross_layer_transcoder", "fvu", "blocks.2.mlp_out"]["value"] is not None
     assert found["cross_layer_transcoder", "kl_recovered", "mean_ablation"]["value"] is not None
     assert {"linear", "random"} <= json.loads(found["cross_layer_transcoder", "kl", ""]["control"]).keys()
-    assert "hookpoints are written" in found["crosscoder", "kl", ""]["note"]
+    assert "one is replaced at a time" in found["crosscoder", "kl", ""]["note"]
+    for place in (f"pico-a/{COMPARED}", f"again/{COMPARED}"):
+        assert (
+            found["batch_topk_crosscoder", "kl_recovered", f"mean_ablation at {place}"]["value"] is not None
+        )
     assert found["batch_topk_crosscoder", "first_last_cosine", "shared"]
 
 

@@ -36,6 +36,7 @@ def evaluate(
     language_model: LanguageModel | None,
     config: EvaluationConfig,
     *,
+    second_model: LanguageModel | None = None,
     listener: ProgressListener = silent,
 ) -> pa.Table:
     """All metrics of a dictionary as the columns of ``dictionary_metrics`` without its ids.
@@ -45,6 +46,7 @@ def evaluate(
         activations: What it is measured on; metrics read the eval split, controls fit the train split.
         language_model: The model of the activations; without it CE and KL are null with the reason.
         config: How many tokens and sequences.
+        second_model: Of a crosscoder of two models the other one.
         listener: Told after each part.
 
     Raises:
@@ -69,7 +71,8 @@ def evaluate(
         metric_row(name, value, sparsity.n, controls.values(linear.get(name), random.get(name)))
         for name, value in own.items()
     ]
-    rows += fidelity_rows(dictionary, controls, sites, language_model, config)
+    models = [model for model in (language_model, second_model) if model is not None]
+    rows += fidelity_rows(dictionary, controls, sites, models, config)
     listener(Progress("evaluation", 3, 3))
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 

@@ -13,7 +13,8 @@ KL(clean || replaced) are means over the same P tokens, in nats.
 
 A replacement may be made from other hookpoints than the one replaced (a transcoder reads the input of an MLP
 and writes its output). These are read in the untouched run, which is exact as long as they come first. Where
-several hookpoints are replaced at once see `tasks.dictionaries.measures.fidelity_layers`.
+several hookpoints are replaced at once see `tasks.dictionaries.measures.fidelity_layers`, for crosscoders
+`tasks.dictionaries.measures.fidelity_sites`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,6 +91,8 @@ class Fidelity:
 class Batch(NamedTuple):
     """Sequences that run together."""
 
+    rows: NDArray[Any]
+    """Their numbers."""
     inputs: dict[str, Any]
     segment_BT: Tensor
     """Number of the document within its sequence."""
@@ -228,7 +231,7 @@ def _causal(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[A
     segment, scored, valid = (
         torch.from_numpy(part).to(language_model.device) for part in (segment_BT, scored_BT, valid_BT)
     )
-    return Batch(inputs, segment, valid, scored, inputs["input_ids"].roll(-1, dims=1)[scored])
+    return Batch(rows, inputs, segment, valid, scored, inputs["input_ids"].roll(-1, dims=1)[scored])
 
 
 def _masked(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[Any], seed: int) -> Batch:
@@ -243,7 +246,7 @@ def _masked(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[A
     targets_P = inputs["input_ids"][scored]
     mask_token = torch.tensor(language_model.spec.mask_token_id, device=language_model.device)
     inputs["input_ids"] = torch.where(scored, mask_token, inputs["input_ids"])
-    return Batch(inputs, segment, valid, scored, targets_P)
+    return Batch(rows, inputs, segment, valid, scored, targets_P)
 
 
 def _log_probs(language_model: LanguageModel, batch: Batch, spliced: AbstractContextManager[Any]) -> Tensor:

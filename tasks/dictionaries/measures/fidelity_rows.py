@@ -3,14 +3,16 @@
 Legend: N tokens, D d_in, E d_out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from tasks.activations.language_model import LanguageModel
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.coding.cross_layer import CrossLayer
+from tasks.dictionaries.coding.crosscoding import Crosscoding
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.measures.controls import Controls
 from tasks.dictionaries.measures.fidelity import (
@@ -24,6 +26,7 @@ from tasks.dictionaries.measures.fidelity import (
     why_unmeasurable,
 )
 from tasks.dictionaries.measures.fidelity_layers import Layers, measure_layers, why_not_in_layers
+from tasks.dictionaries.measures.fidelity_sites import Spot, measure_site
 from tasks.dictionaries.measures.metric_rows import metric_row
 from tasks.dictionaries.measures.metrics import MetricName, Values
 from tasks.dictionaries.sites import SiteActivations, site_names
@@ -41,46 +44,91 @@ def fidelity_rows(
     dictionary: Dictionary,
     controls: Controls,
     sites: SiteActivations,
-    language_model: LanguageModel | None,
+    language_models: Sequence[LanguageModel],
     config: EvaluationConfig,
 ) -> list[dict[str, Any]]:
-    """Rows of ``dictionary_metrics``: what is written is replaced by the output for what is read."""
-    reason = _why_not(dictionary, sites, language_model, config)
-    if reason is not None or language_model is None:
+    """Rows of ``dictionary_metrics``: what is written is replaced by the output for what is read.
+
+    Of a crosscoder one hookpoint at a time; the variants then end with its name, and those without are null.
+    """
+    if isinstance(dictionary, Crosscoding):
+        return _rows_of_crosscoder(dictionary, controls, sites, language_models, config)
+    reason = _why_not(dictionary, sites, language_models, config)
+    if reason is not None:
         return [_row(name, None, 0, None, reason) for name in _NAMES]
-    measured = _measured(dictionary, controls, sites, language_model, config)
-    names = ("dictionary", controls.linear_name, "random")
-    own, linear, random = (_values(measured, name) for name in names)
+    measured = _measured(dictionary, controls, sites, language_models[0], config)
     several = len(sites.targets) > 1
     note = f"all {len(sites.targets)} written hookpoints replaced in one pass" if several else None
+    return _rows_of(measured, controls, note)
+
+
+def _rows_of(measured: Fidelity, controls: Controls, note: str | None, at: str = "") -> list[dict[str, Any]]:
+    """All rows of one measurement; ``at`` is the hookpoint where that is one of several."""
+    names = ("dictionary", controls.linear_name, "random")
+    own, linear, random = (_values(measured, name) for name in names)
     rows = [
-        _row(name, own[name], measured.n, controls.values(linear.get(name), random.get(name)), note)
+        _row(_at(name, at), own[name], measured.n, controls.values(linear.get(name), random.get(name)), note)
         for name in _NAMES
     ]
     return rows + [
-        _row(MetricName("ce", name), measured.ce(name), measured.n, None, note)
+        _row(_at(MetricName("ce", name), at), measured.ce(name), measured.n, None, note)
         for name in (CLEAN, *ABLATIONS)
     ]
+
+
+def _at(name: MetricName, hookpoint: str) -> MetricName:
+    """The metric with its hookpoint: ``blocks.1.resid_post`` or ``mean_ablation at blocks.1.resid_post``."""
+    return name._replace(variant=" at ".join(filter(None, (name.variant, hookpoint))))
+
+
+def _rows_of_crosscoder(
+    dictionary: Dictionary,
+    controls: Controls,
+    sites: SiteActivations,
+    language_models: Sequence[LanguageModel],
+    config: EvaluationConfig,
+) -> list[dict[str, Any]]:
+    by_id = {model.spec.model_id: model for model in language_models}
+    model_ids = [str(getattr(site, "meta", {}).get("model_id", "")) for site in sites.targets]
+    reason = None
+    if config.fidelity_sequences == 0:
+        reason = "fidelity_sequences is 0"
+    elif not by_id.keys() >= set(model_ids):
+        reason = "no language model was given"
+    else:
+        hookpoints = [str(getattr(site, "hookpoint", "")) for site in sites.targets]
+        spots = [Spot(by_id[model], name) for model, name in zip(model_ids, hookpoints, strict=True)]
+        reasons = (why_unmeasurable(*spot) for spot in spots)
+        reason = next((found for found in reasons if found is not None), None)
+    told = reason or f"{len(sites.targets)} hookpoints are written, one is replaced at a time: see their rows"
+    rows = [_row(name, None, 0, None, told) for name in _NAMES]
+    if reason is not None:
+        return rows
+    means = torch.split(controls.mean_target, list(sites.widths.writes))
+    chosen = sample_rows(sites.sequence_rows("eval"), config.fidelity_sequences)
+    for number, name in enumerate(sites.target_names):
+        measured = measure_site(
+            spots, number, sites.tokens, chosen, means, _outputs(dictionary, controls), seed=config.seed
+        )
+        rows += _rows_of(measured, controls, None, at=name)
+    return rows
 
 
 def _why_not(
     dictionary: Dictionary,
     sites: SiteActivations,
-    language_model: LanguageModel | None,
+    language_models: Sequence[LanguageModel],
     config: EvaluationConfig,
 ) -> str | None:
     if config.fidelity_sequences == 0:
         return "fidelity_sequences is 0"
     if len(sites.targets) > 1 and not isinstance(dictionary, CrossLayer):
-        return (
-            f"{len(sites.targets)} hookpoints are written, each from all that are read: no forward pass has "
-            "read all of them before it comes to the first"
-        )
-    if language_model is None:
+        return f"{len(sites.targets)} hookpoints are written: no single place to put the output"
+    if not language_models:
         return "no language model was given"
     if len(sites.targets) > 1:
-        return why_not_in_layers(language_model, site_names(sites.reads), sites.target_names)
-    return why_unmeasurable(language_model, sites.target_names[0])
+        return why_not_in_layers(language_models[0], site_names(sites.reads), sites.target_names)
+    return why_unmeasurable(language_models[0], sites.target_names[0])
 
 
 def _measured(
@@ -91,11 +139,7 @@ def _measured(
     config: EvaluationConfig,
 ) -> Fidelity:
     rows = sample_rows(sites.sequence_rows("eval"), config.fidelity_sequences)
-    replacements = {
-        "dictionary": _output(dictionary),
-        controls.linear_name: controls.linear,
-        "random": _output(controls.random),
-    }
+    replacements = _outputs(dictionary, controls)
     reads, written, seed = site_names(sites.reads), sites.target_names, config.seed
     if len(written) > 1:
         layers = Layers(reads, written, sites.widths, controls.mean_input, controls.mean_target)
@@ -110,6 +154,14 @@ def _measured(
         reads=None if sites.writes is None else reads,
         seed=seed,
     )
+
+
+def _outputs(dictionary: Dictionary, controls: Controls) -> dict[str, Replacement]:
+    return {
+        "dictionary": _output(dictionary),
+        controls.linear_name: controls.linear,
+        "random": _output(controls.random),
+    }
 
 
 def _output(dictionary: Dictionary) -> Replacement:

@@ -8,54 +8,21 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from tasks.activations.language_model import LanguageModel, ModelSpec
+from tasks.activations.language_model import LanguageModel
 from tasks.activations.packing import PackedTokens
 from tasks.dictionaries.base import Widths, build_dictionary, dictionary_config
 from tasks.dictionaries.measures.fidelity import CLEAN
 from tasks.dictionaries.measures.fidelity_layers import Layers, measure_layers, why_not_in_layers
 
-VOCABULARY, D = 50, 16
+D = 16
 READS, WRITES = (tuple(f"blocks.{n}.{kind}" for n in (0, 1)) for kind in ("mlp_in", "mlp_out"))
 Map = Callable[[Tensor], Tensor]
 
 
 @pytest.fixture(scope="module")
-def model() -> LanguageModel:
-    torch.manual_seed(0)
-    sizes = {"vocab_size": VOCABULARY, "hidden_size": D, "intermediate_size": 32, "num_hidden_layers": 2}
-    network: Any = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2))
-    for parameter in network.parameters():
-        parameter.data.mul_(8)  # predictions far from uniform, so that replacements matter
-    spec = ModelSpec(
-        model_id="small",
-        source="local",
-        revision=None,
-        architecture="llama",
-        n_layers=2,
-        d_model=D,
-        vocab_size=VOCABULARY,
-        max_context=None,
-        n_parameters=0,
-        tokenizer_digest="",
-        weights_digest="",
-        is_causal=True,
-        bos_token_id=0,
-        eos_token_id=1,
-        mask_token_id=None,
-    )
-    return LanguageModel(spec, network.eval().requires_grad_(False), None, torch.device("cpu"))
-
-
-def make_tokens(n_sequences: int = 4) -> PackedTokens:
-    """Two documents of 6 tokens per sequence, each beginning with a BOS that is not valid."""
-    ids = np.random.default_rng(0).integers(2, 49, (n_sequences, 12)).astype(np.int32)
-    segment = np.repeat([[0] * 6 + [1] * 6], n_sequences, axis=0).astype(np.int32)
-    valid = np.ones_like(ids, dtype=bool)
-    valid[:, [0, 6]] = False
-    ids[:, [0, 6]] = 0
-    return PackedTokens(ids, segment, segment, segment, segment, valid, n_train=0)
+def model(small_llama: Callable[[int], LanguageModel]) -> LanguageModel:
+    return small_llama(0)
 
 
 def transcoder() -> Any:
@@ -91,8 +58,10 @@ def by_hand(
     return log_probs
 
 
-def test_every_layer_reads_what_the_replaced_layers_below_wrote(model: LanguageModel) -> None:
-    tokens, clt = make_tokens(), transcoder()
+def test_every_layer_reads_what_the_replaced_layers_below_wrote(
+    model: LanguageModel, two_documents: PackedTokens
+) -> None:
+    tokens, clt = two_documents, transcoder()
     mean_E, rows = torch.linspace(-1, 1, 2 * D), np.array([0, 2, 3])
     layers = Layers(READS, WRITES, clt.widths, torch.zeros(2 * D), mean_E)
     measured = measure_layers(model, tokens, rows, layers, {"clt": clt})
@@ -124,7 +93,7 @@ def test_every_layer_reads_what_the_replaced_layers_below_wrote(model: LanguageM
 
 
 def test_mlps_in_place_of_themselves_change_nothing_and_unknown_inputs_are_means(
-    model: LanguageModel,
+    model: LanguageModel, two_documents: PackedTokens
 ) -> None:
     mlps = [copy.deepcopy(layer.mlp) for layer in model.model.model.layers]  # without the hooks
     asked: list[Tensor] = []
@@ -135,7 +104,7 @@ def test_mlps_in_place_of_themselves_change_nothing_and_unknown_inputs_are_means
 
     mean_D = torch.linspace(2, 3, 2 * D)
     layers = Layers(READS, WRITES, Widths((D, D), (D, D)), mean_D, torch.zeros(2 * D))
-    measured = measure_layers(model, make_tokens(), np.arange(2), layers, {"themselves": themselves})
+    measured = measure_layers(model, two_documents, np.arange(2), layers, {"themselves": themselves})
     assert measured.kl("themselves") == pytest.approx(0, abs=1e-9)
     assert measured.ce_recovered("themselves", "zero_ablation") == pytest.approx(1)
     first, second = asked
