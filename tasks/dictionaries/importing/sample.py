@@ -25,6 +25,7 @@ from tasks.dictionaries.importing.whole import Whole
 _OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<name>\w+)")
 _NEAR = (-2, -1, 1, 2)
 _SEQUENCES_PER_BATCH = 8
+_NORM_BEFORE = ("pre_norm", "sandwich_norm")
 
 
 class Place(NamedTuple):
@@ -263,7 +264,7 @@ def check_same_tokens(packed: Mapping[str, PackedTokens]) -> None:
 def _norm_before(language_model: LanguageModel, hookpoint: str) -> tuple[Tensor, Tensor] | None:
     """Gain and bias of the norm that an MLP reads from, in models that norm before each branch."""
     layout, match = language_model.layout, _OF_BLOCK.fullmatch(hookpoint)
-    if layout is None or layout.family != "pre_norm" or match is None or match["name"] != "mlp_in":
+    if layout is None or layout.family not in _NORM_BEFORE or match is None or match["name"] != "mlp_in":
         return None
     stream = resolve_hookpoint(language_model.model, f"blocks.{match['block']}.resid_mid")
     norm = language_model.model.get_submodule(stream.module)
