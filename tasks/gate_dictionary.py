@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tasks.dictionaries.importing.gate import GateConfig
     from tasks.dictionaries.importing.sample import Place, Sample
 
-STAGE, VERSION = "gate_dictionary", 2
+STAGE, VERSION = "gate_dictionary", 3
 _SPARE = 2
 """Tokens that are packed for each that is wanted: special tokens and padding do not count."""
 
@@ -61,11 +61,15 @@ def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
         from tasks.dictionaries.formats.alternatives import read_as
         from tasks.dictionaries.importing.certificate import refuse_unverified
         from tasks.dictionaries.importing.gate import examine
+        from tasks.dictionaries.importing.sample import Place
 
-        foreign = unit.source.read().with_(**unit.place._asdict())
-        sample = _sample(context, unit, claim.scratch, in_sequences=foreign.attention is not None)
+        found = unit.source.read()
+        named = Place.of(found.reads, found.writes, unit.place.models) if found.reads else None
+        foreign = found.with_(**unit.place._asdict())
+        in_sequences = foreign.attention is not None
+        sample = _sample(context, unit, claim.scratch, named, in_sequences=in_sequences)
         listener(Progress("import gate", 1, 2))
-        certificate = examine(foreign, unit.source.reading, unit.place, sample, unit.config)
+        certificate = examine(foreign, unit.source.reading, unit.place, sample, unit.config, named)
         if not unit.accept_unverified:
             refuse_unverified(foreign.source, certificate)
         listener(Progress("import gate", 2, 2))
@@ -81,7 +85,9 @@ def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
     return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config, parents), compute)
 
 
-def _sample(context: StageContext, unit: GateUnit, scratch: Path, *, in_sequences: bool) -> "Sample":
+def _sample(
+    context: StageContext, unit: GateUnit, scratch: Path, named: "Place | None", *, in_sequences: bool
+) -> "Sample":
     """A few thousand tokens of the corpus, packed as they would be cached; models run one after the other."""
     from tasks.activations.corpus_tokens import check_request, pack_corpus
     from tasks.activations.language_model import load_language_model
@@ -100,7 +106,12 @@ def _sample(context: StageContext, unit: GateUnit, scratch: Path, *, in_sequence
         packed[model.id] = pack_corpus(language_model, documents, packing, scratch / f"tokens-{number}")
         check_same_tokens(packed)
         samples[model.id] = gather_sample(
-            language_model, packed[model.id], unit.place, unit.config.n_tokens, in_sequences=in_sequences
+            language_model,
+            packed[model.id],
+            unit.place,
+            unit.config.n_tokens,
+            named=named,
+            in_sequences=in_sequences,
         )
         del language_model
     return side_by_side(samples).finite(unit.place)

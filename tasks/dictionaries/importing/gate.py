@@ -4,12 +4,13 @@ A few thousand tokens are run through the model and the dictionary. The gate mea
 of latents that never fire, then reads the file otherwise, one convention after the other: neighbouring
 layers and hookpoints, normalisations, b_dec, norms of directions, transposed matrices, fewer latents. What
 leaves clearly less unexplained is the setting that fits; a dictionary as it was given is verified only if
-there is none, and if it beats the mean and a random dictionary of the same k.
+there is none, and if it beats the mean and a random dictionary of the same k. Neighbouring layers can be so
+alike that a small dictionary does equally well on both: then the hookpoint that the file names counts.
 
 Legend: N tokens, D d_in, E d_out, L d_sae.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -65,7 +66,12 @@ class _Reading(NamedTuple):
 
 @torch.no_grad()
 def examine(
-    foreign: Foreign, reading: ReadingConfig, place: Place, sample: Sample, config: GateConfig
+    foreign: Foreign,
+    reading: ReadingConfig,
+    place: Place,
+    sample: Sample,
+    config: GateConfig,
+    named: Place | None = None,
 ) -> Certificate:
     """Measure a dictionary as given and otherwise, and say whether it may be trusted.
 
@@ -75,6 +81,7 @@ def examine(
         place: Hookpoints of the user, or those that the file names.
         sample: Activations there and at neighbouring hookpoints.
         config: Sizes and the gain that counts.
+        named: Hookpoints that the file names; others have to fit clearly better to be verified.
 
     Raises:
         UserError: when the widths differ or the settings do not go together.
@@ -83,10 +90,15 @@ def examine(
     dictionary = assemble(given)
     figures = measure(dictionary, *sample.seen_by(dictionary, place))
     random_fvu = _random_fvu(unfold_signs(given), place, sample, figures, config)
-    best, tried = _search(foreign, reading, place, sample.first(config.n_quick_tokens), config)
+    quick = sample.first(config.n_quick_tokens)
+    best, tried = _search(foreign, reading, place, quick, config)
     fits_better = (best.place, best.reading) != (place, reading) and best.fvu < 1
-    fitting = _difference(best, reading, place) if fits_better else {}
-    reason = _fault(given, figures, random_fvu, fitting)
+    reason = _fault(given, figures, random_fvu, fits_better=fits_better)
+    if reason is None and named is not None:
+        best = _as_named(foreign, reading, place, named, quick, config) or best
+        if best.place != place:
+            reason = f"its file names {named.name()}, and it is not clearly better here"
+    fitting = _difference(best, reading, place) if best.fvu < 1 else {}
     return Certificate(
         verified=reason is None,
         reason=reason,
@@ -160,6 +172,16 @@ def _search(
     return best, tried
 
 
+def _as_named(
+    foreign: Foreign, reading: ReadingConfig, place: Place, named: Place, sample: Sample, config: GateConfig
+) -> _Reading | None:
+    """The place that the file names, unless another is clearly better."""
+    if not sample.can_move(place, named):
+        return None
+    here, there = (_Reading(at, reading, _fvu(foreign, reading, at, sample)[0]) for at in (place, named))
+    return there if there.fvu < 1 and not _is_gain(there, here, config.min_gain) else None
+
+
 def _is_gain(best: _Reading, found: _Reading, least: float) -> bool:
     """Whether a reading leaves clearly less unexplained.
 
@@ -206,14 +228,12 @@ def _random_fvu(
     return measure(random, x_ND, x_ND).fvu
 
 
-def _fault(
-    foreign: Foreign, figures: Figures, random_fvu: float | None, fitting: Mapping[str, Any]
-) -> str | None:
+def _fault(foreign: Foreign, figures: Figures, random_fvu: float | None, *, fits_better: bool) -> str | None:
     if foreign.lacks_threshold:
         return "the file has no threshold, without which every positive activation counts"
     if not figures.fvu < 1:
         return "it explains less than the mean of the activations"
-    if fitting:
+    if fits_better:
         return "read otherwise it explains clearly more"
     if random_fvu is not None and figures.fvu >= random_fvu:
         return f"it is no better than random directions (FVU {random_fvu:.3g})"

@@ -164,10 +164,13 @@ class Sample:
     def neighbours(self, place: Place) -> Iterator[Place]:
         """Places near by with the same widths, whose activations are not those of the place itself."""
         for other in near(place):
-            if set(other.inputs + other.outputs) <= self.values.keys() and self._differs(place, other):
+            if self.can_move(place, other):
                 yield other
 
-    def _differs(self, place: Place, other: Place) -> bool:
+    def can_move(self, place: Place, other: Place) -> bool:
+        """Whether another place was sampled, is as wide, and has other activations."""
+        if not set(other.inputs + other.outputs) <= self.values.keys():
+            return False
         x_ND, y_NE = self.pair(place)
         other_ND, other_NE = self.pair(other)
         if (other_ND.shape, other_NE.shape) != (x_ND.shape, y_NE.shape):
@@ -192,6 +195,7 @@ def gather_sample(
     place: Place,
     n_tokens: int,
     *,
+    named: Place | None = None,
     in_sequences: bool = False,
 ) -> Sample:
     """Run the model on a few sequences and keep the valid tokens at the place and near it.
@@ -201,6 +205,7 @@ def gather_sample(
         packed: Tokens; those of the eval split are taken where there are enough.
         place: Where the dictionary reads and writes.
         n_tokens: Tokens to keep.
+        named: Where its file says that it does, kept too where the model has it.
         in_sequences: Keep the whole sequences beside them, for a dictionary that reads context.
 
     Raises:
@@ -209,7 +214,7 @@ def gather_sample(
     wanted = dict.fromkeys(place.reads + place.writes)
     for hookpoint in wanted:
         resolve_hookpoint(language_model.model, hookpoint)
-    for other in near(place):
+    for other in near(place) + ([] if named is None else [named]):
         wanted |= {name: None for name in other.reads + other.writes if _exists(language_model, name)}
     kept: dict[str, list[Tensor]] = {hookpoint: [] for hookpoint in wanted}
     whole: dict[str, list[Tensor]] = {hookpoint: [] for hookpoint in wanted if in_sequences}

@@ -79,6 +79,25 @@ def test_a_wrong_layer_is_caught(block: int, trained: Callable[..., Foreign], sa
     assert certificate.fitting == {"hookpoint": "blocks.1.resid_post"}
 
 
+def test_where_two_layers_are_alike_the_file_decides(trained: Callable[..., Foreign], sample: Sample) -> None:
+    here = sample.inputs(PLACE)
+    noise = 0.01 * here.std() * torch.randn(here.shape, generator=torch.Generator().manual_seed(0))
+    alike, named = (
+        Sample({PLACE.reads[0]: here, "blocks.3.resid_post": here + noise}),
+        Place.of(("blocks.3.resid_post",)),
+    )
+    foreign = trained("topk", 512)
+    assert gate(foreign, alike).verified
+    certificate = examine(foreign, ReadingConfig(), PLACE, alike, CONFIG, named)
+    assert not certificate.verified
+    assert certificate.fitting == {"hookpoint": "blocks.3.resid_post"}
+    with pytest.raises(UserError, match="names blocks.3.resid_post, and it is not clearly better here"):
+        refuse_unverified("file", certificate)
+    assert examine(foreign, ReadingConfig(), named, alike, CONFIG, named).verified
+    elsewhere = Place.of(("blocks.0.resid_post",))
+    assert examine(foreign, ReadingConfig(), PLACE, sample, CONFIG, elsewhere).verified
+
+
 def test_a_missing_fold_of_the_norm_is_caught(trained: Callable[..., Foreign], sample: Sample) -> None:
     certificate = gate(scaled(trained("topk", 512), sample), sample)
     assert not certificate.verified
