@@ -1,4 +1,4 @@
-"""Import a foreign dictionary: gate it, cache its activations, land it, then mine, explain and score it."""
+"""Import a foreign dictionary: gate it, cache its activations, land it, mine, explain, score and match it."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from prefect import flow
 
 from catalog.ids import digest
 from catalog.ledger import StageOutcome
-from flows.config import Stage
+from flows.config import PipelineConfig, Stage
 from flows.import_request import ImportRequest, import_request
 from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.reports import Run, started_run
@@ -22,11 +22,13 @@ from tasks.gate_dictionary import GateUnit, gate_dictionary
 from tasks.import_dictionary import ImportUnit
 from tasks.import_dictionary import import_dictionary as land_dictionary
 from tasks.load_corpus import CorpusUnit, load_corpus
+from tasks.match_features import MatchUnit, is_comparable, match_features
+from tasks.stored import landed_beside
 
 STAGES: frozenset[Stage] = frozenset(
     ("evaluate_dictionary", "evaluate_suite", "mine_examples", "explain_features", "score_explanations")
 )
-FORCED = STAGES | {"gate_dictionary", "import_dictionary"}
+FORCED = STAGES | {"gate_dictionary", "import_dictionary", "match_features"}
 
 
 @flow(name="import-dictionary", flow_run_name=lambda: run_name("import"), persist_result=False)
@@ -88,6 +90,17 @@ def _run(run: Run, request: ImportRequest, accept_unverified: bool) -> None:
     landed = run.add(unit.label, land_dictionary(run.context, unit))
     dictionary_stages(run, config, STAGES, models, landed, EvaluationConfig())
     suite_stages(run, config, models, landed)
+    _match_stages(run, config, landed)
+
+
+def _match_stages(run: Run, config: PipelineConfig, landed: StageOutcome) -> None:
+    """Each matcher on the dictionary and every other one at its hookpoints that it can be compared with."""
+    for other in landed_beside(run.context.root, landed.facts) if config.match else ():
+        for matcher in config.match:
+            unit = MatchUnit(matcher, other, landed)
+            if is_comparable(unit):
+                with run.branch(f"match {unit.label}"):
+                    run.add(unit.label, match_features(run.context, unit))
 
 
 def _caching(

@@ -1,5 +1,6 @@
 """What a stage reads back from the catalogue: documents, evidence, explanations."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,12 +9,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.ids import slug
+from catalog.ledger import Ledger, StageOutcome
 from catalog.schemas import TABLES
 from catalog.store import TableStore
 from tasks.activations.model_source import ModelConfig
 
 if TYPE_CHECKING:
     from tasks.dictionaries.sites import SiteActivations
+
+_LANDING = ("train_dictionary", "import_dictionary")
 
 
 def evidence_subject(dictionary_id: str, activation_set_id: str) -> str:
@@ -56,6 +60,30 @@ def example_blocks(root: Path, dictionary_id: str, activation_set_id: str) -> It
         by_block.setdefault(int(file.partition["feature_block"]), []).append(str(root / file.path))
     for block in sorted(by_block):
         yield pq.read_table(by_block[block], partitioning=None)
+
+
+def landed_beside(root: Path, facts: Mapping[str, Any]) -> list[StageOutcome]:
+    """The other dictionaries that read and write the same hookpoints on the same corpus, by name.
+
+    Args:
+        root: The catalogue.
+        facts: Of the stage that put a dictionary there. Of each name the newest meaning counts.
+    """
+    columns = ["fingerprint", "stage", "finished_at", "facts", "state"]
+    ended = stored_rows(root, "stage_runs", columns, state="committed").sort_by("finished_at").to_pylist()
+    landed = ((run["fingerprint"], json.loads(run["facts"])) for run in ended if run["stage"] in _LANDING)
+    newest = {found["alias"]: (fingerprint, found) for fingerprint, found in landed}
+    outcomes = (
+        Ledger(root).outcome(fingerprint)
+        for alias, (fingerprint, found) in sorted(newest.items())
+        if alias != facts["alias"] and _place(found) == _place(facts)
+    )
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _place(facts: Mapping[str, Any]) -> list[Any]:
+    sides = ([(site["model_id"], site["hookpoint"]) for site in facts[side]] for side in ("reads", "writes"))
+    return [facts["corpus_id"], *sides]
 
 
 def open_sites(

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ from torch import Tensor
 from catalog.connection import connect
 from catalog.errors import UserError
 from catalog.ledger import StageOutcome
+from flows import import_dictionary as flow
+from flows.config import load_pipeline
+from flows.reports import Run
 from tasks.activations.config import ActivationsConfig
 from tasks.activations.corpora.text import TextCorpus
 from tasks.activations.embedded import embedded_model_path
@@ -40,8 +44,7 @@ from tasks.dictionaries.importing.sample import (
 from tasks.gate_dictionary import GateUnit, gate_dictionary
 from tasks.import_dictionary import ImportUnit, import_dictionary
 from tasks.load_corpus import CorpusUnit, load_corpus
-from tasks.match_features import MatchUnit, match_features
-from tasks.matching.matchers.decoder_cosine import DecoderCosine
+from tasks.match_features import match_features
 from tasks.mine_examples import MineUnit, mine_examples
 from tasks.mining.config import MiningConfig
 from tasks.policies import StageContext
@@ -205,7 +208,7 @@ def ready(tmp_path_factory: pytest.TempPathFactory) -> Ready:
 
 
 def test_it_is_landed_mined_and_matched_like_a_trained_one(
-    ready: Ready, activation_set: ActivationSet, tmp_path: Path
+    ready: Ready, activation_set: ActivationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = {
         model.id: gather_sample(load_language_model(model, "cpu"), activation_set.tokens, PLACE, 2_000)
@@ -233,9 +236,12 @@ def test_it_is_landed_mined_and_matched_like_a_trained_one(
     turned = {name: tensor[..., order] for name, tensor in state.items() if name.startswith("encoder")}
     turned |= {"decoder.weight": state["decoder.weight"][:, order], "decoder.bias": state["decoder.bias"]}
     again = ready.landed({name: tensor.contiguous() for name, tensor in turned.items()}, tmp_path, "two")
-    matched = match_features.fn(
-        ready.context, MatchUnit(DecoderCosine.Config(matcher="decoder_cosine"), landed, again)
-    )
+    run = Run("import-dictionary", "demo", ready.context, datetime.now(UTC), "0" * 64)
+    monkeypatch.setattr(flow, "match_features", match_features.fn)
+    flow._match_stages(run, load_pipeline("demo", ["match=[{matcher: decoder_cosine}]"]), again)
+    assert run.failures == []
+    ((_, matched),) = run.outcomes
+    assert matched.facts["dictionary_b"] == again.facts["dictionary_id"]
     rows = ready.rows(
         "select feature_a, feature_b from matches where rank = 0 and dictionary_a = $a",
         a=matched.facts["dictionary_a"],
