@@ -83,8 +83,8 @@ class DictionaryConfig(StrictConfig):
     """How it falls: linear, or along half a cosine."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Adam's decay of the first moment."""
-    beta2: float = Field(default=0.999, ge=0, lt=1)
-    """Adam's decay of the second moment."""
+    beta2: float | None = Field(default=0.999, ge=0, lt=1)
+    """Adam's decay of the second moment; null: by the length of the training, 0.999 from 30,000 steps on."""
     clip_norm: float = Field(default=1.0, gt=0)
     """Largest norm of the gradient of all parameters together."""
     normalisation: Normalisation = "dataset_rms"
@@ -169,6 +169,16 @@ class DictionaryConfig(StrictConfig):
         """
         shortness = min(max(math.sqrt(1e5 / self.n_steps), 1.0), 4.0)
         return self.lr or shortness * 2e-4 / math.sqrt(self.n_latents(d_in) / 2**14)
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Adam's decays. Left open, the second moment is that of the last thirtieth of the training.
+
+        Of at least 16 steps, at most 1,000. It has to forget the gradients of a start at which every second
+        latent is active, or steps stay small for the rest of a short training.
+        """
+        memory = min(max(self.n_steps / 30, 16.0), 1000.0)
+        return self.beta1, 1 - 1 / memory if self.beta2 is None else self.beta2
 
     def sparsity_tag(self) -> str:
         """The sparsity setting as it stands in the name, for example k32."""

@@ -29,6 +29,8 @@ class GatedConfig(DictionaryConfig):
     """Steps in which that weight rises linearly, at most a tenth of the training."""
     beta1: float = Field(default=0.0, ge=0, lt=1)
     """Adam's decay of the first moment; 0 as in the paper."""
+    beta2: float | None = Field(default=None, ge=0, lt=1)
+    """Adam's decay of the second moment; left out: by the length of the training."""
 
     def sparsity_tag(self) -> str:
         return f"l{self.l1_coefficient:g}"

@@ -49,10 +49,8 @@ class GroupBiasConfig(DictionaryConfig):
     out: as lower_by."""
     idle_below: float = Field(default=1e-6, ge=0, lt=1)
     """A latent that fires on a smaller share of the window is idle."""
-    beta1: float = Field(default=0.5, ge=0, lt=1)
-    """Adam's decay of the first moment."""
-    beta2: float = Field(default=0.9375, ge=0, lt=1)
-    """Adam's decay of the second moment: short, to forget the start, when every second latent fires."""
+    beta2: float | None = Field(default=None, ge=0, lt=1)
+    """Adam's decay of the second moment; left out: by the length of the training."""
 
     def frequencies(self) -> list[float]:
         """The target of each group, the most frequent first."""

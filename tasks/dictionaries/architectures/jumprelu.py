@@ -43,6 +43,8 @@ class JumpReLUConfig(DictionaryConfig):
     """Width of the window in which thresholds get a gradient, in units of the mean input norm."""
     beta1: float = Field(default=0.0, ge=0, lt=1)
     """Adam's decay of the first moment; 0 because the gradient of thresholds is noisy."""
+    beta2: float | None = Field(default=None, ge=0, lt=1)
+    """Adam's decay of the second moment; left out: by the length of the training."""
 
     @model_validator(mode="after")
     def _one_aim(self) -> Self:

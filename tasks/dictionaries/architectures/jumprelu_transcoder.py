@@ -22,6 +22,8 @@ class JumpReLUTranscoderConfig(TranscoderFields, JumpReLUConfig):
     architecture: Literal["jumprelu_transcoder"] = "jumprelu_transcoder"  # type: ignore[assignment]
     beta1: float = Field(default=0.0, ge=0, lt=1)  # of two bases with a default the first would win
     """Adam's decay of the first moment; 0 because the gradient of thresholds is noisy."""
+    beta2: float | None = Field(default=None, ge=0, lt=1)
+    """Adam's decay of the second moment; left out: by the length of the training."""
 
 
 @ARCHITECTURES.register("jumprelu_transcoder")

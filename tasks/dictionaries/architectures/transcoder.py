@@ -2,6 +2,8 @@
 
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
+
 from tasks.dictionaries.architectures.relu_l1 import ReluL1, ReluL1Config
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.coding.transcoding import TranscoderFields, Transcoding
@@ -19,6 +21,8 @@ class TranscoderConfig(TranscoderFields, ReluL1Config):
     }
 
     architecture: Literal["transcoder"] = "transcoder"  # type: ignore[assignment]
+    beta2: float | None = Field(default=None, ge=0, lt=1)
+    """Adam's decay of the second moment; left out: by the length of the training."""
 
 
 @ARCHITECTURES.register("transcoder")

@@ -101,7 +101,7 @@ class TrainingRun:
         self.optimiser = torch.optim.Adam(
             self.dictionary.parameters(),
             lr=config.base_lr(self.dictionary.d_in),
-            betas=(config.beta1, config.beta2),
+            betas=config.betas,
             eps=1e-8,
         )
         self.log = TrainingLog()

@@ -148,6 +148,21 @@ def test_default_learning_rate_follows_width_and_length() -> None:
     assert rate(10, 2**10) == pytest.approx(32e-4)
 
 
+def test_the_memory_of_adam_is_no_longer_than_a_thirtieth_of_the_training() -> None:
+    def betas(n_steps: int, name: str = "jumprelu", **changes: Any) -> tuple[float, float]:
+        config = make_config(name, n_tokens=100 * n_steps, **changes)
+        found: tuple[float, float] = config.betas
+        return found
+
+    assert betas(100) == betas(480) == (0.0, 0.9375)
+    assert betas(3_000) == pytest.approx((0.0, 0.99))
+    assert betas(30_000) == betas(10**6) == (0.0, 0.999)
+    assert betas(100, beta2=0.95) == (0.0, 0.95)
+    assert betas(100, "topk") == (0.9, 0.999)
+    for name in ("relu_l1", "gated", "transcoder", "jumprelu_transcoder", "group_bias_adaptation"):
+        assert betas(100, name)[1] == 0.9375, name
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_loss_that_is_not_finite_ends_the_training(name: str, planted: Any, tmp_path: Path) -> None:
     run = TrainingRun(make_config(name), planted, torch.device("cpu"))
