@@ -17,7 +17,7 @@ from tasks.activations.cache import ActivationsConfig, cache_activations
 from tasks.activations.corpora import CorpusTable
 from tasks.activations.corpora.table import CORPUS_SCHEMA
 from tasks.activations.embedded import EMBEDDED_MODELS
-from tasks.activations.language_model import LanguageModel, ModelConfig, load_language_model
+from tasks.activations.language_model import LanguageModel, ModelConfig, ModelSpec, load_language_model
 from tasks.activations.shards import ActivationSet
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.sites import SiteActivations
@@ -164,6 +164,34 @@ def golden() -> dict[str, Any]:
 @pytest.fixture(scope="session")
 def language_model() -> LanguageModel:
     return load_language_model(ModelConfig(id=EMBEDDED_MODELS[0], source="embedded"), "cpu")
+
+
+@pytest.fixture(scope="session")
+def as_language_model() -> Callable[..., LanguageModel]:
+    """Wrap a small causal network of Transformers, without a tokenizer."""
+
+    def wrap(network: Any, model_id: str = "small") -> LanguageModel:
+        config = network.config
+        spec = ModelSpec(
+            model_id=model_id,
+            source="local",
+            revision=None,
+            architecture=config.model_type,
+            n_layers=config.num_hidden_layers,
+            d_model=config.hidden_size,
+            vocab_size=config.vocab_size,
+            max_context=None,
+            n_parameters=0,
+            tokenizer_digest="",
+            weights_digest="",
+            is_causal=True,
+            bos_token_id=0,
+            eos_token_id=1,
+            mask_token_id=None,
+        )
+        return LanguageModel(spec, network.eval().requires_grad_(False), None, torch.device("cpu"))
+
+    return wrap
 
 
 @pytest.fixture(scope="session")

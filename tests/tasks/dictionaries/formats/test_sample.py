@@ -1,5 +1,6 @@
 """What the gate learns of the norm that an MLP reads from, in two families of models."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from tasks.activations.language_model import LanguageModel, ModelSpec
+from tasks.activations.language_model import LanguageModel
 from tasks.activations.packing import PackedTokens
 from tasks.dictionaries.importing.sample import Place, gather_sample
 
@@ -23,7 +24,7 @@ SIZES = {
 }
 
 
-def make_model(family: str) -> LanguageModel:
+def make_network(family: str) -> Any:
     torch.manual_seed(0)
     network: Any = (
         LlamaForCausalLM(LlamaConfig(**SIZES))
@@ -33,32 +34,18 @@ def make_model(family: str) -> LanguageModel:
     for name, parameter in network.named_parameters():
         if "norm" in name:
             parameter.data += torch.rand(parameter.shape) / 2  # gains of a trained model are not all equal
-    spec = ModelSpec(
-        model_id="small",
-        source="local",
-        revision=None,
-        architecture=family,
-        n_layers=2,
-        d_model=16,
-        vocab_size=50,
-        max_context=None,
-        n_parameters=0,
-        tokenizer_digest="",
-        weights_digest="",
-        is_causal=True,
-        bos_token_id=0,
-        eos_token_id=1,
-        mask_token_id=None,
-    )
-    return LanguageModel(spec, network.eval().requires_grad_(False), None, torch.device("cpu"))
+    return network
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
-def test_without_gain_the_input_of_an_mlp_has_unit_mean_square(family: str) -> None:
+def test_without_gain_the_input_of_an_mlp_has_unit_mean_square(
+    family: str, as_language_model: Callable[..., LanguageModel]
+) -> None:
     ids = np.random.default_rng(0).integers(2, 49, (3, 8)).astype(np.int32)
     zeros = np.zeros_like(ids)
     packed = PackedTokens(ids, zeros, zeros, zeros, zeros, np.ones_like(ids, dtype=bool), n_train=0)
-    inputs = gather_sample(make_model(family), packed, PLACE, 100).inputs_of(PLACE)
+    model = as_language_model(make_network(family))
+    inputs = gather_sample(model, packed, PLACE, 100).inputs_of(PLACE)
     assert inputs.gain_D is not None
     assert inputs.shift_D is not None
     assert float(inputs.gain_D.std()) > 0.05

@@ -8,40 +8,23 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from tasks.activations.language_model import LanguageModel, ModelSpec
+from tasks.activations.language_model import LanguageModel
 from tasks.activations.packing import PackedTokens
 
 
-def make_llama(seed: int) -> LanguageModel:
-    torch.manual_seed(seed)
-    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
-    network: Any = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2))
-    for parameter in network.parameters():
-        parameter.data.mul_(8)  # predictions far from uniform, so that replacements matter
-    spec = ModelSpec(
-        model_id=f"small-{seed}",
-        source="local",
-        revision=None,
-        architecture="llama",
-        n_layers=2,
-        d_model=16,
-        vocab_size=50,
-        max_context=None,
-        n_parameters=0,
-        tokenizer_digest="",
-        weights_digest="",
-        is_causal=True,
-        bos_token_id=0,
-        eos_token_id=1,
-        mask_token_id=None,
-    )
-    return LanguageModel(spec, network.eval().requires_grad_(False), None, torch.device("cpu"))
-
-
 @pytest.fixture(scope="session")
-def small_llama() -> Callable[[int], LanguageModel]:
+def small_llama(as_language_model: Callable[..., LanguageModel]) -> Callable[[int], LanguageModel]:
     """A model of two blocks of width 16 with the weights of a seed."""
-    return make_llama
+
+    def make(seed: int) -> LanguageModel:
+        torch.manual_seed(seed)
+        sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+        network: Any = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=2))
+        for parameter in network.parameters():
+            parameter.data.mul_(8)  # predictions far from uniform, so that replacements matter
+        return as_language_model(network, f"small-{seed}")
+
+    return make
 
 
 @pytest.fixture(scope="session")
