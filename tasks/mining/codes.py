@@ -2,8 +2,8 @@
 
 Every activation is encoded once. A shard holds the firings of a fixed range of sequences, sorted by
 feature and then by position, so that statistics, selection and the cutting of contexts each read the
-little they need. A finished shard is also the resume point: shards are cut by configuration alone and
-written atomically, hence an interrupted run ends with the same shards as an unbroken one.
+little they need. A finished shard is also the resume point: shards are cut by configuration and first
+sequences alone and written atomically, hence an interrupted run ends with the same shards as an unbroken one.
 
 Shapes: B sequences, T context, N tokens, D ``d_in``, L ``d_sae``, K kept, E firings.
 A position is ``sequence_index * context_length + token``, int64.
@@ -33,6 +33,10 @@ _FORMAT = "featlas codes 1"
 _DENSE_NUMBERS = 32_000_000
 """Upper bound on N * L while encoding: 128 MB of float32."""
 _SEQUENCES_AT_ONCE = 64
+_MOST_FIRINGS = 16_000_000
+"""Upper bound on the firings of a shard, about 0.8 GB while it is sorted; where latents fire densely shards
+have fewer tokens."""
+_SEQUENCES_TRIED = 4
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def encode_to_shards(
     """
     folder.mkdir(parents=True, exist_ok=True)
     n_sequences, context_length = activation_set.n_sequences, activation_set.context_length
-    step = max(1, shard_tokens // context_length)
+    step = _sequences_per_shard(dictionary, activation_set, shard_tokens)
     shards: list[CodeShard] = []
     for number, first in enumerate(range(0, n_sequences, step)):
         rows = np.arange(first, min(first + step, n_sequences))
@@ -125,6 +129,15 @@ def encode_to_shards(
         listener(Progress("sequences encoded", int(rows[-1]) + 1, n_sequences))
     _check_finite(shards, max_nonfinite_share)
     return shards
+
+
+def _sequences_per_shard(dictionary: "Dictionary", activation_set: "ActivationSet", shard_tokens: int) -> int:
+    """As many as hold ``shard_tokens``, fewer by the firings of the first ones: the same in every run."""
+    rows = np.arange(min(_SEQUENCES_TRIED, activation_set.n_sequences))
+    batches = activation_set.batches(rows, _SEQUENCES_TRIED)
+    n_firings = sum(len(encode_batch(dictionary, x, valid).features_E) for _, x, valid in batches)
+    most = int(_MOST_FIRINGS * len(rows) / max(n_firings, 1))
+    return max(1, min(shard_tokens // activation_set.context_length, most))
 
 
 def _check_space(first_shard: Path, n_shards: int) -> None:

@@ -224,6 +224,20 @@ def test_shards_do_not_change_the_result(changes, mined, planted, documents, tmp
         assert other.features[name].equals(mined[0].features[name])
 
 
+def test_shards_of_dense_codes_have_fewer_tokens_and_the_same_result(
+    mined, planted, documents, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = 400
+    monkeypatch.setattr("tasks.mining.codes._MOST_FIRINGS", most)
+    other = mine(**planted, documents=documents, unembedding=None, config=CONFIG, scratch=tmp_path)
+    assert pa.Table.from_batches(other.examples).equals(mined[1])
+    sizes = [path.stat().st_size for path in (tmp_path / "codes").iterdir()]
+    assert len(sizes) > 1, "the whole set is one shard otherwise"
+    assert max(sizes) < 2 * 8 * most + 1_000, (
+        "eight bytes a firing, as many as the first sequences let expect"
+    )
+
+
 def test_half_precision_sets_are_mined_alike(
     texts, documents, identity, tokenise_texts, write_planted_set, tmp_path: Path
 ) -> None:
