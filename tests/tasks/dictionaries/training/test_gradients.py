@@ -13,6 +13,7 @@ PER_TOKEN: list[dict[str, Any]] = [
     {"architecture": "topk", "k": 3, "aux_alpha": 0.0},
     {"architecture": "relu_l1", "l1_coefficient": 0.3},
     {"architecture": "jumprelu", "l0_coefficient": 0.01, "bandwidth": 0.5},
+    {"architecture": "jumprelu", "tanh_coefficient": 0.01, "bandwidth": 0.5},
 ]
 TRAINED = tuple(
     name
@@ -37,7 +38,7 @@ def gradient_of(run: TrainingRun, **how: Any) -> tuple[Any, dict[str, torch.Tens
     return step, gradients
 
 
-@pytest.mark.parametrize("fields", PER_TOKEN, ids=lambda fields: fields["architecture"])
+@pytest.mark.parametrize("fields", PER_TOKEN, ids=lambda fields: "-".join(list(fields)[:2]))
 @pytest.mark.parametrize("part_tokens", [1, 64])
 def test_parts_add_up_to_the_batch(fields: dict[str, Any], part_tokens: int, planted: Any) -> None:
     whole, expected = gradient_of(make_run(fields, planted), part_tokens=200)
