@@ -25,7 +25,7 @@ class JumpReLUCrossLayerTranscoderConfig(CrossLayerFields, JumpReLUConfig):
     example: ClassVar[dict[str, Any]] = {
         "tanh_coefficient": 0.05,
         "tanh_steepness": 1.0,
-        "shortfall_coefficient": 0.03,
+        "shortfall_coefficient": 0.1,
         "bandwidth": 0.1,
         "lr": 1e-2,
         "reads": ["blocks.1.mlp_in", "blocks.2.mlp_in"],
@@ -35,6 +35,8 @@ class JumpReLUCrossLayerTranscoderConfig(CrossLayerFields, JumpReLUConfig):
     architecture: Literal["jumprelu_cross_layer_transcoder"] = "jumprelu_cross_layer_transcoder"  # type: ignore[assignment]
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Adam's decay of the first moment; 0, the default of jumprelu, finds fewer latents of several layers."""
+    beta2: float | None = Field(default=None, ge=0, lt=1)
+    """Adam's decay of the second moment; left out: by the length of the training."""
 
 
 @ARCHITECTURES.register("jumprelu_cross_layer_transcoder")
