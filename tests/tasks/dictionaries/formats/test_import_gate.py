@@ -91,7 +91,7 @@ def test_where_two_layers_are_alike_the_file_decides(trained: Callable[..., Fore
     certificate = examine(foreign, ReadingConfig(), PLACE, alike, CONFIG, named)
     assert not certificate.verified
     assert certificate.fitting == {"hookpoint": "blocks.3.resid_post"}
-    with pytest.raises(UserError, match="names blocks.3.resid_post, and it is not clearly better here"):
+    with pytest.raises(UserError, match=r"names blocks.3.resid_post, and it is not clearly better here"):
         refuse_unverified("file", certificate)
     assert examine(foreign, ReadingConfig(), named, alike, CONFIG, named).verified
     elsewhere = Place.of(("blocks.0.resid_post",))
