@@ -72,7 +72,12 @@ FEATURES: tuple[TableSpec, ...] = (
             "dfa_entropy", F64, "Mean entropy in nats of the tokens that attention reads it from", since=2
         ),
         optional("site_norms", pa.list_(F64), "Decoder norm at each hookpoint it writes", since=2),
-        optional("relative_norm", F64, "Norm at the last of those over the sum: 0.5 is shared", since=2),
+        optional(
+            "relative_norm",
+            F64,
+            "The last of those over the sum, in units of the activations: 0.5 is shared",
+            since=2,
+        ),
         optional("error_ratio", F64, "Latent scaling of the reconstruction errors, first over last", since=2),
         optional(
             "reconstruction_ratio", F64, "Latent scaling of the reconstructions, first over last", since=2

@@ -71,7 +71,8 @@ SPECIAL_SHARE = "Share of the feature's activation mass that lies on special and
 HEAD_SHARES = "Share of each attention head in the length of the feature's decoder row."
 SITE_NORMS = "Euclidean length of the feature's decoder row at each hookpoint it writes."
 RELATIVE_NORM = (
-    "Decoder norm at the last hookpoint over the sum of all: 0.5 is shared, 1 belongs to the last alone."
+    "Decoder norm at the last hookpoint over the sum of all, each in units of the activations there: 0.5 is "
+    "shared by two, 1 belongs to the last alone."
 )
 ERROR_RATIO = (
     "Latent scaling of the reconstruction errors, first over last. High means complete shrinkage: the first "
