@@ -1,8 +1,9 @@
 """The parts pages are put together from: headings, key figures, facts, tables, notices."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from catalog.ids import alias_of
 from dashboards.components.markup import Element, Node, el
@@ -31,6 +32,13 @@ class Column:
     def classes(self) -> str:
         """The classes of its cells."""
         return " ".join(name for name, on in (("number", self.number), ("wide", self.wide)) if on)
+
+
+def run_name(run: Mapping[str, Any]) -> str:
+    """What a run is called in a sentence: its pipeline, with the flow where it is not that of every night."""
+    if run["pipeline"] is None or run["flow"] == "nightly":
+        return str(run["pipeline"] or run["flow"])
+    return f"{run['flow']} of {run['pipeline']}"
 
 
 def heading(title: str, note: str = "") -> Element:

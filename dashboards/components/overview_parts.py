@@ -14,6 +14,7 @@ from dashboards.components.blocks import (
     key_figures,
     notice,
     quiet,
+    run_name,
     section,
     short_dictionary,
     table,
@@ -57,7 +58,7 @@ def last_run(runs: Sequence[Row]) -> Element:
     return el(
         "p",
         "Last run ",
-        el("a", run["pipeline"] or run["flow"], href=links.page("runs", run=run["run_id"])),
+        el("a", run_name(run), href=links.page("runs", run=run["run_id"])),
         f"{said}, spent {figures.money(run['cost_usd'])}.",
         cls="quiet",
     )

@@ -16,6 +16,7 @@ from dashboards.components.blocks import (
     key_figures,
     notice,
     quiet,
+    run_name,
     section,
     table,
 )
@@ -77,7 +78,7 @@ def run_section(run: Row, stages: Sequence[Row], prefect: str) -> Element:
         "section",
         el(
             "div",
-            heading(run["pipeline"] or run["flow"], figures.moment(run["started_at"])),
+            heading(run_name(run), figures.moment(run["started_at"])),
             state_badge(run["state"]),
             cls="row",
         ),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import dashboards.components.markup as markup
-from dashboards.components.blocks import Column, highlighted, short_dictionary, table
+from dashboards.components.blocks import Column, highlighted, run_name, short_dictionary, table
 from dashboards.components.markup import el, plain, strings
 
 DRAWING = (Path(markup.__file__).with_name("drawing.js")).read_text(encoding="utf-8")
@@ -52,3 +52,15 @@ def test_short_names_keep_model_layer_and_name() -> None:
         == "pico-a 2.resid_post topk-x8-k16-s0"
     )
     assert short_dictionary("imported-0011aabb") == "imported-0011aabb"
+
+
+@pytest.mark.parametrize(
+    ("flow", "pipeline", "name"),
+    [
+        ("nightly", "demo", "demo"),
+        ("import-dictionary", "demo", "import-dictionary of demo"),
+        ("housekeeping", None, "housekeeping"),
+    ],
+)
+def test_a_run_is_named_by_what_it_did(flow: str, pipeline: str | None, name: str) -> None:
+    assert run_name({"flow": flow, "pipeline": pipeline}) == name
