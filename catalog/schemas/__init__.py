@@ -1,8 +1,8 @@
 """Every table of the catalogue: columns with types and meaning, key, partitions, order.
 
 One file per kind of thing that is kept; the data dictionary in ``catalog/README.md`` is generated from them.
-A changed column needs a new ``version`` of its table and an entry in the CHANGELOG. All timestamps are
-UTC; every row carries the ``fingerprint`` of the stage run that made it.
+A changed table gets a new ``version``, once a release (``tests/catalog/freeze_tables.py`` freezes it).
+All timestamps are UTC; every row carries the ``fingerprint`` of the stage run that made it.
 """
 
 from catalog.schemas.activations import ACTIVATIONS

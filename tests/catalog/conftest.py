@@ -33,3 +33,9 @@ def small() -> ModuleType:
 def manifest_store() -> ModuleType:
     """The plain store, see ``manifest_store.py``."""
     return _load("manifest_store")
+
+
+@pytest.fixture(scope="session")
+def freeze_tables() -> ModuleType:
+    """The command that freezes the tables' columns, see ``freeze_tables.py``."""
+    return _load("freeze_tables")
