@@ -188,7 +188,7 @@ class Asker:
     def _messages(self, request: ChatRequest) -> list[Message]:
         """The prompt with a fresh nonce; secrets are taken out of what goes to a remote endpoint."""
         messages = list(request.messages(secrets.token_hex(8)))
-        if self.profile.is_local:
+        if not self.profile.is_scrubbed:
             return messages
         return [replace(message, content=scrub(message.content)) for message in messages]
 

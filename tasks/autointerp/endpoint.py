@@ -5,17 +5,16 @@ variables ``FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL``, ``..._MODEL`` and so on, wh
 ``FEATLAS_ENDPOINT_JUDGE_LOCAL_API_KEY``, or ``OPENAI_API_KEY`` for OpenAI itself and for this machine.
 """
 
-import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError
 
 from catalog.errors import UserError
+from tasks.autointerp.addresses import address_fault, is_loopback
 from tasks.common.config import StrictConfig
 
 OPENAI_URL = "https://api.openai.com/v1"
@@ -59,15 +58,18 @@ class EndpointProfile(StrictConfig):
     probe: bool = True
     """Ask once per stage whether the endpoint enforces a reply schema."""
 
+    trusted: bool = False
+    """Send text to this remote endpoint as it is, without blanking out secrets and personal data."""
+
     @property
     def is_local(self) -> bool:
-        """Whether text sent there stays on this machine or its private network."""
-        host = urlsplit(self.base_url).hostname or ""
-        try:
-            address = ipaddress.ip_address(host)
-        except ValueError:
-            return host == "localhost" or "." not in host or host.endswith((".local", ".internal"))
-        return address.is_loopback or address.is_private
+        """Whether text sent there stays on this machine (`addresses.is_loopback`)."""
+        return is_loopback(self.base_url)
+
+    @property
+    def is_scrubbed(self) -> bool:
+        """Whether secrets and personal data are blanked out of what is sent there."""
+        return not (self.is_local or self.trusted)
 
     def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Price of a call."""
@@ -130,11 +132,15 @@ def load_api_key(profile: EndpointProfile, environ: Mapping[str, str]) -> str:
         return own
     shared = environ.get("OPENAI_API_KEY")
     trusted = (OPENAI_URL, environ.get("OPENAI_BASE_URL", OPENAI_URL))
-    if shared and (profile.is_local or profile.base_url.rstrip("/") in (u.rstrip("/") for u in trusted)):
+    is_openai = profile.base_url.rstrip("/") in (url.rstrip("/") for url in trusted)
+    if shared and (profile.is_local or is_openai):
         return shared
     if profile.is_local:
         return NO_KEY
-    raise UserError(f"endpoint profile {profile.name!r} has no key: set {_prefix(profile.name)}API_KEY")
+    raise UserError(
+        f"endpoint profile {profile.name!r} has no key: set {_prefix(profile.name)}API_KEY "
+        "(any value, if it needs none); OPENAI_API_KEY is for OpenAI, OPENAI_BASE_URL and this machine"
+    )
 
 
 def _prefix(name: str) -> str:
@@ -158,11 +164,6 @@ def _from_file(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _check_url(profile: EndpointProfile) -> None:
-    parts = urlsplit(profile.base_url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
-        raise UserError(
-            f"endpoint profile {profile.name!r}: base_url {profile.base_url!r} must be http(s)://host/path "
-            "without a user name or password"
-        )
-    if parts.scheme == "http" and not profile.is_local:
-        raise UserError(f"endpoint profile {profile.name!r}: use https for the remote host {parts.hostname}")
+    fault = address_fault(profile.base_url)
+    if fault is not None:
+        raise UserError(f"endpoint profile {profile.name!r}: base_url {profile.base_url!r} {fault}")

@@ -38,6 +38,12 @@ def test_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("endpoints = 3", {}, "one table per profile"),
         ("", {**MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": "ftp://x/v1"}, "must be http"),
         ("", {**MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": "http://u:p@localhost/v1"}, "without a user"),
+        ("", {**MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": "http://[::1/v1"}, "is not an address"),
+        (
+            "",
+            {**MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": "http://localhost:99999/v1"},
+            "is not an address",
+        ),
         ("", {**MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": "http://api.example.com/v1"}, "use https"),
     ],
 )
@@ -53,22 +59,55 @@ def test_name_is_checked_before_it_becomes_a_path() -> None:
         load_endpoint("../x", {})
 
 
-@pytest.mark.parametrize(
-    ("url", "is_local"),
-    [
-        ("http://localhost:8000/v1", True),
-        ("http://127.0.0.1/v1", True),
-        ("http://[::1]:8/v1", True),
-        ("http://192.168.1.7/v1", True),
-        ("http://vllm:8000/v1", True),
-        ("http://gpu.local/v1", True),
-        ("https://api.openai.com/v1", False),
-        ("https://8.8.8.8/v1", False),
-        ("https://localhost.example.com/v1", False),
-    ],
+THIS_MACHINE = (
+    "http://localhost:8000/v1",
+    "http://127.0.0.1/v1",
+    "http://127.8.9.10:1/v1",
+    "http://[::1]:8/v1",
+    "http://[::ffff:127.0.0.1]/v1",
 )
-def test_local_addresses(url: str, is_local: bool) -> None:
-    assert EndpointProfile(name="x", base_url=url, model="m").is_local is is_local
+OTHER_MACHINES = (
+    "192.168.1.7",
+    "10.0.0.1",
+    "169.254.169.254",
+    "[fe80::1]",
+    "0.0.0.0",
+    "vllm:8000",
+    "gpu.local",
+    "metadata.google.internal",
+    "134744072",
+    "2130706433",
+    "0x7f000001",
+    "127.1",
+    "localhost.example.com",
+    "127.0.0.1.example.com",
+    "8.8.8.8",
+)
+
+
+@pytest.mark.parametrize("url", THIS_MACHINE)
+def test_this_machine_gets_text_as_it_is_and_the_shared_key(url: str) -> None:
+    profile = load_endpoint("judge-local", {**MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": url})
+    assert profile.is_local
+    assert not profile.is_scrubbed
+    assert load_api_key(profile, {"OPENAI_API_KEY": "sk-shared"}) == "sk-shared"
+
+
+@pytest.mark.parametrize("host", OTHER_MACHINES)
+def test_another_machine_gets_https_its_own_key_and_scrubbed_text(host: str) -> None:
+    environ = {**MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": f"http://{host}/v1"}
+    with pytest.raises(UserError, match="use https"):
+        load_endpoint("judge-local", environ)
+    environ["FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL"] = f"https://{host}/v1"
+    profile = load_endpoint("judge-local", environ)
+    assert profile.is_scrubbed
+    with pytest.raises(UserError, match="FEATLAS_ENDPOINT_JUDGE_LOCAL_API_KEY"):
+        load_api_key(profile, {"OPENAI_API_KEY": "sk-shared"})
+    own = {"OPENAI_API_KEY": "sk-shared", "FEATLAS_ENDPOINT_JUDGE_LOCAL_API_KEY": "own"}
+    assert load_api_key(profile, own) == "own"
+    assert not load_endpoint(
+        "judge-local", {**environ, "FEATLAS_ENDPOINT_JUDGE_LOCAL_TRUSTED": "true"}
+    ).is_scrubbed
 
 
 def test_shared_key_goes_to_nobody_else() -> None:
