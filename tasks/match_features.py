@@ -12,7 +12,7 @@ from tasks.stored import open_sites
 if TYPE_CHECKING:
     from tasks.matching.matcher import Side
 
-STAGE, VERSION = "match_features", 1
+STAGE, VERSION = "match_features", 2
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@
   assignment).
 
 Latents unseen on eval tokens are left out of both dictionaries: a dead latent keeps the random direction it
-began with. The control is the same with random directions for the sibling. Several siblings are averaged.
+began with. The control is the same with random directions for the sibling's, with the covariance of its
+decoder rows and encoder columns: unrelated dictionaries of the same activations agree more than isotropic
+directions do. Several siblings are averaged.
 
 Shapes: L latents, D width.
 """
@@ -21,7 +23,8 @@ from torch import Tensor
 
 from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
-from tasks.evaluation.recovery import best_cosines, random_directions, unit_rows
+from tasks.dictionaries.measures.scatter import scatter_of
+from tasks.evaluation.recovery import best_cosines, unit_rows
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
 from tasks.evaluation.tokens import encoded, token_batches
 
@@ -44,6 +47,7 @@ class SeedConsistency(Suite):
     """Counted in latents."""
 
     Config: ClassVar[type[SuiteConfig]] = SeedConsistencyConfig
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"siblings"})
     config: SeedConsistencyConfig
 
@@ -71,12 +75,9 @@ class SeedConsistency(Suite):
         ]
 
     def _null(self, sibling: tuple[Tensor, Tensor], number: int) -> tuple[Tensor, Tensor]:
-        """Random directions in the place of a sibling's; encoder and decoder alike, as those of a new one."""
-        seed = self.config.seed + number
-        n = len(sibling[0])
-        return random_directions(n, sibling[0].shape[1], seed), random_directions(
-            n, sibling[1].shape[1], seed
-        )
+        """Random directions in the place of a sibling's, with the covariance of its decoder and encoder."""
+        decoder, encoder = (scatter_of(rows).draw(len(rows), self.config.seed + number) for rows in sibling)
+        return decoder, encoder
 
     def _alive(self, subject: Subject, dictionary: Dictionary) -> tuple[Tensor, Tensor]:
         """Unit decoder rows and encoder columns of the latents seen on eval tokens."""

@@ -1,8 +1,9 @@
 """Same space: the cosine of decoder rows.
 
-The p-value is that of the best of L_b random directions: one random unit vector exceeds cosine c > 0 in
-d dimensions with probability I_(1-c^2)((d-1)/2, 1/2) / 2, the best of L_b with 1 - (1 - that)^L_b
-(methods B13.1 gives the size of that maximum as about sqrt(2 ln L / d)).
+The p-value is that of the best of L_b random directions with the covariance of the second dictionary's rows:
+if one of them exceeds the cosine with probability t, the best of L_b does with 1 - (1 - t)^L_b
+(`tasks.dictionaries.measures.scatter`). Of isotropic directions t would be I_(1-c^2)((d-1)/2, 1/2) / 2; rows
+of a dictionary share the strong directions of the activations, so that unrelated dictionaries come closer.
 
 Shapes: A, B latents of the two dictionaries, D width.
 """
@@ -13,10 +14,10 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from scipy.special import betainc
 
 from catalog.errors import UserError
 from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.dictionaries.measures.scatter import Scatter, scatter_of
 from tasks.matching.matcher import MATCHERS, Matched, Matcher, MatcherConfig, Side
 from tasks.matching.pairs import Floats, best_pairs, pairs_table, summary
 from tasks.matching.significance import benjamini_hochberg
@@ -50,7 +51,8 @@ class DecoderCosine(Matcher):
         rows_AD, rows_BD = _unit_rows(a), _unit_rows(b)
         n_a, n_b = len(rows_AD), len(rows_BD)
         pairs = best_pairs(_cosines(rows_AD, rows_BD, listener), n_b, self.config.n_partners)
-        p_A = best_cosine_p_values(pairs.score[pairs.best], rows_AD.shape[1], n_b)
+        best_A = pairs.score[pairs.best]
+        p_A = best_cosine_p_values(rows_AD.double().cpu().numpy(), best_A, scatter_of(rows_BD), n_b)
         q_A = benjamini_hochberg(p_A)
         same = pairs.mutual & (pairs.score > self.config.same_above) & (q_A[pairs.a] <= self.config.alpha)
         verdict = np.where(same, "same", "unmatched")
@@ -60,12 +62,10 @@ class DecoderCosine(Matcher):
         return Matched(table, summary(pairs, q_A, verdict, n))
 
 
-def best_cosine_p_values(cosine_A: Floats, d: int, n_partners: int) -> Floats:
-    """Probability that the best of ``n_partners`` random directions in d dimensions is as close."""
-    c = np.clip(cosine_A, -1.0, 1.0)
-    tail = 0.5 * betainc((d - 1) / 2, 0.5, 1.0 - c**2)
-    one = np.where(c >= 0, tail, 1.0 - tail)
-    p: Floats = -np.expm1(n_partners * np.log1p(-np.minimum(one, 1.0 - 1e-16)))
+def best_cosine_p_values(rows_AD: Floats, cosine_A: Floats, scatter: Scatter, n_partners: int) -> Floats:
+    """Probability that the best of ``n_partners`` random directions of the scatter is as close: (A,)."""
+    one_A = scatter.exceeds(rows_AD, cosine_A)
+    p: Floats = -np.expm1(n_partners * np.log1p(-np.minimum(one_A, 1.0 - 1e-16)))
     return np.clip(p, np.finfo(np.float64).tiny, 1.0)
 
 
