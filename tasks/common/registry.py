@@ -1,25 +1,44 @@
-"""One file to add a thing: a registry that fills itself from the modules of a folder."""
+"""One file to add a thing: a registry that fills itself from the modules of a folder and from plugins.
+
+A plugin is an installed package with an entry point in the group of the registry, for example::
+
+    [project.entry-points."featlas.architecture"]
+    mine = "my_package.my_architecture"
+
+The entry point names a module; importing it registers its classes as a module of the folder does.
+"""
 
 import importlib
+import logging
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Named classes of one kind; importing ``package`` once registers its modules.
+    """Named classes of one kind: the modules of ``package``, then the entry points of ``group``.
 
     Raises ``ValueError`` (which pydantic turns into a readable message) for a duplicate or unknown
-    name, listing the known ones.
+    name, listing the known ones. A plugin that cannot be loaded is logged, and named beside an unknown
+    name; everything else stays usable.
     """
 
     def __init__(self, kind: str, package: str) -> None:
         self.kind = kind
         self.package = package
         self._items: dict[str, type[T]] = {}
+        self._broken: list[str] = []
         self._loaded = False
+
+    @property
+    def group(self) -> str:
+        """The entry point group of plugins, for example ``featlas.corpus_source``."""
+        return f"featlas.{self.kind.replace(' ', '_')}"
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """Class decorator: make the class known as ``name``."""
@@ -38,7 +57,7 @@ class Registry(Generic[T]):
         try:
             return self._items[name]
         except KeyError:
-            known = ", ".join(self.names())
+            known = "; ".join([", ".join(self.names()), *self._broken])
             raise ValueError(f"unknown {self.kind} {name!r}; known: {known}") from None
 
     def __contains__(self, name: object) -> bool:
@@ -78,3 +97,14 @@ class Registry(Generic[T]):
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             importlib.import_module(f"{self.package}.{module.name}")
+        for plugin in sorted(entry_points(group=self.group), key=lambda plugin: plugin.name):
+            known = dict(self._items)
+            try:
+                plugin.load()
+            except Exception as error:
+                self._items = known
+                owner = plugin.dist.name if plugin.dist is not None else plugin.value
+                self._broken.append(
+                    f"plugin {plugin.name!r} of {owner} cannot be loaded: {type(error).__name__}: {error}"
+                )
+                logger.warning("%s %s", self.kind, self._broken[-1])
