@@ -20,7 +20,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt tasks/dictionaries/kernels/ke
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing featlas (once; about two minutes)"
 	@$(INSTALL) torch
-	@$(INSTALL) --editable .
+	@$(INSTALL) --editable '.[all]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed infra/install_browser.sh
@@ -37,11 +37,12 @@ ui: $(VENV)/.installed ## open the dashboard on the demo catalogue
 up: $(VENV)/.installed ## the whole platform: server, workers, schedules, dashboard
 	@$(BIN)/featlas up --catalog $(CATALOGUE)
 
-check: $(VENV)/.installed-test ## lint, format, layers, types, banned calls
+check: $(VENV)/.installed-test ## lint, format, layers, types, dependencies, banned calls
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
+	@$(BIN)/deptry --no-ansi .
 	@$(BIN)/python -m pytest -q tests/architecture
 
 format: $(VENV)/.installed-test ## put the code into its form

@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from catalog.errors import UserError
+from flows.completion import dictionaries, pipelines
+from flows.extras import missing_extra, require
 
 DEBUG_FLAG = "--debug"
 
 app = typer.Typer(
     help="featlas: a scheduled, resumable platform for catalogues of language-model features.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     epilog="Every command takes --debug, which shows the whole traceback of an error.",
 )
@@ -24,10 +25,35 @@ CatalogOption = Annotated[
     typer.Option("--catalog", metavar="URI", help="Folder of the catalogue [FEATLAS_CATALOG, ./catalogue]"),
 ]
 
+AddressOption = Annotated[
+    str,
+    typer.Option(help="Interface of the dashboard; it has no login: open it only behind a proxy that has"),
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from catalog.version import code_version
+
+        print(f"featlas {code_version()}")
+        raise typer.Exit()
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
+    ] = False,
+) -> None:
+    """Options that belong to no command."""
+
 
 @app.command()
 def run(
-    pipeline: Annotated[str, typer.Argument(help="Name of a pipeline, or the path of its YAML file")],
+    pipeline: Annotated[
+        str,
+        typer.Argument(help="Name of a pipeline, or the path of its YAML file", autocompletion=pipelines),
+    ],
     catalog: CatalogOption = None,
     stage: Annotated[
         list[str] | None, typer.Option(help="Only this stage and what it needs; may be repeated")
@@ -42,6 +68,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object")] = False,
 ) -> None:
     """Run a pipeline; what is in the catalogue already is found, the rest is computed."""
+    require("prefect", "torch")
     from flows.commands.run import run_command
 
     sys.exit(run_command(pipeline, catalog, stage or [], set_ or [], force=force, as_json=as_json))
@@ -77,6 +104,7 @@ def import_(
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object")] = False,
 ) -> None:
     """Import a dictionary of another tool, once it is shown to fit the model; then mine and explain it."""
+    require("prefect", "torch")
     from flows.commands.import_ import import_command
 
     arguments = {"format": format_, "path": str(path), "pipeline": pipeline, "model": "+".join(model or [])}
@@ -89,7 +117,9 @@ def import_(
 @app.command()
 def export(
     format_: Annotated[str, typer.Argument(metavar="FORMAT", help="saelens, sparsify, ... or saebench")],
-    dictionary: Annotated[str, typer.Argument(help="Alias or id of a dictionary")],
+    dictionary: Annotated[
+        str, typer.Argument(help="Alias or id of a dictionary", autocompletion=dictionaries)
+    ],
     path: Annotated[Path, typer.Argument(help="New folder to write to")],
     catalog: CatalogOption = None,
 ) -> None:
@@ -115,7 +145,12 @@ def sql(
 
 @app.command()
 def show(
-    feature: Annotated[str, typer.Argument(metavar="DICTIONARY#FEATURE", help="Alias or id, # and index")],
+    feature: Annotated[
+        str,
+        typer.Argument(
+            metavar="DICTIONARY#FEATURE", help="Alias or id, # and index", autocompletion=dictionaries
+        ),
+    ],
     catalog: CatalogOption = None,
 ) -> None:
     """Show one feature's card."""
@@ -127,12 +162,14 @@ def show(
 @app.command()
 def ui(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard")] = 8501,
+    address: AddressOption = "127.0.0.1",
     catalog: CatalogOption = None,
 ) -> None:
     """Open the dashboard on the catalogue."""
+    require("streamlit")
     from flows.commands.ui import ui_command
 
-    sys.exit(ui_command(port, catalog))
+    sys.exit(ui_command(port, address, catalog))
 
 
 @app.command()
@@ -145,6 +182,7 @@ def up(
     ] = None,
 ) -> None:
     """Run the whole platform on this machine: server, workers, schedules, dashboard."""
+    require("prefect", "streamlit", "torch")
     from flows.commands.up import up_command
 
     sys.exit(up_command(catalog, server_port, port, pipeline or []))
@@ -157,6 +195,7 @@ def deploy(
     ] = None,
 ) -> None:
     """Register pools, limits, automations and deployments with the server at PREFECT_API_URL."""
+    require("prefect")
     from flows.commands.deploy import deploy_command
 
     deploy_command(pipeline or [])
@@ -210,6 +249,12 @@ def main() -> None:
         if debug:
             raise
         print(f"featlas: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        sentence = missing_extra(error)
+        if debug or sentence is None:
+            raise
+        print(f"featlas: {sentence}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -28,7 +28,7 @@ from catalog.errors import UserError
 from catalog.version import code_version
 from flows.config import PipelineConfig, load_pipeline, pipeline_names
 
-PREFECT_YAML = Path(__file__).resolve().parents[1] / "infra" / "prefect.yaml"
+PREFECT_YAML = Path(__file__).with_name("prefect.yaml")
 POOLS = {
     "featlas-cpu": "Light runs: explaining, scoring, housekeeping",
     "featlas-gpu": "Heavy runs, one at a time, on a GPU where there is one: caching, training, mining",
@@ -48,19 +48,13 @@ class Registered(NamedTuple):
     deployments: list[str]
 
 
-def read_deployments(path: Path = PREFECT_YAML) -> list[dict[str, Any]]:
-    """The deployments of ``infra/prefect.yaml``.
-
-    Raises:
-        UserError: when the file is missing, as it is in an installation without a clone.
-    """
-    if not path.is_file():
-        raise UserError(f"there is no {path}: run from a clone of featlas, installed with `pip install -e .`")
-    return list(yaml.safe_load(path.read_text(encoding="utf-8"))["deployments"])
+def read_deployments() -> list[dict[str, Any]]:
+    """The deployments of ``prefect.yaml``, which is installed beside this file."""
+    return list(yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8"))["deployments"])
 
 
 def nightly_deployment(config: PipelineConfig, pipeline: str) -> dict[str, Any]:
-    """The deployment of a scheduled pipeline, in the form of ``infra/prefect.yaml``.
+    """The deployment of a scheduled pipeline, in the form of ``prefect.yaml``.
 
     Raises:
         UserError: when the pipeline has no schedule.

@@ -7,11 +7,11 @@ from dashboards.launch import command, environment
 from flows.attached import attached_command
 
 
-def ui_command(port: int, catalogue: str | None) -> int:
+def ui_command(port: int, address: str, catalogue: str | None) -> int:
     """Run the dashboard until it ends or Ctrl-C; returns its exit code."""
     root = catalogue_root(catalogue)
-    print(f"featlas: the catalogue {root} is at http://127.0.0.1:{port} (Ctrl-C ends)")
-    with subprocess.Popen(attached_command(command(port)), env=environment(root)) as dashboard:
+    print(f"featlas: the catalogue {root} is at http://{address}:{port} (Ctrl-C ends)")
+    with subprocess.Popen(attached_command(command(port, address)), env=environment(root)) as dashboard:
         try:
             return dashboard.wait()
         except KeyboardInterrupt:
