@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 import venv
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from email import message_from_bytes
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 from typing import Any
@@ -68,32 +70,38 @@ def install(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[
         packages = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
         command = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install"]
         subprocess.run([*command, "--quiet", "--no-deps", str(wheel)], check=True, capture_output=True)
-        for found in requirements(extra).values():
+        for found in requirements(wheel, extra).values():
             link(found, packages)
         return Installation(folder)
 
     return make
 
 
-def requirements(extra: str) -> dict[str, Distribution]:
-    """Every distribution that ``featlas-platform[extra]`` needs, by canonical name."""
+def requirements(wheel: Path, extra: str) -> dict[str, Distribution]:
+    """Every distribution that the wheel needs with ``extra``, by canonical name."""
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        own = message_from_bytes(archive.read(metadata)).get_all("Requires-Dist") or []
     found: dict[str, Distribution] = {}
-    asked = [(DISTRIBUTION, frozenset({extra}))]
-    seen = set(asked)
+    asked = [(own, {"", extra})]
+    seen: set[tuple[str, frozenset[str]]] = set()
     while asked:
-        name, extras = asked.pop()
-        owner = distribution(name)
-        if canonicalize_name(name) != DISTRIBUTION:
-            found[canonicalize_name(name)] = owner
-        for line in owner.requires or ():
-            wanted = Requirement(line)
-            if wanted.marker and not any(wanted.marker.evaluate({"extra": e}) for e in {"", *extras}):
-                continue
+        lines, extras = asked.pop()
+        for wanted in map(Requirement, lines):
             step = (canonicalize_name(wanted.name), frozenset(wanted.extras))
-            if step not in seen:
-                seen.add(step)
-                asked.append(step)
+            if step in seen or not _applies(wanted, extras):
+                continue
+            seen.add(step)
+            if step[0] == DISTRIBUTION:
+                asked.append((own, {"", *wanted.extras}))
+            else:
+                found[step[0]] = distribution(step[0])
+                asked.append((found[step[0]].requires or [], {"", *wanted.extras}))
     return found
+
+
+def _applies(wanted: Requirement, extras: set[str]) -> bool:
+    return wanted.marker is None or any(wanted.marker.evaluate({"extra": extra}) for extra in extras)
 
 
 def link(found: Distribution, packages: Path) -> None:
