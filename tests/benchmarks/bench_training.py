@@ -32,13 +32,13 @@ NARROW, ACTIVE = 384, 64.0
 class Worker:
     """A process that makes one training step when asked."""
 
-    def __init__(self, name: str, python: Path, script: str, case: Case) -> None:
+    def __init__(self, name: str, python: Path, script: str, case: Case, root: Path = ROOT) -> None:
         self.name = name
         environment = {**os.environ, "OMP_NUM_THREADS": str(case.n_threads)}
         if name == OURS:
-            environment["PYTHONPATH"] = str(ROOT)
+            environment["PYTHONPATH"] = str(root)
         self._process = subprocess.Popen(
-            [str(python), "-W", "ignore", str(FOLDER / script)],
+            [str(python), "-W", "ignore", str(root / FOLDER.relative_to(ROOT) / script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -46,6 +46,11 @@ class Worker:
             env=environment,
         )
         self._versions = self.ask(json.dumps(asdict(case)))
+
+    @classmethod
+    def of_checkout(cls, root: Path, case: Case) -> Self:
+        """A worker of featlas on the code of a checkout."""
+        return cls(OURS, Path(sys.executable), "featlas_worker.py", case, root)
 
     def __enter__(self) -> Self:
         return self
