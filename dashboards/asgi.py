@@ -1,4 +1,4 @@
-"""The dashboard as an ASGI application: the Streamlit script with security headers around it."""
+"""The dashboard as an ASGI application: the Streamlit script, security headers and a check of who asks."""
 
 from pathlib import Path
 
@@ -6,5 +6,8 @@ import streamlit as st
 from starlette.middleware import Middleware
 
 from dashboards.headers import SecurityHeaders
+from dashboards.own_origin import OwnOrigin
 
-app = st.App(Path(__file__).parent / "app.py", middleware=[Middleware(SecurityHeaders)])
+MIDDLEWARE = [Middleware(SecurityHeaders), Middleware(OwnOrigin)]
+
+app = st.App(Path(__file__).parent / "app.py", middleware=MIDDLEWARE)

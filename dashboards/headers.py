@@ -1,6 +1,6 @@
 """Response headers: the page may talk to its own server and to nobody else."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 Scope = MutableMapping[str, Any]
@@ -37,10 +37,11 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """ASGI middleware that adds ``HEADERS`` to every HTTP response."""
+    """ASGI middleware that adds headers, by default ``HEADERS``, to every HTTP response."""
 
-    def __init__(self, app: AsgiApp) -> None:
+    def __init__(self, app: AsgiApp, headers: Mapping[str, str] = HEADERS) -> None:
         self._app = app
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on and add the headers to the start of its response."""
@@ -50,8 +51,9 @@ class SecurityHeaders:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                kept = [(k, v) for k, v in message["headers"] if k.decode("latin-1").lower() not in HEADERS]
-                added = [(k.encode(), v.encode()) for k, v in HEADERS.items()]
+                ours = self._headers
+                kept = [(k, v) for k, v in message["headers"] if k.decode("latin-1").lower() not in ours]
+                added = [(k.encode(), v.encode()) for k, v in ours.items()]
                 message["headers"] = [*kept, *added]
             await send(message)
 

@@ -13,6 +13,8 @@ OPTIONS: Mapping[str, str] = {
     "server.runOnSave": "false",
     "server.enableStaticServing": "false",
     "server.enableXsrfProtection": "true",
+    "server.enableCORS": "true",
+    "server.enableAgentApi": "false",
     "server.maxUploadSize": "1",
     "server.showEmailPrompt": "false",
     "browser.gatherUsageStats": "false",

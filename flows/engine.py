@@ -17,7 +17,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from catalog.errors import UserError
+from flows.access import access_key, client_settings
 from flows.attached import attached_command
+from flows.named_server import connect_named
 
 STARTUP_SECONDS = 120.0
 HEARTBEAT_SECONDS = 30
@@ -37,16 +39,23 @@ def state_folder() -> Path:
     return Path(os.environ.get("FEATLAS_STATE") or Path(base) / "featlas").absolute()
 
 
-def prefect_environment(api_url: str, *, home: Path | None = None) -> dict[str, str]:
-    """The settings of a process that talks to the server at ``api_url``.
+def prefect_home() -> Path:
+    """The Prefect home of featlas: database, key and logs of the server that it starts."""
+    return Path(os.environ.get("PREFECT_HOME") or state_folder() / "prefect")
 
-    With ``home`` the process uses that Prefect home and so no profile of the user.
+
+def prefect_environment(api_url: str, *, home: Path) -> dict[str, str]:
+    """The settings of a process that talks to the server of the Prefect home ``home`` at ``api_url``.
+
+    The process uses that home and so no profile of the user, and shows the key of the home.
     """
-    settings = {**ENGINE_SETTINGS, "PREFECT_API_URL": api_url}
-    if home is not None:
-        settings["PREFECT_HOME"] = str(home)
-        settings["PREFECT_PROFILES_PATH"] = str(home / "profiles.toml")
-    return settings
+    return {
+        **ENGINE_SETTINGS,
+        "PREFECT_API_URL": api_url,
+        "PREFECT_HOME": str(home),
+        "PREFECT_PROFILES_PATH": str(home / "profiles.toml"),
+        **client_settings(access_key(home)),
+    }
 
 
 def is_healthy(api_url: str, timeout_seconds: float = 2.0) -> bool:
@@ -88,14 +97,10 @@ def connect_engine(home: Path | None = None) -> str:
         os.environ.setdefault(name, value)
     named = os.environ.get("PREFECT_API_URL")
     if named:
-        if not is_healthy(named, timeout_seconds=10):
-            raise UserError(
-                f"no Prefect server answers at {named} (PREFECT_API_URL): start it with `featlas up`, "
-                "or unset PREFECT_API_URL to let the run start its own"
-            )
+        connect_named(named, prefect_home())
         return named
     home = home or state_folder() / "prefect"
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     api_url, server = _start_server(home)
     atexit.register(_stop, server)
     os.environ.update(prefect_environment(api_url, home=home))
@@ -128,12 +133,11 @@ def _start_server(home: Path) -> tuple[str, subprocess.Popen[bytes]]:
 def start_server(
     port: int, *, home: Path, log: Path, with_ui: bool, with_services: bool, host: str = "127.0.0.1"
 ) -> subprocess.Popen[bytes]:
-    """Start a Prefect server that dies with this process, its output in ``log``."""
-    command = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    """Start a Prefect server that dies with this process and asks for the key of ``home``."""
+    command = [sys.executable, "-m", "flows.api_server", "--host", host, "--port", str(port)]
     command += [] if with_ui else ["--no-ui"]
     command += [] if with_services else ["--no-services"]
     settings = prefect_environment(f"http://{host}:{port}/api", home=home)
-    settings |= {"PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs"}
     with log.open("ab") as output:
         return subprocess.Popen(
             attached_command(command),

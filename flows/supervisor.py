@@ -1,5 +1,6 @@
 """Keep a few child processes alive: start, watch, start again with growing pauses, stop all."""
 
+import math
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ class Service:
     started_at: float = field(default=0.0, init=False)
     pause_seconds: float = field(default=FIRST_PAUSE_SECONDS, init=False)
     start_at: float | None = field(default=None, init=False)
+    n_starts: int = field(default=0, init=False)
 
     def start(self) -> None:
         """Start the child; its output is appended to the log."""
@@ -38,6 +40,7 @@ class Service:
                 stderr=subprocess.STDOUT,
             )
         self.started_at, self.start_at = time.monotonic(), None
+        self.n_starts += 1
 
     def check(self) -> None:
         """Note a death and start again when its pause is over; a child that settled starts at once."""
@@ -82,9 +85,10 @@ class Supervisor:
         for service in self.services:
             service.check()
 
-    def watch(self) -> None:
-        """Look at every service twice a second until told to stop."""
-        while not self.is_stopping:
+    def watch(self, seconds: float = math.inf) -> None:
+        """Look at every service twice a second until told to stop, or for ``seconds``."""
+        until = time.monotonic() + seconds
+        while not self.is_stopping and time.monotonic() < until:
             self.check()
             time.sleep(CHECK_SECONDS)
 

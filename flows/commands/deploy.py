@@ -5,22 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from catalog.errors import UserError
-from flows.engine import ENGINE_SETTINGS, is_healthy
+from flows.engine import connect_engine
 
 
 def deploy_command(pipeline_files: Sequence[Path]) -> None:
     """Register everything with the server at ``PREFECT_API_URL`` and say what was registered.
 
     Raises:
-        UserError: when no server is named or it does not answer.
+        UserError: when no server is named, or it does not answer or does not let us in.
     """
     api_url = os.environ.get("PREFECT_API_URL")
     if not api_url:
         raise UserError("PREFECT_API_URL is not set: name the server, for example http://127.0.0.1:4200/api")
-    if not is_healthy(api_url, timeout_seconds=10):
-        raise UserError(f"no Prefect server answers at {api_url} (PREFECT_API_URL): start it, then try again")
-    for name, value in ENGINE_SETTINGS.items():
-        os.environ.setdefault(name, value)
+    connect_engine()
     from prefect.client.orchestration import get_client
 
     from flows.deployments import all_deployments, register

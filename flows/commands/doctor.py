@@ -13,7 +13,8 @@ from typing import NamedTuple
 from catalog.errors import UserError
 from catalog.settings import catalogue_root
 from catalog.version import code_version
-from flows.engine import is_healthy, state_folder
+from flows.engine import prefect_home, state_folder
+from flows.named_server import connect_named
 
 PACKAGES = ("torch", "transformers", "prefect", "duckdb", "deltalake", "pyarrow", "streamlit", "openai")
 LOW_DISK_BYTES = 5 * 10**9
@@ -104,10 +105,13 @@ def _check_server(_: str | None) -> Iterator[Finding]:
     api_url = os.environ.get("PREFECT_API_URL")
     if api_url is None:
         yield Finding(None, "prefect", "PREFECT_API_URL is not set: `featlas run` starts its own server")
-    elif is_healthy(api_url):
-        yield Finding(True, "prefect", f"answers at {api_url}")
+        return
+    try:
+        connect_named(api_url, prefect_home())
+    except UserError as error:
+        yield Finding(False, "prefect", str(error))
     else:
-        yield Finding(False, "prefect", f"no answer at {api_url}: start it with `featlas up`, or unset it")
+        yield Finding(True, "prefect", f"answers at {api_url}")
 
 
 def _check_endpoints(_: str | None) -> Iterator[Finding]:

@@ -12,10 +12,15 @@ from types import FrameType
 from catalog.errors import UserError
 from catalog.settings import catalogue_root
 from dashboards.launch import command as dashboard_command
+from flows.access import KEY_FILE, KEY_VARIABLE, served
 from flows.attached import attached_command
-from flows.engine import STARTUP_SECONDS, is_healthy, port_is_free, prefect_environment, state_folder
-from flows.supervisor import Service, Supervisor
+from flows.engine import is_healthy, port_is_free, prefect_environment, prefect_home
+from flows.supervisor import CHECK_SECONDS, Service, Supervisor
 from tasks.common.allocator import steady_allocator
+
+SAY_EVERY_SECONDS = 30.0
+MOST_STARTS = 4
+REGISTER_PAUSES = (2.0, 5.0, 15.0, 30.0)
 
 
 def up_command(
@@ -24,52 +29,80 @@ def up_command(
     """Run the platform until SIGINT or SIGTERM; a child that dies is started again.
 
     Raises:
-        UserError: when a port is taken or the server does not come up.
+        UserError: when a port is taken, a pipeline file is wrong, another `featlas up` has this home, or the
+            server ends again and again.
     """
     root = catalogue_root(catalogue)
     for port, option in ((server_port, "--server-port"), (dashboard_port, "--port")):
         if not port_is_free(port):
             raise UserError(f"port {port} is taken: stop what uses it, or choose another with {option}")
-    home = Path(os.environ.get("PREFECT_HOME") or state_folder() / "prefect")
+    _check_pipelines(pipeline_files)
+    home = prefect_home()
     logs = home / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
     api_url = f"http://127.0.0.1:{server_port}/api"
-    environment = {
-        **steady_allocator(os.environ),
-        **prefect_environment(api_url, home=home),
-        "FEATLAS_CATALOG": str(root),
-        "FEATLAS_DASHBOARD_URL": f"http://127.0.0.1:{dashboard_port}",
-        "FEATLAS_PREFECT_UI_URL": f"http://127.0.0.1:{server_port}",
-    }
-    server, *others = services(environment, logs, server_port, dashboard_port)
+    with served(home, api_url):
+        logs.mkdir(exist_ok=True)
+        environment = {
+            **steady_allocator(os.environ),
+            **prefect_environment(api_url, home=home),
+            "FEATLAS_CATALOG": str(root),
+            "FEATLAS_DASHBOARD_URL": f"http://127.0.0.1:{dashboard_port}",
+            "FEATLAS_PREFECT_UI_URL": f"http://127.0.0.1:{server_port}",
+        }
+        addresses = [
+            f"prefect    http://127.0.0.1:{server_port}   (it asks once for the text in {home / KEY_FILE})",
+            f"dashboard  http://127.0.0.1:{dashboard_port}   (the catalogue {root})",
+            f"logs       {logs}",
+        ]
+        _run(services(environment, logs, server_port, dashboard_port), environment, pipeline_files, addresses)
+    return 0
+
+
+def _check_pipelines(pipeline_files: Sequence[Path]) -> None:
+    """Refuse a pipeline file that cannot be deployed, before anything starts."""
+    from flows.config import load_pipeline
+
+    for path in pipeline_files:
+        if load_pipeline(str(path)).schedule is None:
+            raise UserError(f"{path} has no schedule: add schedule: {{cron: '0 2 * * *'}} to it")
+
+
+def _run(
+    children: Sequence[Service],
+    environment: dict[str, str],
+    pipeline_files: Sequence[Path],
+    addresses: Sequence[str],
+) -> None:
+    server, *others = children
     supervisor = Supervisor([server])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stopper(supervisor))
     try:
         supervisor.start()
-        _wait_for_server(supervisor, api_url, server.log)
-        _deploy(environment, pipeline_files)
+        _wait_for_server(supervisor, environment["PREFECT_API_URL"], server)
+        _register(supervisor, environment, pipeline_files)
         supervisor.add(others)
-        print(f"prefect    http://127.0.0.1:{server_port}   (deployments, schedules, runs)")
-        print(f"dashboard  http://127.0.0.1:{dashboard_port}   (the catalogue {root})")
-        print(f"logs       {logs}", flush=True)
+        if not supervisor.is_stopping:
+            print(*addresses, sep="\n", flush=True)
         supervisor.watch()
     finally:
         supervisor.stop()
-    return 0
 
 
 def services(environment: dict[str, str], logs: Path, server_port: int, dashboard_port: int) -> list[Service]:
-    """Server, one worker per pool, dashboard. A worker of the GPU pool takes one run at a time."""
-    prefect = [sys.executable, "-m", "prefect"]
-    server = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(server_port)]
-    worker = [*prefect, "worker", "start", "--type", "process", "--install-policy", "never"]
-    server_environment = environment | {"PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs"}
+    """Server, one worker per pool, dashboard. A worker of the GPU pool takes one run at a time.
+
+    The dashboard talks to the catalogue alone and does not get the key of the server.
+    """
+    server = [sys.executable, "-m", "flows.api_server", "--port", str(server_port)]
+    worker = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process"]
+    worker += ["--install-policy", "never"]
+    page_environment = {name: value for name, value in environment.items() if name != KEY_VARIABLE}
     commands = {
-        "server": (server, server_environment),
+        "server": (server, environment),
         "worker-gpu": ([*worker, "--pool", "featlas-gpu", "--name", "gpu0", "--limit", "1"], environment),
         "worker-cpu": ([*worker, "--pool", "featlas-cpu", "--name", "cpu0", "--limit", "2"], environment),
-        "dashboard": (dashboard_command(dashboard_port), environment),
+        "dashboard": (dashboard_command(dashboard_port), page_environment),
     }
     return [
         Service(name, attached_command(command), settings, logs / f"{name}.log")
@@ -77,21 +110,41 @@ def services(environment: dict[str, str], logs: Path, server_port: int, dashboar
     ]
 
 
-def _wait_for_server(supervisor: Supervisor, api_url: str, log: Path) -> None:
-    deadline = time.monotonic() + STARTUP_SECONDS
-    while not is_healthy(api_url):
-        if supervisor.is_stopping:
-            return
-        if time.monotonic() > deadline:
-            raise UserError(f"the Prefect server did not start within {STARTUP_SECONDS:.0f} s: read {log}")
+def _wait_for_server(supervisor: Supervisor, api_url: str, server: Service) -> None:
+    """Wait for as long as the server needs; only one that ends again and again is given up."""
+    say_at = time.monotonic() + SAY_EVERY_SECONDS
+    while not supervisor.is_stopping and not is_healthy(api_url):
         supervisor.check()
+        if server.n_starts > MOST_STARTS:
+            raise UserError(
+                f"the Prefect server ended {MOST_STARTS} times while it started: read {server.log}"
+            )
+        if time.monotonic() > say_at:
+            _say(f"the Prefect server is still starting (log: {server.log})")
+            say_at = time.monotonic() + SAY_EVERY_SECONDS
         time.sleep(0.2)
 
 
-def _deploy(environment: dict[str, str], pipeline_files: Sequence[Path]) -> None:
+def _register(supervisor: Supervisor, environment: dict[str, str], pipeline_files: Sequence[Path]) -> None:
+    """Register the deployments; tried again until it works, because the server may be slow or restart."""
     command = [sys.executable, "-m", "flows.cli", "deploy", *map(str, pipeline_files)]
-    if subprocess.run(command, env=environment, check=False).returncode != 0:
-        raise UserError("the deployments could not be registered: see the message above")
+    failures = 0
+    while not supervisor.is_stopping:
+        with subprocess.Popen(attached_command(command), env=environment) as registering:
+            while registering.poll() is None and not supervisor.is_stopping:
+                supervisor.check()
+                time.sleep(CHECK_SECONDS)
+            registering.terminate()
+        if registering.returncode == 0 or supervisor.is_stopping:
+            return
+        pause = REGISTER_PAUSES[min(failures, len(REGISTER_PAUSES) - 1)]
+        failures += 1
+        _say(f"the deployments could not be registered, trying again in {pause:.0f} s: see the message above")
+        supervisor.watch(pause)
+
+
+def _say(text: str) -> None:
+    print(f"featlas: {text}", file=sys.stderr, flush=True)
 
 
 def _stopper(supervisor: Supervisor) -> Callable[[int, FrameType | None], None]:

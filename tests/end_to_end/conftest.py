@@ -15,6 +15,7 @@ import psutil
 import pytest
 import yaml
 
+from flows.access import access_key
 from flows.attached import attached_command
 from flows.engine import free_port, is_healthy, start_server
 
@@ -59,13 +60,15 @@ class User:
 
     folder: Path
     api_url: str | None = None
+    key: str = ""
 
     @property
     def environment(self) -> dict[str, str]:
         hidden = ("PREFECT_", "FEATLAS_", "OPENAI_")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(hidden)}
         environment |= {"FEATLAS_STATE": str(self.folder / "state"), "OMP_NUM_THREADS": "1"}
-        return environment | ({"PREFECT_API_URL": self.api_url} if self.api_url else {})
+        named = {"PREFECT_API_URL": self.api_url, "PREFECT_API_AUTH_STRING": self.key}
+        return environment | (named if self.api_url else {})
 
     def pipeline(self, name: str = "tiny", **sections: Any) -> Path:
         """A pipeline file: the tiny one with some sections replaced."""
@@ -95,22 +98,22 @@ class User:
 
 
 @pytest.fixture(scope="session")
-def api_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server that several tests share; without services, as a run's own."""
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """A Prefect server that several tests share, without services, as a run's own: address and key."""
     home = tmp_path_factory.mktemp("prefect")
     port = free_port()
-    server = start_server(port, home=home, log=home / "server.log", with_ui=False, with_services=False)
+    process = start_server(port, home=home, log=home / "server.log", with_ui=False, with_services=False)
     address = f"http://127.0.0.1:{port}/api"
     wait_until("the Prefect server", lambda: is_healthy(address), 120)
-    yield address
-    server.terminate()
-    server.wait(20)
+    yield address, access_key(home)
+    process.terminate()
+    process.wait(20)
 
 
 @pytest.fixture(scope="module")
-def user(api_url: str, tmp_path_factory: pytest.TempPathFactory) -> User:
+def user(server: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> User:
     """Somebody with a running Prefect server; one catalogue for the tests of a module."""
-    return User(tmp_path_factory.mktemp("user"), api_url)
+    return User(tmp_path_factory.mktemp("user"), *server)
 
 
 class Platform:
@@ -139,6 +142,11 @@ class Platform:
                 stderr=subprocess.STDOUT,
             )
         self.supervisor = psutil.Process(self.process.pid)
+
+    @property
+    def key(self) -> str:
+        """The key of its Prefect server."""
+        return access_key(self.user.folder / "state" / "prefect")
 
     def wait_until_ready(self) -> None:
         """Until the deployments are registered and both workers have started."""

@@ -128,8 +128,8 @@ def test_a_corpus_that_is_not_there_is_one_sentence(user: Any, summary: dict[str
     assert done.stderr.count("\n") == 1
 
 
-def test_two_runs_at_once_share_the_work(user: Any, api_url: str, tmp_path: Path) -> None:
-    pair = type(user)(tmp_path, api_url)
+def test_two_runs_at_once_share_the_work(user: Any, server: tuple[str, str], tmp_path: Path) -> None:
+    pair = type(user)(tmp_path, *server)
     path = pair.pipeline()
     arguments = ("run", str(path), "--catalog", str(tmp_path / "catalogue"), "--json")
     processes = [pair.start(*arguments) for _ in range(2)]

@@ -57,7 +57,7 @@ WHERE = {"stage_runs": "where state = 'committed'", "slices": "where table_name 
 
 @pytest.fixture(scope="module")
 def client(platform: Any) -> Iterator[SyncPrefectClient]:
-    with SyncPrefectClient(platform.api_url) as connected:
+    with SyncPrefectClient(platform.api_url, auth_string=platform.key) as connected:
         yield connected
 
 
@@ -151,6 +151,8 @@ def test_a_person_starts_a_run_from_the_form(platform: Any, client: SyncPrefectC
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 1200})
         page.goto(address)
+        page.get_by_placeholder("admin:pass").fill(platform.key)
+        page.get_by_role("button", name="Login").click()
         page.get_by_text("tiny", exact=True).first.click()
         page.wait_for_url(f"{address}/deployment/{deployment.id}**")
         page.get_by_text("Schedules", exact=True).wait_for()
@@ -231,7 +233,7 @@ def test_a_server_that_restarts_loses_no_run(
     run = start(client, pipeline=str(pipeline), catalogue=str(catalogue))
     pattern = PROGRESS["training"]
     wait_for("training", lambda: any((catalogue / "_scratch").glob(pattern)), 240, every=0.05)
-    server = next(p for p in platform.supervisor.children() if "server" in lines(p))
+    server = next(p for p in platform.supervisor.children() if "flows.api_server" in lines(p))
     server.kill()
     wait_for("the server", lambda: platform.is_healthy(), 120)
     wait_until_completed(client, run, 400)

@@ -1,0 +1,59 @@
+"""A Prefect server for this machine alone: ``python -m flows.api_server --port 4200``.
+
+It asks for the key of this installation, accepts requests of its own pages only, and answers only to its
+own names. Database and key are in ``PREFECT_HOME``, else in featlas' own.
+"""
+
+import argparse
+import os
+
+from dashboards.headers import SecurityHeaders
+from dashboards.own_origin import OwnOrigin
+from flows.access import access_key, server_settings
+from flows.engine import prefect_environment, prefect_home
+
+PAGE_HEADERS = {
+    "content-security-policy": "frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "same-origin",
+}
+
+
+def main() -> None:
+    """Serve until told to stop."""
+    parser = argparse.ArgumentParser(prog="python -m flows.api_server")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=4200)
+    parser.add_argument("--no-ui", action="store_true")
+    parser.add_argument("--no-services", action="store_true")
+    chosen = parser.parse_args()
+    home = prefect_home()
+    os.environ.update(prefect_environment(f"http://{chosen.host}:{chosen.port}/api", home=home))
+    os.environ.update(server_settings(access_key(home), chosen.port))
+    os.environ["PREFECT_SERVER_UI_ENABLED"] = str(not chosen.no_ui)
+    serve(chosen.host, chosen.port, with_services=not chosen.no_services)
+
+
+def serve(host: str, port: int, *, with_services: bool) -> None:
+    """Run the Prefect application behind the check of who asks; the environment is set by now."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+    from prefect.settings import get_current_settings
+
+    server = get_current_settings().server
+    uvicorn.run(
+        SecurityHeaders(OwnOrigin(create_app(final=True, webserver_only=not with_services)), PAGE_HEADERS),
+        host=host,
+        port=port,
+        log_level=server.logging_level.lower(),
+        timeout_keep_alive=server.api.keepalive_timeout,
+        ws_ping_interval=server.api.websocket_ping_interval,
+        ws_ping_timeout=server.api.websocket_ping_timeout,
+        proxy_headers=False,
+        server_header=False,
+    )
+
+
+if __name__ == "__main__":
+    main()
