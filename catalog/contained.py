@@ -73,12 +73,26 @@ def run_contained(
     if "error" in reply:
         raise UserError(f"the query failed: {_sentence(str(reply['error']))}")
     return ContainedResult(
-        list(reply["columns"]),
+        distinct_names(reply["columns"]),
         list(reply["types"]),
         [tuple(_value(item) for item in row) for row in reply["rows"]],
         time.monotonic() - started,
         bool(reply["truncated"]),
     )
+
+
+def distinct_names(names: Sequence[str]) -> list[str]:
+    """Column names without repeats: the second ``a`` is ``a_2``, or the next number that is free."""
+    taken, found = set(names), []
+    for position, name in enumerate(names):
+        number, free = 1, name
+        while free in names[:position] or free in found:
+            number += 1
+            candidate = f"{name}_{number}"
+            free = free if candidate in taken else candidate
+        found.append(free)
+        taken.add(free)
+    return found
 
 
 def needed_relations(sql: str) -> tuple[list[str], list[str]]:
@@ -191,6 +205,8 @@ def _value(item: Any) -> Any:
         return [_value(part) for part in item]
     if isinstance(item, dict):
         if item["kind"] == "dict":
-            return {_value(key): _value(part) for key, part in item["value"]}
+            pairs = [(_value(key), _value(part)) for key, part in item["value"]]
+            is_plain = all(not isinstance(key, list | dict) for key, _ in pairs)
+            return dict(pairs) if is_plain else [list(pair) for pair in pairs]
         return _KINDS.get(item["kind"], str)(item["value"])
     return item

@@ -3,16 +3,20 @@
 import csv
 import io
 import json
+import math
 import sys
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import date, time
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from catalog.contained import ContainedResult, run_contained
 from catalog.errors import UserError
 from catalog.settings import catalogue_root
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SECONDS = 15
 CELL_WIDTH = 60
@@ -40,7 +44,8 @@ def sql_command(
     if output is not None:
         output.write_bytes(content)
     else:
-        sys.stdout.write(content.decode())
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
     if result.truncated:
         print(f"featlas: only the first {max_rows} rows; raise --max-rows or aggregate", file=sys.stderr)
 
@@ -100,17 +105,17 @@ def as_csv(result: ContainedResult) -> bytes:
 
 
 def as_json(result: ContainedResult) -> bytes:
-    """A JSON list with one object per row."""
-    rows = [dict(zip(result.columns, row, strict=True)) for row in result.rows]
-    return (json.dumps(rows, default=_json_value, ensure_ascii=False) + "\n").encode()
+    """A JSON list with one object per row; NaN and infinities, which JSON does not have, are null."""
+    rows = [dict(zip(result.columns, map(_plain, row), strict=True)) for row in result.rows]
+    return (_json(rows) + "\n").encode("utf-8", "backslashreplace")
 
 
 def as_parquet(result: ContainedResult) -> bytes:
-    """A Parquet file with one column per result column."""
+    """A Parquet file with one column per result column; values that share no type are text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    columns = [pa.array([row[i] for row in result.rows]) for i in range(len(result.columns))]
+    columns = [_array([row[i] for row in result.rows]) for i in range(len(result.columns))]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_arrays(columns, names=list(result.columns)), sink)
     return bytes(sink.getvalue().to_pybytes())
@@ -134,15 +139,35 @@ def _cell(value: Any) -> str:
     return shown if len(shown) <= CELL_WIDTH else shown[: CELL_WIDTH - 1] + "…"
 
 
+def _array(values: list[Any]) -> "pa.Array":
+    import pyarrow as pa
+
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array([None if value is None else str(_flat(value)) for value in values])
+
+
 def _flat(value: Any) -> Any:
-    if isinstance(value, list | dict | tuple):
-        return json.dumps(value, default=_json_value, ensure_ascii=False)
-    return value
+    return _json(_plain(value)) if isinstance(value, list | dict | tuple) else value
 
 
-def _json_value(value: Any) -> Any:
-    if isinstance(value, datetime | date):
-        return value.isoformat()
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
     if isinstance(value, Decimal):
-        return float(value)
-    return str(value)
+        value = float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if isinstance(value, bool | int | str | None) else str(value)

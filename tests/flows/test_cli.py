@@ -1,5 +1,6 @@
 """The command line: exit codes, one-sentence errors, formats."""
 
+import csv
 import json
 import os
 import subprocess
@@ -114,6 +115,63 @@ def test_rows_as_parquet_go_to_a_file(tmp_path: Path) -> None:
     query = "select range as n, n::varchar as text from range(3)"
     sql_command(query, str(tmp_path / "catalogue"), "parquet", path, 1_000)
     assert pq.read_table(path).to_pylist() == [{"n": n, "text": str(n)} for n in range(3)]
+
+
+def read_back(format_: str, path: Path) -> list[list[object]]:
+    """Column names and rows of a file that ``featlas sql`` wrote, values as text."""
+    if format_ == "parquet":
+        table = pq.read_table(path)
+        return [list(table.column_names), *([str(v) for v in row.values()] for row in table.to_pylist())]
+    if format_ == "json":
+        rows = json.loads(path.read_text(), object_pairs_hook=list)
+        return [[name for name, _ in rows[0]], *([str(value) for _, value in row] for row in rows)]
+    if format_ == "csv":
+        return [list(row) for row in csv.reader(path.open())]
+    return [list(line.split()) for line in path.read_text().splitlines() if "--" not in line][:-1]
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_every_format_keeps_columns_of_one_name(format_: str, tmp_path: Path) -> None:
+    path = tmp_path / "rows"
+    query = "select 1 as a, 2 as a, 3 as a_2, 4 as a, 5 as b"
+    sql_command(query, str(tmp_path / "catalogue"), format_, path, 10)
+    assert read_back(format_, path) == [["a", "a_3", "a_2", "a_4", "b"], ["1", "2", "3", "4", "5"]]
+
+
+ODD_VALUES = (
+    "'nan'::double",
+    "'-inf'::float",
+    "['nan'::double, 1]",
+    "{'x': 'inf'::double}",
+    "map {1: 'a'}",
+    "map {[1]: 'a'}",
+    "map {'2020-01-01'::date: 1}",
+    "'\\xff'::blob",
+    "170141183460469231731687303715884105727::hugeint",
+    "12345678901234567890.123456789::decimal(38, 9)",
+    "interval 1 day",
+    "'12:30'::time",
+    "'2020-01-01 00:00:00+00'::timestamptz",
+    "'infinity'::date",
+    "uuid()",
+    "'101'::bit",
+    "null",
+    "union_value(x := 1)",
+    "chr(0) || chr(27) || chr(8238)",
+)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_every_format_writes_every_kind_of_value(format_: str, tmp_path: Path) -> None:
+    """Mixed kinds too: each value stands once alone and once with others in one list."""
+    path = tmp_path / "rows"
+    columns = ", ".join(f"{value} as c{number}" for number, value in enumerate(ODD_VALUES))
+    sql_command(f"select {columns}", str(tmp_path / "catalogue"), format_, path, 10)
+    if format_ == "json":
+        row = json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))[0]
+        assert (row["c0"], row["c1"], row["c2"], row["c3"]) == (None, None, [None, 1.0], {"x": None})
+        assert list(row) == [f"c{number}" for number in range(len(ODD_VALUES))]
+    assert path.stat().st_size > 0
 
 
 def test_a_cut_result_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
