@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from catalog.errors import UserError
 from flows.completion import dictionaries, pipelines
-from flows.extras import missing_extra, require
+from flows.extras import require
 
 DEBUG_FLAG = "--debug"
 
@@ -230,37 +229,35 @@ def doctor(catalog: CatalogOption = None) -> None:
 
 def entry() -> None:
     """The installed command: what runs models starts anew with an allocator that keeps memory even."""
-    if {"run", "import"}.intersection(sys.argv[1:2]):
-        from tasks.common.allocator import restart_with_steady_allocator
-
-        restart_with_steady_allocator()
-    main()
+    main(restart=True)
 
 
-def main() -> None:
-    """The command line: an error that a user can cause is one sentence and exit code 2."""
+def main(*, restart: bool = False) -> None:
+    """The command line: an error that a user can cause is one sentence and exit code 2.
+
+    Every other error is one line as well and exit code 1; `flows.boundary` says which is which.
+    """
     debug = DEBUG_FLAG in sys.argv or bool(os.environ.get("FEATLAS_DEBUG"))
     if debug:
         os.environ["FEATLAS_DEBUG"] = "1"
     sys.argv = [argument for argument in sys.argv if argument != DEBUG_FLAG]
     try:
+        if restart and {"run", "import"}.intersection(sys.argv[1:2]):
+            from tasks.common.allocator import restart_with_steady_allocator
+
+            restart_with_steady_allocator()
         app()
-    except UserError as error:
-        if debug:
-            raise
-        print(f"featlas: {error}", file=sys.stderr)
-        sys.exit(2)
-    except ModuleNotFoundError as error:
-        sentence = missing_extra(error)
-        if debug or sentence is None:
-            raise
-        print(f"featlas: {sentence}", file=sys.stderr)
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(141)
+    except Exception as error:
+        if debug:
+            raise
+        from flows.boundary import tell
+
+        sys.exit(tell(error))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 """What a pipeline file may say: one YAML per pipeline, composed of the configurations of the stages."""
 
-import re
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
+from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from catalog.errors import UserError
@@ -15,6 +15,7 @@ from tasks.activations.model_source import ModelConfig
 from tasks.autointerp.explainer import AnyExplainerConfig
 from tasks.autointerp.scorer import AnyScorerConfig
 from tasks.common.config import StrictConfig
+from tasks.common.plain_files import parse_yaml, read_yaml
 from tasks.dictionaries.base import AnyDictionaryConfig
 from tasks.dictionaries.config import DictionaryConfig, TrainingConfig
 from tasks.evaluation.suite import AnySuiteConfig
@@ -22,6 +23,9 @@ from tasks.matching.matcher import MatchConfig
 from tasks.mining.config import MiningConfig
 
 PIPELINES = Path(__file__).parent / "pipelines"
+CRON_FIELDS = 5
+_DIGITS = 10
+_ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 Stage = Literal[
     "load_corpus",
@@ -42,9 +46,6 @@ def stage_names() -> tuple[Stage, ...]:
     return get_args(Stage)
 
 
-_CRON = re.compile(r"\S+ \S+ \S+ \S+ \S+")
-
-
 def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
@@ -58,9 +59,13 @@ class ScheduleConfig(StrictConfig):
     """Always UTC, where every day has one two o'clock."""
 
     @model_validator(mode="after")
-    def _has_five_fields(self) -> "ScheduleConfig":
-        if _CRON.fullmatch(self.cron) is None:
+    def _comes_due(self) -> "ScheduleConfig":
+        if len(self.cron.split()) != CRON_FIELDS:
             raise ValueError(f"cron {self.cron!r} needs five fields, for example '0 2 * * *'")
+        try:
+            CronSim(self.cron, _ANY_DAY)
+        except CronSimError as error:
+            raise ValueError(f"cron {self.cron!r}: {error}; for example '0 2 * * *'") from None
         return self
 
 
@@ -142,7 +147,7 @@ def pipeline_path(name_or_path: str) -> Path:
     """
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path).absolute()
-        if path.is_file():
+        if _is_file(path):
             return path
         raise UserError(f"there is no pipeline file {name_or_path}: check the path")
     if name_or_path in pipeline_names():
@@ -153,6 +158,13 @@ def pipeline_path(name_or_path: str) -> Path:
     )
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name longer than the file system knows
+        return False
+
+
 def load_pipeline(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Read a pipeline file, apply ``path=value`` overrides, check everything.
 
@@ -160,10 +172,7 @@ def load_pipeline(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineC
         UserError: one sentence for the first thing that is wrong, naming file, place and known names.
     """
     path = pipeline_path(name_or_path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"pipeline file {path} is not YAML: {' '.join(str(error).split())}") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"pipeline file {path} must hold a mapping that begins with name: {path.stem}")
     for override in overrides:
@@ -187,21 +196,23 @@ def set_value(values: dict[str, Any], override: str) -> None:
     keys = place.split(".")
     if not separator or not all(keys):
         raise UserError(f"--set {override!r} is not of the form path=value, for example dictionaries.0.k=16")
+    value = parse_yaml(text, f"the value of --set {place}")
     target: Any = values
-    for depth, key in enumerate(keys[:-1]):
-        try:
-            target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
-        except (ValueError, IndexError, AttributeError):
-            where = ".".join(keys[: depth + 1])
-            raise UserError(f"--set {override!r}: there is no {where!r} in the pipeline") from None
-    try:
-        value = yaml.safe_load(text)
+    for depth, key in enumerate(keys):
+        is_last = depth == len(keys) - 1
+        where = ".".join(keys[: depth + 1])
         if isinstance(target, list):
-            target[int(keys[-1])] = value
+            if not (key.isascii() and key.isdigit() and len(key) < _DIGITS and int(key) < len(target)):
+                raise UserError(f"--set {override!r}: there is no {where!r} in the pipeline")
+            if is_last:
+                target[int(key)] = value
+            target = target[int(key)]
+        elif isinstance(target, dict):
+            if is_last:
+                target[key] = value
+            target = target.setdefault(key, {})
         else:
-            target[keys[-1]] = value
-    except (ValueError, IndexError, TypeError, yaml.YAMLError):
-        raise UserError(f"--set {override!r}: cannot set {place!r} to {text!r}") from None
+            raise UserError(f"--set {override!r}: {'.'.join(keys[:depth])!r} holds no settings to change")
 
 
 def first_fault(error: ValidationError) -> str:

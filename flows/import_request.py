@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
 from pydantic import ValidationError
 
 from catalog.errors import UserError
 from catalog.ids import check_name
 from flows.config import PipelineConfig, first_fault, load_pipeline
 from tasks.activations.model_source import ModelConfig
+from tasks.common.plain_files import parse_yaml
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.reading import ReadingConfig
 from tasks.dictionaries.formats.source import ForeignSource
@@ -79,7 +79,7 @@ def _reading(settings: Sequence[str]) -> ReadingConfig:
             raise UserError(
                 f"--set {setting!r} is not of the form NAME=VALUE, for example normalisation=none"
             )
-        values[field] = yaml.safe_load(text)
+        values[field] = parse_yaml(text, f"the value of --set {field}")
     try:
         return ReadingConfig.model_validate(values)
     except ValidationError as error:

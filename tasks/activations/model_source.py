@@ -5,7 +5,6 @@ only and code that comes with a model is never run.
 """
 
 import hashlib
-import json
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -17,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from catalog.errors import UserError
 from catalog.ids import check_name
 from tasks.common.config import StrictConfig
+from tasks.common.plain_files import read_json_object
 
 ModelOrigin = Literal["embedded", "local", "huggingface"]
 WeightFormat = Literal["float32", "bfloat16", "float16"]
@@ -207,10 +207,4 @@ def _file_digest(path: Path, mtime_ns: int, n_bytes: int) -> str:
 
 
 def _json_object(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}): fetch the model again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is not a JSON object: fetch the model again")
-    return value
+    return read_json_object(path, "fetch the model again")

@@ -6,16 +6,16 @@ variables ``FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL``, ``..._MODEL`` and so on, wh
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from catalog.errors import UserError
 from tasks.autointerp.addresses import address_fault, is_loopback
 from tasks.common.config import StrictConfig
+from tasks.common.plain_files import parse_yaml, read_toml
 
 OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "no-key"
@@ -97,10 +97,10 @@ def load_endpoint(
         raise UserError(f"endpoint {name!r} is not a valid name: use lower-case letters, digits and '-'")
     known = _from_file(config_path)
     fields: dict[str, Any] = dict(known.get(name, {}))
-    for field in EndpointProfile.model_fields:
-        value = environ.get(f"{_prefix(name)}{field.upper()}")
-        if value is not None and field != "name":
-            fields[field] = value
+    for field, info in EndpointProfile.model_fields.items():
+        variable = f"{_prefix(name)}{field.upper()}"
+        if variable in environ and field != "name":
+            fields[field] = _from_variable(variable, environ[variable], info.annotation)
     if name == "openai":
         fields.setdefault("base_url", environ.get("OPENAI_BASE_URL", OPENAI_URL))
     if not fields:
@@ -147,13 +147,19 @@ def _prefix(name: str) -> str:
     return f"FEATLAS_ENDPOINT_{name.upper().replace('-', '_')}_"
 
 
+def _from_variable(variable: str, text: str, annotation: Any) -> Any:
+    """The text itself where the field takes text, else what it says as YAML."""
+    try:
+        TypeAdapter(annotation).validate_python(text, strict=True)
+    except ValidationError:
+        return parse_yaml(text, variable)
+    return text
+
+
 def _from_file(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
-    try:
-        endpoints = tomllib.loads(path.read_text("utf-8")).get("endpoints", {})
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not valid TOML: {error}") from None
+    endpoints = read_toml(path).get("endpoints", {})
     if not isinstance(endpoints, dict) or not all(isinstance(v, dict) for v in endpoints.values()):
         raise UserError(f"{path}: 'endpoints' must hold one table per profile, for example [endpoints.judge]")
     if any("api_key" in fields for fields in endpoints.values()):

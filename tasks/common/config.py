@@ -3,13 +3,39 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+_SCALARS = ("bool", "float", "int", "str")
+
+
+def _take_scalars_as_written(schema: Any) -> None:
+    """Make every number, truth value and text of a schema strict; lists still become tuples."""
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if part.get("type") in _SCALARS:
+                part["strict"] = True
+            waiting += [inner for name, inner in part.items() if name != "metadata"]
+        elif isinstance(part, list | tuple):
+            waiting += part
 
 
 class StrictConfig(BaseModel):
-    """Frozen; unknown fields are refused; the sentence under a field is its help text."""
+    """Frozen; unknown fields are refused; the sentence under a field is its help text.
+
+    A value is taken as it is written: ``true`` is no number, ``"8"`` and ``8.0`` are no whole number, ``1``
+    is no truth value. A whole number where a fraction may stand is the one exception.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        schema = handler(source)
+        _take_scalars_as_written(schema)
+        return schema
 
     @model_validator(mode="before")
     @classmethod

@@ -16,10 +16,11 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.activations.translation import transformer_lens_name
+from tasks.common.plain_files import read_yaml
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.format import FORMATS, Format, Written
 from tasks.dictionaries.formats.hook_names import from_transformer_lens, known
-from tasks.dictionaries.formats.tensor_files import LARGEST_JSON, read_stored
+from tasks.dictionaries.formats.tensor_files import read_stored
 
 CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "layer_{}.safetensors"
 _LAYER = re.compile(r"layer_(\d+)")
@@ -115,13 +116,7 @@ def _config(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         return {}
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise UserError(f"{path} is larger than a configuration can be ({LARGEST_JSON >> 20} MiB)")
-        value = yaml.safe_load(path.read_text("utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is not valid YAML ({reason}): fetch the transcoders again") from error
+    value = read_yaml(path)
     if not isinstance(value, Mapping):
         raise UserError(f"{path} is not a YAML mapping: fetch the transcoders again")
     said = {name: value[name] for name in _SAID if isinstance(value.get(name), str)}

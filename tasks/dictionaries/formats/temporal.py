@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.common.plain_files import read_yaml
 from tasks.dictionaries.formats.foreign import Attention, Foreign
-from tasks.dictionaries.formats.tensor_files import LARGEST_JSON, Stored, read_stored
+from tasks.dictionaries.formats.tensor_files import Stored, read_stored
 
 ARCHITECTURE = "temporal"
 PUBLISHED_CONFIG, PUBLISHED_WEIGHTS = "conf.yaml", "latest_ckpt.safetensors"
@@ -41,14 +41,7 @@ def published(folder: Path) -> tuple[dict[str, Any], Stored]:
 
 def _published_settings(path: Path) -> dict[str, Any]:
     """The section ``sae`` of a configuration."""
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise UserError(f"{path} is larger than a configuration can be ({LARGEST_JSON >> 20} MiB)")
-        config = yaml.safe_load(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path} is not valid YAML: fetch the dictionary again") from error
+    config = read_yaml(path)
     if not isinstance(config, dict) or not isinstance(config.get("sae"), dict):
         raise UserError(f"{path} has no section sae, which says how the dictionary encodes")
     return dict(config["sae"])

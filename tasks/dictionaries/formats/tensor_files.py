@@ -4,7 +4,6 @@ Safetensors and ``.npz`` are read in this process, without pickle. A pickled fil
 unless it is asked for by name, and then opened in a child process that can only make tensors of it.
 """
 
-import json
 import math
 import subprocess
 import sys
@@ -21,11 +20,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.common.plain_files import read_json_object
 from tasks.dictionaries.formats.foreign import LARGEST_VALUES
 
 UNSAFE_FLAG = "--unsafe-allow-pickle"
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
-LARGEST_JSON = 2**24
 CHILD_SECONDS = 600
 
 
@@ -43,17 +42,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: when it is missing, too large or no object.
     """
-    try:
-        if path.stat().st_size > LARGEST_JSON:
-            raise UserError(f"{path} is larger than a configuration can be ({LARGEST_JSON >> 20} MiB)")
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON ({error}): fetch the dictionary again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is not a JSON object: fetch the dictionary again")
-    return value
+    return read_json_object(path, "fetch the dictionary again")
 
 
 def read_stored(path: Path, *, allow_pickle: bool = False) -> Stored:

@@ -76,7 +76,7 @@ SPOILT: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no weights": ("does not exist", lambda folder: (folder / WEIGHTS).unlink()),
     "no configuration": ("cannot be read", lambda folder: (folder / "cfg.json").unlink()),
     "not JSON": ("is not valid JSON", lambda folder: (folder / "cfg.json").write_text("{")),
-    "deep JSON": ("is not valid JSON", lambda folder: (folder / "cfg.json").write_text("[" * 100_000)),
+    "deep JSON": ("is nested too deeply", lambda folder: (folder / "cfg.json").write_text("[" * 100_000)),
     "a list": ("is not a JSON object", lambda folder: (folder / "cfg.json").write_text("[]")),
     "NaN": ("NaN or infinite", lambda folder: tensors(folder, lambda t: t["W_dec"][3].fill_(torch.nan))),
     "infinite": ("NaN or infinite", lambda folder: tensors(folder, lambda t: t["b_enc"].fill_(torch.inf))),
@@ -151,10 +151,11 @@ def test_a_spoilt_set_of_transcoders_is_refused(text: str, reason: str, tmp_path
     assert "\n" not in str(raised.value)
 
 
-def test_of_a_configuration_that_contains_itself_only_strings_are_kept(tmp_path: Path) -> None:
+def test_a_configuration_that_contains_itself_is_refused(tmp_path: Path) -> None:
     shutil.copytree(GOLDEN.parents[1] / "circuit_tracer" / "jumprelu", tmp_path / "set")
     (tmp_path / "set" / "config.yaml").write_text("scan: set\nmodel_name: &a [*a]\n")
-    assert read_foreign("circuit_tracer", tmp_path / "set").described == {"scan": "set"}
+    with pytest.raises(UserError, match="refer to themselves"):
+        read_foreign("circuit_tracer", tmp_path / "set")
 
 
 SHAPES: list[tuple[int, ...]] = [(), (0,), (3,), (24, 24), (8, 24, 2)]
