@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 STAGE, VERSION = "train_dictionary", 3
 VERIFIED_TOKENS = 4_096
-_NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models"})
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,9 @@ class TrainUnit:
     @property
     def key(self) -> UnitKey:
         """What makes this training itself."""
-        canonical = self.config.canonical()
         sites = [site.facts for site in self.reads], [site.facts for site in self.writes or ()]
         config = {
-            "dictionary": {name: value for name, value in canonical.items() if name not in _NOT_TRAINING},
+            "dictionary": self.config.training(),
             "reads": [[site["model_id"], site["hookpoint"]] for site in sites[0]],
             "writes": [[site["model_id"], site["hookpoint"]] for site in sites[1]],
         }

@@ -16,6 +16,9 @@ BiasStart = Literal["geometric_median", "mean", "zero"]
 Decay = Literal["linear", "cosine"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
+NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models"})
+"""Fields that are no part of a training: measuring comes after it, places are told by what it reads."""
+
 _OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<kind>\w+)")
 
 
@@ -142,6 +145,10 @@ class DictionaryConfig(StrictConfig):
                 f"{self.architecture} reads one hookpoint: leave reads out for one dictionary at each "
                 "hookpoint, or choose crosscoder for one dictionary of several"
             )
+
+    def training(self) -> dict[str, Any]:
+        """What decides the weights, beside the data: everything but places and how it is measured later."""
+        return {name: value for name, value in self.canonical().items() if name not in NOT_TRAINING}
 
     def n_latents(self, d_in: int) -> int:
         """Number of latents on inputs of width ``d_in``."""

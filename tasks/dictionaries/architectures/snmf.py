@@ -163,7 +163,7 @@ def _mean_square(x_ND: Tensor) -> Tensor:
 
 
 def _digest(config: SnmfConfig, sample_ND: Tensor) -> str:
-    text = json.dumps([config.canonical(), list(sample_ND.shape), float(_mean_square(sample_ND))])
+    text = json.dumps([config.training(), list(sample_ND.shape), float(_mean_square(sample_ND))])
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -80,10 +80,10 @@ def restore_into(run: "TrainingRun", checkpoint: Checkpoint) -> None:
 
 
 def _config_digest(run: "TrainingRun") -> str:
-    """Digest of the configuration and of the shape of the data."""
+    """Digest of what decides the weights and of the shape of the data."""
     activations = run.activations
     shape = [activations.site_widths, activations.context_length, len(run.feed.stream.rows)]
-    text = json.dumps([run.config.canonical(), shape], sort_keys=True)
+    text = json.dumps([run.config.training(), shape], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

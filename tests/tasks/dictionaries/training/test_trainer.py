@@ -97,6 +97,22 @@ def test_another_configuration_does_not_take_up_a_checkpoint(planted: Any, tmp_p
         train(make_config("topk", seed=1), planted, tmp_path, device="cpu")
 
 
+def test_a_changed_evaluation_takes_up_the_checkpoint(planted: Any, tmp_path: Path) -> None:
+    """How a dictionary is measured later is no part of its training."""
+    unbroken = train(make_config("topk"), planted, tmp_path / "unbroken", device="cpu", n_threads=1)
+    with pytest.raises(TrainingInterrupted):
+        train(
+            make_config("topk"),
+            planted,
+            tmp_path / "broken",
+            device="cpu",
+            should_stop=stop_at(2),
+            n_threads=1,
+        )
+    changed = make_config("topk", evaluation={"max_tokens": 7, "seed": 3})
+    assert_same(train(changed, planted, tmp_path / "broken", device="cpu", n_threads=1), unbroken)
+
+
 def test_learning_rate_warms_up_and_decays(planted: Any) -> None:
     run = TrainingRun(make_config("topk", n_tokens=100_000, lr=1.0), planted, torch.device("cpu"))
     rates = []
