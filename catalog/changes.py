@@ -23,7 +23,8 @@ from catalog.snapshot import Snapshot
 MERGE_AT = 32
 SMALL_ROWS = 20_000
 SMALL_BYTES = 32 * 2**20
-REPLACED_BY = {"slices": ("table_name", "slice")}
+REPLACED_BY = {"slices": ("table_name", "slice"), "scores": ("slice",), "judgements": ("slice",)}
+"""Columns by which new rows replace earlier ones; a unit that is done again replaces its own scores."""
 
 
 @dataclass
@@ -45,9 +46,9 @@ def share_files(
 ) -> Change:
     """Add ``rows`` to an unpartitioned table.
 
-    In an append-only table, rows whose key is there already are left out; in the others the new rows take
-    the place of those of ``subjects`` (slugs; by default those of the rows), in ``slices`` of those that
-    describe the same slice.
+    In an append-only table, rows whose key is there already are left out; in those of `REPLACED_BY` the
+    new rows take the place of those of the same slice, in the others of those of ``subjects`` (slugs; by
+    default those of the rows).
     """
     spec = TABLES[table]
     live = snapshot.files(table)

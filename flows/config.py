@@ -105,6 +105,9 @@ class PipelineConfig(StrictConfig):
             ("model", [model.id for model in self.models]),
             ("dictionary", [_full_name(dictionary) for dictionary in self.dictionaries]),
             ("suite", [suite.tag() for suite in self.evaluate]),
+            ("explainer", [explainer.tag() for explainer in self.explain]),
+            ("scorer", [scorer.tag() for scorer in self.score]),
+            ("matcher", [matcher.matcher for matcher in self.match]),
         ):
             double = sorted({name for name in names if names.count(name) > 1})
             if double:

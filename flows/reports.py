@@ -22,7 +22,8 @@ from catalog.runs import living_run, record_crashes
 from catalog.settings import catalogue_root
 from catalog.store import SliceWrite, publish_rows
 from catalog.version import code_version
-from tasks.policies import StageContext, artifact_key, tell_prefect
+from flows.parking import Parking
+from tasks.policies import StageContext, artifact_key, is_complete, tell_prefect
 
 MAX_ATTEMPTS = 4
 
@@ -46,11 +47,23 @@ class Run:
     config_digest: str
     outcomes: list[tuple[str, StageOutcome]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    parking: Parking = field(default_factory=Parking)
 
     def add(self, label: str, outcome: StageOutcome) -> StageOutcome:
-        """Remember what a stage did."""
+        """Remember what a stage did; one that is taken up again is remembered once."""
+        unit = outcome.fingerprint
+        self.outcomes = [one for one in self.outcomes if one[1].fingerprint != unit or is_complete(one[1])]
         self.outcomes.append((label, outcome))
         return outcome
+
+    def finish(self) -> None:
+        """Take up what endpoints put off; a stage that is not complete after that is a failure."""
+        self.parking.finish()
+        for label, outcome in self.outcomes:
+            if not is_complete(outcome):
+                n_left = outcome.facts["n_left"] + outcome.facts["n_failed"]
+                reason = f"{n_left} left: {outcome.facts['stopped']}"
+                self.failures.append(f"{outcome.stage} {label}: {reason}")
 
     @contextmanager
     def branch(self, label: str) -> Iterator[None]:
@@ -73,7 +86,7 @@ class Run:
                 "rows": outcome.rows,
                 "bytes": outcome.n_bytes,
                 "seconds": round(outcome.seconds, 3),
-                "complete": bool(outcome.facts.get("complete", True)),
+                "complete": is_complete(outcome),
             }
             for label, outcome in self.outcomes
         ]
@@ -149,6 +162,7 @@ def started_run(
         run.write_row("running")
         try:
             yield run
+            run.finish()
             publish_summary(run)
             if run.failures:
                 reasons = "; ".join(run.failures)

@@ -5,6 +5,7 @@ walks the graph and computes only what is missing or forced.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from catalog.errors import UserError
@@ -57,7 +58,7 @@ class Trained(NamedTuple):
         """Whether the other reads the same place of the same models and differs in its seeds alone."""
         seeds = {"seed": 0, "data_seed": 0}
         same_place = (self.model_ids, self.place) == (other.model_ids, other.place)
-        return same_place and self.config.canonical() | seeds == other.config.canonical() | seeds
+        return same_place and self.config.training() | seeds == other.config.training() | seeds
 
 
 def with_needs(stages: Sequence[Stage]) -> frozenset[Stage]:
@@ -202,18 +203,23 @@ def _evaluate_stage(run: Run, unit: EvaluateUnit) -> None:
 def _evidence_stages(run: Run, config: PipelineConfig, chosen: frozenset[Stage], unit: MineUnit) -> None:
     mined = run.add(unit.label, mine_examples(run.context, unit))
     for explainer in config.explain if "explain_features" in chosen else ():
-        explain_unit = ExplainUnit(explainer, mined)
-        with run.branch(f"explain {explain_unit.label}"):
-            explained = run.add(explain_unit.label, explain_features(run.context, explain_unit))
-            if "score_explanations" in chosen:
-                _score_stages(run, config.score, explained)
+        scorers = config.score if "score_explanations" in chosen else ()
+        _label_stages(run, scorers, ExplainUnit(explainer, mined))
 
 
-def _score_stages(run: Run, scorers: Sequence[ScorerConfig], explained: StageOutcome) -> None:
-    for scorer in scorers:
-        unit = ScoreUnit(scorer, explained)
-        with run.branch(f"score {unit.label}"):
-            run.add(unit.label, score_explanations(run.context, unit))
+def _label_stages(run: Run, scorers: Sequence[ScorerConfig], unit: ExplainUnit) -> None:
+    """Explain and score; if the endpoint asks to wait, both are done at the end of the run."""
+    with run.branch(f"explain {unit.label}"):
+        explained = run.add(unit.label, explain_features(run.context, unit))
+        if not run.parking.add(unit.label, explained, partial(_label_stages, run, scorers, unit)):
+            for scorer in scorers:
+                _score_stage(run, ScoreUnit(scorer, explained))
+
+
+def _score_stage(run: Run, unit: ScoreUnit) -> None:
+    with run.branch(f"score {unit.label}"):
+        scored = run.add(unit.label, score_explanations(run.context, unit))
+        run.parking.add(unit.label, scored, partial(_score_stage, run, unit))
 
 
 def suite_stages(

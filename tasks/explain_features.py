@@ -9,9 +9,9 @@ from tasks.autointerp.records import n_firing, read_evidence
 from tasks.common.progress import ProgressListener
 from tasks.llm import answering_model, client_of
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.stored import document_labels, example_blocks, stored_rows
+from tasks.stored import document_labels, example_blocks, stored_rows, with_earlier
 
-STAGE, VERSION = "explain_features", 1
+STAGE, VERSION = "explain_features", 2
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class ExplainUnit:
 
     @property
     def label(self) -> str:
-        return f"{self.config.explainer} {self.mined.facts['dictionary_id']}"
+        return f"{self.config.tag()} {self.mined.facts['dictionary_id']}"
 
 
 @stage_task(STAGE, retries=2)
@@ -44,16 +44,18 @@ def explain_features(context: StageContext, unit: ExplainUnit) -> StageOutcome:
             unit.config,
             **ids,
             scratch=claim.scratch,
-            client=client_of(unit.config.endpoint_name, context.root, claim.fingerprint),
+            fingerprint=claim.fingerprint,
+            client=client_of(unit.config.endpoint_name, context.root, claim, forced=STAGE in context.forced),
             run_id=context.run_id,
             n_features=n_firing(features),
             listener=listener,
         )
+        tables = {"explanations": explained.explanations, "llm_calls": explained.llm_calls}
         slices = [
-            SliceWrite("explanations", unit.label, explained.explanations),
-            SliceWrite("llm_calls", unit.label, explained.llm_calls),
+            SliceWrite(table, unit.label, with_earlier(context.root, claim.fingerprint, table, rows))
+            for table, rows in tables.items()
         ]
-        inputs = {**ids, "corpus_id": facts["corpus_id"], "explainer": unit.config.explainer}
+        inputs = {**ids, "corpus_id": facts["corpus_id"], "explainer": unit.config.tag()}
         return Results(slices, {**explained.facts, **inputs, "prompt_digest": prompt_digest})
 
     key = UnitKey(STAGE, VERSION, unit.label, config, [unit.mined.fingerprint], [prompt_digest])

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from catalog.ledger import Claim
 from tasks.autointerp.endpoint import load_endpoint
 
 if TYPE_CHECKING:
@@ -21,10 +22,24 @@ def answering_model(endpoint: str | None) -> str | None:
     return None if endpoint is None else load_endpoint(endpoint, os.environ).model
 
 
-def client_of(endpoint: str | None, root: Path, owner: str) -> "ChatClient | None":
-    """A client that keeps its answers and accounts with the catalogue; None without an endpoint."""
+def client_of(endpoint: str | None, root: Path, claim: Claim, *, forced: bool) -> "ChatClient | None":
+    """A client that keeps its answers and accounts with the catalogue; None without an endpoint.
+
+    Args:
+        endpoint: Name of the profile.
+        root: The catalogue.
+        claim: The unit of work that pays; its scratch folder keeps what nobody else should see again.
+        forced: Whether the unit is done again on request: replies that were no use are asked for again.
+    """
     if endpoint is None:
         return None
     from tasks.autointerp.client import open_client
 
-    return open_client(endpoint, environ=os.environ, cache_folder=root / CACHE_FOLDER, owner=owner)
+    return open_client(
+        endpoint,
+        environ=os.environ,
+        cache_folder=root / CACHE_FOLDER,
+        owner=claim.fingerprint,
+        scratch=claim.scratch,
+        forced=forced,
+    )

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -13,9 +12,9 @@ from tasks.autointerp.scorer import SCORERS, ScorerConfig
 from tasks.common.progress import ProgressListener
 from tasks.llm import answering_model, client_of
 from tasks.policies import Results, StageContext, UnitKey, is_complete, run_unit, stage_task
-from tasks.stored import document_labels, example_blocks, stored_rows
+from tasks.stored import document_labels, example_blocks, stored_rows, with_earlier
 
-STAGE, VERSION = "score_explanations", 1
+STAGE, VERSION = "score_explanations", 2
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class ScoreUnit:
     @property
     def label(self) -> str:
         facts = self.explained.facts
-        return f"{self.config.scorer} of {facts['explainer']} {facts['dictionary_id']}"
+        return f"{self.config.tag()} of {facts['explainer']} {facts['dictionary_id']}"
 
 
 @stage_task(STAGE, retries=2)
@@ -46,31 +45,33 @@ def score_explanations(context: StageContext, unit: ScoreUnit) -> StageOutcome:
         labels = document_labels(context.root, facts["corpus_id"])
         scored = score(
             read_evidence(features, example_blocks(context.root, **ids), labels),
-            newest_explanations(context.root, facts),
+            newest_texts(context.root, unit.explained.fingerprint),
             unit.config,
             **ids,
             scratch=claim.scratch,
-            client=client_of(unit.config.endpoint_name, context.root, claim.fingerprint),
+            client=client_of(unit.config.endpoint_name, context.root, claim, forced=STAGE in context.forced),
             run_id=context.run_id,
             listener=listener,
         )
         tables = {"scores": scored.scores, "judgements": scored.judgements, "llm_calls": scored.llm_calls}
-        slices = [SliceWrite(table, unit.label, rows) for table, rows in tables.items()]
-        return Results(slices, {**scored.facts, **ids, "n_explained": facts["n_ok"]})
+        slices = [
+            SliceWrite(table, unit.label, with_earlier(context.root, claim.fingerprint, table, rows))
+            for table, rows in tables.items()
+        ]
+        return Results(slices, {**scored.facts, **ids, "texts_digest": facts["texts_digest"]})
 
     def is_current(outcome: StageOutcome) -> bool:
-        """Explanations that were added since, after a raised budget, are still to be scored."""
-        return is_complete(outcome) and outcome.facts["n_explained"] == facts["n_ok"]
+        """Explanations that were added or written again since are still to be scored."""
+        return is_complete(outcome) and outcome.facts["texts_digest"] == facts["texts_digest"]
 
     key = UnitKey(STAGE, VERSION, unit.label, config, [unit.explained.fingerprint], [prompt_digest])
     return run_unit(context, key, compute, is_current)
 
 
-def newest_explanations(root: Path, facts: dict[str, Any]) -> pa.Table:
-    """The newest explanation of each feature by the explainer and prompt of an explaining stage."""
-    names = ("dictionary_id", "activation_set_id", "explainer", "prompt_digest")
-    rows = stored_rows(root, "explanations", **{name: facts[name] for name in names})
+def newest_texts(root: Path, fingerprint: str) -> pa.Table:
+    """Of each feature the newest explanation with a text that one explaining stage wrote."""
+    rows = stored_rows(root, "explanations", fingerprint=fingerprint, status="ok")
     rows = rows.sort_by([("feature_index", "ascending"), ("created_at", "descending")])
     index = rows["feature_index"].to_pylist()
     first = [i for i, feature in enumerate(index) if i == 0 or feature != index[i - 1]]
-    return rows.take(first)
+    return rows.take(pa.array(first, pa.int64()))

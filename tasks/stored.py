@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.ids import slug
@@ -32,7 +33,16 @@ def stored_rows(root: Path, table: str, columns: Sequence[str] | None = None, **
         empty = TABLES[table].schema.empty_table()
         return empty if columns is None else empty.select(list(columns))
     filters = [(name, "=", value) for name, value in equals.items()]
-    return pq.read_table(paths, columns=columns, filters=filters, partitioning=None)
+    schema = TABLES[table].schema.remove_metadata()
+    return pq.read_table(paths, columns=columns, filters=filters, partitioning=None, schema=schema)
+
+
+def with_earlier(root: Path, fingerprint: str, table: str, rows: pa.Table) -> pa.Table:
+    """``rows`` and what earlier attempts at the unit left about other explanations or calls."""
+    key = TABLES[table].key[0]
+    earlier = stored_rows(root, table, fingerprint=fingerprint)
+    others = earlier.filter(pc.invert(pc.is_in(earlier[key], value_set=rows[key].combine_chunks())))
+    return pa.concat_tables([others.select(rows.column_names).cast(rows.schema), rows])
 
 
 def stored_documents(root: Path, corpus_id: str, columns: Sequence[str] | None = None) -> pa.Table:

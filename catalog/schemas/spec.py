@@ -39,7 +39,7 @@ class TableSpec:
 
     Rows are committed in slices, one per fingerprint. A slice of a replaceable table takes the place
     of every earlier row of its ``subject`` (what the rows are about); a slice of an append-only table is
-    added once and never replaced. Partitioned tables have files of their own per subject, the others are
+    never replaced by another one. Partitioned tables have files of their own per subject, the others are
     small and their slices share files. Partition columns are in the files as well.
     """
 

@@ -16,8 +16,9 @@ from tasks.autointerp.budget import Budget, Spend
 from tasks.autointerp.chat import CallRecord, ChatReply, ChatRequest, Message, Reply, Stopped
 from tasks.autointerp.endpoint import EndpointProfile
 from tasks.autointerp.patience import Patience
-from tasks.autointerp.prompt_cache import PromptCache
+from tasks.autointerp.prompt_cache import Answers
 from tasks.autointerp.replies import Completion, Rejected, Unavailable, judge_reply
+from tasks.autointerp.rows import now_text
 from tasks.autointerp.scrub import scrub
 
 TOKENS_PER_MESSAGE = 32
@@ -57,11 +58,11 @@ class Asker:
     """A chat client on one endpoint, to be used within one event loop at a time."""
 
     def __init__(
-        self, profile: EndpointProfile, wire: Wire, cache: PromptCache, budget: Budget, owner: str
+        self, profile: EndpointProfile, wire: Wire, answers: Answers, budget: Budget, owner: str
     ) -> None:
         self.profile = profile
         self.wire = wire
-        self.cache = cache
+        self.answers = answers
         self.budget = budget
         self.owner = owner
         self._patience = Patience(profile)
@@ -82,6 +83,11 @@ class Asker:
         """Whether to ask first if the endpoint enforces schemas."""
         return self.profile.probe
 
+    @property
+    def last_error(self) -> str | None:
+        """Why the last question that got no answer got none."""
+        return self._patience.last_error
+
     async def ask(self, request: ChatRequest) -> ChatReply:
         """Answer from the cache or the endpoint; every failure of this one question is an outcome.
 
@@ -90,10 +96,10 @@ class Asker:
                 longer than allowed, or too many questions failed in a row.
         """
         key = request.digest(self.model)
-        call_id = digest([self.owner, request.purpose, request.unit, key])[:32]
-        known = self.cache.get(key)
+        asked_as = digest([self.owner, request.purpose, request.unit, key])[:32]
+        known = self.answers.get(key)
         if known is not None:
-            return _replay(request, call_id, known)
+            return _replay(request, asked_as, known)
         async with self._slots:
             self._patience.check()
             now = time.monotonic()
@@ -101,13 +107,13 @@ class Asker:
             try:
                 outcome, value, error = await self._converse(request, course)
             except Stopped as stop:
-                self._patience.stopped = str(stop)
+                self._patience.stopped = stop
                 raise
+        call_id = digest([asked_as, now_text()])[:32]
         reply = ChatReply(self._record(request, call_id, key, course, outcome), value, error)
         self._patience.count(error if outcome == "error" else None)
-        if outcome != "error":
-            entry = {"reply": course.text, "error": error, "record": reply.record.to_plain()}
-            self.cache.put(key, entry)
+        entry = {"asked_as": asked_as, "reply": course.text, "error": error}
+        self.answers.put(key, {**entry, "record": reply.record.to_plain()})
         return reply
 
     async def close(self) -> None:
@@ -216,12 +222,12 @@ class Asker:
         )
 
 
-def _replay(request: ChatRequest, call_id: str, entry: dict[str, Any]) -> ChatReply:
-    """An answer from the cache; free, unless this very call got it before the process was killed."""
+def _replay(request: ChatRequest, asked_as: str, entry: dict[str, Any]) -> ChatReply:
+    """An answer that was kept; free, unless this very question got it before the process was killed."""
     record = CallRecord(**entry["record"])
-    if record.call_id != call_id:
+    if entry.get("asked_as", record.call_id) != asked_as:
         free: dict[str, Any] = {"cost_usd": 0.0, "latency_ms": 0.0, "attempts": 0, "cached": True}
-        record = replace(record, call_id=call_id, purpose=request.purpose, **free)
+        record = replace(record, call_id=asked_as, purpose=request.purpose, **free)
     is_ok = record.outcome == "ok"
     value = request.reply.model_validate_json(entry["reply"]) if is_ok else None
     return ChatReply(record, value, entry["error"])

@@ -116,6 +116,11 @@ class ChatClient(Protocol):
         """How many questions may be under way at once."""
         ...
 
+    @property
+    def last_error(self) -> str | None:
+        """Why the last question that got no answer got none."""
+        ...
+
     async def ask(self, request: ChatRequest) -> ChatReply:
         """Answer, or say how it failed; raises `Stopped` when asking on makes no sense."""
         ...
@@ -129,4 +134,9 @@ class Stopped(UserError):
     """Asking on makes no sense now: budget spent, quota gone, endpoint down or asking to wait.
 
     What was answered stays; what was not is left without an outcome, and a rerun asks for it.
+    ``resume_seconds`` says in how many seconds the endpoint wants to be asked again, where it said so.
     """
+
+    def __init__(self, message: str, resume_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.resume_seconds = resume_seconds

@@ -20,7 +20,7 @@ from tasks.autointerp.asking import Asker
 from tasks.autointerp.budget import Budget
 from tasks.autointerp.chat import ChatRequest, Message, Stopped
 from tasks.autointerp.endpoint import EndpointProfile, load_api_key, load_endpoint
-from tasks.autointerp.prompt_cache import PromptCache
+from tasks.autointerp.prompt_cache import Answers, PromptCache
 from tasks.autointerp.replies import Completion, Rejected, Unavailable
 
 MAX_ERROR_CHARS = 200
@@ -32,6 +32,8 @@ def open_client(
     environ: Mapping[str, str],
     cache_folder: Path,
     owner: str,
+    scratch: Path | None = None,
+    forced: bool = False,
     config_path: Path = Path("featlas.toml"),
 ) -> Asker:
     """A client for a named endpoint profile.
@@ -41,14 +43,17 @@ def open_client(
         cache_folder: Holds the answers and the day's accounts of all endpoints.
         owner: The unit of work that pays, for example a stage's fingerprint: an answer that the same unit
             got before it was killed is told as if it had just come.
+        scratch: Working folder of that unit, which keeps replies that nobody else should see again.
+        forced: Whether the unit is done again on request: replies that were no use are asked for again.
 
     Raises:
         UserError: for an unknown or wrong profile, or a missing key.
     """
     profile = load_endpoint(endpoint, environ, config_path)
     wire = OpenAIWire(profile, load_api_key(profile, environ))
-    cache = PromptCache(cache_folder / profile.name)
-    return Asker(profile, wire, cache, Budget(cache_folder / "spend", profile), owner)
+    own = None if scratch is None else PromptCache(scratch / "answers")
+    answers = Answers(PromptCache(cache_folder / profile.name), own, forced=forced)
+    return Asker(profile, wire, answers, Budget(cache_folder / "spend", profile), owner)
 
 
 class OpenAIWire:

@@ -1,8 +1,9 @@
 """Drives units of work through one explainer or scorer: journal, bounded concurrency, clean stop."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,21 +22,40 @@ Record = dict[str, Any]
 
 @dataclass(slots=True)
 class Ending:
-    """Why work stopped before its end, if it did, and the units left without an outcome."""
+    """Why work ended before all units had an outcome, if it did, and which units have none."""
 
     stopped: str | None = None
+    resume_at: str | None = None
+    """When the endpoint wants to be asked again (ISO text, UTC), where it said so."""
     left: list[str] = field(default_factory=list)
+    failed: list[Record] = field(default_factory=list)
+    """Records of units with a question that got no answer; the next run asks it again."""
+    last_error: str | None = None
+    """Why the last such question got none."""
     enforces_schema: bool | None = None
     probes: list[Record] = field(default_factory=list)
 
+    def stop(self, reason: Stopped) -> None:
+        """Note why asking on makes no sense; the first reason counts."""
+        if self.stopped is None:
+            self.stopped = str(reason)
+            if reason.resume_seconds is not None:
+                self.resume_at = (datetime.now(UTC) + timedelta(seconds=reason.resume_seconds)).isoformat()
+
     def facts(self) -> dict[str, Any]:
-        """``complete``, ``stopped``, ``n_left`` and ``enforces_schema`` for the stage's facts."""
+        """Facts of the stage: ``complete``, what is missing where it is not, and ``enforces_schema``."""
         return {
-            "complete": self.stopped is None,
-            "stopped": self.stopped,
+            "complete": self.stopped is None and not self.failed,
+            "stopped": self.stopped or (self._failure() if self.failed else None),
+            "resume_at": self.resume_at,
             "n_left": len(self.left),
+            "n_failed": len(self.failed),
             "enforces_schema": self.enforces_schema,
         }
+
+    def _failure(self) -> str:
+        n_questions = sum(call["outcome"] == "error" for record in self.failed for call in record["calls"])
+        return f"{n_questions} questions got no answer (last: {self.last_error}): run again"
 
 
 class Drive:
@@ -53,8 +73,9 @@ class Drive:
     async def run(
         self, units: Iterable[tuple[str, Unit]], work: Callable[[Unit], Awaitable[Record]]
     ) -> tuple[list[Record], Ending]:
-        """All records, those of earlier attempts included, in order of their keys.
+        """Records of all units that have an outcome, those of killed attempts included, by their keys.
 
+        A unit with a question that ended as ``error`` has none: it is in ``failed`` and not in the journal.
         An exception other than `Stopped` ends the run; the journal keeps what was finished.
         """
         journal = Journal(self.path, sync_seconds=0.0 if self.client else CHEAP_SYNC_SECONDS)
@@ -62,7 +83,7 @@ class Drive:
         pending = iter(units)
 
         def n_done() -> int:
-            return len(journal) - (PROBE_KEY in journal)
+            return len(journal) - (PROBE_KEY in journal) + len(ending.failed)
 
         async def worker() -> None:
             for key, unit in pending:
@@ -74,15 +95,21 @@ class Drive:
                 try:
                     record = await work(unit)
                 except Stopped as stop:
-                    ending.stopped = ending.stopped or str(stop)
+                    ending.stop(stop)
                     ending.left.append(key)
                     continue
-                journal.append(key, {**record, "finished_at": now_text()})
+                record = {**record, "finished_at": now_text()}
+                if is_final(record["calls"]):
+                    journal.append(key, record)
+                else:
+                    ending.failed.append({"key": key, **record})
                 self.listener(Progress(self.what, n_done(), max(self.total, n_done())))
 
         try:
             await self._probe(journal, ending)
             await self._all_workers(worker)
+            ending.failed.sort(key=lambda record: str(record["key"]))
+            ending.last_error = self.client.last_error if self.client else None
             return [record for record in journal.records() if record["key"] != PROBE_KEY], ending
         finally:
             journal.close()
@@ -105,16 +132,24 @@ class Drive:
         """Ask once per stage whether the endpoint enforces schemas; a journalled answer is kept."""
         if self.client is None or not self.client.probes:
             return
-        if PROBE_KEY not in journal:
+        if PROBE_KEY in journal:
+            answer = journal.record(PROBE_KEY)
+        else:
             try:
                 enforces, call = await probe(self.client)
             except Stopped as stop:
-                ending.stopped = str(stop)
+                ending.stop(stop)
                 return
-            record = {"enforces_schema": enforces, "calls": [call.to_plain()], "finished_at": now_text()}
-            journal.append(PROBE_KEY, record)
-        answer = journal.record(PROBE_KEY)
+            calls = [call.to_plain()]
+            answer = {"enforces_schema": enforces, "calls": calls, "finished_at": now_text()}
+            if is_final(calls):
+                journal.append(PROBE_KEY, answer)
         ending.enforces_schema, ending.probes = answer["enforces_schema"], [answer]
+
+
+def is_final(calls: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether every question got an answer; one that ended as ``error`` is asked again by the next run."""
+    return all(call["outcome"] != "error" for call in calls)
 
 
 def client_for(name: str, needed: bool, client: ChatClient | None) -> ChatClient | None:

@@ -42,7 +42,9 @@ class EndpointProfile(StrictConfig):
     attempts: int = Field(default=4, ge=1)
     """Requests per question before it counts as failed."""
     max_wait_seconds: float = Field(default=900.0, ge=0)
-    """Longest wait that the endpoint may ask for; above it the stage stops and a rerun continues."""
+    """Longest wait that a stage sits out; above it the run goes on with other work and comes back."""
+    max_parked_seconds: float = Field(default=21_600.0, ge=0)
+    """Longest wait after which a run comes back by itself; above it the next run continues."""
     max_body_bytes: int = Field(default=4_000_000, ge=1_000)
     """Largest reply that is read."""
     breaker_errors: int = Field(default=20, ge=1)

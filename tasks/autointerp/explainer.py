@@ -26,6 +26,10 @@ class ExplainerConfig(StrictConfig):
         """The endpoint profile it asks, or None where it needs no language model."""
         return getattr(self, "endpoint", None)
 
+    def tag(self) -> str:
+        """Its name and what differs from the defaults: tells two of one pipeline apart."""
+        return self.told_apart("explainer")
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:

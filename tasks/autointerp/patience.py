@@ -19,7 +19,8 @@ class Patience:
 
     def __init__(self, profile: EndpointProfile) -> None:
         self.profile = profile
-        self.stopped: str | None = None
+        self.stopped: Stopped | None = None
+        self.last_error: str | None = None
         rate = profile.requests_per_minute
         self._limiter = AsyncLimiter(1, 60 / rate) if rate else None
         self._parked_until = 0.0
@@ -28,7 +29,7 @@ class Patience:
     def check(self) -> None:
         """Raise `Stopped` if asking on makes no sense any more."""
         if self.stopped is not None:
-            raise Stopped(self.stopped)
+            raise self.stopped
 
     async def turn(self) -> float:
         """Wait until a request may be sent; returns the seconds waited."""
@@ -51,7 +52,8 @@ class Patience:
             return False
         if wait_seconds > self.profile.max_wait_seconds:
             raise Stopped(
-                f"endpoint {self.profile.name!r} asks to wait {wait_seconds:.0f} s: run again after that"
+                f"endpoint {self.profile.name!r} asks to wait {wait_seconds:.0f} s: run again after that",
+                wait_seconds if wait_seconds <= self.profile.max_parked_seconds else None,
             )
         self._parked_until = max(self._parked_until, time.monotonic() + wait_seconds)
         return True
@@ -66,8 +68,9 @@ class Patience:
     def count(self, error: str | None) -> None:
         """Count a failed question, or with None one that had an end; too many in a row stop the rest."""
         self._n_failed = self._n_failed + 1 if error is not None else 0
+        self.last_error = error or self.last_error
         if self._n_failed >= self.profile.breaker_errors:
-            self.stopped = (
+            self.stopped = Stopped(
                 f"endpoint {self.profile.name!r} failed {self._n_failed} questions in a row (last: {error}): "
                 "see that it is up and run again"
             )

@@ -7,6 +7,9 @@ from typing import Any
 
 from catalog.ids import canonical_json
 
+KEPT = ("ok", "refused", "filtered")
+"""Outcomes that would be the same if the question were asked again."""
+
 
 class PromptCache:
     """One file per answered question; written beside, synced and moved in, so never half there."""
@@ -35,3 +38,39 @@ class PromptCache:
 
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
+
+
+class Answers:
+    """The answers that a unit of work may use.
+
+    An answer that the model meant (`KEPT`) is shared with every later unit. A reply that cannot be used is
+    kept for this unit alone, so that a killed attempt does not pay for it twice and a server that was put
+    right is asked again by the next unit. An ``error`` is never kept.
+    """
+
+    def __init__(self, shared: PromptCache, own: PromptCache | None = None, *, forced: bool = False) -> None:
+        """
+        Args:
+            shared: Answers of all units.
+            own: Answers of this unit; goes away when the unit is done.
+            forced: Whether the unit is done again on request: of the shared answers only valid ones count.
+        """
+        self._shared = shared
+        self._own = own
+        self._from_others = ("ok",) if forced else KEPT
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The answer to a question, or None where it has to be asked."""
+        own = self._own.get(key) if self._own is not None else None
+        if own is not None:
+            return own
+        shared = self._shared.get(key)
+        return shared if shared and shared["record"]["outcome"] in self._from_others else None
+
+    def put(self, key: str, entry: dict[str, Any]) -> None:
+        """Keep an answer for as long as its outcome allows."""
+        outcome = entry["record"]["outcome"]
+        if outcome in KEPT:
+            self._shared.put(key, entry)
+        if outcome not in ("ok", "error") and self._own is not None:
+            self._own.put(key, entry)

@@ -19,7 +19,7 @@ def schema_of(table: str) -> pa.Schema:
 def table_of(table: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
     """Rows sorted by the table's key; times given as ISO text become timestamps."""
     schema = schema_of(table)
-    key = TABLES[table].key
+    key = [name for name in TABLES[table].key if name not in STORE_COLUMNS]
     plain = [
         {**row, "created_at": datetime.fromisoformat(row["created_at"])} if "created_at" in row else dict(row)
         for row in rows

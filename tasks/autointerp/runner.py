@@ -51,6 +51,7 @@ def explain(
     dictionary_id: str,
     activation_set_id: str,
     scratch: Path,
+    fingerprint: str = "",
     client: ChatClient | None = None,
     run_id: str | None = None,
     n_features: int = 0,
@@ -59,6 +60,7 @@ def explain(
     """Explain every feature of the evidence.
 
     Args:
+        fingerprint: Of the unit of work: explanations of two units have different ids, whatever they say.
         client: Needed by explainers that ask a language model.
         n_features: For the progress bar: how many features there are.
 
@@ -72,9 +74,10 @@ def explain(
 
     async def work(feature: FeatureEvidence) -> dict[str, Any]:
         draft = await explainer.explain(feature)
-        identity = [dictionary_id, activation_set_id, feature.feature_index, config.canonical()]
+        asked = [fingerprint, dictionary_id, activation_set_id, feature.feature_index, config.canonical()]
+        asked += [prompt_digest, model, feature.digest("explain")]
         row = {
-            "explanation_id": digest([*identity, prompt_digest, model, feature.digest("explain")])[:32],
+            "explanation_id": digest([*asked, draft.text, draft.predicate, draft.status, draft.error])[:32],
             "dictionary_id": dictionary_id,
             "activation_set_id": activation_set_id,
             "feature_index": feature.feature_index,
@@ -93,10 +96,16 @@ def explain(
     keyed = ((f"{feature.feature_index:010d}", feature) for feature in evidence)
     drive = Drive(scratch / "explained.jsonl", explainer.client, "features explained", n_features, listener)
     records, ending = asyncio.run(drive.run(keyed, work))
-    explanations = [record["explanation"] for record in records]
+    explanations = [record["explanation"] for record in (*records, *ending.failed)]
     statuses = Counter(row["status"] for row in explanations)
-    calls = _call_rows([*ending.probes, *records], run_id)
-    facts = {"n_features": len(explanations), "n_ok": statuses["ok"], "statuses": dict(statuses)}
+    calls = _call_rows([*ending.probes, *records, *ending.failed], run_id)
+    texts = sorted(row["explanation_id"] for row in explanations if row["status"] == "ok")
+    facts = {
+        "n_features": len(explanations),
+        "n_ok": statuses["ok"],
+        "statuses": dict(statuses),
+        "texts_digest": digest(texts),
+    }
     return Explained(
         table_of("explanations", explanations),
         table_of("llm_calls", calls),
@@ -117,6 +126,8 @@ def score(
     listener: ProgressListener = silent,
 ) -> Scored:
     """Score every explanation that has a text (rows of the ``explanations`` table) on its feature.
+
+    An explanation with a question that got no answer has no rows but those of its calls.
 
     Raises:
         UserError: when the scorer needs a client and there is none.
@@ -140,7 +151,7 @@ def score(
 
     drive = Drive(scratch / "scored.jsonl", scorer.client, "explanations scored", len(scored), listener)
     records, ending = asyncio.run(drive.run(units(), work))
-    calls = _call_rows([*ending.probes, *records], run_id)
+    calls = _call_rows([*ending.probes, *records, *ending.failed], run_id)
     rows = [row for record in records for row in record["scores"]]
     with_value = {row["explanation_id"] for row in rows if row["value"] is not None}
     facts = {"n_explanations": len(records), "n_scored": len(with_value)}

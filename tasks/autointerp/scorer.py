@@ -36,6 +36,10 @@ class ScorerConfig(StrictConfig):
         """The endpoint profile it asks, or None where it needs no language model."""
         return getattr(self, "endpoint", None)
 
+    def tag(self) -> str:
+        """Its name and what differs from the defaults: tells two of one pipeline apart."""
+        return self.told_apart("scorer")
+
 
 @dataclass(frozen=True, slots=True)
 class Explanation:

@@ -48,6 +48,14 @@ class StrictConfig(BaseModel):
                 raise ValueError(f"unknown field {', '.join(map(repr, unknown))}; known: {known}")
         return values
 
+    def told_apart(self, name: str) -> str:
+        """The value of the field ``name``, then every other field that differs from its default."""
+        fields = type(self).model_fields
+        values = self.canonical()
+        defaults = {key: field.get_default(call_default_factory=True) for key, field in fields.items()}
+        unusual = (key for key in fields if key != name and getattr(self, key) != defaults[key])
+        return " ".join([str(values[name]), *(f"{key}={values[key]}" for key in unusual)])
+
     def canonical(self) -> dict[str, Any]:
         """The configuration as plain JSON values, defaults included: what a fingerprint reads."""
         return self.model_dump(mode="json")

@@ -103,6 +103,7 @@ class FakeOpenAI:
     prompt_tokens: int = 100
     completion_tokens: int = 10
     with_usage: bool = True
+    port: int = 0
     questions: list[Question] = field(default_factory=list)
     charged_tokens: int = 0
     most_at_once: int = 0
@@ -111,7 +112,7 @@ class FakeOpenAI:
         self._lock = threading.Lock()
         self._at_once = 0
         self._closing = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", self.port), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         self.base_url = f"http://127.0.0.1:{self._server.server_address[1]}/v1"

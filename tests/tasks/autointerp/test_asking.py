@@ -12,7 +12,7 @@ from tasks.autointerp.asking import Asker
 from tasks.autointerp.budget import Budget
 from tasks.autointerp.chat import ChatReply, ChatRequest, Message, Reply, Stopped
 from tasks.autointerp.endpoint import EndpointProfile
-from tasks.autointerp.prompt_cache import PromptCache
+from tasks.autointerp.prompt_cache import Answers, PromptCache
 from tasks.autointerp.replies import Completion, Unavailable
 
 SECRET = "mail jane@example.org, key sk-abcdefghijklmnopqrstuvwxyz"
@@ -44,7 +44,9 @@ class Recorder:
 def asker(folder: Path, wire: Recorder, **fields: Any) -> Asker:
     plain = {"name": "x", "base_url": "https://api.example.com/v1", "model": "m", **fields}
     profile = EndpointProfile.model_validate(plain)
-    return Asker(profile, wire, PromptCache(folder / "cache"), Budget(folder / "spend", profile), "owner")
+    return Asker(
+        profile, wire, Answers(PromptCache(folder / "cache")), Budget(folder / "spend", profile), "owner"
+    )
 
 
 def question(text: str, unit: str = "0") -> ChatRequest:

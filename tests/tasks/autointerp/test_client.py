@@ -28,13 +28,17 @@ def feature_of(question: Question) -> int:
     return int(found[1]) if found else -1
 
 
-def client(fake: FakeOpenAI, folder: Path, owner: str = "stage", **limits: Any) -> Asker:
+def client(
+    fake: FakeOpenAI, folder: Path, owner: str = "stage", *, forced: bool = False, **limits: Any
+) -> Asker:
     fields = {"base_url": fake.base_url, "model": "m", "probe": False, "attempts": 2, **limits}
     environ = {f"FEATLAS_ENDPOINT_FAKE_{name.upper()}": str(value) for name, value in fields.items()}
-    return open_client("fake", environ=environ, cache_folder=folder / "cache", owner=owner)
+    places = {"cache_folder": folder / "cache", "scratch": folder / owner}
+    return open_client("fake", environ=environ, owner=owner, forced=forced, **places)
 
 
 def run(fake: FakeOpenAI, folder: Path, n: int, scratch: str = "scratch", **limits: Any) -> Explained:
+    """Explain ``n`` features; ``limits`` are fields of the profile and ``forced``."""
     return explain(
         read_evidence(features(n), [distinct(n)]),
         CONFIG,
@@ -75,7 +79,7 @@ OUTCOMES: list[tuple[Answer, str]] = [
 ]
 
 
-def test_every_fault_ends_as_an_outcome_and_only_errors_are_asked_again(tmp_path: Path) -> None:
+def test_every_fault_ends_as_an_outcome_and_only_what_was_meant_is_kept(tmp_path: Path) -> None:
     limits = {"concurrency": 8, "deadline_seconds": 6, "attempt_seconds": 3, "breaker_errors": 99}
     n = len(OUTCOMES)
     with FakeOpenAI(lambda q: OUTCOMES[feature_of(q)][0]) as fake:
@@ -91,14 +95,32 @@ def test_every_fault_ends_as_an_outcome_and_only_errors_are_asked_again(tmp_path
     assert all(calls[row["call_id"]]["outcome"] == row["status"] for row in rows)
     assert all(call["latency_ms"] <= 6_600 + SLACK_MS for call in calls.values())
 
+    n_errors = sum(status == "error" for _, status in OUTCOMES)
+    assert (explained.facts["complete"], explained.facts["n_failed"]) == (False, n_errors)
+
+    meant = {i for i, (_, status) in enumerate(OUTCOMES) if status in ("ok", "refused", "filtered")}
     with FakeOpenAI(lambda q: GOOD) as healthy:
         again = run(healthy, tmp_path, n, scratch="second", concurrency=8)
-        errors = [i for i, (_, status) in enumerate(OUTCOMES) if status == "error"]
-        assert sorted(map(feature_of, healthy.questions)) == errors
-        assert {i for i, s in statuses(again).items() if s == "ok"} == {
-            i for i, (_, status) in enumerate(OUTCOMES) if status in ("ok", "error")
-        }
-        assert sum(row["cached"] for row in again.llm_calls.to_pylist()) == n - len(errors)
+        assert set(map(feature_of, healthy.questions)) == set(range(n)) - meant
+        assert {i for i, s in statuses(again).items() if s != "ok"} == meant - {0}
+        assert sum(row["cached"] for row in again.llm_calls.to_pylist()) == len(meant)
+        assert again.facts["complete"] is True
+    with FakeOpenAI(lambda q: GOOD) as healthy:
+        forced = run(healthy, tmp_path, n, scratch="third", forced=True)
+        assert set(map(feature_of, healthy.questions)) == meant - {0}
+    assert set(statuses(forced).values()) == {"ok"}
+
+
+def test_a_useless_reply_is_not_paid_for_twice_by_one_unit(tmp_path: Path) -> None:
+    with FakeOpenAI(lambda q: "I would rather not.") as fake:
+        first = run(fake, tmp_path, 2, scratch="same")
+        asked = fake.n_questions
+        (tmp_path / "same" / "explained.jsonl").unlink()
+        resumed = run(fake, tmp_path, 2, scratch="same")
+        assert fake.n_questions == asked
+    assert set(statuses(resumed).values()) == {"invalid"}
+    drop = ["created_at"]
+    assert resumed.llm_calls.drop_columns(drop).equals(first.llm_calls.drop_columns(drop))
 
 
 @pytest.mark.parametrize("fault", ["hang", "trickle"])
@@ -174,8 +196,11 @@ def test_dead_endpoint_trips_the_breaker(tmp_path: Path) -> None:
         pass
     explained = run(fake, tmp_path, 12, concurrency=1, attempts=1, breaker_errors=3)
     assert "3 questions in a row" in explained.facts["stopped"]
-    assert explained.facts["n_left"] == 9
+    assert (explained.facts["n_left"], explained.facts["n_failed"]) == (9, 3)
     assert statuses(explained) == {0: "error", 1: "error", 2: "error"}
+    with FakeOpenAI(lambda q: GOOD) as healthy:
+        again = run(healthy, tmp_path, 12)
+    assert (again.facts["complete"], set(statuses(again).values())) == (True, {"ok"})
 
 
 def test_repair_is_tried_once(tmp_path: Path) -> None:
