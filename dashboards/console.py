@@ -12,14 +12,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+import streamlit as st
 
 from catalog.contained import ContainedResult, run_contained
 from catalog.errors import UserError
 from catalog.relations import derived_views
 from catalog.schemas import TABLES
 from catalog.settings import catalogue_root
+from catalog.snapshot import read_snapshot
 from dashboards import data
 
+ANSWERS_KEPT = 8
+ANSWER_SECONDS = 600
 _NUMBERS = itertools.count()
 _TYPE_NAMES = {
     "VARCHAR": "text",
@@ -71,14 +75,29 @@ class Answer:
         return pa.Table.from_arrays(flat, names=names)
 
 
-def ask(sql: str) -> Answer:
-    """Run ``sql`` contained; a user's error becomes the answer's sentence."""
+def ask(catalogue: data.Catalogue, sql: str) -> Answer:
+    """Run ``sql`` contained; a user's error becomes the answer's sentence.
+
+    The last few answers are kept, for everybody: drawing the page again does not run the query again.
+    """
+    return _answer(catalogue.root, catalogue.version, sql)
+
+
+def forget(sql: str) -> None:
+    """Run ``sql`` the next time it is asked, even if its answer is kept."""
+    catalogue = data.current()
+    _answer.clear(catalogue.root, catalogue.version, sql)
+
+
+@st.cache_resource(max_entries=ANSWERS_KEPT, ttl=ANSWER_SECONDS, show_spinner=False)
+def _answer(root: str, version: int, sql: str) -> Answer:
     if not sql.strip():
-        return Answer(
-            next(_NUMBERS), None, "Write a query first, or pick one of the examples above.", 0.0, False
-        )
+        said = "Write a query first, or pick one of the examples above."
+        return Answer(next(_NUMBERS), None, said, 0.0, False)
+    folder = catalogue_root(root)
+    snapshot = read_snapshot(folder, version) if version else None
     try:
-        result = run_contained(catalogue_root(None), sql)
+        result = run_contained(folder, sql, snapshot=snapshot)
     except UserError as error:
         return Answer(next(_NUMBERS), None, str(error), 0.0, False)
     return Answer(next(_NUMBERS), table_of(result), None, result.seconds, result.truncated)

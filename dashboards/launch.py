@@ -18,6 +18,7 @@ OPTIONS: Mapping[str, str] = {
     "server.maxUploadSize": "1",
     "server.showEmailPrompt": "false",
     "browser.gatherUsageStats": "false",
+    "global.disableWidgetStateDuplicationWarning": "true",
     "client.showErrorDetails": "none",
     "client.showErrorLinks": "false",
     "client.toolbarMode": "minimal",

@@ -16,6 +16,7 @@ class Example(NamedTuple):
     sql: str
 
 
+RELATION = "feature_cards"
 EXAMPLES = (
     Example(
         "Best labels",
@@ -87,9 +88,14 @@ class Sized(Protocol):
     def num_rows(self) -> int: ...
 
 
-def example_note(title: str) -> Element:
+def example_sql(title: str) -> str:
+    """The query of an example."""
+    return next(example.sql for example in EXAMPLES if example.title == title)
+
+
+def example_note(example: Example) -> Element:
     """What an example teaches."""
-    return el("p", next(example.note for example in EXAMPLES if example.title == title), cls="quiet small")
+    return el("p", example.note, cls="quiet small")
 
 
 def column_list(columns: Sequence[tuple[str, str, str]]) -> Element:

@@ -12,7 +12,7 @@ _look = st.components.v2.component(
 )
 
 
-def draw_editor(height: int) -> str:
-    """The text area, inside a form; returns what it holds. Its text is ``st.session_state[EDITOR]``."""
+def draw_editor(height: int) -> None:
+    """The text area, inside a form. Its text is ``st.session_state[EDITOR]``."""
     _look(key="editor-look")
-    return st.text_area("Query", key=EDITOR, height=height)
+    st.text_area("Query", key=EDITOR, height=height)

@@ -1,22 +1,20 @@
-"""The fields of the browse and compare pages.
-
-Each widget's key holds the value that the address asks for: a link or the back button makes a new widget
-with the new value, so that page and address never disagree.
-"""
+"""The fields of the browse and compare pages, each bound to its part of the address."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast, get_args
+from dataclasses import replace
+from functools import partial
+from typing import Any, get_args
 
 import streamlit as st
 
 from catalog.schemas import FeatureStatus
 from dashboards import figures, links
-from dashboards.selection import DENSITIES, BrowseSelection, CompareSelection, Matched, Side, Sort
+from dashboards.bound import Parameters, Write, field
+from dashboards.selection import DENSITIES, BrowseSelection, CompareSelection, Matched
 
 Row = Mapping[str, Any]
-T = TypeVar("T")
 
-ORDERS: Mapping[Sort, str] = {
+ORDERS: Mapping[str, str] = {
     "score": "best score first",
     "density": "densest first",
     "rare": "rarest first",
@@ -27,49 +25,120 @@ ORDERS: Mapping[Sort, str] = {
 STATUSES = ("any", *get_args(FeatureStatus))
 MATCHED: tuple[Matched, ...] = get_args(Matched)
 FOLDED = frozenset({"model", "status", "matched", "token", "density_low", "density_high", "score"})
+OPENED = "browse-more-filters"
+SIDES = {"a": "First", "b": "Second"}
+NAMES = ("model", "dictionary")  # none is chosen by an empty option
 
 
-def draw_filters(asked: BrowseSelection, known: Sequence[Row]) -> BrowseSelection:
-    """The filters; what they hold now, with the page number that was asked for."""
+def draw_filters(asked: BrowseSelection, known: Sequence[Row]) -> None:
+    """The filters, each bound to its part of the address."""
     words, dictionary, order = st.columns([4, 3, 2])
-    q = words.text_input(
-        links.SEARCH_LABEL, asked.q, type="search", placeholder="words of a label", key=f"q={asked.q}"
+    field(
+        words.text_input,
+        links.SEARCH_LABEL,
+        key="browse-q",
+        value=asked.q,
+        write=_filter("q"),
+        type="search",
+        placeholder="words of a label",
     )
-    picked = _pick(dictionary, "Dictionary", _names(known), option_for(asked.dictionary, known))
-    sort = _pick(order, "Order", list(ORDERS), asked.sort)
-    with st.expander("More filters", expanded=bool(asked.to_url().keys() & FOLDED)):
-        first, second, third = st.columns(3)
-        model = _pick(first, "Model", [None, *sorted({row["model_id"] for row in known})], asked.model)
-        status = _segment(second, "Status", STATUSES, asked.status)
-        matched = _segment(third, "Matched elsewhere", MATCHED, asked.matched)
-        first, second, third = st.columns(3)
-        token = first.text_input("Top token contains", asked.token, key=f"token={asked.token}")
-        low, high = second.select_slider(
-            "Density", DENSITIES, _steps(asked), format_func=figures.percent, key=f"density={_steps(asked)}"
-        )
-        score = third.slider(
-            "Score interval begins at or above", 0.0, 1.0, asked.score, 0.05, key=f"score={asked.score}"
-        )
-    return BrowseSelection(
-        q or "", token or "", model, picked, status, low, high, score, matched, sort, asked.page
+    _pick(dictionary, "Dictionary", "dictionary", _names(known), option_for(asked.dictionary, known) or "")
+    _pick(order, "Order", "sort", list(ORDERS), asked.sort)
+    opened = bool(asked.to_url().keys() & FOLDED) or st.session_state.get(OPENED, False)
+    st.session_state[OPENED] = opened
+    with st.expander("More filters", expanded=opened):
+        _folded(asked, known)
+
+
+def _folded(asked: BrowseSelection, known: Sequence[Row]) -> None:
+    first, second, third = st.columns(3)
+    _pick(first, "Model", "model", ["", *sorted({row["model_id"] for row in known})], asked.model or "")
+    _segment(second, "Status", "status", STATUSES, asked.status)
+    _segment(third, "Matched elsewhere", "matched", MATCHED, asked.matched)
+    first, second, third = st.columns(3)
+    field(
+        first.text_input,
+        "Top token contains",
+        key="browse-token",
+        value=asked.token,
+        write=_filter("token"),
+    )
+    field(
+        second.select_slider,
+        "Density",
+        DENSITIES,
+        (DENSITIES[0], DENSITIES[-1]),  # two handles; the value is that of the address
+        key="browse-density",
+        value=_steps(asked),
+        write=_density,
+        format_func=figures.percent,
+    )
+    field(
+        third.slider,
+        "Score interval begins at or above",
+        0.0,
+        1.0,
+        step=0.05,
+        key="browse-score",
+        value=asked.score,
+        write=_filter("score"),
     )
 
 
-def draw_sides(asked: CompareSelection, known: Sequence[str]) -> CompareSelection:
-    """Two fields for what is compared; by default the first two dictionaries.
+def draw_pages(n_pages: int, asked: BrowseSelection) -> None:
+    """Steps through the pages of the table."""
+
+    def write(parameters: Parameters, page: int) -> Parameters:
+        return replace(BrowseSelection.from_url(parameters), page=page).to_url()
+
+    field(
+        st.pagination,
+        n_pages,
+        key="browse-page",
+        value=min(asked.page, n_pages),
+        write=write,
+    )
+
+
+def _filter(name: str) -> Write[Any]:
+    """Writes a filter of that name, and goes back to the first page of what is found."""
+    return lambda parameters, value: _filtered(parameters, **{name: value})
+
+
+def _density(parameters: Parameters, value: tuple[float, float]) -> Parameters:
+    return _filtered(parameters, density_low=value[0], density_high=value[1])
+
+
+def _filtered(parameters: Parameters, **changed: Any) -> Parameters:
+    given: dict[str, Any] = {
+        name: None if value == "" and name in NAMES else value for name, value in changed.items()
+    }
+    return replace(BrowseSelection.from_url(parameters), page=1, **given).to_url()
+
+
+def draw_sides(parameters: Parameters, known: Sequence[str]) -> CompareSelection:
+    """Two fields for what is compared; the first two dictionaries where the address names nothing.
 
     Raises:
-        UserError: for a malformed side.
+        UserError: for a malformed side; the fields hold what was typed.
     """
-    default = (*known[:2], "", "")
-    fields = zip(st.columns(2), ("First", "Second"), (asked.a, asked.b), default[:2], strict=True)
-    help = "A dictionary, or one of its features as DICTIONARY#FEATURE; aliases are fine."
-    sides = []
-    for place, label, side, otherwise in fields:
-        value = side.text if side else otherwise
-        typed = (place.text_input(label, value, key=f"{label}={value}", help=help) or "").strip()
-        sides.append(Side.parse(typed) if typed else None)
-    return CompareSelection(*sides)
+    shown = parameters if parameters.keys() & SIDES.keys() else dict(zip(SIDES, known, strict=False))
+    for place, (name, label) in zip(st.columns(2), SIDES.items(), strict=True):
+        field(
+            place.text_input,
+            label,
+            key=f"compare-{name}",
+            value=shown.get(name, ""),
+            write=partial(_side, shown, name),
+            help="A dictionary, or one of its features as DICTIONARY#FEATURE; aliases are fine.",
+        )
+    return CompareSelection.from_url(shown)
+
+
+def _side(shown: Parameters, name: str, parameters: Parameters, typed: str | None) -> Parameters:
+    held = parameters if parameters.keys() & SIDES.keys() else shown
+    sides = {**held, name: (typed or "").strip()}
+    return {key: value for key, value in sides.items() if value}
 
 
 def option_for(name: str | None, known: Sequence[Row]) -> str | None:
@@ -84,23 +153,25 @@ def _name(row: Row) -> str:
     return str(row["alias"] if row["is_current"] else row["dictionary_id"])
 
 
-def _names(known: Sequence[Row]) -> list[str | None]:
-    return [None, *dict.fromkeys(_name(row) for row in known)]
+def _names(known: Sequence[Row]) -> list[str]:
+    return ["", *dict.fromkeys(_name(row) for row in known)]
 
 
-def _shown(option: object) -> str:
-    return "all" if option is None else ORDERS.get(cast(Sort, option), str(option))
+def _shown(option: str) -> str:
+    return {"": "all", **ORDERS}.get(option, option)
 
 
-def _pick(place: Any, label: str, options: Sequence[T], value: T) -> T:
+def _pick(place: Any, label: str, name: str, options: Sequence[str], value: str) -> None:
     known = list(options) if value in options else [*options, value]
-    picked = place.selectbox(label, known, known.index(value), format_func=_shown, key=f"{label}={value}")
-    return cast(T, picked)
+    write = _filter(name)
+    field(place.selectbox, label, known, key=f"browse-{name}", value=value, write=write, format_func=_shown)
 
 
-def _segment(place: Any, label: str, options: Sequence[T], value: T) -> T:
-    key = f"{label}={value}"
-    return cast(T, place.segmented_control(label, options, default=value, required=True, key=key))
+def _segment(place: Any, label: str, name: str, options: Sequence[str], value: str) -> None:
+    write = _filter(name)
+    field(
+        place.segmented_control, label, options, key=f"browse-{name}", value=value, write=write, required=True
+    )
 
 
 def _steps(asked: BrowseSelection) -> tuple[float, float]:

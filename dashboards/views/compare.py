@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboards import data, frame
+from dashboards import bound, data, frame
 from dashboards.comparison import compare_dictionaries, compare_features
 from dashboards.components import compare_parts, dictionary_parts, pair_parts
 from dashboards.components.blocks import heading, notice
@@ -11,7 +11,7 @@ from dashboards.components.examples import band_of_side, bands_of
 from dashboards.components.filters import draw_sides
 from dashboards.components.heatmap import draw_heatmap
 from dashboards.components.sql_text import draw_sql
-from dashboards.selection import CompareSelection, Side
+from dashboards.selection import Side
 
 
 def view() -> None:
@@ -21,9 +21,7 @@ def view() -> None:
         if not known:
             frame.empty_state()
             return
-        asked = CompareSelection.from_url(st.query_params.to_dict())
-        selection = draw_sides(asked, [str(row["dictionary_id"]) for row in known])
-        st.query_params.from_dict(selection.to_url())
+        selection = draw_sides(bound.address(), [str(row["dictionary_id"]) for row in known])
         if selection.a is None or selection.b is None:
             draw(notice(compare_parts.HOW), key="how")
             return
@@ -42,7 +40,8 @@ def resolved(catalogue: data.Catalogue, side: Side) -> Side:
 def dictionaries(catalogue: data.Catalogue, a: Side, b: Side) -> None:
     """Measures of both, match rate by density, scores, the strongest matches, and what has none."""
     found = compare_dictionaries(catalogue, a.dictionary, b.dictionary)
-    both = dictionary_parts.quality(*found.rows, found.metrics)
+    first, second = found.rows
+    both = dictionary_parts.quality(first, second, found.metrics)
     similarity = compare_parts.score_distributions(found)
     if found.scores:
         matched = (compare_parts.rates(found), similarity, *compare_parts.match_table(found))

@@ -1,8 +1,8 @@
-"""SQL: ask the catalogue anything; the query runs contained."""
+"""SQL: ask the catalogue anything; the query of the address runs contained."""
 
 import streamlit as st
 
-from dashboards import console, frame
+from dashboards import bound, console, frame
 from dashboards.components import console_parts as parts
 from dashboards.components.canvas import draw
 from dashboards.components.editor import EDITOR, draw_editor
@@ -11,37 +11,53 @@ from dashboards.components.editor import EDITOR, draw_editor
 def view() -> None:
     """Draw the page."""
     with frame.page("SQL") as shown:
+        asked = bound.address()
         editor, schema = st.columns([5, 2], gap="large")
         with schema:
             names = console.relations()
-            relation = st.selectbox("Table or view", names, names.index("feature_cards"), key="relation")
+            relation = asked["relation"] if asked.get("relation") in names else parts.RELATION
+            bound.field(
+                st.selectbox,
+                "Table or view",
+                names,
+                key="sql-relation",
+                value=relation,
+                write=lambda address, name: {**address, "relation": name},
+            )
             draw(parts.column_list(console.columns(shown.catalogue, relation)), key="columns")
         with editor:
-            st.session_state.setdefault(EDITOR, st.query_params.get("q") or parts.EXAMPLES[0].sql)
-            picked = st.pills(
-                "Examples",
-                [example.title for example in parts.EXAMPLES],
-                key="example",
-                on_change=take_example,
-            )
-            if picked:
-                draw(parts.example_note(picked), key="example-note")
-            with st.form("console", border=False):
-                text = draw_editor(height=200)
-                asked = st.form_submit_button("Run", type="primary")
-            if asked:
+            write(asked)
+            if "q" in asked:
                 with st.spinner("Running, at most 15 seconds"):
-                    st.session_state["answer"] = console.ask(text)
-            if "answer" in st.session_state:
-                answer(st.session_state["answer"])
+                    found = console.ask(shown.catalogue, asked["q"])
+                answer(found)
 
 
-def take_example() -> None:
-    """Put the picked example into the editor."""
-    picked = st.session_state["example"]
-    for example in parts.EXAMPLES:
-        if example.title == picked:
-            st.session_state[EDITOR] = example.sql
+def write(asked: bound.Parameters) -> None:
+    """The examples and the editor; both put a query into the address."""
+    text = asked.get("q", parts.EXAMPLES[0].sql)
+    example = next((example for example in parts.EXAMPLES if example.sql == text), None)
+    bound.field(
+        st.pills,
+        "Examples",
+        [example.title for example in parts.EXAMPLES],
+        key="sql-example",
+        value=example.title if example else None,
+        write=lambda address, title: {**address, "q": parts.example_sql(title)} if title else address,
+    )
+    if example:
+        draw(parts.example_note(example), key="example-note")
+    bound.hold(EDITOR, text)
+    with st.form("console", border=False):
+        draw_editor(height=200)
+        st.form_submit_button("Run", type="primary", on_click=run)
+
+
+def run() -> None:
+    """Put the query of the editor into the address; one that is there already is asked again."""
+    text = st.session_state[EDITOR]
+    console.forget(text)
+    bound.go({**bound.held(), "q": text})
 
 
 def answer(found: console.Answer) -> None:

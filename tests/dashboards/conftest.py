@@ -6,15 +6,19 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from dashboards import links
 from dashboards.launch import command, environment
+
+WAIT = 45_000
+Visit = Callable[..., Page]
 
 
 def _load() -> ModuleType:
@@ -83,3 +87,50 @@ def chromium() -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def drawn() -> Callable[[Page], None]:
+    """Wait until a page is drawn to its foot and nothing of an earlier run is left."""
+
+    def wait(page: Page) -> None:
+        page.get_by_text("All times are UTC.").wait_for(timeout=WAIT)
+        idle = "() => document.querySelector('[data-testid=stApp]')?.dataset.testScriptState !== 'running'"
+        page.wait_for_function(idle, timeout=WAIT)
+        expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=WAIT)
+
+    return wait
+
+
+@pytest.fixture
+def visit(server: str, chromium: Browser, drawn: Callable[[Page], None]) -> Iterator[Visit]:
+    """Open an address in a new window and wait until the page is drawn to its foot."""
+    contexts = []
+
+    def go(address: str, width: int = 1280, scheme: str = "light", **options: bool) -> Page:
+        size = {"width": width, "height": 900}
+        context = chromium.new_context(viewport=size, color_scheme=scheme, **options)  # type: ignore[arg-type]
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(f"{server}/{address}")
+        drawn(page)
+        return page
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def addresses(synthetic: ModuleType) -> dict[str, str]:
+    """An address of every page, with evidence on it."""
+    a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
+    return {
+        "overview": "",
+        "browse": "browse?q=the",
+        "feature": links.feature(a, 5),
+        "compare dictionaries": links.compare(a, b),
+        "compare features": links.compare(f"{a}#5", f"{b}#8"),
+        "runs": "runs",
+        "sql": "sql",
+    }

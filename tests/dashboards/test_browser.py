@@ -1,13 +1,13 @@
 """The dashboard in a real browser: it fits, reads well in both themes, and runs no hostile text."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import ModuleType
 from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect
+from playwright.sync_api import ConsoleMessage, Page, Request, expect
 
 from dashboards import links
 
@@ -16,44 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 WAIT = 45_000
 MAIN = "[data-testid=stMain]"
 Visit = Callable[..., Page]
-
-
-@pytest.fixture
-def visit(server: str, chromium: Browser) -> Iterator[Visit]:
-    """Open an address in a new window and wait until the page is drawn to its foot."""
-    contexts = []
-
-    def go(address: str, width: int = 1280, scheme: str = "light") -> Page:
-        context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-        contexts.append(context)
-        page = context.new_page()
-        page.goto(f"{server}/{address}")
-        _drawn(page)
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-
-
-def _drawn(page: Page) -> None:
-    page.get_by_text("All times are UTC.").wait_for(timeout=WAIT)
-    expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=WAIT)
-
-
-@pytest.fixture
-def addresses(synthetic: ModuleType) -> dict[str, str]:
-    """Addresses of every page, with evidence on it."""
-    a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
-    return {
-        "overview": "",
-        "browse": "browse?q=the",
-        "feature": links.feature(a, 5),
-        "compare dictionaries": links.compare(a, b),
-        "compare features": links.compare(f"{a}#5", f"{b}#8"),
-        "runs": "runs",
-        "sql": "sql",
-    }
+Drawn = Callable[[Page], None]
 
 
 PAGES = ("overview", "browse", "feature", "compare dictionaries", "compare features", "runs", "sql")
@@ -108,7 +71,7 @@ def _serious(page: Page) -> list[tuple[str, str, str]]:
 
 
 def test_hostile_text_is_shown_and_does_nothing(
-    visit: Visit, addresses: dict[str, str], synthetic: ModuleType, server: str
+    visit: Visit, addresses: dict[str, str], synthetic: ModuleType, server: str, drawn: Drawn
 ) -> None:
     a = synthetic.dictionary_of("pico-a")
     hostile = [
@@ -123,7 +86,7 @@ def test_hostile_text_is_shown_and_does_nothing(
     page.on("request", lambda request: asked.append(_host(request)))
     for address in hostile:
         page.goto(f"{server}/{address}")
-        _drawn(page)
+        drawn(page)
         assert page.evaluate("window.__pwned") is None
         assert page.locator("iframe, img[src*=evil], a[href^=javascript]").count() == 0
     assert set(asked) <= {urlsplit(server).netloc, ""}
@@ -164,11 +127,11 @@ def test_keys_walk_through_features(visit: Visit, synthetic: ModuleType) -> None
     page.wait_for_url("**/browse", timeout=WAIT)
 
 
-def test_back_returns_to_the_page_before(visit: Visit, synthetic: ModuleType) -> None:
+def test_back_returns_to_the_page_before(visit: Visit, drawn: Drawn) -> None:
     page = visit("browse?q=bracket")
     page.get_by_role("link", name=re.compile("closing bracket")).first.click()
     page.wait_for_url("**/feature?**", timeout=WAIT)
-    _drawn(page)
+    drawn(page)
     page.go_back()
     page.wait_for_url("**/browse?q=bracket", timeout=WAIT)
     expect(page.locator("mark").first).to_have_text("bracket", timeout=WAIT)
@@ -234,7 +197,7 @@ element => {
 
 
 def test_the_page_breaks_no_rule_of_its_own_policy(
-    visit: Visit, addresses: dict[str, str], server: str
+    visit: Visit, addresses: dict[str, str], server: str, drawn: Drawn
 ) -> None:
     page = visit("")
     said: list[str] = []
@@ -242,7 +205,7 @@ def test_the_page_breaks_no_rule_of_its_own_policy(
     page.on("pageerror", lambda error: said.append(str(error)))
     for address in addresses.values():
         page.goto(f"{server}/{address}")
-        _drawn(page)
+        drawn(page)
     assert [text for text in said if "Content Security Policy" in text or "not drawn" in text] == []
 
 

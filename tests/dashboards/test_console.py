@@ -27,7 +27,7 @@ def _catalogue(catalogue: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.title)
 def test_every_example_finds_rows(example: object) -> None:
-    answer = console.ask(example.sql)  # type: ignore[attr-defined]
+    answer = console.ask(data.current(), example.sql)  # type: ignore[attr-defined]
     assert answer.error is None
     assert answer.table is not None
     assert answer.table.num_rows > 0
@@ -35,14 +35,14 @@ def test_every_example_finds_rows(example: object) -> None:
 
 @pytest.mark.parametrize("sql", HOSTILE)
 def test_a_hostile_statement_is_a_sentence(sql: str) -> None:
-    answer = console.ask(sql)
+    answer = console.ask(data.current(), sql)
     assert answer.table is None
     assert answer.error
     assert not Path("/tmp/featlas-stolen.parquet").exists()
 
 
 def test_downloads_hold_the_rows() -> None:
-    answer = console.ask("SELECT feature_index, top_tokens FROM features ORDER BY 1 LIMIT 3")
+    answer = console.ask(data.current(), "SELECT feature_index, top_tokens FROM features ORDER BY 1 LIMIT 3")
     assert pyarrow.parquet.read_table(BytesIO(answer.parquet)).to_pylist() == answer.table.to_pylist()
     lines = answer.csv.decode().splitlines()
     assert lines[0] == '"feature_index","top_tokens"'
