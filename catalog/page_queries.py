@@ -1,7 +1,8 @@
 """The queries of the dashboard's pages: one typed function per ``sql/page_*.sql``.
 
 Every function takes a connection of ``catalog.connection`` and returns an Arrow table of at most a
-thousand rows. Files are chosen by the caller where a page must read only a few of them.
+thousand rows. Where a page must read only a few files of ``examples`` the caller chooses them; the statement
+itself is about the whole table. ``statement`` is the text of a query with its values, to be run anywhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
+from catalog.statements import bound
+
 _KEPT = {
     "dictionaries": "dictionary_id",
     "activation_sets": "activation_set_id",
@@ -21,14 +24,33 @@ _KEPT = {
 Sort = Literal["score", "density", "rare", "activation", "matches", "index"]
 
 
+_FILES = """with examples as (select * from read_parquet($files, hive_partitioning = false))
+select * from (
+{text}
+)"""
+
+
 @cache
 def page_sql(name: str) -> str:
-    """The text of ``sql/page_<name>.sql``, as a page shows it."""
+    """The text of ``sql/page_<name>.sql``, with its ``$parameters``."""
     return (resources("catalog") / "sql" / f"page_{name}.sql").read_text(encoding="utf-8")
 
 
-def _read(connection: duckdb.DuckDBPyConnection, name: str, parameters: Mapping[str, Any]) -> pa.Table:
+def statement(name: str, parameters: Mapping[str, Any]) -> str:
+    """The query as it runs in any DuckDB on the catalogue, its parameters written as literals."""
+    return bound(page_sql(name), parameters)
+
+
+def _read(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    parameters: Mapping[str, Any],
+    files: Sequence[str] | None = None,
+) -> pa.Table:
+    """Run a query; with ``files``, ``examples`` are those in these files of it."""
     text = page_sql(name)
+    if files is not None:
+        text, parameters = _FILES.format(text=text), {**parameters, "files": list(files)}
     if not parameters:
         return connection.sql(text).to_arrow_table()
     return connection.sql(text, params=dict(parameters)).to_arrow_table()
@@ -149,12 +171,11 @@ def feature_examples(
 ) -> pa.Table:
     """The mined contexts of one feature, from the files of its block (as the store names them)."""
     parameters = {
-        "files": list(files),
         "dictionary_id": dictionary_id,
         "activation_set_id": activation_set_id,
         "feature_index": feature_index,
     }
-    return _read(connection, "feature_examples", parameters)
+    return _read(connection, "feature_examples", parameters, files)
 
 
 def feature_explanations(
@@ -214,23 +235,20 @@ def document(connection: duckdb.DuckDBPyConnection, *, corpus_id: str, document_
 def common_contexts(
     connection: duckdb.DuckDBPyConnection,
     *,
-    files_a: Sequence[str],
+    files: Sequence[str],
     dictionary_a: str,
     feature_a: int,
-    files_b: Sequence[str],
     dictionary_b: str,
     feature_b: int,
 ) -> pa.Table:
-    """Places where the mined contexts of two features overlap in the same document."""
+    """Places where the mined contexts of two features overlap, from the files of both blocks."""
     parameters = {
-        "files_a": list(files_a),
         "dictionary_a": dictionary_a,
         "feature_a": feature_a,
-        "files_b": list(files_b),
         "dictionary_b": dictionary_b,
         "feature_b": feature_b,
     }
-    return _read(connection, "common_contexts", parameters)
+    return _read(connection, "common_contexts", parameters, files)
 
 
 def pair(

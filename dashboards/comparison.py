@@ -22,7 +22,7 @@ class Dictionaries:
     matches: list[Row]
     unmatched_a: list[Row]
     unmatched_b: list[Row]
-    queries: dict[str, data.Query]
+    queries: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Features:
     b: FeatureSide
     pair: list[Row]
     common: list[Row]
-    queries: dict[str, data.Query]
+    queries: dict[str, str]
 
     def scale(self, side: str) -> float:
         """The activation that is drawn in full colour on a side: its own maximum, so that sides compare."""
@@ -95,11 +95,11 @@ def compare_features(catalogue: Catalogue, a: Side, b: Side) -> Features:
         "feature_b": b.feature_index,
     }
     files = [data.example_files(catalogue, side.dictionary, side.feature_index or 0) for side in (a, b)]
-    places = {"files_a": files[0], "files_b": files[1], **key}
-    common = data.rows(catalogue, "common_contexts", **places) if all(files) else []
+    both = tuple(dict.fromkeys((*files[0], *files[1])))
+    common = data.rows(catalogue, "common_contexts", files=both, **key) if all(files) else []
     queries = {
         "The pair": data.query("pair", **key),
-        "Shared contexts": data.query("common_contexts", **places),
+        "Shared contexts": data.query("common_contexts", **key),
     }
     return Features(sides[0], sides[1], data.rows(catalogue, "pair", **key), common, queries)
 

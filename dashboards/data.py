@@ -23,7 +23,6 @@ from catalog.settings import catalogue_root
 from catalog.snapshot import Snapshot, newest_snapshot, read_snapshot
 
 Row = dict[str, Any]
-Query = tuple[str, Mapping[str, Any]]
 ENGINES_KEPT = 2
 RESULTS_KEPT = 400
 
@@ -153,6 +152,6 @@ def examples(catalogue: Catalogue, dictionary: str, activation_set: str, feature
     )
 
 
-def query(name: str, **parameters: Any) -> Query:
-    """Text and parameters of a page query, to be shown under the page."""
-    return page_queries.page_sql(name), parameters
+def query(name: str, **parameters: Any) -> str:
+    """The statement of a page query with its values, to be shown under the page."""
+    return page_queries.statement(name, parameters)

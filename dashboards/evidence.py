@@ -21,7 +21,7 @@ class Evidence:
     labels: dict[tuple[str, int], str]
     previous: str | None
     following: str | None
-    queries: dict[str, data.Query]
+    queries: dict[str, str]
 
 
 def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
@@ -50,7 +50,6 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
     matches = data.rows(catalogue, "feature_matches", **key)
     explanations = data.rows(catalogue, "feature_explanations", **key)
     made_by = sorted({row["fingerprint"], *(e["fingerprint"] for e in explanations[:3])})
-    files = data.example_files(catalogue, dictionary, index)
     return Evidence(
         row=row,
         examples=data.examples(catalogue, dictionary, activation_set, index),
@@ -63,9 +62,7 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
         following=_address(selection, step.get("next_index")),
         queries={
             "The feature": data.query("feature", **key, activation_set_id=activation_set),
-            "Its examples": data.query(
-                "feature_examples", files=list(files), activation_set_id=activation_set, **key
-            ),
+            "Its examples": data.query("feature_examples", activation_set_id=activation_set, **key),
             "Its explanations": data.query("feature_explanations", **key),
             "Their scores": data.query("feature_scores", **key),
             "Its matches": data.query("feature_matches", **key),

@@ -1,10 +1,10 @@
 -- Places of the text where the strongest contexts of two features overlap.
 with a as (
-    select * from read_parquet($files_a, hive_partitioning = false)
+    select * from examples
     where dictionary_id = $dictionary_a and feature_index = $feature_a and max_activation > 0
 ),
 b as (
-    select * from read_parquet($files_b, hive_partitioning = false)
+    select * from examples
     where dictionary_id = $dictionary_b and feature_index = $feature_b and max_activation > 0
 )
 select

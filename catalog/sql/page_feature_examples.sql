@@ -1,7 +1,7 @@
--- The mined contexts of one feature, read from the files of its block only.
+-- The mined contexts of one feature.
 select
     band, rank, document_id, char_start, char_end, token_ids, tokens, activations, peak_position, max_activation, split
-from read_parquet($files, hive_partitioning = false)
+from examples
 where
     dictionary_id = $dictionary_id
     and activation_set_id = $activation_set_id

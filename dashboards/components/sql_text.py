@@ -1,22 +1,22 @@
-"""Under every page: the SQL it asked, ready to be copied into a shell."""
+"""Under every page: the SQL it asked, as statements that run in the console and in any DuckDB shell."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import streamlit as st
 
-from dashboards.components.text_marks import visible
+from dashboards import links
+from dashboards.components.canvas import draw
+from dashboards.components.markup import el
+
+SHOWN = "show-the-sql"
 
 
-def draw_sql(queries: Mapping[str, tuple[str, Mapping[str, Any]]]) -> None:
-    """An expander with each named query and the values of its parameters."""
-    with st.expander("Show the SQL"):
-        for title, (text, parameters) in queries.items():
-            values = "".join(f"-- ${name} = {visible(_short(value))}\n" for name, value in parameters.items())
-            st.caption(title)
-            st.code(values + text.strip(), language="sql", wrap_lines=True)
-
-
-def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 300 else shown[:300] + " …"
+def draw_sql(queries: Mapping[str, str]) -> None:
+    """Each named statement with a link that runs it in the console; drawn once somebody unfolds it."""
+    with st.expander("Show the SQL", key=SHOWN, on_change="rerun") as unfolded:
+        if not unfolded.open:
+            return
+        for title, statement in queries.items():
+            link = el("a", "Open in SQL", href=links.page("sql", q=statement))
+            draw(el("div", el("h3", title), link, cls="row"), key=f"sql-{title}")
+            st.code(statement, language="sql", wrap_lines=True)

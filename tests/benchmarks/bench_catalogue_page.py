@@ -206,9 +206,7 @@ def _in_order(snapshot: Snapshot) -> list[str]:
     return [str(snapshot.root / file.path) for file in ordered]
 
 
-NATIVE = page_queries.page_sql("feature_examples").replace(
-    "read_parquet($files, hive_partitioning = false)", "examples"
-)
+NATIVE = page_queries.page_sql("feature_examples")
 
 
 def report(snapshot: Snapshot, native: duckdb.DuckDBPyConnection, built: float) -> str:
