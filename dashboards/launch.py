@@ -37,6 +37,12 @@ def command(port: int = 8501, address: str = "127.0.0.1") -> list[str]:
     return [sys.executable, "-m", "streamlit", "run", str(HERE / "asgi.py"), *flags]
 
 
+def url(port: int, address: str) -> str:
+    """Where a browser of this machine finds the dashboard that listens on ``address:port``."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, f"[{address}]" if ":" in address else address)
+    return f"http://{name}:{port}"
+
+
 def environment(catalogue: str | Path | None = None) -> dict[str, str]:
     """The environment to start it with; ``catalogue`` is the folder to show."""
     extra = {} if catalogue is None else {"FEATLAS_CATALOG": str(Path(catalogue).resolve())}

@@ -176,6 +176,7 @@ def up(
     catalog: CatalogOption = None,
     server_port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the Prefect server")] = 4200,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard")] = 8501,
+    address: AddressOption = "127.0.0.1",
     pipeline: Annotated[
         list[Path] | None, typer.Option(help="A pipeline file of yours with a schedule; may be repeated")
     ] = None,
@@ -184,7 +185,7 @@ def up(
     require("prefect", "streamlit", "torch")
     from flows.commands.up import up_command
 
-    sys.exit(up_command(catalog, server_port, port, pipeline or []))
+    sys.exit(up_command(catalog, server_port, port, pipeline or [], address))
 
 
 @app.command()

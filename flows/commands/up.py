@@ -12,6 +12,7 @@ from types import FrameType
 from catalog.errors import UserError
 from catalog.settings import catalogue_root
 from dashboards.launch import command as dashboard_command
+from dashboards.launch import url
 from flows.access import KEY_FILE, KEY_VARIABLE, served
 from flows.attached import attached_command
 from flows.engine import is_healthy, port_is_free, prefect_environment, prefect_home
@@ -24,9 +25,15 @@ REGISTER_PAUSES = (2.0, 5.0, 15.0, 30.0)
 
 
 def up_command(
-    catalogue: str | None, server_port: int, dashboard_port: int, pipeline_files: Sequence[Path]
+    catalogue: str | None,
+    server_port: int,
+    dashboard_port: int,
+    pipeline_files: Sequence[Path],
+    dashboard_address: str = "127.0.0.1",
 ) -> int:
     """Run the platform until SIGINT or SIGTERM; a child that dies is started again.
+
+    The dashboard listens on ``dashboard_address``, the Prefect server on the loopback interface alone.
 
     Raises:
         UserError: when a port is taken, a pipeline file is wrong, another `featlas up` has this home, or the
@@ -40,21 +47,23 @@ def up_command(
     home = prefect_home()
     logs = home / "logs"
     api_url = f"http://127.0.0.1:{server_port}/api"
+    dashboard_url = url(dashboard_port, dashboard_address)
+    dashboard = dashboard_command(dashboard_port, dashboard_address)
     with served(home, api_url):
         logs.mkdir(exist_ok=True)
         environment = {
             **steady_allocator(os.environ),
             **prefect_environment(api_url, home=home),
             "FEATLAS_CATALOG": str(root),
-            "FEATLAS_DASHBOARD_URL": f"http://127.0.0.1:{dashboard_port}",
+            "FEATLAS_DASHBOARD_URL": dashboard_url,
             "FEATLAS_PREFECT_UI_URL": f"http://127.0.0.1:{server_port}",
         }
         addresses = [
             f"prefect    http://127.0.0.1:{server_port}   (it asks once for the text in {home / KEY_FILE})",
-            f"dashboard  http://127.0.0.1:{dashboard_port}   (the catalogue {root})",
+            f"dashboard  {dashboard_url}   (the catalogue {root})",
             f"logs       {logs}",
         ]
-        _run(services(environment, logs, server_port, dashboard_port), environment, pipeline_files, addresses)
+        _run(services(environment, logs, server_port, dashboard), environment, pipeline_files, addresses)
     return 0
 
 
@@ -89,7 +98,9 @@ def _run(
         supervisor.stop()
 
 
-def services(environment: dict[str, str], logs: Path, server_port: int, dashboard_port: int) -> list[Service]:
+def services(
+    environment: dict[str, str], logs: Path, server_port: int, dashboard: Sequence[str]
+) -> list[Service]:
     """Server, one worker per pool, dashboard. A worker of the GPU pool takes one run at a time.
 
     The dashboard talks to the catalogue alone and does not get the key of the server.
@@ -102,7 +113,7 @@ def services(environment: dict[str, str], logs: Path, server_port: int, dashboar
         "server": (server, environment),
         "worker-gpu": ([*worker, "--pool", "featlas-gpu", "--name", "gpu0", "--limit", "1"], environment),
         "worker-cpu": ([*worker, "--pool", "featlas-cpu", "--name", "cpu0", "--limit", "2"], environment),
-        "dashboard": (dashboard_command(dashboard_port), page_environment),
+        "dashboard": (dashboard, page_environment),
     }
     return [
         Service(name, attached_command(command), settings, logs / f"{name}.log")

@@ -1,14 +1,21 @@
 """An installation without a clone: what each extra brings, and what featlas says of what is missing."""
 
+import signal
+import subprocess
 import sys
+import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.client.orchestration import SyncPrefectClient
 
 from catalog.version import code_version
+from flows.access import access_key
+from flows.attached import attached_command
+from flows.engine import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "catalog"))
@@ -84,3 +91,56 @@ def test_a_command_that_needs_more_says_what_to_install(reader: Any, arguments: 
     assert "featlas-platform[all]" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def platform(install: Callable[[str], Any]) -> Iterator[tuple[Any, str]]:
+    """``featlas up`` of a whole installation, and the address of its Prefect API."""
+    installation = install("all")
+    server_port, port = free_port(), free_port()
+    log = installation.folder / "up.log"
+    command = installation.command("up", "--server-port", str(server_port), "--port", str(port))
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            attached_command(command),
+            cwd=installation.folder,
+            env=installation.environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as up,
+    ):
+        try:
+            deadline = time.monotonic() + 180
+            while b"dashboard " not in log.read_bytes():
+                assert up.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+            yield installation, f"http://127.0.0.1:{server_port}/api"
+        finally:
+            up.send_signal(signal.SIGINT)
+            up.wait(60)
+    assert up.returncode == 0, log.read_text()
+
+
+@pytest.mark.engine
+def test_deploy_works_from_the_wheel(platform: tuple[Any, str]) -> None:
+    installation, api_url = platform
+    done = installation.featlas("deploy", PREFECT_API_URL=api_url)
+    assert done.returncode == 0, done.stderr
+    assert "nightly/demo" in done.stdout
+
+
+@pytest.mark.engine
+@pytest.mark.timeout(400)
+def test_a_worker_runs_a_deployment_from_the_wheel(platform: tuple[Any, str]) -> None:
+    installation, api_url = platform
+    key = access_key(installation.folder / "state" / "prefect")
+    with SyncPrefectClient(api_url, auth_string=key) as client:
+        deployment = client.read_deployment_by_name("housekeeping/daily")
+        run = client.create_flow_run_from_deployment(deployment.id)
+        deadline = time.monotonic() + 180
+        while not (state := client.read_flow_run(run.id).state) or not state.is_final():
+            assert time.monotonic() < deadline, state
+            time.sleep(0.5)
+    assert state.is_completed(), state.message
