@@ -108,7 +108,7 @@ def feature_examples(
 def feature_explanations(
     connection: "DuckDBPyConnection", *, dictionary_id: str, feature_index: int
 ) -> pa.Table:
-    """The newest explanation of every explainer of one feature with its score, best first."""
+    """The newest explanation of every explainer of one feature, in the order of the pipeline."""
     parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
     return read(connection, "feature_explanations", parameters)
 

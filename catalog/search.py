@@ -24,13 +24,14 @@ class Hit:
     score: float | None
     ci_low: float | None
     chance: float | None
+    above_chance: bool | None
     density: float
 
 
 def search(
     connection: "DuckDBPyConnection", text: str, *, dictionary_id: str | None = None, limit: int = 50
 ) -> list[Hit]:
-    """Features whose best label has every word of ``text``, in any order and case.
+    """Features whose label has every word of ``text``, in any order and case.
 
     Raises:
         UserError: for a text without words or with too many.
@@ -46,6 +47,7 @@ def search(
             row["score"],
             row["ci_low"],
             row["chance"],
+            row["above_chance"],
             row["density"],
         )
         for row in rows

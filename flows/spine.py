@@ -202,9 +202,9 @@ def _evaluate_stage(run: Run, unit: EvaluateUnit) -> None:
 
 def _evidence_stages(run: Run, config: PipelineConfig, chosen: frozenset[Stage], unit: MineUnit) -> None:
     mined = run.add(unit.label, mine_examples(run.context, unit))
-    for explainer in config.explain if "explain_features" in chosen else ():
+    for place, explainer in enumerate(config.explain if "explain_features" in chosen else ()):
         scorers = config.score if "score_explanations" in chosen else ()
-        _label_stages(run, scorers, ExplainUnit(explainer, mined))
+        _label_stages(run, scorers, ExplainUnit(explainer, mined, place))
 
 
 def _label_stages(run: Run, scorers: Sequence[ScorerConfig], unit: ExplainUnit) -> None:
@@ -212,8 +212,8 @@ def _label_stages(run: Run, scorers: Sequence[ScorerConfig], unit: ExplainUnit) 
     with run.branch(f"explain {unit.label}"):
         explained = run.add(unit.label, explain_features(run.context, unit))
         if not run.parking.add(unit.label, explained, partial(_label_stages, run, scorers, unit)):
-            for scorer in scorers:
-                _score_stage(run, ScoreUnit(scorer, explained))
+            for place, scorer in enumerate(scorers):
+                _score_stage(run, ScoreUnit(scorer, explained, place))
 
 
 def _score_stage(run: Run, unit: ScoreUnit) -> None:

@@ -20,6 +20,8 @@ class ExplainUnit:
 
     config: ExplainerConfig
     mined: StageOutcome
+    position: int = 0
+    """Place of the explainer in the pipeline; the label of a feature is that of the first that gave one."""
 
     @property
     def label(self) -> str:
@@ -48,6 +50,7 @@ def explain_features(context: StageContext, unit: ExplainUnit) -> StageOutcome:
             client=client_of(unit.config.endpoint_name, context.root, claim, forced=STAGE in context.forced),
             run_id=context.run_id,
             n_features=n_firing(features),
+            position=unit.position,
             listener=listener,
         )
         tables = {"explanations": explained.explanations, "llm_calls": explained.llm_calls}

@@ -23,6 +23,8 @@ class ScoreUnit:
 
     config: ScorerConfig
     explained: StageOutcome
+    position: int = 0
+    """Place of the scorer in the pipeline; the first is the headline of an explanation."""
 
     @property
     def label(self) -> str:
@@ -51,6 +53,7 @@ def score_explanations(context: StageContext, unit: ScoreUnit) -> StageOutcome:
             scratch=claim.scratch,
             client=client_of(unit.config.endpoint_name, context.root, claim, forced=STAGE in context.forced),
             run_id=context.run_id,
+            position=unit.position,
             listener=listener,
         )
         tables = {"scores": scored.scores, "judgements": scored.judgements, "llm_calls": scored.llm_calls}

@@ -1,5 +1,7 @@
 """What features are said to be, by programs, language models and people, and how right that is."""
 
+import pyarrow as pa
+
 from catalog.schemas.spec import (
     BOOL,
     DICTIONARY,
@@ -11,6 +13,7 @@ from catalog.schemas.spec import (
     SET,
     TEXT,
     TIME,
+    TOKEN_SHARE,
     TableSpec,
     column,
     optional,
@@ -36,6 +39,20 @@ LABELS: tuple[TableSpec, ...] = (
         optional("error", TEXT, "Why there is no text"),
         optional("call_id", TEXT, "LLM call that answered"),
         column("created_at", TIME, "When it was written"),
+        optional(
+            "position",
+            I32,
+            "Place of its explainer in the pipeline when it was written, from 0; the label of a feature is "
+            "the newest text of the first",
+            since=2,
+        ),
+        optional(
+            "token_shares",
+            pa.list_(TOKEN_SHARE),
+            "Tokens that it names and their share of the activation mass, largest first",
+            since=2,
+        ),
+        version=2,
         sort_by=("dictionary_id", "activation_set_id", "feature_index", "explanation_id"),
         append_only=True,
         row_group_rows=20_000,
@@ -56,11 +73,31 @@ LABELS: tuple[TableSpec, ...] = (
         optional("value", F64, "The score; null if nothing was answered"),
         optional("ci_low", F64, "Lower end of the 95 % interval"),
         optional("ci_high", F64, "Upper end of the 95 % interval"),
-        optional("chance", F64, "The same score of shuffled explanations on the same items"),
+        optional(
+            "chance",
+            F64,
+            "The same score of shuffled explanations on the same items, pulled towards their mean in the "
+            "dictionary; of balanced accuracy never below 0.5",
+        ),
         column("n", I32, "Judged items"),
         column("answered_share", F64, "Share of items with a valid answer"),
         column("negatives", TEXT, "What the negatives are", Negatives),
         column("created_at", TIME, "When it was scored"),
+        optional(
+            "above_chance",
+            BOOL,
+            "Whether the 95 % interval of value minus chance lies above 0; null where chance is not known",
+            since=2,
+        ),
+        optional("chance_ci_high", F64, "Upper end of the 95 % interval of chance", since=2),
+        optional("n_donors", I32, "Shuffled explanations in the dictionary that chance rests on", since=2),
+        optional("prevalence", F64, "Share of the answered items in which the feature fires", since=2),
+        optional(
+            "position",
+            I32,
+            "Place of its scorer in the pipeline when it was scored, from 0; the first is the headline",
+            since=2,
+        ),
         sort_by=(
             "dictionary_id",
             "activation_set_id",

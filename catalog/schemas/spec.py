@@ -15,6 +15,7 @@ HOOK = pa.struct([("model_id", TEXT), ("hookpoint", TEXT)])
 LOGIT = pa.struct([("token_id", I32), ("token", TEXT), ("logit", F32)])
 NEIGHBOUR = pa.struct([("feature_index", I32), ("score", F32)])
 BIN = pa.struct([("low", F32), ("high", F32), ("n", I64)])
+TOKEN_SHARE = pa.struct([("token", TEXT), ("share", F64)])
 QUANTILE = pa.struct([("q", F32), ("value", F32)])
 
 

@@ -8,7 +8,7 @@ with pairs as (
     from matches
     where dictionary_b = $dictionary_id and feature_b = $feature_index
 )
-select p.*, c.label, c.ci_low, c.chance
+select p.*, c.label, c.ci_low, c.chance, c.above_chance
 from pairs as p
 left join feature_cards as c using (dictionary_id, feature_index)
 order by p.mutual desc, p.q_value nulls last, p.score desc

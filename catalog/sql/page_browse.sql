@@ -60,6 +60,7 @@ select
     f.ci_low,
     f.ci_high,
     f.chance,
+    f.above_chance,
     f.n_judged,
     f.n_matches,
     (select count(*) from found) as n_found

@@ -16,29 +16,30 @@ scored as (
     where s.metric = 'balanced_accuracy' and s.value is not null
     qualify row_number() over (
         partition by s.explanation_id
-        order by
-            case s.variant when 'neighbour' then 0 when 'mixed' then 1 when 'random' then 2 else 3 end,
-            s.ci_low desc nulls last, s.scorer, s.judge, s.created_at desc
+        order by -- as in the view explanation_scores
+            s.position nulls last, case when s.position is not null then s.created_at end desc, s.scorer, s.judge,
+            case s.variant when 'neighbour' then 0 when 'mixed' then 1 when 'random' then 2 else 3 end, s.created_at desc
     ) = 1
 ),
 labels as (
     select
-        e.dictionary_id, e.feature_index, e.text, e.status, s.ci_low, e.created_at,
+        e.dictionary_id, e.feature_index, e.text, e.status, {'text': e.text, 'ci_low': s.ci_low} as label,
+        {'first': -coalesce(e.position, 1000000), 'at': e.created_at} as turn,
         e.fingerprint in (select fingerprint from written) as is_new
     from explanations as e
     semi join touched using (dictionary_id, feature_index)
     left join scored as s using (explanation_id)
 ),
 earlier as (
-    select dictionary_id, feature_index, max_by(text, coalesce(ci_low, -1)) as text, max(ci_low) as ci_low
+    select dictionary_id, feature_index, unnest(max_by(label, turn))
     from labels
     where not is_new and status = 'ok'
     group by dictionary_id, feature_index
 ),
 latest as (
     select
-        dictionary_id, feature_index, max_by(text, coalesce(ci_low, -1)) filter (where status = 'ok') as text,
-        max(ci_low) as ci_low
+        dictionary_id, feature_index,
+        unnest(coalesce(max_by(label, turn) filter (where status = 'ok'), {'text': null, 'ci_low': null}))
     from labels
     where is_new
     group by dictionary_id, feature_index

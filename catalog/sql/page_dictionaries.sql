@@ -9,7 +9,7 @@ with observed as (
         count_if(status = 'dense')::bigint as n_dense,
         count_if(label is not null and status <> 'unseen')::bigint as n_labelled,
         count(score) as n_scored,
-        count_if(ci_low > coalesce(chance, 0.5))::bigint as n_above_chance,
+        count_if(above_chance)::bigint as n_above_chance,
         count_if(n_matches > 0)::bigint as n_matched,
         median(score) as median_score
     from feature_cards

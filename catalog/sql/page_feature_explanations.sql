@@ -1,6 +1,9 @@
--- Every explanation of a feature through time, newest first, with what it cost.
+-- Every explanation of a feature through time, newest first, with what it cost; is_label marks that of its card.
 select
     e.explanation_id, e.explainer, e.model, e.prompt_digest, e.text, e.status, e.error, e.created_at, e.fingerprint,
+    e.position, e.token_shares,
+    e.explanation_id in (select f.explanation_id from feature_cards as f
+        where f.dictionary_id = $dictionary_id and f.feature_index = $feature_index) as is_label,
     c.cost_usd, c.prompt_tokens, c.completion_tokens, s.run_id, s.code_version
 from explanations as e
 left join llm_calls as c using (call_id)

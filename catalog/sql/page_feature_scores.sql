@@ -1,8 +1,15 @@
--- Every score of every explanation of a feature.
+-- Every score of every explanation of a feature; is_headline marks the one that each explanation is ranked by.
 select
-    explanation_id, scorer, judge, metric, variant, seed, value, ci_low, ci_high, chance, n, answered_share, negatives,
-    created_at
-from scores
-where dictionary_id = $dictionary_id and feature_index = $feature_index
-order by explanation_id, metric <> 'balanced_accuracy', scorer, variant, metric, judge, seed
+    s.explanation_id, s.scorer, s.judge, s.metric, s.variant, s.seed, s.value, s.ci_low, s.ci_high, s.chance,
+    coalesce(h.above_chance, s.above_chance) as above_chance, s.n, s.answered_share, s.negatives, s.prevalence, s.position,
+    s.created_at, h.explanation_id is not null as is_headline
+from scores as s
+left join (
+    select * from explanation_scores where dictionary_id = $dictionary_id and feature_index = $feature_index
+) as h
+    on s.explanation_id = h.explanation_id and s.scorer = h.scorer and s.judge = h.judge and s.variant = h.variant
+    and s.metric = 'balanced_accuracy' and s.created_at = h.scored_at
+where s.dictionary_id = $dictionary_id and s.feature_index = $feature_index
+order by s.explanation_id, s.metric <> 'balanced_accuracy', s.position nulls last, s.scorer, s.variant, s.metric, s.judge,
+    s.seed
 limit 1000

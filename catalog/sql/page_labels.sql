@@ -1,12 +1,12 @@
--- The best labels of some features, each with its score against the hardest negatives.
+-- The labels of some features, each with its score; of several activation sets the one with most tokens that has one.
 with wanted as (
     select unnest($dictionary_ids::varchar[]) as dictionary_id, unnest($feature_indices::integer[]) as feature_index
 )
-select dictionary_id, feature_index, label, score, ci_low, ci_high, chance, n_judged
+select dictionary_id, feature_index, label, score, ci_low, ci_high, chance, above_chance, n_judged
 from feature_cards
 semi join wanted using (dictionary_id, feature_index)
 where label is not null
 qualify row_number() over (
     partition by dictionary_id, feature_index
-    order by ci_low desc nulls last, score desc nulls last, explained_at desc
+    order by n_tokens desc, activation_set_id
 ) = 1

@@ -9,6 +9,7 @@ select
     ci_low,
     ci_high,
     chance,
+    above_chance,
     density,
     list_sum(list_transform($words::varchar[], lambda w: list_contains(
         regexp_split_to_array(label_lower, '[^\p{L}\p{N}_]+'), w)::integer)) as n_whole_words

@@ -20,10 +20,10 @@ RELATION = "feature_cards"
 EXAMPLES = (
     Example(
         "Best labels",
-        "feature_cards is the view to begin with: one wide row per feature with its best label and score.",
+        "feature_cards is the view to begin with: one wide row per feature with its label and score.",
         """SELECT dictionary_id, feature_index, label, score, ci_low, chance, density
 FROM feature_cards
-WHERE ci_low > chance AND status = 'alive'
+WHERE above_chance AND status = 'alive'
 ORDER BY ci_low DESC
 LIMIT 20""",
     ),

@@ -40,8 +40,8 @@ MSE_SEQMEAN = "Squared error per activation, mean over sequences rather than tok
 MSE_SPECIAL = "The same on special tokens of the chat template."
 LABELLED = "Share of firing features with at least one explanation."
 ABOVE_CHANCE = (
-    "Share of firing features whose best label beats chance: the lower end of the 95 % interval of its "
-    "balanced accuracy lies above the score of shuffled labels."
+    "Share of firing features whose label beats chance: the 95 % interval of its balanced accuracy minus "
+    "that of shuffled labels on the same examples lies above 0. Of labels that say nothing about 2.5 % do."
 )
 MATCHED = "Share of firing features with a mutual best match in another dictionary."
 Q_VALUE = "Expected share of false matches among those at least as strong (Benjamini and Hochberg)."
@@ -51,8 +51,8 @@ VERDICT = (
 )
 MARGIN = "Score of the match minus that of the next best partner."
 SCORE = (
-    "Balanced accuracy of the best label, with its 95 % interval; the mark is chance, measured with shuffled "
-    "labels. Ranked by the lower end of the interval."
+    "Balanced accuracy of the label, as the first scorer of the pipeline measured it, with its 95 % "
+    "interval; the mark is chance, measured with shuffled labels. Ranked by the lower end of the interval."
 )
 COACTIVATION = "Tokens on which both fire over tokens on which either fires (Jaccard)."
 COSINE = "Cosine of the decoder directions."

@@ -6,7 +6,7 @@ from typing import Any
 from dashboards import figures, links
 from dashboards.components.blocks import Column, badge, table
 from dashboards.components.examples import BANDS
-from dashboards.components.feature_parts import best_score, score_of
+from dashboards.components.feature_parts import headline, score_of
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.scores import score_block
 from dashboards.components.text_marks import visible
@@ -35,8 +35,7 @@ JUDGEMENT_COLUMNS = (
 
 
 def explanation(row: Row, scores: Sequence[Row]) -> Element:
-    """One explanation: text, author, time, cost and its best score in words."""
-    own = [s for s in scores if s["explanation_id"] == row["explanation_id"]]
+    """One explanation: text, author, time, cost and its headline score in words."""
     author = row["explainer"] + (f", {row['model']}" if row["model"] else "")
     details: list[Node] = [el("span", author), el("span", figures.moment(row["created_at"]))]
     if row["cost_usd"] is not None:
@@ -53,7 +52,7 @@ def explanation(row: Row, scores: Sequence[Row]) -> Element:
         "div",
         said,
         el("div", *details, cls="row small quiet"),
-        score_block(score_of(best_score(own))) if row["status"] == "ok" else None,
+        score_block(score_of(headline(scores, row["explanation_id"]))) if row["status"] == "ok" else None,
         cls="stack",
     )
 

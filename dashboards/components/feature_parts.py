@@ -25,7 +25,6 @@ from dashboards.components.text_marks import label_words, token_label
 Row = Mapping[str, Any]
 Labels = Mapping[tuple[str, int], str]
 QUANTILES_SHOWN = 6
-_HARDEST_FIRST = {"neighbour": 0, "mixed": 1, "random": 2}
 NEVER_FIRED = "This feature never fired on this activation set, so there are no examples to show."
 
 
@@ -35,33 +34,18 @@ def score_of(row: Row | None) -> Score:
         return Score(None, None, None, None, None)
     value = row["score"] if "score" in row else row["value"]
     n = row["n_judged"] if "n_judged" in row else row["n"]
-    return Score(value, row["ci_low"], row["ci_high"], row["chance"], n)
+    return Score(value, row["ci_low"], row["ci_high"], row["chance"], n, row["above_chance"])
 
 
-def best_score(scores: Sequence[Row], explanation_id: str | None = None) -> Row | None:
-    """The balanced accuracy to believe, of one explanation or of all.
-
-    Of each explanation the score against its hardest negatives, as in the view ``explanation_scores``; of
-    several the one with the highest lower end.
-    """
-    hardest: dict[str, Row] = {}
-    for score in scores:
-        if score["metric"] != "balanced_accuracy" or score["value"] is None:
-            continue
-        if explanation_id not in (None, score["explanation_id"]):
-            continue
-        known = hardest.get(score["explanation_id"])
-        if known is None or _rank(score) < _rank(known):
-            hardest[score["explanation_id"]] = score
-    return min(hardest.values(), key=_low_end, default=None)
+def headline(scores: Sequence[Row], explanation_id: str | None) -> Row | None:
+    """The score that an explanation is ranked by, as the view ``explanation_scores`` chose it."""
+    own = (s for s in scores if s["is_headline"] and s["explanation_id"] == explanation_id)
+    return next(own, None)
 
 
-def _low_end(score: Row) -> float:
-    return 1.0 if score["ci_low"] is None else -float(score["ci_low"])
-
-
-def _rank(score: Row) -> tuple[int, float]:
-    return _HARDEST_FIRST.get(score["variant"], 3), _low_end(score)
+def label_row(explanations: Sequence[Row]) -> Row | None:
+    """The explanation on the feature's card, as the view ``feature_cards`` chose it."""
+    return next((row for row in explanations if row["is_label"]), None)
 
 
 def firing_figures(row: Row) -> list[Figure]:
@@ -78,29 +62,22 @@ def status_badge(status: str) -> Element:
     return badge(status, strong=status == "alive", bad=status == "dense")
 
 
-def best_label(explanations: Sequence[Row], best: Row | None) -> str | None:
-    """Text of the best scored explanation, else of the newest that has one."""
-    for row in explanations:
-        if row["text"] and (best is None or row["explanation_id"] == best["explanation_id"]):
-            return str(row["text"])
-    return None
-
-
 def header(
     row: Row, explanations: Sequence[Row], scores: Sequence[Row], previous: str | None, following: str | None
 ) -> Element:
     """Name, steps to the features beside it, label, score, density and status."""
-    best = best_score(scores)
+    label = label_row(explanations)
+    score = headline(scores, label["explanation_id"] if label else None)
     named = f"{row['dictionary_id']}#{row['feature_index']}"
     copy = el("button", "copy", cls="copy", title=named)
     steps = el("span", _step("← previous", previous), _step("next →", following), cls="row small")
     return el(
         "div",
         el("div", el("span", el("code", named), " ", copy), steps, cls="spread"),
-        label_line(best_label(explanations, best)),
+        label_line(label["text"] if label else None),
         el(
             "div",
-            score_block(score_of(best)),
+            score_block(score_of(score)),
             key_figures(firing_figures(row), compact=True),
             status_badge(row["status"]),
             cls="row",

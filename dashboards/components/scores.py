@@ -6,6 +6,7 @@ from dashboards import figures
 from dashboards.components.markup import Element, el
 
 NO_BETTER = "no label better than chance"
+NOT_KNOWN = "chance not known: too few shuffled labels"
 NOT_SCORED = "not scored yet"
 
 
@@ -18,16 +19,13 @@ class Score:
     high: float | None
     chance: float | None
     n: int | None
+    above_chance: bool | None = None
+    """Whether the value is above chance, as the views say; None where that is not known."""
 
     @property
     def chance_level(self) -> float:
         """The measured chance level, else one half, that of balanced accuracy."""
         return 0.5 if self.chance is None else self.chance
-
-    @property
-    def above_chance(self) -> bool:
-        """Whether the lower end of the interval lies above chance."""
-        return self.low is not None and self.low > self.chance_level
 
 
 def explanation_of(score: Score) -> str:
@@ -69,7 +67,7 @@ def score_block(score: Score, *, brief: bool = False) -> Element:
     value = el(
         "span", figures.decimal(score.value), " ", el("span", interval, cls="quiet small"), cls="value"
     )
-    words = None if score.above_chance else NO_BETTER
+    words = {True: None, False: NO_BETTER, None: NOT_KNOWN}[score.above_chance]
     if not brief:
         measured = f"chance {figures.decimal(score.chance_level)}, n = {figures.count(score.n)}"
         words = measured if words is None else f"{words} ({measured})"

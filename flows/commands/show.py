@@ -47,6 +47,7 @@ def _head(card: dict[str, Any]) -> list[str]:
     if card["score"] is not None:
         interval = "" if card["ci_low"] is None else f" [{card['ci_low']:.2f}, {card['ci_high']:.2f}]"
         chance = "" if card["chance"] is None else f", chance {card['chance']:.2f}"
+        chance += {True: "", False: ", not above chance", None: ", chance not known"}[card["above_chance"]]
         lines.append(
             f"  score     {card['score']:.2f}{interval}{chance} ({card['scorer']}, {card['variant']})"
         )

@@ -2,13 +2,15 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Literal, cast
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, create_model
 
 from catalog.ids import digest
-from tasks.autointerp.chat import CallRecord, ChatRequest, Message, Purpose, Reply
+from tasks.autointerp.answer_watch import AnswerWatch
+from tasks.autointerp.chat import CallRecord, ChatClient, ChatRequest, Message, Purpose, Reply, Stopped
 from tasks.autointerp.metrics import UNANSWERED, Answers
 from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, prompt_file_digest
 from tasks.autointerp.records import SILENT_BANDS, FeatureEvidence
@@ -35,9 +37,21 @@ class JudgeConfig(ScorerConfig):
 
 
 class JudgeReply(Reply):
-    """The reply to the prompt: one number for each passage."""
+    """The reply to the prompt: one number for each passage; `judge_reply` fixes how many."""
 
     answers: list[Literal[0, 1]]
+
+
+@cache
+def judge_reply(count: int) -> type[JudgeReply]:
+    """The schema of a reply to ``count`` passages: not one answer more or less."""
+    answers: Any = (list[Literal[0, 1]], Field(min_length=count, max_length=count))
+    return create_model(f"JudgeReply{count}", __base__=JudgeReply, answers=answers)
+
+
+def example_answers(count: int) -> list[int]:
+    """The answers that the prompt shows as an example of the form."""
+    return [i % 2 for i in range(count)]
 
 
 class JudgeScorer(Scorer):
@@ -48,9 +62,14 @@ class JudgeScorer(Scorer):
     prompt: str
     purpose: Purpose
 
+    def __init__(self, config: Any, client: ChatClient | None = None) -> None:
+        super().__init__(config, client)
+        self._watch = AnswerWatch(example_answers(self.config.items_per_call))
+
     @classmethod
     def prompt_digest(cls, config: Any) -> str:
-        return digest([prompt_file_digest(cls.prompt), JudgeReply.model_json_schema(), MARK_SHARE])
+        schema = judge_reply(config.items_per_call).model_json_schema()
+        return digest([prompt_file_digest(cls.prompt), schema, MARK_SHARE])
 
     def can_judge(self, explanation: Explanation) -> bool:
         return True
@@ -69,6 +88,19 @@ class JudgeScorer(Scorer):
         self, evidence: FeatureEvidence, items: Items, chosen: slice, marks: tuple[str, str]
     ) -> list[str]:
         """The texts to show for some of the items."""
+
+    def note(self, judged: Judged) -> None:
+        size = self.config.items_per_call
+        for start in range(0, len(judged.answer_I), size):
+            self._watch.add(judged.answer_I[start : start + size].tolist())
+
+    def check(self) -> None:
+        fault = self._watch.fault()
+        if fault is not None:
+            raise Stopped(
+                f"the judge {self.judge_name} does not read the passages: in {self.config.scorer} {fault}; "
+                "name an endpoint with another model in the scorer's field 'endpoint'"
+            )
 
     async def judge(self, explanation: Explanation, evidence: FeatureEvidence, items: Items) -> Judged:
         assert self.client is not None
@@ -99,15 +131,11 @@ class JudgeScorer(Scorer):
                 open=marks[0],
                 close=marks[1],
                 count=count,
-                sample=", ".join(str(i % 2) for i in range(count)),
+                sample=", ".join(map(str, example_answers(count))),
                 explanation=explanation.text,
                 items="\n\n".join(fence("passage", passage, nonce) for passage in passages),
             )
 
-        def check(reply: Reply) -> str | None:
-            n_answers = len(cast(JudgeReply, reply).answers)
-            return None if n_answers == count else f"{n_answers} answers for {count} passages"
-
         unit = f"{evidence.feature_index}/{explanation.explanation_id}/{self.config.seed}/{chosen.start}"
         max_tokens = BASE_TOKENS + TOKENS_PER_ANSWER * count
-        return ChatRequest(self.purpose, unit, messages, JudgeReply, max_tokens, check=check)
+        return ChatRequest(self.purpose, unit, messages, judge_reply(count), max_tokens)

@@ -101,6 +101,16 @@ METRICS: dict[str, Callable[[Confusion], Values]] = {
 }
 
 
+FLOORS = {"balanced_accuracy": 0.5, "pessimistic_balanced_accuracy": 0.5}
+"""What answering at random reaches, whatever the items."""
+
+
+def balanced_accuracy_variance(c: Confusion) -> Values:
+    """Sampling variance of balanced accuracy: (p (1 - p) / n₁ + q (1 - q) / n₀) / 4."""
+    p, q = recall(c), specificity(c)
+    return np.asarray((_ratio(p * (1 - p), c.tp + c.fn) + _ratio(q * (1 - q), c.tn + c.fp)) / 4, np.float64)
+
+
 def wilson(successes: float, n: float) -> Interval:
     """Wilson's 95 % score interval of a share; (0, 1) for n = 0."""
     if n == 0:

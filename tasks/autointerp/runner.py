@@ -21,7 +21,7 @@ from tasks.autointerp.explainer import EXPLAINERS, ExplainerConfig
 from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.rows import now_text, table_of
 from tasks.autointerp.scorer import SCORERS, Explanation, ScorerConfig
-from tasks.autointerp.scoring import Donors, judgement_rows, score_one
+from tasks.autointerp.scoring import Donors, all_score_rows, judgement_rows, score_one
 from tasks.common.progress import ProgressListener, silent
 
 
@@ -55,6 +55,7 @@ def explain(
     client: ChatClient | None = None,
     run_id: str | None = None,
     n_features: int = 0,
+    position: int | None = None,
     listener: ProgressListener = silent,
 ) -> Explained:
     """Explain every feature of the evidence.
@@ -63,6 +64,7 @@ def explain(
         fingerprint: Of the unit of work: explanations of two units have different ids, whatever they say.
         client: Needed by explainers that ask a language model.
         n_features: For the progress bar: how many features there are.
+        position: Place of the explainer in the pipeline.
 
     Raises:
         UserError: when the explainer needs a client and there is none.
@@ -90,6 +92,7 @@ def explain(
             "error": draft.error,
             "call_id": draft.calls[-1].call_id if draft.calls else None,
             "created_at": now_text(),
+            "position": position,
         }
         return {"explanation": row, "calls": [call.to_plain() for call in draft.calls]}
 
@@ -123,11 +126,15 @@ def score(
     scratch: Path,
     client: ChatClient | None = None,
     run_id: str | None = None,
+    position: int | None = None,
     listener: ProgressListener = silent,
 ) -> Scored:
     """Score every explanation that has a text (rows of the ``explanations`` table) on its feature.
 
     An explanation with a question that got no answer has no rows but those of its calls.
+
+    Args:
+        position: Place of the scorer in the pipeline.
 
     Raises:
         UserError: when the scorer needs a client and there is none.
@@ -152,7 +159,7 @@ def score(
     drive = Drive(scratch / "scored.jsonl", scorer.client, "explanations scored", len(scored), listener)
     records, ending = asyncio.run(drive.run(units(), work))
     calls = _call_rows([*ending.probes, *records, *ending.failed], run_id)
-    rows = [row for record in records for row in record["scores"]]
+    rows = all_score_rows(records, position)
     with_value = {row["explanation_id"] for row in rows if row["value"] is not None}
     facts = {"n_explanations": len(records), "n_scored": len(with_value)}
     return Scored(

@@ -15,7 +15,16 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
 from tasks.autointerp.chat import CallRecord, ChatClient
-from tasks.autointerp.metrics import METRICS, UNANSWERED, Answers, confusion, interval
+from tasks.autointerp.metrics import (
+    METRICS,
+    UNANSWERED,
+    Answers,
+    Confusion,
+    Values,
+    balanced_accuracy_variance,
+    confusion,
+    interval,
+)
 from tasks.autointerp.records import FIRING_BANDS, SILENT_BANDS, FeatureEvidence, Rows
 from tasks.common.config import StrictConfig
 from tasks.common.registry import Registry
@@ -29,7 +38,8 @@ class ScorerConfig(StrictConfig):
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Seed of sampling, order and shuffled explanations."""
     shuffles: int = Field(default=1, ge=0)
-    """How many explanations of other features are judged on the same items to learn the chance level."""
+    """How many explanations of other features are judged on the same items to learn the chance level, for
+    each explanation; more where that makes fewer than 20 in a dictionary."""
 
     @property
     def endpoint_name(self) -> str | None:
@@ -112,6 +122,14 @@ class Scorer(ABC):
     async def judge(self, explanation: Explanation, evidence: FeatureEvidence, items: Items) -> Judged:
         """Say for each item whether the explanation covers it."""
 
+    def note(self, judged: Judged) -> None:
+        """Hear the answers about an explanation of the feature itself, for `check`."""
+        return
+
+    def check(self) -> None:
+        """Raise `Stopped` when the answers so far show that asking on makes no sense."""
+        return
+
     def items(self, evidence: FeatureEvidence) -> Items:
         """All held-out contexts, firing ones first; a scorer that pays per item draws fewer."""
         return items_of(evidence, dict.fromkeys(("firing", *SILENT_BANDS)))
@@ -163,9 +181,10 @@ def seeded(*parts: object) -> np.random.Generator:
 
 
 def score_rows(items: Items, judged: Judged, shuffled: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Every metric against each kind of negatives: value, interval, chance, n and answered share.
+    """Every metric against each kind of negatives: value, interval, n, answered share, values of its donors.
 
-    Without items of both classes there is one row per metric that says so: no value and n = 0.
+    ``chance.with_chance`` turns the donors of all features into chance levels. Without items of both classes
+    there is one row per metric that says so: no value and n = 0.
     """
     answers_SI = np.stack([judged.answer_I, *(other.answer_I for other in shuffled)])
     rows: list[dict[str, Any]] = []
@@ -174,22 +193,32 @@ def score_rows(items: Items, judged: Judged, shuffled: Sequence[Judged]) -> list
         if variant != "mixed" and not (items.kind_I == variant).any():
             continue
         counts = confusion(answers_SI[:, chosen], items.truth_I[chosen])
-        n_answered = int((judged.answer_I[chosen] != UNANSWERED).sum())
+        answered = judged.answer_I[chosen] != UNANSWERED
+        common = {
+            "variant": variant,
+            "negatives": variant,
+            "n": int(answered.sum()) if items.decidable else 0,
+            "answered_share": float(counts.answered_share[0]) if items.decidable else 0.0,
+            "prevalence": float(items.truth_I[chosen][answered].mean()) if answered.any() else None,
+        }
         for metric, compute in METRICS.items():
-            values = compute(counts)
-            bounds = interval(metric, counts) if np.isfinite(values[0]) else None
-            chance = values[1:][np.isfinite(values[1:])]
-            rows.append(
-                {
-                    "metric": metric,
-                    "variant": variant,
-                    "negatives": variant,
-                    "value": float(values[0]) if np.isfinite(values[0]) and items.decidable else None,
-                    "ci_low": bounds.low if bounds else None,
-                    "ci_high": bounds.high if bounds else None,
-                    "chance": float(chance.mean()) if len(chance) and items.decidable else None,
-                    "n": n_answered if items.decidable else 0,
-                    "answered_share": float(counts.answered_share[0]) if items.decidable else 0.0,
-                }
-            )
+            rows.append({"metric": metric, **common, **_measured(metric, compute(counts), counts, items)})
     return rows
+
+
+def _measured(metric: str, values_S: Values, counts: Confusion, items: Items) -> dict[str, Any]:
+    """Value and interval of the explanation, and the values of its donors with their sampling variance."""
+    is_known = bool(np.isfinite(values_S[0])) and items.decidable
+    bounds = interval(metric, counts) if is_known else None
+    has_donor_S = np.isfinite(values_S) & items.decidable
+    has_donor_S[0] = False
+    variance = None
+    if metric == "balanced_accuracy" and has_donor_S.any():
+        variance = float(balanced_accuracy_variance(counts)[has_donor_S].mean())
+    return {
+        "value": float(values_S[0]) if is_known else None,
+        "ci_low": bounds.low if bounds else None,
+        "ci_high": bounds.high if bounds else None,
+        "donors": values_S[has_donor_S].tolist(),
+        "donor_variance": variance,
+    }

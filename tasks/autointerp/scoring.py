@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from tasks.autointerp.chance import donors_needed, with_chance
 from tasks.autointerp.metrics import Answers
 from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.rows import now_text
@@ -16,8 +17,8 @@ _NO_ANSWERS: Answers = np.empty(0, np.int8)
 class Donors:
     """Explanations of other features, shown in place of a feature's own to learn the chance level."""
 
-    def __init__(self, explanations: Sequence[Explanation], n_drawn: int, seed: int) -> None:
-        self.n_drawn = n_drawn
+    def __init__(self, explanations: Sequence[Explanation], shuffles: int, seed: int) -> None:
+        self.n_drawn = donors_needed(shuffles, len(explanations))
         self.seed = seed
         self._pools: dict[str, list[Explanation]] = {}
         for explanation in explanations:
@@ -43,11 +44,16 @@ async def score_one(
     """Judge an explanation, and those of its donors, on the same items; a record for the journal.
 
     Items of one class alone decide nothing: nothing is asked, and the score rows say so.
+
+    Raises:
+        Stopped: when the answers so far show that the judge does not read the items.
     """
+    scorer.check()
     items = scorer.items(feature)
     judged, shuffled = Judged(_NO_ANSWERS), list[Judged]()
     if items.decidable:
         judged = await scorer.judge(explanation, feature, items)
+        scorer.note(judged)
         for donor in donors.of(explanation):
             shuffled.append(await scorer.judge(donor, feature, items))
     else:
@@ -59,12 +65,12 @@ async def score_one(
         "scorer": scorer.config.scorer,
         "judge": scorer.judge_name,
         "seed": scorer.config.seed,
+        "created_at": now_text(),
     }
     calls = [*judged.calls, *(call for other in shuffled for call in other.calls)]
-    scores = score_rows(items, judged, shuffled)
     return {
         "common": common,
-        "scores": [{**common, **row, "created_at": now_text()} for row in scores],
+        "scores": score_rows(items, judged, shuffled),
         "judgements": _judgement_columns(feature, items, judged),
         "calls": [call.to_plain() for call in calls],
     }
@@ -82,8 +88,17 @@ def _judgement_columns(feature: FeatureEvidence, items: Items, judged: Judged) -
     }
 
 
+def all_score_rows(records: Sequence[Mapping[str, Any]], position: int | None) -> list[dict[str, Any]]:
+    """The rows of ``scores`` of all records of the journal, with the chance that they measured together."""
+    rows = [
+        {**record["common"], **row, "position": position} for record in records for row in record["scores"]
+    ]
+    return with_chance(rows)
+
+
 def judgement_rows(record: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The rows of ``judgements`` in a record of the journal."""
     columns = record["judgements"]
+    common = {name: value for name, value in record["common"].items() if name != "created_at"}
     for item, values in enumerate(zip(*columns.values(), strict=True)):
-        yield {**record["common"], "item": item, **dict(zip(columns, values, strict=True))}
+        yield {**common, "item": item, **dict(zip(columns, values, strict=True))}

@@ -32,28 +32,32 @@ def score(small: ModuleType, explanation: str, variant: str, value: float, **oth
         "answered_share": 1.0,
         "negatives": variant,
         "created_at": small.NOW,
+        "above_chance": True,
+        "position": 0,
         **other,
     }
 
 
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory, small: ModuleType) -> Path:
-    """Feature 0 has a lucky, a solid and a failed explanation; feature 1 an unscored one."""
+    """Feature 0 has a lucky, a solid and a failed explanation, the solid one first in the pipeline."""
     root = tmp_path_factory.mktemp("views") / "catalogue"
     small.do_stage(root)
     base = small.explanations(n=1).to_pylist()[0]
     explanations = [
-        {**base, "explanation_id": "lucky", "text": "lucky word", "explainer": "contexts"},
-        {**base, "explanation_id": "solid", "text": "solid words", "explainer": "other"},
-        {**base, "explanation_id": "failed", "text": None, "status": "error", "error": "no answer"},
+        {**base, "explanation_id": "lucky", "text": "lucky word", "explainer": "contexts", "position": 1},
+        {**base, "explanation_id": "solid", "text": "solid words", "explainer": "other", "position": 0},
+        {**base, "explanation_id": "failed", "text": None, "status": "error", "error": "no answer"}
+        | {"position": 0},
     ]
     scores = [
         score(small, "lucky", "random", 0.99),
-        score(small, "lucky", "neighbour", 0.6),
+        score(small, "lucky", "neighbour", 0.95),
         score(small, "solid", "random", 0.9),
         score(small, "solid", "neighbour", 0.5, seed=1),
         score(small, "solid", "neighbour", 0.8, created_at=small.NOW + timedelta(hours=1)),
         score(small, "solid", "neighbour", 0.95, metric="recall"),
+        score(small, "solid", "neighbour", 0.99, scorer="detection", judge="m", position=1),
     ]
     other = "pico-b/blocks.1.resid_post/topk-x8-k32-s0-22222222"
     pairs = [
@@ -97,7 +101,8 @@ def test_every_view_can_be_read_on_an_empty_catalogue(tmp_path: Path) -> None:
         assert ask(tmp_path, f"select count(*) from {name}") == [(0,)]
 
 
-def test_the_best_label_is_the_one_with_the_highest_lower_end_against_hard_negatives(filled: Path) -> None:
+def test_label_and_headline_are_named_by_the_pipeline_and_not_by_their_scores(filled: Path) -> None:
+    """Higher scores of another explanation, scorer or kind of negatives change nothing."""
     (row,) = ask(
         filled,
         "select label, explanation_id, variant, score, ci_low, chance, n_judged, n_explanations, n_matches, "
@@ -107,6 +112,32 @@ def test_the_best_label_is_the_one_with_the_highest_lower_end_against_hard_negat
     assert row[3:7] == pytest.approx((0.8, 0.7, 0.5, 40))
     assert row[7:9] == (3, 1)
     assert row[9:] == ("pico-a/blocks.2.resid_post/topk-x8-k32-s0", "pico-a", "blocks.2.resid_post")
+
+
+def test_above_chance_is_stored_and_of_older_scores_decided_where_it_can_be(
+    root: Path, small: ModuleType
+) -> None:
+    """A judge's single shuffled label says nothing; chance below a half is no chance."""
+    older: dict[str, Any] = {"above_chance": None, "n_donors": None, "position": None}
+    cases = [
+        ({"above_chance": False, "n_donors": 30}, False),
+        ({"above_chance": None, "n_donors": 3}, None),
+        ({**older, "ci_low": 0.6}, True),
+        ({**older, "ci_low": 0.4, "chance": 0.25}, False),
+        ({**older, "ci_low": 0.9, "judge": "m"}, None),
+    ]
+    rows = [score(small, str(i), "neighbour", 0.95) | given for i, (given, _) in enumerate(cases)]
+    publish_rows(root, [SliceWrite("scores", "d", small.table("scores", rows))], fingerprint="s")
+    found = ask(root, "select above_chance from explanation_scores order by explanation_id")
+    assert [value for (value,) in found] == [expected for _, expected in cases]
+
+
+def test_a_score_that_lost_its_interval_does_not_keep_the_old_one(root: Path, small: ModuleType) -> None:
+    """The newest row counts as a whole: its nulls are not filled from the row before."""
+    later = {"created_at": small.NOW + timedelta(hours=1), "seed": 1, "ci_low": None, "above_chance": None}
+    rows = [score(small, "a", "mixed", 0.9), score(small, "a", "mixed", 0.6) | later]
+    publish_rows(root, [SliceWrite("scores", "d", small.table("scores", rows))], fingerprint="s")
+    assert ask(root, "select value, ci_low, above_chance from latest_scores") == [(0.6, None, None)]
 
 
 def test_an_unscored_label_is_shown_without_a_score(filled: Path) -> None:

@@ -1,8 +1,8 @@
 """A score is never shown without its chance level and interval."""
 
-from dashboards.components.feature_parts import best_score
+from dashboards.components.feature_parts import headline, label_row
 from dashboards.components.markup import Element, strings
-from dashboards.components.scores import NO_BETTER, NOT_SCORED, Score, score_block
+from dashboards.components.scores import NO_BETTER, NOT_KNOWN, NOT_SCORED, Score, score_block
 
 
 def _said(score: Score) -> str:
@@ -14,36 +14,27 @@ def _title(node: Element) -> str:
 
 
 def test_value_interval_chance_and_n_are_all_there() -> None:
-    score = Score(0.84, 0.75, 0.91, 0.51, 40)
+    score = Score(0.84, 0.75, 0.91, 0.51, 40, True)
     assert _said(score).split() == ["0.84", "0.75–0.91", "chance", "0.51,", "n", "=", "40"]
     assert "0.75 to 0.91" in _title(score_block(score, brief=True))
 
 
 def test_no_better_than_chance_is_said_in_words() -> None:
-    assert NO_BETTER in _said(Score(0.6, 0.49, 0.7, 0.5, 40))
-    assert NO_BETTER in _said(Score(0.6, None, None, None, 40))
-    assert NO_BETTER not in _said(Score(0.6, 0.51, 0.7, None, 40))
+    """As the views say it: an interval above the mark is not enough where chance itself is not known well."""
+    assert NO_BETTER in _said(Score(0.6, 0.52, 0.7, 0.5, 40, False))
+    assert NOT_KNOWN in _said(Score(0.6, 0.52, 0.7, 0.5, 40, None))
+    assert NO_BETTER not in _said(Score(0.6, 0.51, 0.7, None, 40, True))
     assert _said(Score(None, None, None, None, None)) == NOT_SCORED
 
 
-def test_the_best_score_is_against_the_hardest_negatives() -> None:
-    def row(
-        explanation: str, variant: str, low: float, metric: str = "balanced_accuracy"
-    ) -> dict[str, object]:
-        return {
-            "explanation_id": explanation,
-            "variant": variant,
-            "ci_low": low,
-            "value": low + 0.1,
-            "metric": metric,
-        }
-
+def test_the_headline_is_what_the_view_chose() -> None:
     rows = [
-        row("a", "random", 0.9),
-        row("a", "neighbour", 0.6),
-        row("b", "random", 0.7),
-        row("c", "neighbour", 0.99, metric="precision"),
+        {"explanation_id": "a", "value": 0.99, "is_headline": False},
+        {"explanation_id": "a", "value": 0.7, "is_headline": True},
+        {"explanation_id": "b", "value": 0.9, "is_headline": True},
     ]
-    assert best_score(rows) == rows[2]
-    assert best_score(rows, "a") == rows[1]
-    assert best_score([]) is None
+    assert headline(rows, "a") == rows[1]
+    assert headline(rows, "c") is None
+    explanations = [{"explanation_id": "b", "is_label": False}, {"explanation_id": "a", "is_label": True}]
+    assert label_row(explanations) == explanations[1]
+    assert label_row([]) is None

@@ -1,5 +1,6 @@
--- One wide row per feature and activation set: where it lives, how it fires, its best explanation with score
--- and interval, and how many features of other dictionaries it matches mutually.
+-- One wide row per feature and activation set: where it lives, how it fires, its label with score and interval, and
+-- how many features of other dictionaries it matches mutually. The label is the newest text of the explainer that the
+-- pipeline named first, whatever its score: the best of several would be scored too high.
 with homes as (
     select
         dictionary_id,
@@ -11,7 +12,7 @@ with homes as (
         d_sae
     from dictionaries
 ),
-best as (
+named as (
     select
         e.dictionary_id,
         e.activation_set_id,
@@ -29,10 +30,11 @@ best as (
                 'ci_low': s.ci_low,
                 'ci_high': s.ci_high,
                 'chance': s.chance,
+                'above_chance': s.above_chance,
                 'n_judged': s.n_judged,
                 'explained_at': e.created_at
             },
-            {'ci_low': coalesce(s.ci_low, -1), 'score': coalesce(s.score, -1), 'at': e.created_at}
+            {'first': -coalesce(e.position, 1000000), 'at': e.created_at, 'id': e.explanation_id}
         ) as e,
         count(*) as n_explanations
     from explanations as e
@@ -71,24 +73,25 @@ select
     f.decoder_norm,
     f.encoder_decoder_cosine,
     f.top_tokens,
-    best.e.text as label,
-    best.e.explanation_id as explanation_id,
-    best.e.explainer as explainer,
-    best.e.model as explainer_model,
-    best.e.scorer as scorer,
-    best.e.judge as judge,
-    best.e.variant as variant,
-    best.e.score as score,
-    best.e.ci_low as ci_low,
-    best.e.ci_high as ci_high,
-    best.e.chance as chance,
-    best.e.n_judged as n_judged,
-    best.e.explained_at as explained_at,
-    coalesce(best.n_explanations, 0) as n_explanations,
+    named.e.text as label,
+    named.e.explanation_id as explanation_id,
+    named.e.explainer as explainer,
+    named.e.model as explainer_model,
+    named.e.scorer as scorer,
+    named.e.judge as judge,
+    named.e.variant as variant,
+    named.e.score as score,
+    named.e.ci_low as ci_low,
+    named.e.ci_high as ci_high,
+    named.e.chance as chance,
+    named.e.above_chance as above_chance,
+    named.e.n_judged as n_judged,
+    named.e.explained_at as explained_at,
+    coalesce(named.n_explanations, 0) as n_explanations,
     coalesce(matched.n_matches, 0) as n_matches,
-    lower(best.e.text) as label_lower,
+    lower(named.e.text) as label_lower,
     f.fingerprint
 from features as f
 left join homes as h using (dictionary_id)
-left join best using (dictionary_id, activation_set_id, feature_index)
+left join named using (dictionary_id, activation_set_id, feature_index)
 left join matched using (dictionary_id, feature_index)

@@ -46,14 +46,19 @@ def explanations(n: int = N) -> pa.Table:
 
 
 def run(
-    fake: FakeOpenAI, folder: Path, scorer: str, examples: pa.Table | None = None, **fields: Any
+    fake: FakeOpenAI,
+    folder: Path,
+    scorer: str,
+    examples: pa.Table | None = None,
+    n: int = N,
+    **fields: Any,
 ) -> Scored:
     config = SCORERS[scorer].Config.model_validate(
         {"scorer": scorer, "endpoint": "fake", **SIZES, "shuffles": 2, **fields}
     )
     return score(
-        read_evidence(features(N), [distinct(N) if examples is None else examples]),
-        explanations(),
+        read_evidence(features(n), [distinct(n) if examples is None else examples]),
+        explanations(n),
         config,
         client=client(fake, folder),
         scratch=folder / "scratch",
@@ -74,9 +79,10 @@ def oracle(question: Question) -> Answer:
     return answers([re.search(rf"{word}\b", text) is not None for text in shown])
 
 
-JUDGES: dict[str, Callable[[Question], Answer]] = {
+BLIND_JUDGES: dict[str, Callable[[Question], Answer]] = {
     "always": lambda q: answers([1] * len(q.passages)),
     "never": lambda q: answers([0] * len(q.passages)),
+    "example": lambda q: answers([i % 2 for i in range(len(q.passages))]),
 }
 
 
@@ -95,14 +101,45 @@ def test_oracle_scores_one_and_shuffled_explanations_a_half(tmp_path: Path, scor
     assert all(row["answer"] == row["truth"] for row in judgements)
     calls = {row["call_id"] for row in scored.llm_calls.to_pylist()}
     assert {row["call_id"] for row in judgements} <= calls
-    assert len(calls) == N * 4 * 3
+    n_donors = 4  # 20 in a dictionary of six explanations
+    assert len(calls) == N * 4 * (1 + n_donors)
 
 
-@pytest.mark.parametrize("judge", JUDGES)
+@pytest.mark.parametrize("judge", ["always", "never"])
 def test_constant_judge_scores_a_half(tmp_path: Path, judge: str) -> None:
-    with FakeOpenAI(JUDGES[judge]) as fake:
+    with FakeOpenAI(BLIND_JUDGES[judge]) as fake:
         scored = run(fake, tmp_path, "detection")
     assert {row["value"] for row in balanced(scored)} == {0.5}
+    assert not any(row["above_chance"] for row in balanced(scored))
+
+
+@pytest.mark.parametrize(
+    ("judge", "said"),
+    [
+        ("always", "replies answer yes to every passage"),
+        ("never", "replies answer no to every passage"),
+        ("example", "replies repeat the example of the prompt"),
+    ],
+)
+def test_a_judge_that_does_not_read_is_named_before_the_dictionary_is_paid_for(
+    tmp_path: Path, judge: str, said: str
+) -> None:
+    with FakeOpenAI(BLIND_JUDGES[judge]) as fake:
+        scored = run(fake, tmp_path, "detection", n=40, shuffles=1)
+    assert not scored.facts["complete"]
+    assert "the judge m does not read the passages: in detection" in scored.facts["stopped"]
+    assert said in scored.facts["stopped"]
+    assert fake.n_questions <= 100, "a whole dictionary is 320 questions"
+    assert scored.facts["n_left"] == 40 - scored.facts["n_explanations"] >= 27
+    assert scored.llm_calls.num_rows == fake.n_questions, "what was paid for is on record"
+
+
+def test_schemas_fix_the_number_of_answers(tmp_path: Path) -> None:
+    with FakeOpenAI(oracle) as fake:
+        run(fake, tmp_path, "detection", shuffles=0)
+    for question in fake.questions:
+        schema = question.body["response_format"]["json_schema"]["schema"]["properties"]["answers"]
+        assert schema["minItems"] == schema["maxItems"] == len(question.passages)
 
 
 def test_unanswered_items_are_reported_and_count_as_chance(tmp_path: Path) -> None:

@@ -1,0 +1,53 @@
+"""Finds judges whose answers do not depend on what they are shown, before a dictionary is paid for.
+
+Items are shown in random order, about half of them firing. A judge that reads them seldom gives all
+passages of a question the same answer, and hardly ever the same list to one question after another.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+MIN_QUESTIONS = 20
+"""Questions after which a judge is suspected."""
+MIN_ANSWERS = 3
+"""Questions with fewer answers say nothing."""
+SUSPECT_SHARE = 0.95
+
+
+class AnswerWatch:
+    """The answers of one judge to questions about explanations of their own features."""
+
+    def __init__(self, example: Sequence[int]) -> None:
+        self._example = tuple(example)
+        self._lists: Counter[tuple[int, ...]] = Counter()
+
+    def add(self, answers: Sequence[int]) -> None:
+        """Note the answers (1 yes, 0 no) to one question; one not answered in full does not count."""
+        if len(answers) >= MIN_ANSWERS and min(answers) >= 0:
+            self._lists[tuple(answers)] += 1
+
+    def fault(self) -> str | None:
+        """What is wrong with the judge, as "19 of 20 replies ...", or None."""
+        n_questions = self._lists.total()
+        if n_questions < MIN_QUESTIONS:
+            return None
+        n_no, n_yes = self._count(lambda a: not any(a)), self._count(all)
+        n_example = self._count(lambda a: a == self._example[: len(a)])
+        n_alternating = self._count(lambda a: all(x != y for x, y in pairwise(a)))
+        most_common, n_same = self._lists.most_common(1)[0]
+        listed = ", ".join(map(str, most_common))
+        for count, words in (
+            (n_no, "answer no to every passage"),
+            (n_yes, "answer yes to every passage"),
+            (n_no + n_yes, "give all passages of a question the same answer"),
+            (n_example, "repeat the example of the prompt"),
+            (n_alternating, "answer yes and no in turn"),
+            (n_same, f"are the list {listed}, whatever the passages are"),
+        ):
+            if count >= SUSPECT_SHARE * n_questions:
+                return f"{count} of {n_questions} replies {words}"
+        return None
+
+    def _count(self, is_meant: Callable[[tuple[int, ...]], bool]) -> int:
+        return sum(n for answers, n in self._lists.items() if is_meant(answers))
