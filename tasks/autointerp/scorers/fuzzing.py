@@ -1,18 +1,21 @@
-"""Fuzzing: are the marked tokens those the feature fires on, or were they marked at random?"""
+"""Fuzzing: are the marked tokens those the feature fires on, or others?"""
 
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
-
+from tasks.autointerp.borrowed_marks import borrow
+from tasks.autointerp.chat import ChatClient
 from tasks.autointerp.judging import JudgeConfig, JudgeScorer
 from tasks.autointerp.lexicon.vocabulary import Bools
 from tasks.autointerp.prompting import MARK_SHARE, marked
 from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.scorer import SCORERS, Items, seeded
 
+N_KEPT = 256
+"""Features whose marks are kept; more than are judged at once."""
+
 
 class FuzzingConfig(JudgeConfig):
-    """The judge sees contexts with tokens marked: rightly where the feature fires, else at random."""
+    """The judge sees contexts with tokens marked: rightly where the feature fires, else not."""
 
     scorer: Literal["fuzzing"] = "fuzzing"
 
@@ -21,36 +24,37 @@ class FuzzingConfig(JudgeConfig):
 class FuzzingScorer(JudgeScorer):
     """Tests whether an explanation tells tokens apart.
 
-    In a firing context the tokens above `MARK_SHARE` of its largest activation are marked; in a silent
-    one as many random tokens as firing contexts have on average, rounded up.
+    In a firing context the tokens above `MARK_SHARE` of its largest activation are marked; a silent one gets
+    the marks of a firing one (`borrowed_marks`), so that the marks alone tell nothing.
     """
 
     Config = FuzzingConfig
     prompt = "judge_fuzzing.v1"
     purpose = "fuzzing"
 
+    def __init__(self, config: Any, client: ChatClient | None = None) -> None:
+        super().__init__(config, client)
+        self._known: dict[int, Bools] = {}
+
     def passages(
         self, evidence: FeatureEvidence, items: Items, chosen: slice, marks: tuple[str, str]
     ) -> list[str]:
-        firing_IT = evidence.windows.take(items.row_I).firing(MARK_SHARE)
-        n_marked = int(np.ceil(firing_IT[items.truth_I].sum(axis=1).mean()))
+        marks_IT = self._marks(evidence, items)
         texts = []
         for item in range(chosen.start, chosen.stop):
-            row = int(items.row_I[item])
-            tokens = evidence.windows.tokens(row)
-            if items.truth_I[item]:
-                is_marked: Bools = firing_IT[item, : len(tokens)]
-            else:
-                is_marked = self._random_tokens(evidence, row, tokens, n_marked)
-            texts.append(marked(tokens, is_marked, marks))
+            tokens = evidence.windows.tokens(int(items.row_I[item]))
+            texts.append(marked(tokens, marks_IT[item, : len(tokens)], marks))
         return texts
 
-    def _random_tokens(
-        self, evidence: FeatureEvidence, row: int, tokens: tuple[str, ...], n_marked: int
-    ) -> Bools:
-        """``n_marked`` tokens with visible text, by seed."""
-        visible = [i for i, token in enumerate(tokens) if token.strip()] or list(range(len(tokens)))
-        generator = seeded("marks", self.config.seed, evidence.feature_index, row)
-        is_marked: Bools = np.zeros(len(tokens), bool)
-        is_marked[generator.choice(visible, min(n_marked, len(visible)), replace=False)] = True
-        return is_marked
+    def _marks(self, evidence: FeatureEvidence, items: Items) -> Bools:
+        """Marks (I, T) of all items, by seed; kept for the next questions about the feature."""
+        known = self._known.get(evidence.feature_index)
+        if known is None:
+            tokens = [evidence.windows.tokens(int(row)) for row in items.row_I]
+            firing_IT = evidence.windows.take(items.row_I).firing(MARK_SHARE)
+            generator = seeded("marks", self.config.seed, evidence.feature_index)
+            known = borrow(tokens, firing_IT, items.truth_I, generator)
+            while len(self._known) >= N_KEPT:
+                self._known.pop(next(iter(self._known)))
+            self._known[evidence.feature_index] = known
+        return known

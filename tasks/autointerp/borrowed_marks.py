@@ -1,0 +1,82 @@
+"""Which tokens fuzzing marks where the feature is silent: the marks of a firing context, moved there.
+
+Whoever has not read the explanation must not be able to tell right marks from wrong ones. So every silent
+context borrows the marks of a firing one, each firing context lending about equally often: the number of
+marks, the lengths of their runs and the gaps between them are the same by construction. The marks are moved
+as a whole to where the tokens under them are of the same kind (a word that begins or goes on, punctuation,
+white space, no text), as near to their old place as there is one.
+
+Legend: P firing contexts, N silent ones, I items, T tokens of the longest, M marks of one context.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import linear_sum_assignment
+
+from tasks.autointerp.lexicon.vocabulary import Bools
+
+Kinds = npt.NDArray[np.int8]
+MISMATCH = 1_000
+"""How many tokens of way a token of another kind is worth."""
+CUT = 1_000_000
+"""Worth of a mark that finds no room."""
+
+
+@lru_cache(maxsize=100_000)
+def kind_of(text: str) -> int:
+    """0 for no text, 1 for white space, 2 for punctuation, 3 for a word after a space, 4 for one without."""
+    core = text.strip()
+    if not core:
+        return int(bool(text))
+    if not any(c.isalnum() for c in core):
+        return 2
+    return 3 if text[0].isspace() else 4
+
+
+def borrow(
+    tokens: Sequence[Sequence[str]],
+    marked_IT: Bools,
+    truth_I: Bools,
+    generator: np.random.Generator,
+) -> Bools:
+    """Marks (I, T) of all items: their own where ``truth_I``, borrowed ones elsewhere.
+
+    Args:
+        tokens: Token texts of each item.
+        marked_IT: The right marks of the items where the feature fires.
+        truth_I: Where it fires, at one item at least.
+        generator: Decides between equals.
+    """
+    firing, silent = np.flatnonzero(truth_I), np.flatnonzero(~truth_I)
+    marks_IT: Bools = marked_IT & truth_I[:, None]
+    if not len(firing) or not len(silent):
+        return marks_IT
+    kinds = [np.fromiter(map(kind_of, item), np.int8, len(item)) for item in tokens]
+    lenders = np.resize(generator.permutation(firing), -(-len(silent) // len(firing)) * len(firing))
+    tosses = generator.choice([-0.25, 0.25], len(silent))
+    placed = [
+        [_place(kinds[lender], np.flatnonzero(marks_IT[lender]), kinds[item], toss) for lender in lenders]
+        for item, toss in zip(silent, tosses, strict=True)
+    ]
+    costs = np.asarray([[cost for cost, _ in row] for row in placed])
+    for row, column in zip(*linear_sum_assignment(costs), strict=True):
+        marks_IT[silent[row], placed[row][column][1]] = True
+    return marks_IT
+
+
+def _place(
+    from_kinds: Kinds, marks_M: npt.NDArray[np.intp], to_kinds: Kinds, toss: float
+) -> tuple[float, npt.NDArray[np.intp]]:
+    """The cheapest way to move the marks as a whole into another context: its cost, and where they land."""
+    room = len(to_kinds)
+    fitting = marks_M[marks_M - marks_M[0] < room]
+    n_cut = len(marks_M) - len(fitting)
+    shifts = np.arange(-int(fitting[0]), room - int(fitting[-1]))
+    landed = fitting + shifts[:, None]
+    n_wrong = (to_kinds[landed] != from_kinds[fitting]).sum(axis=1)
+    costs = MISMATCH * n_wrong + np.abs(shifts - toss) + CUT * n_cut
+    best = int(np.argmin(costs))
+    return float(costs[best]), landed[best]
