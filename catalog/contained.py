@@ -2,9 +2,11 @@
 
 DuckDB has no privilege boundary inside a process, so the boundary is the process: isolated interpreter,
 empty environment, limits on memory, time and files, no file access for the engine, locked configuration,
-one query, at most a thousand rows back through a pipe, killed when its time is up.
+one query, at most a thousand rows back through a pipe, killed when its time is up. A process that asks for
+many, as a server does, has two of them at once.
 """
 
+import itertools
 import json
 import re
 import subprocess
@@ -30,6 +32,8 @@ THREADS = 2
 MAX_SQL_CHARS = 100_000
 MAX_ERROR_CHARS = 500
 MAX_REPLY_BYTES = 64 * 2**20
+MAX_FILE_BYTES = 16 * 2**20
+AT_ONCE = 2
 CHILD = Path(__file__).with_name("contained_child.py")
 _INTROSPECTION = re.compile(
     r"\b(show|describe|summarize|information_schema|pg_\w+|duckdb_\w+|sqlite_\w+)\b", re.I
@@ -48,6 +52,21 @@ class ContainedResult:
     truncated: bool
 
 
+@dataclass(frozen=True)
+class ContainedFiles:
+    """Rows of a contained query as files, which the contained process wrote: nobody else decodes them."""
+
+    arrow: bytes
+    csv: bytes
+    parquet: bytes
+    n_rows: int
+    seconds: float
+    truncated: bool
+
+
+_slots = threading.BoundedSemaphore(AT_ONCE)
+
+
 def run_contained(
     root: Path, sql: str, *, max_rows: int = 1_000, seconds: float = 15.0, snapshot: Snapshot | None = None
 ) -> ContainedResult:
@@ -63,17 +82,10 @@ def run_contained(
     Raises:
         UserError: for anything wrong with the query, its time or its memory, in one sentence.
     """
-    if len(sql) > MAX_SQL_CHARS:
-        raise UserError(f"the query has {len(sql)} characters; at most {MAX_SQL_CHARS} are allowed")
     started = time.monotonic()
-    request = _request(snapshot or newest_snapshot(root), sql, max_rows, seconds)
-    reply = _ask(json.dumps(request).encode(), seconds)
-    if "refused" in reply:
-        raise UserError(f"the query was refused: {reply['refused']}")
-    if "error" in reply:
-        raise UserError(f"the query failed: {_sentence(str(reply['error']))}")
+    reply, _ = _run(root, sql, max_rows, seconds, snapshot, as_files=False)
     return ContainedResult(
-        distinct_names(reply["columns"]),
+        list(reply["columns"]),
         list(reply["types"]),
         [tuple(_value(item) for item in row) for row in reply["rows"]],
         time.monotonic() - started,
@@ -81,18 +93,41 @@ def run_contained(
     )
 
 
-def distinct_names(names: Sequence[str]) -> list[str]:
-    """Column names without repeats: the second ``a`` is ``a_2``, or the next number that is free."""
-    taken, found = set(names), []
-    for position, name in enumerate(names):
-        number, free = 1, name
-        while free in names[:position] or free in found:
-            number += 1
-            candidate = f"{name}_{number}"
-            free = free if candidate in taken else candidate
-        found.append(free)
-        taken.add(free)
-    return found
+def run_to_files(
+    root: Path, sql: str, *, max_rows: int = 1_000, seconds: float = 15.0, snapshot: Snapshot | None = None
+) -> ContainedFiles:
+    """Run one query that nobody vouches for; its rows as an Arrow stream, CSV and Parquet.
+
+    Equal column names are numbered, columns of mixed kinds become text. Arguments and errors are those of
+    ``run_contained``; all files together have at most ``MAX_FILE_BYTES``.
+    """
+    started = time.monotonic()
+    reply, content = _run(root, sql, max_rows, seconds, snapshot, as_files=True)
+    ends = list(itertools.accumulate(int(size) for size in reply["sizes"]))
+    arrow, csv, parquet = (content[start:end] for start, end in zip([0, *ends], ends, strict=False))
+    return ContainedFiles(
+        arrow, csv, parquet, int(reply["n_rows"]), time.monotonic() - started, bool(reply["truncated"])
+    )
+
+
+def _run(
+    root: Path, sql: str, max_rows: int, seconds: float, snapshot: Snapshot | None, *, as_files: bool
+) -> tuple[dict[str, Any], bytes]:
+    if len(sql) > MAX_SQL_CHARS:
+        raise UserError(f"the query has {len(sql)} characters; at most {MAX_SQL_CHARS} are allowed")
+    request = _request(snapshot or newest_snapshot(root), sql, max_rows, seconds)
+    request |= {"as_files": as_files, "max_bytes": MAX_FILE_BYTES if as_files else MAX_REPLY_BYTES}
+    if not _slots.acquire(timeout=seconds):
+        raise UserError(f"{AT_ONCE} other queries are running here: try again when they have ended")
+    try:
+        reply, content = _ask(json.dumps(request).encode(), seconds)
+    finally:
+        _slots.release()
+    if "refused" in reply:
+        raise UserError(f"the query was refused: {reply['refused']}")
+    if "error" in reply:
+        raise UserError(f"the query failed: {_sentence(str(reply['error']))}")
+    return reply, content
 
 
 def needed_relations(sql: str) -> tuple[list[str], list[str]]:
@@ -119,7 +154,6 @@ def _request(snapshot: Snapshot, sql: str, max_rows: int, seconds: float) -> dic
     return {
         "sql": sql,
         "max_rows": max_rows,
-        "max_bytes": MAX_REPLY_BYTES,
         "seconds": max(1, round(seconds)),
         "threads": THREADS,
         "memory_bytes": MEMORY_BYTES,
@@ -135,7 +169,7 @@ def _request(snapshot: Snapshot, sql: str, max_rows: int, seconds: float) -> dic
     }
 
 
-def _ask(request: bytes, seconds: float) -> dict[str, Any]:
+def _ask(request: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
     """Start the child, hand it the request, read its answer, and see to it that it ends."""
     child = subprocess.Popen(
         [sys.executable, "-I", str(CHILD)],
@@ -171,8 +205,9 @@ def _ask(request: bytes, seconds: float) -> dict[str, Any]:
         child.stdout.close()
     if late.is_set():
         raise UserError(f"the query was stopped after {seconds:g} s: narrow it down or add a LIMIT")
+    said, _, content = reply.partition(b"\n")
     try:
-        return dict(json.loads(reply))
+        return dict(json.loads(said)), content
     except ValueError as error:
         raise UserError(
             f"the query was stopped: it needed more than {MEMORY_BYTES // 2**30} GiB of memory; "

@@ -1,14 +1,16 @@
 """The process that runs one untrusted query; started by ``contained.py``, never imported.
 
-It gets a request as JSON on standard input and answers as JSON on a pipe. Limits are set before anything is
-loaded. Tables are Arrow datasets over the files that the parent named, so DuckDB needs no file access,
-and gets none; its configuration is locked before it sees the query.
+It gets a request as JSON on standard input and answers on a pipe: a line of JSON, then files if they were
+asked for. Limits are set before anything is loaded. Tables are Arrow datasets over the files that the parent
+named, so DuckDB needs no file access, and gets none; its configuration is locked before it sees the query.
 """
 
 import json
 import os
 import resource
 import sys
+from datetime import date, time
+from decimal import Decimal
 from typing import Any
 
 QUERY_KINDS = ("SELECT", "EXPLAIN")
@@ -64,24 +66,92 @@ def arrow_dataset(table: dict[str, Any]) -> Any:
     return dataset.dataset(table["files"], schema=schema, format="parquet")
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
-    """Run the query and describe its first rows, or say what is wrong with it."""
+def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+    """Run the query; its first rows in the reply or as files, or what is wrong with it."""
     connection = locked_connection(request)
     statements = connection.extract_statements(request["sql"])
     if len(statements) != 1:
-        return {"refused": f"give exactly one statement, not {len(statements)}"}
+        return {"refused": f"give exactly one statement, not {len(statements)}"}, []
     kind = str(statements[0].type).rpartition(".")[2]
     if kind not in QUERY_KINDS:
-        return {"refused": f"only queries are allowed here, and this is {kind.replace('_', ' ')}"}
+        return {"refused": f"only queries are allowed here, and this is {kind.replace('_', ' ')}"}, []
     connection.execute(statements[0])
     description = connection.description or []
     rows = connection.fetchmany(int(request["max_rows"]) + 1)
-    return {
-        "columns": [str(column[0]) for column in description],
+    shown = rows[: request["max_rows"]]
+    names = [str(column[0]) for column in description]
+    reply = {
+        "columns": names,
         "types": [str(column[1]) for column in description],
-        "rows": [[plain(value) for value in row] for row in rows[: request["max_rows"]]],
+        "n_rows": len(shown),
         "truncated": len(rows) > request["max_rows"],
     }
+    if request["as_files"]:
+        return reply, files_of(names, shown)
+    return {**reply, "rows": [[plain(value) for value in row] for row in shown]}, []
+
+
+def files_of(names: list[str], rows: list[tuple[Any, ...]]) -> list[bytes]:
+    """The rows as an Arrow stream, as CSV (nested values as JSON) and as Parquet."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    seen: dict[str, int] = {}
+    unique = []
+    for name in names:
+        seen[name] = seen.get(name, 0) + 1
+        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
+    columns = [column_of([row[position] for row in rows]) for position in range(len(names))]
+    table = pa.Table.from_arrays(columns, names=unique)
+    flat = pa.Table.from_arrays([flat_column(column) for column in columns], names=unique)
+    stream, text, packed = (pa.BufferOutputStream() for _ in range(3))
+    with pa.ipc.new_stream(stream, table.schema) as writer:
+        writer.write_table(table)
+    pa.csv.write_csv(flat, text)
+    pa.parquet.write_table(table, packed)
+    return [sink.getvalue().to_pybytes() for sink in (stream, text, packed)]
+
+
+def column_of(values: list[Any]) -> Any:
+    """Values as an Arrow array; those of mixed or unknown kinds become text."""
+    import pyarrow as pa
+
+    values = [known(value) for value in values]
+    try:
+        return pa.array(values)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
+        return pa.array(
+            [None if value is None else value if isinstance(value, str) else words(value) for value in values]
+        )
+
+
+def flat_column(column: Any) -> Any:
+    """A column that CSV can hold."""
+    import pyarrow as pa
+
+    kind = pa.types
+    if any(is_(column.type) for is_ in (kind.is_primitive, kind.is_string, kind.is_null)):
+        return column
+    return pa.array([None if value is None else words(value) for value in column.to_pylist()], pa.string())
+
+
+def known(value: Any) -> Any:
+    """A value that Arrow has a plain type for; others (durations, UUIDs) as text."""
+    if isinstance(value, (list, tuple)):
+        return [known(item) for item in value]
+    if isinstance(value, dict):
+        return {str(key): known(item) for key, item in value.items()}
+    if value is None or isinstance(value, (bool, int, float, str, bytes, Decimal)):
+        return value
+    return value if isinstance(value, (date, time)) else str(value)
+
+
+def words(value: Any) -> str:
+    """A value as text; lists and structs as JSON."""
+    if isinstance(value, (list, tuple, dict)):
+        return json.dumps(value, default=str, ensure_ascii=False)
+    return str(value)
 
 
 def plain(value: Any) -> Any:
@@ -109,17 +179,21 @@ def main() -> None:
         os.dup2(nowhere, descriptor)
     set_limits(request)
     os.environ["ARROW_DEFAULT_MEMORY_POOL"] = "system"
+    files: list[bytes] = []
     try:
-        reply = answer(request)
+        reply, files = answer(request)
     except MemoryError:
         reply = {"error": "out of memory"}
     except Exception as error:
         reply = {"error": f"{type(error).__name__}: {error}"}
-    text = json.dumps(reply).encode()
-    if len(text) > request["max_bytes"]:
+    text = json.dumps({**reply, "sizes": [len(content) for content in files]}).encode()
+    if len(text) + sum(len(content) for content in files) > request["max_bytes"]:
         text = json.dumps({"refused": "the result is too large: select fewer columns or rows"}).encode()
+        files = []
     with os.fdopen(answers, "wb") as pipe:
-        pipe.write(text)
+        pipe.write(text + b"\n")
+        for content in files:
+            pipe.write(content)
     os._exit(0)
 
 

@@ -72,20 +72,20 @@ class AnswerLike(Protocol):
     """What the line over a result needs to know."""
 
     @property
-    def table(self) -> "Sized | None": ...
+    def files(self) -> "FilesLike | None": ...
     @property
     def error(self) -> str | None: ...
+
+
+class FilesLike(Protocol):
+    """Rows, time, and whether there are more."""
+
+    @property
+    def n_rows(self) -> int: ...
     @property
     def seconds(self) -> float: ...
     @property
     def truncated(self) -> bool: ...
-
-
-class Sized(Protocol):
-    """A table with a number of rows."""
-
-    @property
-    def num_rows(self) -> int: ...
 
 
 def example_sql(title: str) -> str:
@@ -110,9 +110,10 @@ def column_list(columns: Sequence[tuple[str, str, str]]) -> Element:
 
 def answer_line(answer: AnswerLike) -> Element:
     """Rows and time, or the error."""
-    if answer.error is not None or answer.table is None:
+    if answer.files is None:
         return notice(answer.error or "no rows", bad=True)
-    said = f"{figures.count(answer.table.num_rows)} rows in {figures.duration(answer.seconds)}"
-    if answer.truncated:
+    rows = "1 row" if answer.files.n_rows == 1 else f"{figures.count(answer.files.n_rows)} rows"
+    said = f"{rows} in {figures.duration(answer.files.seconds)}"
+    if answer.files.truncated:
         said += "; there are more: add LIMIT or a condition, or use “featlas sql” for all of them"
     return el("p", said, cls="quiet small")

@@ -63,12 +63,12 @@ def run() -> None:
 def answer(found: console.Answer) -> None:
     """The rows with time and count and both downloads, or the sentence why there are none."""
     draw(parts.answer_line(found), key="answer-line")
-    if found.table is None:
+    if found.files is None:
         return
-    st.dataframe(found.table, hide_index=True, key=f"result-{found.number}")
+    st.dataframe(found.table(), hide_index=True, key=f"result-{found.number}")
     with st.container(horizontal=True):
-        st.download_button("Download CSV", found.csv, "featlas.csv", "text/csv", key="csv")
-        st.download_button("Download Parquet", found.parquet, "featlas.parquet", key="parquet")
+        st.download_button("Download CSV", found.files.csv, "featlas.csv", "text/csv", key="csv")
+        st.download_button("Download Parquet", found.files.parquet, "featlas.parquet", key="parquet")
 
 
 view()

@@ -2,15 +2,20 @@
 
 import hashlib
 import resource
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from catalog.contained import ContainedResult, needed_relations, run_contained
+from catalog import contained
+from catalog.contained import AT_ONCE, ContainedResult, needed_relations, run_contained, run_to_files
 from catalog.errors import UserError
 from catalog.relations import derived_views
 from catalog.schemas import TABLES
@@ -220,3 +225,44 @@ def test_an_unknown_table_is_answered_with_the_known_ones(filled: Path) -> None:
 
 def test_a_missing_catalogue_has_empty_tables(tmp_path: Path) -> None:
     assert run_contained(tmp_path / "none", "select count(*) from feature_cards").rows == [(0,)]
+
+
+def test_a_server_asked_by_many_runs_two_queries_at_once(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, most = 0, 0
+    lock = threading.Lock()
+    ask = contained._ask
+
+    def counted(request: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        try:
+            return ask(request, seconds)
+        finally:
+            with lock:
+                running -= 1
+
+    monkeypatch.setattr(contained, "_ask", counted)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda n: attempt(filled, f"select {n} as n"), range(8)))
+    rows = [answer.rows for answer in answers if isinstance(answer, ContainedResult)]
+    assert most == AT_ONCE
+    assert all(row in [[(n,)] for n in range(8)] for row in rows)
+    assert len(rows) + sum("other queries" in str(a) for a in answers if isinstance(a, UserError)) == 8
+
+
+def test_rows_come_as_files_that_others_made(filled: Path) -> None:
+    found = run_to_files(filled, "select 1 as a, [1, 2] as b union all select 2, [3]")
+    table = pa.ipc.open_stream(found.arrow).read_all()
+    assert table.to_pylist() == [{"a": 1, "b": [1, 2]}, {"a": 2, "b": [3]}]
+    assert pq.read_table(pa.BufferReader(found.parquet)).to_pylist() == table.to_pylist()
+    assert found.csv.decode().splitlines() == ['"a","b"', '1,"[1, 2]"', '2,"[3]"']
+    assert (found.n_rows, found.truncated) == (2, False)
+
+
+def test_files_are_not_larger_than_allowed(filled: Path) -> None:
+    with pytest.raises(UserError, match="too large"):
+        run_to_files(filled, "select repeat('x', 100000) from range(500)", seconds=SECONDS)
