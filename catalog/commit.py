@@ -2,11 +2,12 @@
 
 Under one lock per catalogue: note the intention (``_catalogue/pending.json``), move the folders, commit
 each table's log, create ``_catalogue/N.json``, drop the note. Whoever takes the lock next and finds a note
-whose N was never created rolls back: logs are restored to the versions that the newest N names, folders
-go back to where they came from. Data files of partitioned tables are written before the lock is taken.
+whose N was never created puts the folders back where they came from. With or without a note, a log that is
+ahead of the newest N is taken back to what that names. Data files of partitioned tables are written before
+the lock is taken.
 """
 
-import json
+import logging
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,12 +21,16 @@ from catalog.changes import Change, replace_partitions, share_files
 from catalog.delta_log import DeltaLog
 from catalog.durable import flush_folder, make_folder, replace_file, said_plainly, to_json
 from catalog.errors import CatalogueError
-from catalog.folders import flush_tree, folder_move, move_in, settle
+from catalog.folders import FolderMove, flush_tree, folder_move, move_in, settle
 from catalog.ids import slug
 from catalog.schemas import TABLES
 from catalog.slices import SliceWrite, finished_rows
 from catalog.snapshot import FOLDER, Snapshot, newest_snapshot, publish_snapshot
 from catalog.staging import Placed, Staged, discard, slice_rows, stage
+from catalog.untrusted import count, read_json, refuse_links
+from catalog.untrusted import folder_move as noted_move
+
+logger = logging.getLogger(__name__)
 
 LOCK_SECONDS = 300.0
 PENDING = "pending.json"
@@ -39,19 +44,31 @@ class CommitSizes:
     n_bytes: int
 
 
+@dataclass(frozen=True)
+class Note:
+    """A commit that was under way: its id, the version it builds on, the folders it moves."""
+
+    commit_id: str
+    base: int
+    folders: list[FolderMove]
+
+
 @contextmanager
 def commit_lock(root: Path) -> Iterator[Snapshot]:
-    """Hold the catalogue's commit lock; yields the newest snapshot after mending what a crash left.
+    """Hold the catalogue's commit lock; yields the newest snapshot after undoing what a crash left.
 
     Raises:
-        CatalogueError: when the lock is not free within five minutes.
+        CatalogueError: when the lock is not free within five minutes, or the folder is not one to write to.
     """
     with said_plainly("write to", root):
         make_folder(root / FOLDER)
     try:
         with FileLock(str(root / FOLDER / "commit.lock"), timeout=LOCK_SECONDS):
+            refuse_links(root)
             roll_back(root)
-            yield newest_snapshot(root)
+            newest = newest_snapshot(root)
+            take_back_logs(newest)
+            yield newest
     except Timeout as error:
         raise CatalogueError(
             f"another process has been committing to {root} for {LOCK_SECONDS:.0f} s; stop it or wait"
@@ -113,36 +130,76 @@ def roll_back(root: Path) -> bool:
 
     Returns:
         Whether there was anything to undo.
+
+    Raises:
+        CatalogueError: when the note is damaged or asks for what no commit does; nothing was moved then.
     """
     note = root / FOLDER / PENDING
     if not note.exists():
         return False
-    try:
-        pending = json.loads(note.read_bytes())
-    except ValueError as error:
-        raise CatalogueError(f"{note} is damaged; run `featlas repair`") from error
+    pending = read_note(root)
     newest = newest_snapshot(root)
-    committed = newest.commit_id == pending["commit_id"]
+    committed = newest.commit_id == pending.commit_id
     if not committed:
-        for table in pending["tables"]:
-            log = DeltaLog(root, table)
-            if log.exists() and log.latest() > newest.tables.get(table, 0):
-                log.restore(newest.tables.get(table, 0))
-    for folder in pending["folders"]:
+        take_back_logs(newest)
+    for folder in pending.folders:
         settle(root, folder, committed=committed)
     note.unlink()
     flush_folder(note.parent)
     return not committed
 
 
+def read_note(root: Path) -> Note:
+    """What the commit that was under way noted.
+
+    Raises:
+        CatalogueError: when the note is damaged or asks for what no commit does.
+    """
+    path = root / FOLDER / PENDING
+    content = read_json(path)
+    folders = content.get("folders") if isinstance(content, dict) else None
+    if not isinstance(folders, list):
+        raise CatalogueError(f"{path} is damaged; run `featlas repair`")
+    moves = [noted_move(root, move, path) for move in folders]
+    return Note(str(content.get("commit_id")), count(content.get("base"), path), moves)
+
+
+def take_back_logs(newest: Snapshot) -> list[str]:
+    """Let every log that is ahead of ``newest`` show its files again; the commit lock must be held.
+
+    A log is ahead after a kill, and in a copy of a catalogue that was written to meanwhile. One that cannot
+    be read is left to ``featlas repair``.
+
+    Returns:
+        The tables whose logs were taken back.
+    """
+    taken = []
+    for table in dict.fromkeys((*TABLES, *newest.tables)):
+        log = DeltaLog(newest.root, table)
+        if log.newest_entry() <= newest.tables.get(table, -1):
+            continue
+        try:
+            if log.show(newest.all_files(table), "taken back"):
+                taken.append(table)
+        except CatalogueError as error:
+            logger.warning("%s", error)
+    return taken
+
+
 @contextmanager
 def _undone_on_failure(plan: "_Plan") -> Iterator[None]:
-    """Roll a failed commit back and delete its files, so that a full disk is not filled by retries."""
+    """Roll a failed commit back and delete its files, so that a full disk is not filled by retries.
+
+    What fails meanwhile is logged and left to whoever takes the lock next; the first error is the one told.
+    """
     try:
         yield
     except BaseException:
-        roll_back(plan.root)
-        if plan.owns_files and newest_snapshot(plan.root).commit_id != plan.commit_id:
+        try:
+            roll_back(plan.root)
+        except (CatalogueError, OSError) as second:
+            logger.warning("the commit in %s is rolled back later: %s", plan.root, second)
+        if plan.owns_files and not plan.may_have_landed():
             discard(plan.root, [file for item in plan.staged for file in item.files])
             discard(plan.root, [file for change in plan.changes for file in change.add])
         raise
@@ -197,6 +254,13 @@ class _Plan:
         roll_back(self.root)
         return snapshot
 
+    def may_have_landed(self) -> bool:
+        """Whether this commit is the newest version, or nobody can say."""
+        try:
+            return newest_snapshot(self.root).commit_id == self.commit_id
+        except (CatalogueError, OSError):
+            return True
+
     def _plan_tables(self) -> list[Placed]:
         placed: list[Placed] = []
         by_table: dict[str, list[Staged]] = {}
@@ -228,6 +292,7 @@ class _Plan:
                 raise CatalogueError(
                     f"the log of table {table} lost its newest entries; run `featlas repair` before writing"
                 )
+            log.show(self.base.all_files(table), "taken back")
         note = {
             "commit_id": self.commit_id,
             "base": self.base.version,

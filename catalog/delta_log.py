@@ -1,10 +1,12 @@
 """The Delta log of one table, used as a manifest: which files are live at which version.
 
-Only ``create``, ``create_write_transaction`` and ``restore`` of delta-rs write; nothing of it reads data.
+Only ``create``, ``add_columns`` and ``create_write_transaction`` of delta-rs write; nothing of it reads data.
 delta-rs never flushes to disk, so every commit is flushed here.
 """
 
 import json
+import os
+import re
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,12 +17,14 @@ from catalog.errors import CatalogueError
 from catalog.faults import fault_point
 from catalog.parquet_io import DataFile
 from catalog.schemas import TABLES
+from catalog.untrusted import data_file
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
 
 N_ATTEMPTS = 8
 LOG_FOLDER = "_delta_log"
+_ENTRY = re.compile(r"\d{20}\.json")
 
 
 class DeltaLog:
@@ -45,15 +49,44 @@ class DeltaLog:
 
         actions = to_arrow(self._open(version).get_add_actions(flatten=False)).to_pylist()
         files = [
-            DataFile(
+            data_file(
                 f"{self.table}/{action['path']}",
-                int(action["num_records"] or 0),
-                int(action["size_bytes"]),
-                {name: str(value) for name, value in (action.get("partition") or {}).items()},
+                action["num_records"] or 0,
+                action["size_bytes"],
+                action.get("partition") or {},
+                table=self.table,
+                where=self.log_folder,
             )
             for action in actions
         ]
         return sorted(files, key=lambda file: file.path)
+
+    def newest_entry(self) -> int:
+        """Number of the newest entry by its name, -1 where there is none; quicker than opening the log."""
+        try:
+            names = os.listdir(self.log_folder)
+        except FileNotFoundError:
+            return -1
+        return max((int(name[:20]) for name in names if _ENTRY.fullmatch(name)), default=-1)
+
+    def show(self, wanted: Sequence[DataFile], reason: str) -> bool:
+        """Let the newest version hold exactly ``wanted``; returns whether it did not."""
+        wanted_paths = {file.path for file in wanted}
+        present = {file.path: file for file in self.files(self.latest())}
+        add = [file for file in wanted if file.path not in present]
+        remove = [file for path, file in present.items() if path not in wanted_paths]
+        if add or remove:
+            self.commit(add, remove, {"fingerprint": reason})
+        return bool(add or remove)
+
+    def commit_id(self, version: int) -> str | None:
+        """Which commit of the catalogue wrote the entry of ``version``, where it says so."""
+        try:
+            lines = (self.log_folder / f"{version:020d}.json").read_bytes().splitlines()
+            infos = [entry["commitInfo"] for line in lines if "commitInfo" in (entry := json.loads(line))]
+        except (OSError, ValueError, TypeError):
+            return None
+        return next((str(info["commit_id"]) for info in infos if "commit_id" in info), None)
 
     def ensure(self) -> int:
         """Create the table (version 0, no files) or add columns it lacks; return the newest version."""
@@ -131,13 +164,6 @@ class DeltaLog:
     def is_whole(self, version: int) -> bool:
         """Whether the entry of ``version`` is complete; delta-rs takes an empty one for no change."""
         return is_entry(self.log_folder / f"{version:020d}.json")
-
-    def restore(self, version: int) -> int:
-        """A new version with the files of an old one, even if one of them is gone: verify names those."""
-        table = self._open()
-        table.restore(version, ignore_missing_files=True)
-        self._flush()
-        return self.latest()
 
     def _open(self, version: int | None = None) -> "DeltaTable":
         from deltalake import DeltaTable

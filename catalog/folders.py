@@ -12,6 +12,7 @@ from pathlib import Path
 from catalog.durable import flush_file, flush_folder, make_folder
 from catalog.errors import CatalogueError
 from catalog.faults import fault_point
+from catalog.untrusted import folder_move as noted_move
 
 FolderMove = dict[str, str]
 
@@ -22,18 +23,16 @@ def folder_move(root: Path, destination: str, source: Path) -> FolderMove:
     Raises:
         CatalogueError: when either lies outside the catalogue or the source is missing.
     """
-    target = (root / destination).resolve()
-    if not target.is_relative_to(root.resolve()) or target == root.resolve():
-        raise CatalogueError(f"folder {destination!r} is not below the catalogue {root}")
-    if not source.resolve().is_relative_to(root.resolve()):
-        raise CatalogueError(f"folder {source} must be in the scratch folder of the claim, below {root}")
     if not source.is_dir():
         raise CatalogueError(f"folder {source} was to become {destination} and does not exist")
-    return {
-        "to": target.relative_to(root.resolve()).as_posix(),
+    if not source.resolve().is_relative_to(root.resolve()):
+        raise CatalogueError(f"folder {source} must be in the scratch folder of the claim, below {root}")
+    move = {
+        "to": destination,
         "from": source.resolve().relative_to(root.resolve()).as_posix(),
-        "aside": f"{target.relative_to(root.resolve()).as_posix()}.old-{secrets.token_hex(4)}",
+        "aside": f"{destination}.old-{secrets.token_hex(4)}",
     }
+    return noted_move(root, move, root)
 
 
 def flush_tree(folder: Path) -> None:

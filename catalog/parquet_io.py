@@ -22,7 +22,7 @@ from catalog.errors import CatalogueError
 from catalog.faults import fault_point
 from catalog.schemas import TableSpec
 
-_NAME = re.compile(r"v(?P<version>\d+)-[0-9a-f]{8}-(?P<sha256>[0-9a-f]{64})\.parquet")
+FILE_NAME = re.compile(r"v(?P<version>\d+)-[0-9a-f]{8}-(?P<sha256>[0-9a-f]{64})\.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class DataFile:
 
 
 def _named(path: str) -> re.Match[str]:
-    match = _NAME.fullmatch(path.rpartition("/")[2])
+    match = FILE_NAME.fullmatch(path.rpartition("/")[2])
     if match is None:
         raise CatalogueError(f"{path} is not a data file of a featlas catalogue: its name has another form")
     return match

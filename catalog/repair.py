@@ -1,7 +1,7 @@
-"""``featlas repair``: mend what a power cut can leave behind, without ever silently going back.
+"""``featlas repair``: mend what a power cut or a bad disk can leave behind, without ever silently going back.
 
 The newest ``_catalogue/N.json`` and the kept file lists say which files were acknowledged; data files are
-on disk before any of them. A damaged log tail is moved aside and the acknowledged files are committed anew
+on disk before any of them. A damaged log tail is moved aside and the acknowledged files are committed again
 on what is left of the log; without a file list they are found by their footers. What is moved lies in
 ``_catalogue/damaged``.
 """
@@ -9,31 +9,23 @@ on what is left of the log; without a file list they are found by their footers.
 import json
 import secrets
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from catalog.commit import LOCK_SECONDS, PENDING, roll_back
+from catalog.commit import LOCK_SECONDS, PENDING, read_note, roll_back, take_back_logs
 from catalog.delta_log import DeltaLog, is_entry
-from catalog.durable import flush_folder, make_folder, said_plainly
+from catalog.durable import said_plainly
 from catalog.errors import CatalogueError
 from catalog.parquet_io import DataFile
 from catalog.publish import publish_views
+from catalog.repair_versions import aside, mend_snapshot
 from catalog.schemas import TABLES
-from catalog.snapshot import (
-    FOLDER,
-    Snapshot,
-    file_list_path,
-    kept_file_list,
-    read_snapshot,
-    replace_snapshot,
-    versions,
-)
+from catalog.snapshot import FOLDER, Snapshot, file_list_path, kept_file_list, replace_snapshot
+from catalog.untrusted import refuse_links
 
-DAMAGED = "damaged"
 N_CHECKED = 200
 
 
@@ -41,13 +33,14 @@ def repair(root: Path) -> list[str]:
     """Mend the catalogue; returns what was done, one line each.
 
     Raises:
-        CatalogueError: when acknowledged data files themselves are gone; they are named.
+        CatalogueError: when the folder is not one that featlas may write to.
     """
     if not (root / FOLDER).is_dir():
         return []
     with said_plainly("repair", root), FileLock(str(root / FOLDER / "commit.lock"), timeout=LOCK_SECONDS):
+        refuse_links(root)
         done = _mend_note(root)
-        newest, said = _mend_snapshot(root)
+        newest, said = mend_snapshot(root)
         done += said
         moved: dict[str, int] = {}
         for table in sorted({*newest.tables, *(t for t in TABLES if DeltaLog(root, t).log_folder.is_dir())}):
@@ -55,6 +48,10 @@ def repair(root: Path) -> list[str]:
             done += said
             if said and table in newest.tables:
                 moved[table] = version
+        taken = take_back_logs(newest)
+        done += [
+            f"{table}: took the log back to version {newest.version} of the catalogue" for table in taken
+        ]
         if (root / FOLDER / PENDING).exists() and roll_back(root):
             done.append("rolled back an interrupted commit")
         if moved:
@@ -66,42 +63,15 @@ def repair(root: Path) -> list[str]:
 
 
 def _mend_note(root: Path) -> list[str]:
-    """A note cut short was never the promise of anything; the logs are compared with N instead."""
+    """A note that no commit writes promises nothing; the logs are compared with N instead."""
     note = root / FOLDER / PENDING
     if not note.exists():
         return []
     try:
-        json.loads(note.read_bytes())["commit_id"]
-    except (ValueError, KeyError, TypeError):
-        return [_aside(root, note)]
+        read_note(root)
+    except CatalogueError:
+        return [aside(root, note)]
     return []
-
-
-def _mend_snapshot(root: Path) -> tuple[Snapshot, list[str]]:
-    """The newest readable version; a newer one that is damaged is rebuilt from the logs."""
-    known = versions(root)
-    done: list[str] = []
-    for version in reversed(known):
-        try:
-            snapshot = read_snapshot(root, version)
-        except CatalogueError:
-            done.append(_aside(root, root / FOLDER / f"{version}.json"))
-            continue
-        if not done:
-            return snapshot, []
-        break
-    if not done:
-        return Snapshot(root), []
-    tables = {name: DeltaLog(root, name).latest() for name in TABLES if DeltaLog(root, name).exists()}
-    before = Snapshot(root, known[-1] - 1)
-    rebuilt = replace_snapshot(before, tables, "repair", _noted_commit(root))
-    return rebuilt, [*done, f"rebuilt version {rebuilt.version} from the tables' logs"]
-
-
-def _noted_commit(root: Path) -> str:
-    """Commit that was under way: if its N existed, damaged or not, it was complete."""
-    note = root / FOLDER / PENDING
-    return str(json.loads(note.read_bytes())["commit_id"]) if note.exists() else secrets.token_hex(8)
 
 
 def _mend_log(root: Path, table: str, newest: Snapshot) -> tuple[list[str], int]:
@@ -113,23 +83,18 @@ def _mend_log(root: Path, table: str, newest: Snapshot) -> tuple[list[str], int]
     bad = _first_bad_entry(log.log_folder, acknowledged)
     if bad is None and _opens(log, acknowledged):
         return [], acknowledged
-    wanted = kept_file_list(root, table, acknowledged) if table in newest.tables else []
-    done = [_aside(root, path) for path in _tail(log.log_folder, bad)]
+    digest = newest.lists.get(table)
+    wanted = kept_file_list(root, table, acknowledged, digest) if table in newest.tables else []
+    done = [aside(root, path) for path in _tail(log.log_folder, bad)]
     for path in file_list_path(root, table, 0).parent.glob("*.json"):
-        if bad is not None and int(path.stem) >= bad:
+        if bad is not None and path.stem.isdigit() and int(path.stem) >= bad:
             path.unlink()
     log.ensure()
     present = {file.path: file for file in log.files(log.latest())}
     if wanted is None:
         wanted = _files_by_footer(root, table, present)
-    lost = [file.path for file in wanted if not (root / file.path).is_file()]
-    if lost:
-        raise CatalogueError(f"table {table}: {len(lost)} acknowledged files are gone, first {lost[0]}")
-    names = {file.path for file in wanted}
-    add = [file for file in wanted if file.path not in present]
-    remove = [file for path, file in present.items() if path not in names]
-    version = log.commit(add, remove, {"fingerprint": "repair"}) if add or remove else log.latest()
-    return [*done, f"{table}: rebuilt the log with {len(wanted)} acknowledged files"], version
+    log.show(wanted, "repair")
+    return [*done, f"{table}: rebuilt the log with {len(wanted)} acknowledged files"], log.latest()
 
 
 def _first_bad_entry(folder: Path, acknowledged: int) -> int | None:
@@ -196,12 +161,3 @@ def _files_by_footer(root: Path, table: str, present: dict[str, DataFile]) -> li
             wanted.append(file)
         seen_keys |= keys
     return wanted
-
-
-def _aside(root: Path, path: Path) -> str:
-    folder = root / FOLDER / DAMAGED
-    make_folder(folder)
-    name = path.relative_to(root).as_posix()
-    path.rename(folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{name.replace('/', '-')}")
-    flush_folder(path.parent)
-    return f"moved {name} aside: it was damaged"

@@ -1,7 +1,8 @@
 """The catalogue-wide commit: ``_catalogue/N.json`` names one Delta version per table.
 
 N only grows and is created with a hard link, so two writers cannot both have it. Whatever a table's log
-holds beyond the version named in the newest N does not exist for readers.
+holds beyond the version named in the newest N does not exist, for readers and for writers. ``newest.json``
+is a copy of the newest N, so that an N that is lost or altered is noticed and can be put back.
 """
 
 import json
@@ -16,16 +17,24 @@ from typing import Any
 from catalog.delta_log import DeltaLog
 from catalog.durable import create_file, make_folder, replace_file, to_json
 from catalog.errors import CatalogueError
+from catalog.ids import digest
 from catalog.parquet_io import DataFile
 from catalog.schemas import TABLES
+from catalog.untrusted import count, data_file, read_json, table_name
 
 FOLDER = "_catalogue"
 FILE_LISTS = "files"
+NEWEST = "newest.json"
+CHECKSUM = "checksum"
+_KEYS_OF_0_1 = {"version", "previous", "tables", "committed_at", "fingerprint", "commit_id"}
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of the whole catalogue; version 0 is the empty one."""
+    """One version of the whole catalogue; version 0 is the empty one.
+
+    ``lists`` holds the digest of each table's file list, of versions that 0.1 wrote none.
+    """
 
     root: Path
     version: int = 0
@@ -33,6 +42,7 @@ class Snapshot:
     committed_at: datetime | None = None
     fingerprint: str = ""
     commit_id: str = ""
+    lists: Mapping[str, str] = field(default_factory=dict)
 
     def files(self, table: str, **partition: str | int) -> list[DataFile]:
         """Live data files of ``table``, those only whose partition values are as given.
@@ -45,11 +55,16 @@ class Snapshot:
         strange = set(partition) - set(TABLES[table].partition_by)
         if strange:
             raise CatalogueError(f"table {table} is not partitioned by {', '.join(sorted(strange))}")
+        wanted = {name: str(value) for name, value in partition.items()}
+        files = self.all_files(table)
+        return [f for f in files if all(f.partition.get(name) == value for name, value in wanted.items())]
+
+    def all_files(self, table: str) -> list[DataFile]:
+        """Live data files of a table, also of one that only a newer featlas knows."""
         if table not in self.tables:
             return []
-        wanted = {name: str(value) for name, value in partition.items()}
-        files = _file_list(self.root, table, self.tables[table])
-        return [f for f in files if all(f.partition.get(name) == value for name, value in wanted.items())]
+        kept = kept_file_list(self.root, table, self.tables[table], self.lists.get(table))
+        return DeltaLog(self.root, table).files(self.tables[table]) if kept is None else kept
 
     def paths(self, table: str, **partition: str | int) -> list[str]:
         """Absolute paths of ``files(table, ...)``, ready for ``read_parquet($files)``."""
@@ -63,13 +78,40 @@ def versions(root: Path) -> list[int]:
     except FileNotFoundError:
         return []
     stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-    return sorted(int(stem) for stem in stems if stem.isdigit())
+    return sorted(int(stem) for stem in stems if stem.isascii() and stem.isdigit() and len(stem) < 19)
 
 
 def newest_snapshot(root: Path) -> Snapshot:
-    """What readers see now; the empty snapshot where nothing was ever committed."""
+    """What readers see now; the empty snapshot where nothing was ever committed.
+
+    Raises:
+        CatalogueError: when the newest version is damaged or lost; nothing goes back silently.
+    """
+    copy = newest_copy(root)
     known = versions(root)
-    return read_snapshot(root, known[-1]) if known else Snapshot(root)
+    latest = known[-1] if known else 0
+    if copy is not None and copy.version > latest:
+        raise CatalogueError(
+            f"version {copy.version} of the catalogue at {root} is lost, the newest that is there is "
+            f"{latest}; run `featlas repair`"
+        )
+    if not known:
+        return Snapshot(root)
+    snapshot = read_snapshot(root, latest)
+    if copy is not None and copy.version == latest and copy.commit_id != snapshot.commit_id:
+        raise CatalogueError(
+            f"{root / FOLDER / NEWEST} and {latest}.json name different commits: parts of two catalogues lie "
+            "in one folder; run `featlas repair`"
+        )
+    return snapshot
+
+
+def newest_copy(root: Path) -> Snapshot | None:
+    """The copy of the newest version; None where there is none or it is damaged, which ``verify`` says."""
+    try:
+        return _parsed(root, root / FOLDER / NEWEST)
+    except (FileNotFoundError, CatalogueError):
+        return None
 
 
 def read_snapshot(root: Path, version: int) -> Snapshot:
@@ -80,19 +122,35 @@ def read_snapshot(root: Path, version: int) -> Snapshot:
     """
     path = root / FOLDER / f"{version}.json"
     try:
-        content = json.loads(path.read_bytes())
+        snapshot = _parsed(root, path)
+    except FileNotFoundError as error:
+        raise CatalogueError(f"the catalogue at {root} has no version {version}") from error
+    if snapshot.version != version:
+        raise CatalogueError(f"{path} is damaged; run `featlas repair`")
+    return snapshot
+
+
+def _parsed(root: Path, path: Path) -> Snapshot:
+    content = read_json(path)
+    damaged = CatalogueError(f"{path} is damaged; run `featlas repair`")
+    if not isinstance(content, dict):
+        raise damaged
+    noted = content.pop(CHECKSUM, None)
+    sound = set(content) == _KEYS_OF_0_1 if noted is None else noted == digest(content)
+    if not sound:
+        raise damaged
+    try:
         return Snapshot(
             root,
-            int(content["version"]),
-            {str(name): int(number) for name, number in content["tables"].items()},
+            count(content["version"], path),
+            {table_name(name, path): count(number, path) for name, number in content["tables"].items()},
             datetime.fromisoformat(content["committed_at"]),
             str(content["fingerprint"]),
             str(content["commit_id"]),
+            {table_name(name, path): str(value) for name, value in content.get("lists", {}).items()},
         )
-    except FileNotFoundError as error:
-        raise CatalogueError(f"the catalogue at {root} has no version {version}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise CatalogueError(f"{path} is damaged; run `featlas repair`") from error
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
+        raise damaged from error
 
 
 def publish_snapshot(base: Snapshot, tables: Mapping[str, int], fingerprint: str, commit_id: str) -> Snapshot:
@@ -106,12 +164,42 @@ def publish_snapshot(base: Snapshot, tables: Mapping[str, int], fingerprint: str
         merged = dict(base.tables)
         for name, number in tables.items():
             merged[name] = max(number, merged.get(name, 0))
-        for name, number in merged.items():
-            _keep_file_list(base.root, name, number)
-        snapshot = Snapshot(base.root, base.version + 1, merged, datetime.now(UTC), fingerprint, commit_id)
-        if create_file(base.root / FOLDER / f"{snapshot.version}.json", _content(snapshot, base), "snapshot"):
+        snapshot = _next(base, merged, fingerprint, commit_id)
+        if snapshot is not None:
             return snapshot
         base = newest_snapshot(base.root)
+
+
+def replace_snapshot(base: Snapshot, tables: Mapping[str, int], fingerprint: str, commit_id: str) -> Snapshot:
+    """Commit exactly ``tables`` after ``base``: for repairs, where a log may have become shorter."""
+    snapshot = _next(base, tables, fingerprint, commit_id)
+    if snapshot is None:
+        raise CatalogueError(
+            f"version {base.version + 1} appeared during the repair; stop other writers and repair again"
+        )
+    return snapshot
+
+
+def put_back(snapshot: Snapshot, content: bytes) -> None:
+    """Create the file of a lost version from its copy."""
+    create_file(snapshot.root / FOLDER / f"{snapshot.version}.json", content, "snapshot")
+
+
+def _next(base: Snapshot, tables: Mapping[str, int], fingerprint: str, commit_id: str) -> Snapshot | None:
+    """The version after ``base``; None where another writer had the number first."""
+    lists = {
+        name: base.lists[name]
+        if base.lists.get(name) and base.tables.get(name) == number
+        else _keep_file_list(base.root, name, number)
+        for name, number in tables.items()
+    }
+    now = datetime.now(UTC)
+    snapshot = Snapshot(base.root, base.version + 1, dict(tables), now, fingerprint, commit_id, lists)
+    content = _content(snapshot, base)
+    if not create_file(base.root / FOLDER / f"{snapshot.version}.json", content, "snapshot"):
+        return None
+    replace_file(base.root / FOLDER / NEWEST, content, "newest")
+    return snapshot
 
 
 def _content(snapshot: Snapshot, previous: Snapshot) -> bytes:
@@ -120,11 +208,12 @@ def _content(snapshot: Snapshot, previous: Snapshot) -> bytes:
         "version": snapshot.version,
         "previous": previous.version,
         "tables": dict(snapshot.tables),
+        "lists": dict(snapshot.lists),
         "committed_at": snapshot.committed_at.isoformat(),
         "fingerprint": snapshot.fingerprint,
         "commit_id": snapshot.commit_id,
     }
-    return to_json(content)
+    return to_json({**content, CHECKSUM: digest(content)})
 
 
 def file_list_path(root: Path, table: str, version: int) -> Path:
@@ -132,43 +221,47 @@ def file_list_path(root: Path, table: str, version: int) -> Path:
     return root / FOLDER / FILE_LISTS / table / f"{version}.json"
 
 
-def kept_file_list(root: Path, table: str, version: int) -> list[DataFile] | None:
-    """The kept list of a table's version; None when it is missing or damaged."""
+def kept_file_list(
+    root: Path, table: str, version: int, expected: str | None = None
+) -> list[DataFile] | None:
+    """The kept list of a table's version; None when it is missing, damaged or has another digest.
+
+    Raises:
+        CatalogueError: when it names what no data file of the table can be called.
+    """
     path = file_list_path(root, table, version)
     try:
         status = path.stat()
-        return list(_parsed_list(str(path), status.st_ino, status.st_mtime_ns, status.st_size))
-    except (OSError, ValueError, TypeError):
+        found, files = _parsed_list(str(path), table, status.st_ino, status.st_mtime_ns, status.st_size)
+    except (OSError, ValueError):
         return None
+    return list(files) if expected in {None, found} else None
 
 
 @lru_cache(maxsize=64)
-def _parsed_list(path: str, inode: int, mtime_ns: int, size: int) -> tuple[DataFile, ...]:
+def _parsed_list(
+    path: str, table: str, inode: int, mtime_ns: int, size: int
+) -> tuple[str, tuple[DataFile, ...]]:
     """A list never changes; inode, time and size tell it from one of a catalogue that was here before."""
-    entries = json.loads(Path(path).read_bytes())
-    return tuple(DataFile(path, rows, n_bytes, partition) for path, rows, n_bytes, partition in entries)
+    try:
+        entries = read_json(Path(path))
+    except CatalogueError as error:
+        raise ValueError("damaged") from error
+    if not isinstance(entries, list) or any(not isinstance(e, list) or len(e) != 4 for e in entries):
+        raise ValueError("damaged")
+    return digest(entries), tuple(data_file(*entry, table=table, where=Path(path)) for entry in entries)
 
 
-def replace_snapshot(base: Snapshot, tables: Mapping[str, int], fingerprint: str, commit_id: str) -> Snapshot:
-    """Commit exactly ``tables`` after ``base``: for repairs, where a log may have become shorter."""
-    for name, number in tables.items():
-        _keep_file_list(base.root, name, number)
-    snapshot = Snapshot(base.root, base.version + 1, dict(tables), datetime.now(UTC), fingerprint, commit_id)
-    path = base.root / FOLDER / f"{snapshot.version}.json"
-    if not create_file(path, _content(snapshot, base), "snapshot"):
-        raise CatalogueError(f"{path} appeared during the repair; stop other writers and repair again")
-    return snapshot
-
-
-def _file_list(root: Path, table: str, version: int) -> list[DataFile]:
-    kept = kept_file_list(root, table, version)
-    return DeltaLog(root, table).files(version) if kept is None else kept
-
-
-def _keep_file_list(root: Path, table: str, version: int) -> None:
+def _keep_file_list(root: Path, table: str, version: int) -> str:
+    """Keep the list of files that the log of a table has at ``version``; returns its digest."""
     path = file_list_path(root, table, version)
-    if path.exists():
-        return
-    make_folder(path.parent)
     entries = [[f.path, f.rows, f.n_bytes, f.partition] for f in DeltaLog(root, table).files(version)]
-    replace_file(path, json.dumps(entries).encode(), "file_list")
+    content = json.dumps(entries).encode()
+    make_folder(path.parent)
+    try:
+        unchanged = path.read_bytes() == content
+    except FileNotFoundError:
+        unchanged = False
+    if not unchanged:
+        replace_file(path, content, "file_list")
+    return digest(entries)

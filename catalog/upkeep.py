@@ -28,7 +28,7 @@ def compact(root: Path) -> Snapshot:
     """
     snapshot = commit_changes(
         root,
-        lambda base: [merge_small(base, table) for table in base.tables],
+        lambda base: [merge_small(base, table) for table in base.tables if table in TABLES],
         "compaction",
         new_files=True,
     )
@@ -45,7 +45,7 @@ def restore(root: Path, version: int) -> Snapshot:
     old = read_snapshot(root, version)
 
     def changes(base: Snapshot) -> list[Change]:
-        return [_back(base, old, table) for table in base.tables]
+        return [_back(base, old, table) for table in base.tables if table in TABLES]
 
     snapshot = commit_changes(root, changes, f"restore of version {version}", new_files=False)
     publish_views(snapshot)
@@ -97,7 +97,7 @@ def _back(base: Snapshot, old: Snapshot, table: str) -> Change:
 
 
 def _dead_files(root: Path, kept: list[Snapshot]) -> Iterator[Path]:
-    live = {file.path for snapshot in kept for table in snapshot.tables for file in snapshot.files(table)}
+    live = {file.path for snapshot in kept for table in snapshot.tables for file in snapshot.all_files(table)}
     for table in TABLES:
         for path in (root / table).rglob("*.parquet"):
             if path.parent.name != "_delta_log" and path.relative_to(root).as_posix() not in live:
@@ -106,7 +106,7 @@ def _dead_files(root: Path, kept: list[Snapshot]) -> Iterator[Path]:
         yield from folder.glob(f"{TEMPORARY_PREFIX}*")
     named = {(table, number) for snapshot in kept for table, number in snapshot.tables.items()}
     for path in (root / FOLDER / FILE_LISTS).glob("*/*.json"):
-        if (path.parent.name, int(path.stem)) not in named:
+        if path.stem.isdigit() and (path.parent.name, int(path.stem)) not in named:
             yield path
     numbers = {snapshot.version for snapshot in kept}
     for version in versions(root):

@@ -15,7 +15,7 @@ from catalog.parquet_io import DataFile, hash_file, read_file
 from catalog.publish import published_version
 from catalog.relations import sql_type
 from catalog.schemas import TABLES, TableSpec
-from catalog.snapshot import FOLDER, Snapshot, newest_snapshot
+from catalog.snapshot import FOLDER, NEWEST, Snapshot, newest_copy, newest_snapshot
 
 FOLDERS = (("activation_sets", "uri", ""), ("dictionaries", "weights_uri", "sae_weights.safetensors"))
 
@@ -33,7 +33,7 @@ def verify(root: Path, *, deep: bool = False) -> list[str]:
         return [str(error)]
     faults = list(_check_commits(snapshot))
     broken = False
-    for name in snapshot.tables:
+    for name in [name for name in snapshot.tables if name in TABLES]:
         try:
             for file in snapshot.files(name):
                 found = list(_check_file(root, TABLES[name], file, deep=deep))
@@ -54,21 +54,34 @@ def verify(root: Path, *, deep: bool = False) -> list[str]:
 
 
 def _check_commits(snapshot: Snapshot) -> Iterator[str]:
-    if (snapshot.root / FOLDER / PENDING).exists():
+    root = snapshot.root
+    copy = newest_copy(root)
+    if copy is None and (root / FOLDER / NEWEST).exists():
+        yield f"{FOLDER}/{NEWEST} is damaged: run `featlas repair`"
+    if (root / FOLDER / PENDING).exists():
         yield "an interrupted commit waits to be rolled back: run `featlas repair`"
-    for table, version in snapshot.tables.items():
+    for table in dict.fromkeys((*snapshot.tables, *TABLES)):
         if table not in TABLES:
             yield f"{table}: not a table of this version of featlas"
-            continue
-        try:
-            logged = DeltaLog(snapshot.root, table).files(version)
-        except CatalogueError as error:
-            yield str(error)
-            continue
-        if [file.path for file in logged] != [file.path for file in snapshot.files(table)]:
-            yield f"{table}: the log shows other files than were committed: run `featlas repair`"
-    if snapshot.version and published_version(snapshot.root) < snapshot.version:
+        else:
+            yield from _check_log(snapshot, table)
+    if snapshot.version and published_version(root) < snapshot.version:
         yield f"catalogue.sql and catalogue.duckdb are older than version {snapshot.version}"
+
+
+def _check_log(snapshot: Snapshot, table: str) -> Iterator[str]:
+    log, version = DeltaLog(snapshot.root, table), snapshot.tables.get(table, -1)
+    try:
+        acknowledged = [file.path for file in snapshot.files(table)]
+        if version >= 0 and [file.path for file in log.files(version)] != acknowledged:
+            yield f"{table}: the log shows other files than were committed: run `featlas repair`"
+        elif log.newest_entry() > version and [f.path for f in log.files(log.latest())] != acknowledged:
+            yield (
+                f"{table}: the log is ahead of version {snapshot.version} of the catalogue, with files that "
+                "were never acknowledged: `featlas repair` or the next commit takes it back"
+            )
+    except CatalogueError as error:
+        yield str(error)
 
 
 def _check_file(root: Path, spec: TableSpec, file: DataFile, *, deep: bool) -> Iterator[str]:
