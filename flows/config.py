@@ -15,6 +15,7 @@ from tasks.activations.model_source import ModelConfig
 from tasks.autointerp.explainer import AnyExplainerConfig
 from tasks.autointerp.scorer import AnyScorerConfig
 from tasks.common.config import StrictConfig
+from tasks.common.paths import is_file
 from tasks.common.plain_files import parse_yaml, read_yaml
 from tasks.dictionaries.base import AnyDictionaryConfig
 from tasks.dictionaries.config import DictionaryConfig, TrainingConfig
@@ -150,7 +151,7 @@ def pipeline_path(name_or_path: str) -> Path:
     """
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path).absolute()
-        if _is_file(path):
+        if is_file(path):
             return path
         raise UserError(f"there is no pipeline file {name_or_path}: check the path")
     if name_or_path in pipeline_names():
@@ -159,13 +160,6 @@ def pipeline_path(name_or_path: str) -> Path:
         f"there is no pipeline {name_or_path!r}: name one of {', '.join(pipeline_names())}, "
         "or give the path of a .yaml file"
     )
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name longer than the file system knows
-        return False
 
 
 def load_pipeline(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:

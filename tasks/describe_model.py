@@ -4,7 +4,13 @@ from dataclasses import dataclass
 
 from catalog.ledger import Claim, StageOutcome
 from catalog.store import SliceWrite
-from tasks.activations.model_source import ModelConfig, model_folder, tokenizer_digest, weights_digest
+from tasks.activations.model_source import (
+    ModelConfig,
+    check_model_folder,
+    model_folder,
+    tokenizer_digest,
+    weights_digest,
+)
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
@@ -26,6 +32,7 @@ class ModelUnit:
 def describe_model(context: StageContext, unit: ModelUnit) -> StageOutcome:
     """Describe a model from its files, without loading weights; facts: model_id and digests."""
     folder = model_folder(unit.model)
+    lacking = {"head": "none"} if check_model_folder(folder).lacks_head else {}
     digests = {"tokenizer_digest": tokenizer_digest(folder), "weights_digest": weights_digest(folder)}
     model = unit.model.model_copy(update={"hookpoints": ()}).canonical()
 
@@ -36,4 +43,6 @@ def describe_model(context: StageContext, unit: ModelUnit) -> StageOutcome:
         row = model_row(read_model_spec(unit.model))
         return Results([SliceWrite("models", unit.label, row)], {"model_id": unit.model.id, **digests})
 
-    return run_unit(context, UnitKey(STAGE, VERSION, unit.label, {"model": model, **digests}), compute)
+    return run_unit(
+        context, UnitKey(STAGE, VERSION, unit.label, {"model": model, **digests, **lacking}), compute
+    )

@@ -28,12 +28,13 @@ def run_command(
         UserError: for an unknown pipeline, stage or setting, before anything runs.
     """
     from flows.config import load_pipeline, pipeline_path, stage_names
+    from flows.preflight import check_models
 
     root = catalogue_root(catalogue)
     unknown = [stage for stage in stages if stage not in stage_names()]
     if unknown:
         raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(stage_names())}")
-    load_pipeline(pipeline, overrides)
+    check_models(load_pipeline(pipeline, overrides))
     name = (
         pipeline if "/" not in pipeline and not pipeline.endswith(".yaml") else str(pipeline_path(pipeline))
     )

@@ -155,6 +155,23 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
+def block_of(hookpoint: str) -> tuple[int, str] | None:
+    """Block and name of ``blocks.I.NAME``; None for a hookpoint that names a module.
+
+    Raises:
+        UserError: for a name of another form.
+    """
+    block_name = _BLOCK_NAME.fullmatch(hookpoint)
+    if block_name is not None:
+        return int(block_name["block"]), block_name["name"]
+    if _MODULE_NAME.fullmatch(hookpoint) is None:
+        raise UserError(
+            f"hookpoint {hookpoint!r} is neither blocks.I.NAME (NAME one of {', '.join(NAMES)}) "
+            "nor module:PATH nor module:PATH:input"
+        )
+    return None
+
+
 def layout_of(config: Any) -> Layout | None:
     """The layout of a Transformers model configuration; None for a type that is not in the table."""
     layout = LAYOUTS.get(config.model_type)
@@ -171,15 +188,11 @@ def resolve_hookpoint(model: Any, hookpoint: str) -> HookSite:
         UserError: for a name of another form, a block or module that the model does not have, or a
             model type that is not in the table.
     """
-    block_name = _BLOCK_NAME.fullmatch(hookpoint)
-    if block_name is not None:
-        return _resolve_block(model, hookpoint, int(block_name["block"]), block_name["name"])
+    place = block_of(hookpoint)
+    if place is not None:
+        return _resolve_block(model, hookpoint, *place)
     module_name = _MODULE_NAME.fullmatch(hookpoint)
-    if module_name is None:
-        raise UserError(
-            f"hookpoint {hookpoint!r} is neither blocks.I.NAME (NAME one of {', '.join(NAMES)}) "
-            "nor module:PATH nor module:PATH:input"
-        )
+    assert module_name is not None
     _find_module(model, module_name["path"], hookpoint)
     side: Side = "input" if module_name["input"] else "output"
     return HookSite(hookpoint, module_name["path"], side, None, replaceable=True)

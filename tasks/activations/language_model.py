@@ -1,15 +1,21 @@
 """Language models: description without weights, loading, unembedding. The one file with transformers."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from catalog.errors import UserError
@@ -28,6 +34,8 @@ __all__ = ["LanguageModel", "ModelConfig", "ModelSpec", "load_language_model", "
 
 _HEADS = ("lm_head", "cls", "embed_out", "vocab_transform", "vocab_layer_norm", "vocab_projector")
 _UNUSED = ("pooler",)
+_BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "masked_bias", "attention.bias", "position_ids")
+"""What older checkpoints store beside the weights and every model makes for itself."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -65,7 +73,7 @@ class LanguageModel:
     tokenizer: Any
     device: torch.device
     has_head: bool = True
-    """False for an encoder saved without a language-model head: its logits mean nothing."""
+    """False for a checkpoint saved without a language-model head: its logits mean nothing."""
 
     @property
     def layout(self) -> Layout | None:
@@ -76,16 +84,17 @@ class LanguageModel:
     def pad_token_id(self) -> int:
         """The id that fills the end of a sequence; padding is masked, any id will do."""
         pad = self.tokenizer.pad_token_id
-        return int(pad) if pad is not None else 0
+        return int(pad) if pad is not None and pad < self.spec.vocab_size else 0
 
     def unembedding(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """``W_U (d_model, vocab)`` and the final norm's gain ``(d_model,)``, float32 on the CPU.
 
-        Both are None where logits are not linear in the normed stream (encoders) or unknown.
+        Both are None where logits are not linear in the normed stream (encoders) or unknown, and where the
+        checkpoint has no head (base models, classifiers, reward models): Transformers would make up weights.
         """
         layout = self.layout
         output = self.model.get_output_embeddings()
-        if layout is None or layout.final_norm is None or output is None:
+        if layout is None or layout.final_norm is None or output is None or not self.has_head:
             return None, None
         norm = self.model.base_model.get_submodule(layout.final_norm)
         gain = norm.weight.detach().float().cpu() + layout.norm_offset
@@ -115,6 +124,16 @@ def read_model_spec(config: ModelConfig) -> ModelSpec:
     """
     folder = model_folder(config)
     return _spec(config, folder, _model_config(folder), _tokenizer(folder))
+
+
+def preview_model_spec(config: ModelConfig) -> ModelSpec:
+    """`read_model_spec` without the digests, which take as long as reading the weights.
+
+    Raises:
+        UserError: as `read_model_spec`.
+    """
+    folder = model_folder(config)
+    return _spec(config, folder, _model_config(folder), _tokenizer(folder), hashed=False)
 
 
 def read_tokenizer(config: ModelConfig) -> Any:
@@ -147,10 +166,11 @@ def load_language_model(config: ModelConfig, device: str = "auto") -> LanguageMo
                 local_files_only=True,
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # what a configuration says may break any part of Transformers
         raise UserError(
             f"model {config.id!r} cannot be loaded from {folder}: {_first_line(error)}"
         ) from error
+    _refuse_left_out(config.id, folder, model, loading["unexpected_keys"])
     missing = sorted(key for key in loading["missing_keys"] if not set(key.split(".")) & set(_UNUSED))
     backbone = [key for key in missing if key.split(".")[0] not in _HEADS]
     if backbone:
@@ -162,10 +182,25 @@ def load_language_model(config: ModelConfig, device: str = "auto") -> LanguageMo
     return LanguageModel(spec, model.eval().to(target), tokenizer, target, has_head=not missing)
 
 
+def _refuse_left_out(model_id: str, folder: Path, model: Any, unexpected: Iterable[str]) -> None:
+    """Refuse stored backbone weights that the configuration has no place for; heads may be left out."""
+    prefix, parts = f"{model.base_model_prefix}.", {name for name, _ in model.base_model.named_children()}
+    left_out = sorted(
+        key
+        for key in unexpected
+        if key.removeprefix(prefix).partition(".")[0] in parts and not key.endswith(_BUFFERS)
+    )
+    if left_out:
+        raise UserError(
+            f"model {model_id!r}: {folder} holds {len(left_out)} weights for which its config.json has no "
+            f"place, the first is {left_out[0]}: the files belong to different models; fetch the model again"
+        )
+
+
 def _model_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # the configuration classes raise what their fields run into
         raise UserError(f"{folder / 'config.json'} cannot be read: {_first_line(error)}") from error
 
 
@@ -182,29 +217,67 @@ def _tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def _spec(config: ModelConfig, folder: Path, model_config: Any, tokenizer: Any) -> ModelSpec:
+def _spec(
+    config: ModelConfig, folder: Path, model_config: Any, tokenizer: Any, *, hashed: bool = True
+) -> ModelSpec:
     layout = layout_of(model_config)
     names = getattr(model_config, "architectures", None) or [""]
     is_causal = layout.is_causal if layout is not None else not names[0].endswith("ForMaskedLM")
+    mapping = MODEL_FOR_CAUSAL_LM_MAPPING if is_causal else MODEL_FOR_MASKED_LM_MAPPING
+    if type(model_config) not in mapping:
+        kind = "causal" if is_causal else "masked"
+        raise UserError(
+            f"{folder}: Transformers has no {kind} language model of type {model_config.model_type!r}"
+        )
     begin = tokenizer.bos_token_id if is_causal else tokenizer.cls_token_id
     end = tokenizer.eos_token_id if is_causal else tokenizer.sep_token_id
+    vocab_size = _size(folder, model_config, "vocab_size")
+    _refuse_other_vocabulary(folder, tokenizer, vocab_size, begin, end)
     return ModelSpec(
         model_id=config.id,
         source=config.source,
         revision=config.revision,
         architecture=str(model_config.model_type),
-        n_layers=int(model_config.num_hidden_layers),
-        d_model=int(model_config.hidden_size),
-        vocab_size=int(model_config.vocab_size),
+        n_layers=_size(folder, model_config, "num_hidden_layers"),
+        d_model=_size(folder, model_config, "hidden_size"),
+        vocab_size=vocab_size,
         max_context=_max_context(model_config, layout),
         n_parameters=count_parameters(folder),
-        tokenizer_digest=tokenizer_digest(folder),
-        weights_digest=weights_digest(folder),
+        tokenizer_digest=tokenizer_digest(folder) if hashed else "",
+        weights_digest=weights_digest(folder) if hashed else "",
         is_causal=is_causal,
         bos_token_id=begin,
         eos_token_id=end,
         mask_token_id=tokenizer.mask_token_id,
     )
+
+
+def _size(folder: Path, model_config: Any, name: str) -> int:
+    value = getattr(model_config, name, None)
+    if type(value) is not int or value < 1:
+        raise UserError(
+            f"{folder / 'config.json'}: a model of type {model_config.model_type!r} does not say its {name}: "
+            "featlas cannot read models of this type"
+        )
+    return value
+
+
+def _refuse_other_vocabulary(
+    folder: Path, tokenizer: Any, vocab_size: int, begin: int | None, end: int | None
+) -> None:
+    """Refuse a tokenizer that gives ids for which the model has no embedding.
+
+    Tokens that were added to the tokenizer alone, to pad with for example, never come out of a text.
+    """
+    added = set(tokenizer.get_added_vocab().values()) - {begin, end}
+    largest = max(
+        (token_id for token_id in tokenizer.get_vocab().values() if token_id not in added), default=0
+    )
+    if largest >= vocab_size:
+        raise UserError(
+            f"the tokenizer in {folder} has {largest + 1} tokens, its model {vocab_size}: the files belong "
+            "to different models; fetch the model again"
+        )
 
 
 def _max_context(model_config: Any, layout: Layout | None) -> int | None:

@@ -5,17 +5,19 @@ only and code that comes with a model is never run.
 """
 
 import hashlib
+import math
 import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
-from safetensors import SafetensorError, safe_open
 
 from catalog.errors import UserError
 from catalog.ids import check_name
+from tasks.activations.model_files import ModelFiles, read_model_files, tensor_shapes
 from tasks.common.config import StrictConfig
+from tasks.common.paths import is_folder, user_path
 from tasks.common.plain_files import read_json_object
 
 ModelOrigin = Literal["embedded", "local", "huggingface"]
@@ -83,7 +85,7 @@ def model_folder(config: ModelConfig) -> Path:
 
         folder = embedded_model_path(config.id)
     elif config.source == "local":
-        folder = Path(str(config.path)).expanduser()
+        folder = user_path(str(config.path))
     else:
         folder = _fetch(str(config.path), str(config.revision))
     check_model_folder(folder)
@@ -106,13 +108,16 @@ def _fetch(repository: str, commit: str) -> Path:
         raise UserError(f"model {repository} at {commit} cannot be fetched: {first_line}") from error
 
 
-def check_model_folder(folder: Path) -> None:
-    """Refuse what is no model folder, holds pickled weights only, or wants to run its own code.
+def check_model_folder(folder: Path) -> ModelFiles:
+    """Refuse what is no model folder, is pickled, wants to run its own code, or cannot be run.
+
+    What no stage could run (a quantised model, an encoder-decoder, weights of other sizes than the
+    configuration says) is refused by `read_model_files`, whose result is returned.
 
     Raises:
         UserError: with the reason and the remedy.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise UserError(f"model folder {folder} does not exist: check 'path'")
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder} has no config.json: 'path' must be a folder in the Transformers layout")
@@ -124,7 +129,7 @@ def check_model_folder(folder: Path) -> None:
             )
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
         raise UserError(f"{folder} has no tokenizer: save the model's tokenizer beside its weights")
-    weight_files(folder)
+    return read_model_files(folder, _json_object(folder / "config.json"), weight_files(folder))
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -175,21 +180,7 @@ def count_parameters(folder: Path) -> int:
     Raises:
         UserError: when a file is damaged.
     """
-    return sum(_file_parameters(path) for path in weight_files(folder))
-
-
-def _file_parameters(path: Path) -> int:
-    n_parameters = 0
-    try:
-        with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 (not a mapping)
-                n_values = 1
-                for size in file.get_slice(name).get_shape():
-                    n_values *= size
-                n_parameters += n_values
-    except SafetensorError as error:
-        raise UserError(f"{path} is damaged ({error}): fetch the model again") from error
-    return n_parameters
+    return sum(math.prod(shape) for path in weight_files(folder) for shape in tensor_shapes(path).values())
 
 
 def _files_digest(paths: list[Path]) -> str:

@@ -1,0 +1,35 @@
+"""Paths that a user wrote: ``~`` stands for a home, and what cannot be a path is said in a sentence."""
+
+from pathlib import Path
+
+from catalog.errors import UserError
+
+
+def user_path(text: str) -> Path:
+    """The path that a text means, ``~`` and ``~name`` replaced by the home.
+
+    Raises:
+        UserError: for a home that does not exist and for a character that no path has.
+    """
+    if "\0" in text:
+        raise UserError(f"{text!r} is not a path: it holds a null character")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        raise UserError(f"{text!r} is not a path here: there is no such home folder") from None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; a name longer than the file system knows is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a file; a name longer than the file system knows is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
