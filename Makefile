@@ -23,9 +23,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt tasks/dictionaries/kernels/ke
 	@$(INSTALL) --editable '.[all]'
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed infra/install_browser.sh
+$(VENV)/.installed-test: $(VENV)/.installed infra/install_browser.sh infra/install_postgres.sh
 	@$(INSTALL) --editable '.[test]'
 	@bash infra/install_browser.sh $(BIN)
+	@bash infra/install_postgres.sh
 	@touch $@
 
 demo: $(VENV)/.installed ## run the demo pipeline end to end, offline, and say what to try next

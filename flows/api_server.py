@@ -28,6 +28,7 @@ def main() -> None:
     parser.add_argument("--no-ui", action="store_true")
     parser.add_argument("--no-services", action="store_true")
     chosen = parser.parse_args()
+    os.umask(0o077)  # a SQLite database and its logs are nobody else's
     home = prefect_home()
     os.environ.update(prefect_environment(f"http://{chosen.host}:{chosen.port}/api", home=home))
     os.environ.update(server_settings(access_key(home), chosen.port))

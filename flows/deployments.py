@@ -5,28 +5,29 @@ deployment or schedule that was paused by hand stays paused.
 """
 
 import importlib
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
+from uuid import UUID
 
+import httpx
+import stamina
 import yaml
 from prefect import Flow
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyOptions, StateType
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyOptions
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.events.actions import ChangeFlowRunState
-from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
-from prefect.events.schemas.events import ResourceSpecification
-from prefect.exceptions import ObjectNotFound
-from prefect.utilities.callables import parameter_schema
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.workers.process import ProcessWorker
 
 from catalog.errors import UserError
 from catalog.version import code_version
+from flows.automations import automations_wanted, put_webhook
 from flows.config import PipelineConfig, load_pipeline, pipeline_names
+from flows.parameters import form
 
 PREFECT_YAML = Path(__file__).with_name("prefect.yaml")
 POOLS = {
@@ -34,18 +35,19 @@ POOLS = {
     "featlas-gpu": "Heavy runs, one at a time, on a GPU where there is one: caching, training, mining",
 }
 QUEUES = {"nightly": 20, "rerun": 10}
-LLM_LIMIT = "featlas-llm"
-LLM_SLOTS = 2
-ZOMBIE_SECONDS = 90
-QUIET_SECONDS = 30
+TRIES = 4
 
 
-class Registered(NamedTuple):
-    """What `register` put in place, by name."""
+class Step(NamedTuple):
+    """One thing to put in place: what kind it is, its name, and the requests that do it."""
 
-    pools: list[str]
-    automations: list[str]
-    deployments: list[str]
+    kind: str
+    name: str
+    put: Callable[[], object]
+
+
+class NotRegistered(UserError):
+    """The server failed at a step; what was put in place before stays."""
 
 
 def read_deployments() -> list[dict[str, Any]]:
@@ -89,72 +91,52 @@ def all_deployments(pipeline_files: Sequence[Path] = ()) -> list[dict[str, Any]]
     return listed
 
 
-def register(client: SyncPrefectClient, deployments: Sequence[dict[str, Any]]) -> Registered:
-    """Put pools, queues, limits, automations and deployments in place; safe to repeat."""
-    for name, description in POOLS.items():
-        _put_pool(client, name, description)
-    client.upsert_global_concurrency_limit_by_name(LLM_LIMIT, LLM_SLOTS)
-    automations = [_put_automation(client, automation) for automation in automations_wanted()]
-    names = [_put_deployment(client, entry) for entry in deployments]
-    return Registered(list(POOLS), automations, names)
-
-
-def automations_wanted() -> list[AutomationCore]:
-    """The two automations that bring a killed run back without a hand.
-
-    A run whose heartbeat stops is declared crashed. A crashed run of a work pool that stays quiet for a
-    while is started again: the quiet time lets the worker's own late crash report pass, which would
-    otherwise kill the new attempt.
-    """
-    endings = {"Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused", "Suspended"}
-    every_run = ResourceSpecification(root={"prefect.resource.id": "prefect.flow-run.*"})
-    of_a_pool = ResourceSpecification(
-        root={"prefect.resource.role": "work-pool", "prefect.resource.name": list(POOLS)}
-    )
-    zombie = EventTrigger(
-        posture=Posture.Proactive,
-        match=every_run,
-        match_related=of_a_pool,
-        for_each={"prefect.resource.id"},
-        after={"prefect.flow-run.heartbeat"},
-        expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in endings)},
-        threshold=1,
-        within=timedelta(seconds=ZOMBIE_SECONDS),
-    )
-    resume = EventTrigger(
-        posture=Posture.Proactive,
-        match=every_run,
-        match_related=of_a_pool,
-        for_each={"prefect.resource.id"},
-        after={"prefect.flow-run.Crashed"},
-        expect={"prefect.flow-run.*"},
-        threshold=1,
-        within=timedelta(seconds=QUIET_SECONDS),
-    )
-    return [
-        AutomationCore(
-            name="featlas: a silent run is crashed",
-            description=f"No heartbeat for {ZOMBIE_SECONDS} s: worker and flow are gone",
-            enabled=True,
-            trigger=zombie,
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CRASHED, name="Crashed", message="no heartbeat: its process is gone"
-                )
-            ],
-        ),
-        AutomationCore(
-            name="featlas: a crashed run is resumed",
-            description=f"Crashed, then quiet for {QUIET_SECONDS} s: start it again",
-            enabled=True,
-            trigger=resume,
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.SCHEDULED, name="AwaitingRetry", message="resumed after a crash"
-                )
-            ],
-        ),
+def steps(client: SyncPrefectClient, deployments: Sequence[dict[str, Any]]) -> list[Step]:
+    """Everything the server must know, in order; every step is safe to repeat."""
+    webhook = cache(partial(put_webhook, client))
+    pools = [Step("work pool", name, partial(_put_pool, client, name, text)) for name, text in POOLS.items()]
+    automations = [
+        Step("automation", one.name, partial(_put_automation, client, one.name, webhook))
+        for one in automations_wanted(list(POOLS), None)
     ]
+    named = [Step("deployment", full_name(one), partial(_put_deployment, client, one)) for one in deployments]
+    return [*pools, *automations, *named]
+
+
+def register(wanted: Sequence[Step], tell: Callable[[str], None] = print) -> None:
+    """Do the steps one after the other and tell of each; one that the server cannot do now is tried again.
+
+    Raises:
+        NotRegistered: when a step fails again and again, with what is registered and what is not.
+    """
+    for number, step in enumerate(wanted):
+        try:
+            for attempt in stamina.retry_context(on=_may_pass, attempts=TRIES, timeout=None):
+                with attempt:
+                    if attempt.num > 1:
+                        tell(
+                            f"the Prefect server could not do {step.kind} {step.name} yet: try {attempt.num}"
+                        )
+                    step.put()
+        except (httpx.HTTPError, PrefectException) as error:
+            done, left = wanted[:number], wanted[number:]
+            raise NotRegistered(
+                f"the Prefect server failed at {step.kind} {step.name!r} ({type(error).__name__}: "
+                f"{' '.join(str(error).split())[:200]}); registered: {_listed(done)}; not registered: "
+                f"{_listed(left)}; run it again, which is safe"
+            ) from error
+        tell(f"registered {number + 1} of {len(wanted)}: {step.kind} {step.name}")
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the server may do it a moment later: it was slow, busy, or just started again."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return error.response.status_code >= 500 or error.response.status_code in (408, 429)
+    return isinstance(error, httpx.TransportError)
+
+
+def _listed(some: Sequence[Step]) -> str:
+    return ", ".join(f"{step.kind} {step.name}" for step in some) or "nothing"
 
 
 def load_flow(entrypoint: str) -> Flow[Any, Any]:
@@ -168,6 +150,11 @@ def load_flow(entrypoint: str) -> Flow[Any, Any]:
     if not isinstance(found, Flow):
         raise UserError(f"deployment entrypoint {entrypoint!r} is not a flow")
     return found
+
+
+def full_name(entry: dict[str, Any]) -> str:
+    """The name of a deployment as Prefect has it: ``flow/deployment``."""
+    return f"{load_flow(entry['entrypoint']).name}/{entry['name']}"
 
 
 def _put_pool(client: SyncPrefectClient, name: str, description: str) -> None:
@@ -187,7 +174,8 @@ def _put_pool(client: SyncPrefectClient, name: str, description: str) -> None:
             client.update_work_queue(found.id, priority=priority)
 
 
-def _put_automation(client: SyncPrefectClient, wanted: AutomationCore) -> str:
+def _put_automation(client: SyncPrefectClient, name: str, webhook: Callable[[], UUID | None]) -> None:
+    wanted = next(one for one in automations_wanted(list(POOLS), webhook()) if one.name == name)
     first, *doubles = client.read_automations_by_name(wanted.name) or [None]
     for double in doubles:
         if double is not None:
@@ -196,12 +184,11 @@ def _put_automation(client: SyncPrefectClient, wanted: AutomationCore) -> str:
         client.create_automation(wanted)
     else:
         client.update_automation(first.id, wanted.model_copy(update={"enabled": first.enabled}))
-    return wanted.name
 
 
-def _put_deployment(client: SyncPrefectClient, entry: dict[str, Any]) -> str:
+def _put_deployment(client: SyncPrefectClient, entry: dict[str, Any]) -> None:
     flow = load_flow(entry["entrypoint"])
-    existing = _existing(client, f"{flow.name}/{entry['name']}")
+    existing = _existing(client, full_name(entry))
     limit = entry["concurrency_limit"]
     options = ConcurrencyLimitConfig(limit=limit["limit"], collision_strategy=limit["collision_strategy"])
     client.create_deployment(
@@ -212,7 +199,7 @@ def _put_deployment(client: SyncPrefectClient, entry: dict[str, Any]) -> str:
         description=entry["description"],
         tags=entry["tags"],
         parameters=entry["parameters"],
-        parameter_openapi_schema=parameter_schema(flow).model_dump_for_openapi(),
+        parameter_openapi_schema=form(flow),
         enforce_parameter_schema=True,
         work_pool_name=entry["work_pool"]["name"],
         work_queue_name=entry["work_pool"]["work_queue_name"],
@@ -222,7 +209,6 @@ def _put_deployment(client: SyncPrefectClient, entry: dict[str, Any]) -> str:
         paused=existing.paused if existing is not None else False,
         pull_steps=[],
     )
-    return f"{flow.name}/{entry['name']}"
 
 
 def _existing(client: SyncPrefectClient, name: str) -> DeploymentResponse | None:

@@ -15,7 +15,7 @@ STAGES: tuple[Stage, ...] = ("evaluate_dictionary", "evaluate_suite")
 
 @flow(name="evaluate", flow_run_name=lambda: run_name("evaluate"), persist_result=False)
 def evaluate(
-    pipeline: PipelineName = "demo",
+    pipeline: PipelineName,
     catalogue: Catalogue = "",
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006 (never changed)

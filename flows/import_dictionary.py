@@ -1,14 +1,15 @@
 """Import a foreign dictionary: gate it, cache its activations, land it, mine, explain, score and match it."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
+from pydantic import Field
 
 from catalog.ids import digest
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig, Stage
 from flows.import_request import ImportRequest, import_request
-from flows.parameters import Catalogue, Override, PipelineName, run_name
+from flows.parameters import Catalogue, FilePath, Override, PipelineName, run_name
 from flows.reports import Run, started_run
 from flows.spine import dictionary_stages, suite_stages
 from tasks.activations.config import ActivationsConfig
@@ -16,6 +17,7 @@ from tasks.activations.model_source import ModelConfig
 from tasks.cache_activations import CacheUnit, cache_activations
 from tasks.describe_model import ModelUnit, describe_model
 from tasks.dictionaries.config import EvaluationConfig
+from tasks.dictionaries.formats.format import FORMATS
 from tasks.dictionaries.importing.gate import GateConfig
 from tasks.dictionaries.importing.sample import Place
 from tasks.gate_dictionary import GateUnit, gate_dictionary
@@ -28,14 +30,15 @@ from tasks.stored import landed_beside
 STAGES: frozenset[Stage] = frozenset(
     ("evaluate_dictionary", "evaluate_suite", "mine_examples", "explain_features", "score_explanations")
 )
+FormatName = Annotated[str, Field(json_schema_extra={"enum": sorted(FORMATS)})]
 FORCED = STAGES | {"gate_dictionary", "import_dictionary", "match_features"}
 
 
 @flow(name="import-dictionary", flow_run_name=lambda: run_name("import"), persist_result=False)
 def import_dictionary(
-    format: str = "saelens",
-    path: str = "",
-    pipeline: PipelineName = "demo",
+    format: FormatName,
+    path: FilePath,
+    pipeline: PipelineName,
     model: str = "",
     hookpoint: str = "",
     name: str = "",
@@ -49,7 +52,7 @@ def import_dictionary(
     """Import a dictionary that another tool made, once it is shown that it fits the model.
 
     Args:
-        format: Whose file it is, such as saelens, sparsify, dictionary_learning, gemma_scope, circuit_tracer
+        format: Whose file it is
         path: File or folder of the dictionary, on the machine of the worker
         pipeline: Pipeline that says which corpus and models there are, and how to mine, explain and score
         model: Id of the pipeline's model that it belongs to, FIRST+SECOND for two; empty if there is one

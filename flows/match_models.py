@@ -15,7 +15,7 @@ STAGES: tuple[Stage, ...] = ("match_features",)
 
 @flow(name="match-models", flow_run_name=lambda: run_name("match"), persist_result=False)
 def match_models(
-    pipeline: PipelineName = "demo",
+    pipeline: PipelineName,
     catalogue: Catalogue = "",
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006 (never changed)

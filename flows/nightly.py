@@ -13,7 +13,7 @@ from flows.spine import NEEDS, run_stages
 
 @flow(name="nightly", flow_run_name=lambda: run_name("nightly"), persist_result=False)
 def nightly(
-    pipeline: PipelineName = "demo",
+    pipeline: PipelineName,
     catalogue: Catalogue = "",
     stages: list[Stage] = [],  # noqa: B006 (never changed; None would make the form offer two types)
     force: bool = False,

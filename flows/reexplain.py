@@ -15,7 +15,7 @@ STAGES: tuple[Stage, ...] = ("explain_features", "score_explanations")
 
 @flow(name="reexplain", flow_run_name=lambda: run_name("reexplain"), persist_result=False)
 def reexplain(
-    pipeline: PipelineName = "demo",
+    pipeline: PipelineName,
     catalogue: Catalogue = "",
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006 (never changed)

@@ -18,12 +18,11 @@ def deploy_command(pipeline_files: Sequence[Path]) -> None:
     if not api_url:
         raise UserError("PREFECT_API_URL is not set: name the server, for example http://127.0.0.1:4200/api")
     connect_engine()
+    os.environ["PREFECT_CLIENT_MAX_RETRIES"] = "2"  # `register` tries again itself, and tells of it
     from prefect.client.orchestration import get_client
 
-    from flows.deployments import all_deployments, register
+    from flows.deployments import all_deployments, register, steps
 
     deployments = all_deployments(pipeline_files)
     with get_client(sync_client=True) as client:
-        registered = register(client, deployments)
-    for what, names in registered._asdict().items():
-        print(f"{what}: {', '.join(names)}")
+        register(steps(client, deployments))

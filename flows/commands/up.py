@@ -1,11 +1,13 @@
 """``featlas up``: server, deployments, workers and dashboard, kept alive until Ctrl-C."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -15,6 +17,7 @@ from dashboards.launch import command as dashboard_command
 from dashboards.launch import url
 from flows.access import KEY_FILE, KEY_VARIABLE, served
 from flows.attached import attached_command
+from flows.database import Cluster, choose_database, database_settings, make_cluster
 from flows.engine import is_healthy, port_is_free, prefect_environment, prefect_home
 from flows.supervisor import CHECK_SECONDS, Service, Supervisor
 from tasks.common.allocator import steady_allocator
@@ -40,9 +43,7 @@ def up_command(
             server ends again and again.
     """
     root = catalogue_root(catalogue)
-    for port, option in ((server_port, "--server-port"), (dashboard_port, "--port")):
-        if not port_is_free(port):
-            raise UserError(f"port {port} is taken: stop what uses it, or choose another with {option}")
+    _check_ports({"--server-port": server_port, "--port": dashboard_port})
     _check_pipelines(pipeline_files)
     home = prefect_home()
     logs = home / "logs"
@@ -50,21 +51,37 @@ def up_command(
     dashboard_url = url(dashboard_port, dashboard_address)
     dashboard = dashboard_command(dashboard_port, dashboard_address)
     with served(home, api_url):
-        logs.mkdir(exist_ok=True)
+        logs.mkdir(mode=0o700, exist_ok=True)
+        cluster, chosen = choose_database(home, os.environ)
+        if cluster is not None:
+            make_cluster(cluster)
+        server_url = api_url.removesuffix("/api")
         environment = {
             **steady_allocator(os.environ),
             **prefect_environment(api_url, home=home),
             "FEATLAS_CATALOG": str(root),
             "FEATLAS_DASHBOARD_URL": dashboard_url,
-            "FEATLAS_PREFECT_UI_URL": f"http://127.0.0.1:{server_port}",
+            "FEATLAS_PREFECT_UI_URL": server_url,
         }
         addresses = [
-            f"prefect    http://127.0.0.1:{server_port}   (it asks once for the text in {home / KEY_FILE})",
+            f"prefect    {server_url}   (it asks once for the text in {home / KEY_FILE})",
             f"dashboard  {dashboard_url}   (the catalogue {root})",
+            f"database   {chosen}",
             f"logs       {logs}",
         ]
-        _run(services(environment, logs, server_port, dashboard), environment, pipeline_files, addresses)
+        children = services(environment, logs, server_port, dashboard, database_settings(cluster))
+        try:
+            _run(cluster, children, environment, pipeline_files, addresses)
+        finally:
+            if cluster is not None:
+                shutil.rmtree(cluster.sockets, ignore_errors=True)
     return 0
+
+
+def _check_ports(ports: Mapping[str, int]) -> None:
+    for option, port in ports.items():
+        if not port_is_free(port):
+            raise UserError(f"port {port} is taken: stop what uses it, or choose another with {option}")
 
 
 def _check_pipelines(pipeline_files: Sequence[Path]) -> None:
@@ -77,19 +94,23 @@ def _check_pipelines(pipeline_files: Sequence[Path]) -> None:
 
 
 def _run(
+    cluster: Cluster | None,
     children: Sequence[Service],
     environment: dict[str, str],
     pipeline_files: Sequence[Path],
     addresses: Sequence[str],
 ) -> None:
     server, *others = children
-    supervisor = Supervisor([server])
+    supervisor = Supervisor([])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stopper(supervisor))
     try:
-        supervisor.start()
-        _wait_for_server(supervisor, environment["PREFECT_API_URL"], server)
-        _register(supervisor, environment, pipeline_files)
+        if cluster is not None:
+            _start_cluster(supervisor, cluster, server.log.with_name("postgres.log"))
+        supervisor.add([server])
+        _wait_for(supervisor, server, partial(is_healthy, environment["PREFECT_API_URL"]))
+        deploy = [sys.executable, "-m", "flows.cli", "deploy", *map(str, pipeline_files)]
+        _register(supervisor, deploy, environment)
         supervisor.add(others)
         if not supervisor.is_stopping:
             print(*addresses, sep="\n", flush=True)
@@ -99,18 +120,23 @@ def _run(
 
 
 def services(
-    environment: dict[str, str], logs: Path, server_port: int, dashboard: Sequence[str]
+    environment: dict[str, str],
+    logs: Path,
+    server_port: int,
+    dashboard: Sequence[str],
+    database: Mapping[str, str],
 ) -> list[Service]:
     """Server, one worker per pool, dashboard. A worker of the GPU pool takes one run at a time.
 
-    The dashboard talks to the catalogue alone and does not get the key of the server.
+    The server alone gets the settings of the database. The dashboard talks to the catalogue alone and does
+    not get the key of the server.
     """
     server = [sys.executable, "-m", "flows.api_server", "--port", str(server_port)]
     worker = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process"]
     worker += ["--install-policy", "never"]
     page_environment = {name: value for name, value in environment.items() if name != KEY_VARIABLE}
     commands = {
-        "server": (server, environment),
+        "server": (server, {**environment, **database}),
         "worker-gpu": ([*worker, "--pool", "featlas-gpu", "--name", "gpu0", "--limit", "1"], environment),
         "worker-cpu": ([*worker, "--pool", "featlas-cpu", "--name", "cpu0", "--limit", "2"], environment),
         "dashboard": (dashboard, page_environment),
@@ -121,24 +147,27 @@ def services(
     ]
 
 
-def _wait_for_server(supervisor: Supervisor, api_url: str, server: Service) -> None:
-    """Wait for as long as the server needs; only one that ends again and again is given up."""
+def _start_cluster(supervisor: Supervisor, cluster: Cluster, log: Path) -> None:
+    database = Service("database", attached_command(cluster.command()), {"LC_ALL": "C"}, log)
+    supervisor.add([database])
+    _wait_for(supervisor, database, cluster.is_ready)
+
+
+def _wait_for(supervisor: Supervisor, service: Service, is_ready: Callable[[], bool]) -> None:
+    """Wait for as long as a service needs; only one that ends again and again is given up."""
     say_at = time.monotonic() + SAY_EVERY_SECONDS
-    while not supervisor.is_stopping and not is_healthy(api_url):
+    while not supervisor.is_stopping and not is_ready():
         supervisor.check()
-        if server.n_starts > MOST_STARTS:
-            raise UserError(
-                f"the Prefect server ended {MOST_STARTS} times while it started: read {server.log}"
-            )
+        if service.n_starts > MOST_STARTS:
+            raise UserError(f"the {service.name} ended {MOST_STARTS} times at its start: read {service.log}")
         if time.monotonic() > say_at:
-            _say(f"the Prefect server is still starting (log: {server.log})")
+            _say(f"the {service.name} is still starting (log: {service.log})")
             say_at = time.monotonic() + SAY_EVERY_SECONDS
         time.sleep(0.2)
 
 
-def _register(supervisor: Supervisor, environment: dict[str, str], pipeline_files: Sequence[Path]) -> None:
+def _register(supervisor: Supervisor, command: Sequence[str], environment: Mapping[str, str]) -> None:
     """Register the deployments; tried again until it works, because the server may be slow or restart."""
-    command = [sys.executable, "-m", "flows.cli", "deploy", *map(str, pipeline_files)]
     failures = 0
     while not supervisor.is_stopping:
         with subprocess.Popen(attached_command(command), env=environment) as registering:

@@ -2,12 +2,17 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -116,6 +121,27 @@ def user(server: tuple[str, str], tmp_path_factory: pytest.TempPathFactory) -> U
     return User(tmp_path_factory.mktemp("user"), *server)
 
 
+@contextmanager
+def webhook() -> Iterator[tuple[str, list[str]]]:
+    """A chat service: its address, and the texts that were posted to it."""
+    texts: list[str] = []
+
+    class Chat(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            texts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as chat:
+        threading.Thread(target=chat.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{chat.server_port}/hook", texts
+        chat.shutdown()
+
+
 class Platform:
     """A real ``featlas up`` with its server, workers and deployments."""
 
@@ -142,6 +168,7 @@ class Platform:
                 stderr=subprocess.STDOUT,
             )
         self.supervisor = psutil.Process(self.process.pid)
+        self.alerts: list[str] = []
 
     @property
     def key(self) -> str:
@@ -191,12 +218,17 @@ def command_line(process: psutil.Process) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform() -> Iterator[Platform]:
     """The platform of a module, with the pipeline ``tiny`` deployed."""
-    folder = tmp_path_factory.mktemp("platform")
-    running = Platform(folder, User(folder).pipeline(), {"FEATLAS_CHECKPOINT_SECONDS": "0.5"})
-    try:
-        running.wait_until_ready()
-        yield running
-    finally:
-        running.stop()
+    folder = Path(tempfile.mkdtemp(prefix="featlas-platform-"))  # pytest's own lets no other user through
+    folder.chmod(0o755)
+    with webhook() as (url, texts):
+        extra = {"FEATLAS_CHECKPOINT_SECONDS": "0.5", "FEATLAS_WEBHOOK_URL": url}
+        running = Platform(folder, User(folder).pipeline(), extra)
+        running.alerts = texts
+        try:
+            running.wait_until_ready()
+            yield running
+        finally:
+            running.stop()
+    shutil.rmtree(folder)

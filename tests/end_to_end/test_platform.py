@@ -4,6 +4,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from prefect.client.schemas.filters import (
     DeploymentFilterId,
 )
 from prefect.client.schemas.objects import FlowRun
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from catalog.connection import connect
 from catalog.schemas import TABLES
@@ -182,6 +184,43 @@ def test_the_light_pool_explains_again_and_keeps_house(platform: Any, client: Sy
 def test_bad_parameters_are_refused_before_anything_runs(client: SyncPrefectClient) -> None:
     with pytest.raises(Exception, match="pipeline"):
         start(client, pipeline="demo; rm -rf /")
+    with pytest.raises(Exception, match="pipelines"):
+        start(client, pipelines="demo")
+    with pytest.raises(Exception, match="path"):
+        start(client, "import-dictionary/on-demand", format="saelens")
+    with pytest.raises(Exception, match="format"):
+        start(client, "import-dictionary/on-demand", format="sealens", path="x")
+
+
+def test_a_failed_run_keeps_its_name_and_tells_the_webhook(
+    platform: Any, client: SyncPrefectClient, wait_for: Any
+) -> None:
+    deployment = client.read_deployment_by_name(DEPLOYMENT)
+    nowhere = {"pipeline": str(platform.user.folder / "nowhere.yaml")}
+    run = client.create_flow_run_from_deployment(deployment.id, parameters=nowhere, name="before the change")
+    wait_for("the alert", lambda: [text for text in platform.alerts if "before the change" in text], 120)
+    assert "featlas: before the change failed: " in " ".join(platform.alerts)
+    seen = client.read_flow_run(run.id)
+    assert (seen.name, seen.state.name) == ("before the change", "Failed")
+
+
+def test_many_requests_at_once_are_all_accepted(platform: Any, client: SyncPrefectClient) -> None:
+    assert "database   PostgreSQL in " in platform.log.read_text()
+    with ThreadPoolExecutor(14) as people:
+        name = "housekeeping/daily"
+        runs = list(people.map(lambda _: start_with_one_try(platform, name), range(28)))
+    assert len({run.id for run in runs}) == 28
+    for run in runs:
+        client.delete_flow_run(run.id)
+
+
+def start_with_one_try(platform: Any, name: str) -> FlowRun:
+    """Ask for a run as a person's page does, which does not ask again after a 503."""
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        SyncPrefectClient(platform.api_url, auth_string=platform.key) as asking,
+    ):
+        return start(asking, name)
 
 
 def test_a_worker_that_dies_is_replaced(platform: Any, wait_for: Any) -> None:
