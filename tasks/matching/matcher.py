@@ -53,6 +53,10 @@ class MatcherConfig(StrictConfig):
     """Partners kept for each feature of the first dictionary, best first."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Largest q-value at which two features may be called the same."""
+    same_above: float = Field(default=0.7, gt=0, lt=1)
+    """Score above which mutual best partners may be called the same: about half of the variance is shared."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the null, of the random directions of the floor and of the intervals."""
 
 
 class Matcher(ABC):

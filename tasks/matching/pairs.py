@@ -5,6 +5,7 @@ Shapes: A, B features of the two sides; P pairs.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ from tasks.matching.alignment import Bools, Ints
 from tasks.matching.matcher import Side
 
 Floats = npt.NDArray[np.float64]
+METRIC_VERSION = 2
+"""Version of what score, floor and verdict mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,52 +75,90 @@ def _listed(index_AK: Ints, score_AK: Floats, best_of_b: Ints, n_partners: int) 
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of pairs besides their score; arrays (A,) belong to the best partner of a feature."""
+
+    n: int
+    """Segments or dimensions compared."""
+    p_A: Floats
+    q_A: Floats
+    same_above: float
+    floor: Pairs
+    """The best partner of every feature among random directions in the place of the second side."""
+    ci_low: Floats | None = None
+    """Interval of the score of every pair, (P,); None where nothing was sampled."""
+    ci_high: Floats | None = None
+    n_documents: int | None = None
+
+    @property
+    def floor_same(self) -> Bools:
+        """Which features would be called the same as a random direction, significance aside."""
+        passed: Bools = self.floor.mutual & (self.floor.score > self.same_above)
+        return passed
+
+
 def pairs_table(
     pairs: Pairs,
     sides: tuple[Side, Side],
     features: tuple[Ints, Ints],
     method: str,
-    n: int,
-    p_A: Floats,
-    q_A: Floats,
+    evidence: Evidence,
     verdict: npt.NDArray[np.str_],
 ) -> pa.Table:
-    """Rows of ``matches``; p and q belong to the best partner of a feature and are null for the others.
+    """Rows of ``matches``; p, q and floor belong to the best partner of a feature, null for the others.
 
     ``features`` translate the places of the score matrix into feature indices of each side.
     """
     a, b = sides
-    nothing = np.full(len(pairs.a), np.nan)
+    n_pairs = len(pairs.a)
 
-    def number(values: Floats, mask: Bools) -> pa.Array:
-        return pa.array(values, pa.float64(), mask=mask)
+    def of_best(values_A: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+        return pa.array(values_A[pairs.a], kind, mask=~pairs.best)
+
+    def number(values: Floats | None) -> pa.Array:
+        known = np.full(n_pairs, np.nan) if values is None else values
+        return pa.array(known, pa.float64(), mask=np.isnan(known))
 
     return pa.table(
         {
-            "dictionary_a": pa.repeat(a.dictionary_id, len(pairs.a)),
+            "dictionary_a": pa.repeat(a.dictionary_id, n_pairs),
             "feature_a": pa.array(features[0][pairs.a], pa.int32()),
-            "dictionary_b": pa.repeat(b.dictionary_id, len(pairs.a)),
+            "dictionary_b": pa.repeat(b.dictionary_id, n_pairs),
             "feature_b": pa.array(features[1][pairs.b], pa.int32()),
-            "method": pa.repeat(method, len(pairs.a)),
-            "activation_sets": pa.repeat(f"{a.activation_set_id} | {b.activation_set_id}", len(pairs.a)),
+            "method": pa.repeat(method, n_pairs),
+            "activation_sets": pa.repeat(f"{a.activation_set_id} | {b.activation_set_id}", n_pairs),
             "score": pa.array(pairs.score, pa.float64()),
             "rank": pa.array(pairs.rank, pa.int32()),
             "mutual": pa.array(pairs.mutual),
-            "margin": number(pairs.margin, np.isnan(pairs.margin)),
-            "n": pa.repeat(pa.scalar(n, pa.int64()), len(pairs.a)),
-            "p_value": number(np.where(pairs.best, p_A[pairs.a], nothing), ~pairs.best),
-            "q_value": number(np.where(pairs.best, q_A[pairs.a], nothing), ~pairs.best),
+            "margin": number(pairs.margin),
+            "n": pa.repeat(pa.scalar(evidence.n, pa.int64()), n_pairs),
+            "p_value": of_best(evidence.p_A, pa.float64()),
+            "q_value": of_best(evidence.q_A, pa.float64()),
             "verdict": pa.array(verdict.tolist(), pa.string()),
+            "ci_low": number(evidence.ci_low),
+            "ci_high": number(evidence.ci_high),
+            "n_documents": pa.repeat(pa.scalar(evidence.n_documents, pa.int64()), n_pairs),
+            "same_above": pa.repeat(pa.scalar(evidence.same_above, pa.float64()), n_pairs),
+            "floor_score": of_best(evidence.floor.score, pa.float64()),
+            "floor_same": of_best(evidence.floor_same, pa.bool_()),
+            "metric_version": pa.repeat(pa.scalar(METRIC_VERSION, pa.int32()), n_pairs),
         }
     )
 
 
-def summary(pairs: Pairs, q_A: Floats, verdict: npt.NDArray[np.str_], n: int) -> dict[str, float | int]:
-    """What a run report says of a match."""
+def summary(pairs: Pairs, evidence: Evidence, verdict: npt.NDArray[np.str_]) -> dict[str, float | int | None]:
+    """What a run report says of a match; shares and means are None where no feature took part."""
+    n_features = len(evidence.p_A)
+    n_same = int((verdict == "same").sum())
     return {
-        "n_features": len(q_A),
-        "n": n,
+        "n_features": n_features,
+        "n": evidence.n,
         "n_mutual": int(pairs.mutual.sum()),
-        "n_same": int((verdict == "same").sum()),
-        "mean_best_score": float(pairs.score[pairs.best].mean()) if len(q_A) else 0.0,
+        "n_same": n_same,
+        "share_same": n_same / n_features if n_features else None,
+        "floor_share_same": float(evidence.floor_same.mean()) if n_features else None,
+        "same_above": evidence.same_above,
+        "mean_best_score": float(pairs.score[pairs.best].mean()) if n_features else None,
+        "floor_mean_best_score": float(evidence.floor.score.mean()) if n_features else None,
     }

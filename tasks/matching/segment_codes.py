@@ -3,13 +3,15 @@
 Shapes: S segments, L latents, N tokens of a batch, K active latents per token.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from scipy.sparse import csr_array
 
 from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.measures.controls import fit_random
 from tasks.matching.alignment import Ints, Segments, TextTokens, common_segments, text_tokens
 from tasks.matching.matcher import Side
 
@@ -26,10 +28,18 @@ class PairedCodes:
     """(S, L_a), float64."""
     b: csr_array
     """(S, L_b), float64."""
+    random: csr_array
+    """Of a dictionary of random directions with as many latents as b that fires as often, (S, L_b)."""
 
 
 def paired_codes(
-    a: Side, b: Side, split: str, max_segments: int, listener: ProgressListener = silent
+    a: Side,
+    b: Side,
+    split: str,
+    max_segments: int,
+    listener: ProgressListener = silent,
+    *,
+    seed: int = 0,
 ) -> PairedCodes:
     """Encode the text that both activation sets share; whole documents up to ``max_segments``."""
     rows_a = a.activation_set.sequence_rows(split)  # type: ignore[arg-type]
@@ -37,11 +47,29 @@ def paired_codes(
     tokens_a = text_tokens(a.activation_set.tokens, rows_a)
     tokens_b = text_tokens(b.activation_set.tokens, rows_b)
     segments = _first_documents(common_segments(tokens_a, tokens_b), max_segments)
+    codes_a = _codes(a, tokens_a, segments.of_a, segments.n, listener)
+    codes_b, l0 = _codes_and_l0(b, tokens_b, segments.of_b, segments.n, listener)
+    random = replace(b, dictionary=random_like(b, tokens_b, segments.of_b, l0, seed))
     return PairedCodes(
         document=segments.document,
-        a=_codes(a, tokens_a, segments.of_a, segments.n, listener),
-        b=_codes(b, tokens_b, segments.of_b, segments.n, listener),
+        a=codes_a,
+        b=codes_b,
+        random=_codes(random, tokens_b, segments.of_b, segments.n, silent),
     )
+
+
+def random_like(side: Side, tokens: TextTokens, segment_of: Ints, l0: float, seed: int) -> Dictionary:
+    """Random directions on what a side reads: as many latents, of which as many fire on a token.
+
+    Centred on the mean of the first tokens compared, as a training would be.
+    """
+    rows = np.unique(tokens.row[segment_of >= 0])[:_SEQUENCES_PER_BATCH]
+    _, x_STD, valid_ST = next(iter(side.activation_set.batches(rows, len(rows))))
+    x_ND = torch.from_numpy(np.asarray(x_STD[np.asarray(valid_ST, dtype=bool)], dtype=np.float32))
+    x_ND = x_ND[torch.isfinite(x_ND).all(dim=1)]
+    d_sae = side.dictionary.d_sae
+    k = min(max(round(l0), 1), d_sae)
+    return fit_random(x_ND, k, d_sae, seed).to(side.dictionary.W_enc.device)
 
 
 def _first_documents(segments: Segments, max_segments: int) -> Segments:
@@ -57,11 +85,18 @@ def _first_documents(segments: Segments, max_segments: int) -> Segments:
     )
 
 
-@torch.inference_mode()
 def _codes(
     side: Side, tokens: TextTokens, segment_of: Ints, n_segments: int, listener: ProgressListener
 ) -> csr_array:
     """Largest activation of every feature within every segment: (S, L)."""
+    return _codes_and_l0(side, tokens, segment_of, n_segments, listener)[0]
+
+
+@torch.inference_mode()
+def _codes_and_l0(
+    side: Side, tokens: TextTokens, segment_of: Ints, n_segments: int, listener: ProgressListener
+) -> tuple[csr_array, float]:
+    """The same, and the latents that fire on a token."""
     context = side.activation_set.context_length
     lookup = np.full((int(tokens.row.max(initial=-1)) + 1, context), -1, dtype=np.int64)
     lookup[tokens.row, tokens.position] = segment_of
@@ -69,7 +104,7 @@ def _codes(
     what = f"tokens encoded with {side.dictionary_id}"
     keys: list[Ints] = []
     values: list[np.ndarray] = []
-    d_sae, n_done = side.dictionary.d_sae, 0
+    d_sae, n_done, n_tokens = side.dictionary.d_sae, 0, 0
     device = side.dictionary.W_enc.device
     for rows, x, _ in side.activation_set.batches(wanted, _SEQUENCES_PER_BATCH):
         segment = lookup[rows]
@@ -79,9 +114,9 @@ def _codes(
         token, place = np.nonzero(np.isfinite(acts_NK) & (acts_NK > 0))
         keys.append(segment[used][token] * d_sae + indices_NK[token, place])
         values.append(acts_NK[token, place].astype(np.float64))
-        n_done += len(rows)
+        n_done, n_tokens = n_done + len(rows), n_tokens + int(used.sum())
         listener(Progress(what, n_done * context, len(wanted) * context))
-    return _pooled(keys, values, n_segments, d_sae)
+    return _pooled(keys, values, n_segments, d_sae), sum(map(len, values)) / max(n_tokens, 1)
 
 
 def _pooled(keys: list[Ints], values: list[np.ndarray], n_segments: int, d_sae: int) -> csr_array:

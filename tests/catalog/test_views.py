@@ -204,3 +204,43 @@ def test_aliases_mean_the_dictionary_they_were_last_given(root: Path, small: Mod
         assert resolve_dictionary(connection, small.DICTIONARY) == small.DICTIONARY
         with pytest.raises(UserError, match=f"close names are .*{alias}"):
             resolve_dictionary(connection, alias[:-1])
+
+
+def test_match_rates_have_the_floor_beside_the_share_and_control_over_all_pairs(
+    root: Path, small: ModuleType
+) -> None:
+    def pair(other: str, feature: int, p_value: float, verdict: str, floor: bool) -> dict[str, Any]:
+        return {
+            "dictionary_a": small.DICTIONARY,
+            "feature_a": feature,
+            "dictionary_b": other,
+            "feature_b": feature,
+            "method": "activation_correlation",
+            "activation_sets": "a | b",
+            "score": 0.8,
+            "rank": 0,
+            "mutual": True,
+            "n": 10,
+            "p_value": p_value,
+            "q_value": p_value,
+            "verdict": verdict,
+            "same_above": 0.7,
+            "floor_score": 0.3,
+            "floor_same": floor,
+        }
+
+    p_values = {"b": [0.01, 0.02, 0.5], "c": [0.03, 0.9]}
+    rows = [
+        pair(other, feature, p, "same" if p < 0.05 else "unmatched", floor=feature == 1)
+        for other, family in p_values.items()
+        for feature, p in enumerate(family)
+    ]
+    publish_rows(root, [SliceWrite("matches", "pairs", small.table("matches", rows))], fingerprint="m")
+    found = ask(
+        root,
+        "select dictionary_b, n_features, n_same, share_same, floor_share_same, n_same_in_family, n_family, "
+        "largest_family_q_value from match_rates order by 1",
+    )
+    # Benjamini and Hochberg over 0.01, 0.02, 0.03, 0.5, 0.9: 0.05 = min(5 p_(i) / i) for the first three.
+    assert found[0] == ("b", 3, 2, pytest.approx(2 / 3), pytest.approx(1 / 3), 2, 5, pytest.approx(0.05))
+    assert found[1] == ("c", 2, 1, 0.5, 0.5, 1, 5, pytest.approx(0.05))

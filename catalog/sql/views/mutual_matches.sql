@@ -18,7 +18,13 @@ select
     m.n,
     m.p_value,
     m.q_value,
-    m.verdict
+    m.verdict,
+    m.ci_low,
+    m.ci_high,
+    m.n_documents,
+    m.same_above,
+    m.floor_score,
+    m.floor_same
 from matches as m
 left join labels as a on a.dictionary_id = m.dictionary_a and a.feature_index = m.feature_a
 left join labels as b on b.dictionary_id = m.dictionary_b and b.feature_index = m.feature_b

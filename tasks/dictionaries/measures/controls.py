@@ -118,9 +118,8 @@ def fit_random(x_ND: Tensor, k: int, d_sae: int, seed: int) -> Dictionary:
     The mean of the train tokens is its b_dec, and one least-squares factor on the decoder makes up for
     the overlap of the directions: an untrained dictionary at its best.
     """
-    config = dictionary_config(
-        {"architecture": "topk", "k": min(k, d_sae), "d_sae": d_sae, "seed": seed, "n_tokens": 1}
-    )
+    options = {"architecture": "topk", "k": min(k, d_sae), "d_sae": d_sae, "n_tokens": 1}
+    config = dictionary_config({**options, "seed": _unrelated(seed)})
     dictionary = build_dictionary(config, x_ND.shape[1])
     dictionary.b_dec.copy_(x_ND.mean(dim=0))
     return _scaled_to_fit(dictionary, x_ND, x_ND)
@@ -135,8 +134,9 @@ def fit_random_transcoder(x_ND: Tensor, y_NE: Tensor, k: int, d_sae: int, seed: 
     """
     sites = {"reads": ["input"], "writes": ["target"]}
     config = dictionary_config(
-        {"architecture": "topk_transcoder", "k": min(k, d_sae), "d_sae": d_sae, "seed": seed, "n_tokens": 1}
+        {"architecture": "topk_transcoder", "k": min(k, d_sae), "d_sae": d_sae, "n_tokens": 1}
         | sites
+        | {"seed": _unrelated(seed)}
     )
     widths = Widths((x_ND.shape[1],), (y_NE.shape[1],))
     dictionary = build_dictionary(config, widths)
@@ -150,6 +150,11 @@ def fit_random_transcoder(x_ND: Tensor, y_NE: Tensor, k: int, d_sae: int, seed: 
         squares_L += acts_NL.square().sum(dim=0)
     dictionary.W_dec.div_(squares_L.clamp_min(1e-12).unsqueeze(1))
     return _scaled_to_fit(dictionary, x_ND, y_NE)
+
+
+def _unrelated(seed: int) -> int:
+    """A seed no training uses: one of its own would give the very directions that a training began with."""
+    return 2**31 - 1 - seed
 
 
 def _scaled_to_fit(dictionary: Dictionary, x_ND: Tensor, y_NE: Tensor) -> Dictionary:

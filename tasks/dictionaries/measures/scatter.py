@@ -47,8 +47,8 @@ class Scatter:
         """Probability that a random direction has a larger cosine with each unit row: (A,).
 
         P(a . z > c |z|) is half of P(z^T (a a^T - c^2) z > 0), a quadratic form in Gaussians whose tail is
-        that of Lugannani and Rice (1980) in the form of Kuonen (1999). Its relative error is about a
-        tenth in the cases tested, against sampling and the closed form of isotropic directions.
+        that of Lugannani and Rice (1980) in the form of Kuonen (1999). It is up to a fifth too large in
+        the cases tested, against sampling and the closed form of isotropic directions.
         """
         parts = [
             self._tail(rows_AD[start : start + _ROWS_AT_ONCE], cosine_A[start : start + _ROWS_AT_ONCE])

@@ -19,9 +19,10 @@ from catalog.schemas import Split
 from tasks.common.progress import ProgressListener, silent
 from tasks.matching.alignment import Ints
 from tasks.matching.correlation import Correlator, shift_p_values
+from tasks.matching.intervals import correlation_intervals
 from tasks.matching.matcher import MATCHERS, Matched, Matcher, MatcherConfig, Side
-from tasks.matching.pairs import Pairs, best_pairs, pairs_table, summary
-from tasks.matching.segment_codes import paired_codes
+from tasks.matching.pairs import Evidence, Pairs, best_pairs, pairs_table, summary
+from tasks.matching.segment_codes import PairedCodes, paired_codes
 from tasks.matching.significance import benjamini_hochberg
 
 _COVERS = 0.8
@@ -39,8 +40,6 @@ class ActivationCorrelationConfig(MatcherConfig):
     """Segments a feature must fire on to take part."""
     n_shifts: int = Field(default=200, ge=19, le=100_000)
     """Circular shifts of the null; the smallest p-value is 1 / (1 + n_shifts)."""
-    seed: int = Field(default=0, ge=0)
-    """Seed of the shifts."""
 
 
 @MATCHERS.register("activation_correlation")
@@ -53,7 +52,9 @@ class ActivationCorrelation(Matcher):
     def match(self, a: Side, b: Side, listener: ProgressListener = silent) -> Matched:
         """Correlate, shift, and say which features are the same."""
         self._check_corpus(a, b)
-        codes = paired_codes(a, b, self.config.split, self.config.max_segments, listener)
+        codes = paired_codes(
+            a, b, self.config.split, self.config.max_segments, listener, seed=self.config.seed
+        )
         features = self._frequent(codes.a), self._frequent(codes.b)
         n = len(codes.document)
         if not len(features[0]) or not len(features[1]):
@@ -65,15 +66,48 @@ class ActivationCorrelation(Matcher):
         a_SA, b_SB = codes.a[:, features[0]], codes.b[:, features[1]]
         correlator = Correlator(a_SA, b_SB)
         pairs = best_pairs(correlator.blocks(), len(features[1]), self.config.n_partners)
-        p_A = shift_p_values(correlator, codes.document, self.config.n_shifts, self.config.seed, listener)
-        q_A = benjamini_hochberg(p_A)
-        significant = pairs.best & (q_A[pairs.a] <= self.config.alpha) & (pairs.score > 0)
-        verdict = verdicts(pairs, significant, a_SA, b_SB)
-        table = pairs_table(pairs, (a, b), features, "activation_correlation", n, p_A, q_A, verdict)
-        facts = summary(pairs, q_A, verdict, n)
+        evidence = self._evidence(codes, correlator, pairs, self._floor(codes, features[0]), listener)
+        significant = pairs.best & (evidence.q_A[pairs.a] <= self.config.alpha)
+        verdict = verdicts(pairs, significant & (pairs.score > self.config.same_above), a_SA, b_SB)
+        table = pairs_table(pairs, (a, b), features, "activation_correlation", evidence, verdict)
+        facts = summary(pairs, evidence, verdict)
         facts["p_resolution"] = 1.0 / (1.0 + self.config.n_shifts)
-        facts["n_significant"] = int(significant.sum())
+        facts["n_significant"] = int((significant & (pairs.score > 0)).sum())
         return Matched(table, facts)
+
+    def _evidence(
+        self,
+        codes: PairedCodes,
+        correlator: Correlator,
+        pairs: Pairs,
+        floor: Pairs,
+        listener: ProgressListener,
+    ) -> Evidence:
+        p_A = shift_p_values(correlator, codes.document, self.config.n_shifts, self.config.seed, listener)
+        a_SP, b_SP = correlator.a_AS.T.tocsc(), correlator.b_SB.tocsc()
+        low, high, n_documents = correlation_intervals(
+            a_SP, b_SP, (pairs.a, pairs.b), codes.document, self.config.seed
+        )
+        return Evidence(
+            len(codes.document),
+            p_A,
+            benjamini_hochberg(p_A),
+            self.config.same_above,
+            floor,
+            low,
+            high,
+            n_documents,
+        )
+
+    def _floor(self, codes: PairedCodes, frequent_A: Ints) -> Pairs:
+        """The best partner of every feature among random directions; a score of 0 where none fires."""
+        frequent_R = self._frequent(codes.random)
+        if not len(frequent_R):
+            zeros = np.zeros(len(frequent_A))
+            nobody = zeros.astype(np.int64)
+            return Pairs(np.arange(len(frequent_A)), nobody, zeros, nobody, zeros, zeros > 0)
+        correlator = Correlator(codes.a[:, frequent_A], codes.random[:, frequent_R])
+        return best_pairs(correlator.blocks(), len(frequent_R), 1)
 
     def _check_corpus(self, a: Side, b: Side) -> None:
         digests = {str(side.activation_set.meta["corpus_digest"]) for side in (a, b)}
@@ -93,9 +127,9 @@ def verdicts(
 ) -> npt.NDArray[np.str_]:
     """What each pair is, by who fires when (methods B13.5).
 
-    *same*: mutual best with a significant correlation. *split*: at least two listed partners fire only
-    where a fires (P(a|b) > 0.8) and together cover 0.8 of its firings. *merged*: the inverse, seen from
-    b. *absorbed*: a fires only where b fires (P(b|a) > 0.8). Else *unmatched*.
+    *same*: mutual best with a significant correlation above the threshold. *split*: at least two listed
+    partners fire only where a fires (P(a|b) > 0.8) and together cover 0.8 of its firings. *merged*: the
+    inverse, seen from b. *absorbed*: a fires only where b fires (P(b|a) > 0.8). Else *unmatched*.
     """
     fires_a, fires_b = (a_SA > 0).astype(np.float64), (b_SB > 0).astype(np.float64)
     count_a, count_b = (np.asarray(f.sum(axis=0)).ravel() for f in (fires_a, fires_b))

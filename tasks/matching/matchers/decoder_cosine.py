@@ -5,6 +5,10 @@ if one of them exceeds the cosine with probability t, the best of L_b does with 
 (`tasks.dictionaries.measures.scatter`). Of isotropic directions t would be I_(1-c^2)((d-1)/2, 1/2) / 2; rows
 of a dictionary share the strong directions of the activations, so that unrelated dictionaries come closer.
 
+The floor is one dictionary of such directions in the place of the second. Weights are compared and nothing is
+sampled from texts, so that there are no intervals. Mutual best partners are the same above 0.7 (Paulo and
+Belrose 2025, arXiv 2501.16615).
+
 Shapes: A, B latents of the two dictionaries, D width.
 """
 
@@ -13,13 +17,12 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from catalog.errors import UserError
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.measures.scatter import Scatter, scatter_of
 from tasks.matching.matcher import MATCHERS, Matched, Matcher, MatcherConfig, Side
-from tasks.matching.pairs import Floats, best_pairs, pairs_table, summary
+from tasks.matching.pairs import Evidence, Floats, best_pairs, pairs_table, summary
 from tasks.matching.significance import benjamini_hochberg
 
 _BLOCK = 4_096
@@ -29,8 +32,6 @@ class DecoderCosineConfig(MatcherConfig):
     """Cosine of decoder rows; both dictionaries must write the same hookpoint of the same model."""
 
     matcher: Literal["decoder_cosine"] = "decoder_cosine"
-    same_above: float = Field(default=0.7, gt=0, lt=1)
-    """Cosine above which mutual best partners are called the same (Paulo and Belrose: 0.7)."""
 
 
 @MATCHERS.register("decoder_cosine")
@@ -51,15 +52,17 @@ class DecoderCosine(Matcher):
         rows_AD, rows_BD = _unit_rows(a), _unit_rows(b)
         n_a, n_b = len(rows_AD), len(rows_BD)
         pairs = best_pairs(_cosines(rows_AD, rows_BD, listener), n_b, self.config.n_partners)
-        best_A = pairs.score[pairs.best]
-        p_A = best_cosine_p_values(rows_AD.double().cpu().numpy(), best_A, scatter_of(rows_BD), n_b)
-        q_A = benjamini_hochberg(p_A)
-        same = pairs.mutual & (pairs.score > self.config.same_above) & (q_A[pairs.a] <= self.config.alpha)
+        scatter = scatter_of(rows_BD)
+        p_A = best_cosine_p_values(rows_AD.double().cpu().numpy(), pairs.score[pairs.best], scatter, n_b)
+        random_BD = scatter.draw(n_b, self.config.seed).to(rows_AD)
+        floor = best_pairs(_cosines(rows_AD, random_BD, silent), n_b, 1)
+        evidence = Evidence(rows_AD.shape[1], p_A, benjamini_hochberg(p_A), self.config.same_above, floor)
+        significant = evidence.q_A[pairs.a] <= self.config.alpha
+        same = pairs.mutual & (pairs.score > self.config.same_above) & significant
         verdict = np.where(same, "same", "unmatched")
         features = (np.arange(n_a), np.arange(n_b))
-        n = rows_AD.shape[1]
-        table = pairs_table(pairs, (a, b), features, "decoder_cosine", n, p_A, q_A, verdict)
-        return Matched(table, summary(pairs, q_A, verdict, n))
+        table = pairs_table(pairs, (a, b), features, "decoder_cosine", evidence, verdict)
+        return Matched(table, summary(pairs, evidence, verdict))
 
 
 def best_cosine_p_values(rows_AD: Floats, cosine_A: Floats, scatter: Scatter, n_partners: int) -> Floats:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 import pytest
 import torch
+from scipy.sparse import csc_array
 
 from catalog.errors import UserError
 from catalog.schemas import TABLES
@@ -14,6 +15,7 @@ from tasks.activations.packing import PackedTokens
 from tasks.activations.shards import ActivationSet
 from tasks.dictionaries.architectures.topk import TopKConfig
 from tasks.dictionaries.base import Dictionary, build_dictionary
+from tasks.matching.intervals import correlation_intervals
 from tasks.matching.matcher import MATCHERS, Matched, Side, match_dictionaries
 
 D, L, K = 24, 40, 3
@@ -219,3 +221,64 @@ def test_a_dictionary_without_firings_is_refused_in_a_sentence() -> None:
 def test_unknown_matcher_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="known: activation_correlation, decoder_cosine"):
         MATCHERS["nearest"]
+
+
+def test_a_weak_correlation_is_significant_and_not_the_same() -> None:
+    """Half of the latents of the second side are replaced; what is left of the overlap is no identity."""
+    original, other = planted(), planted()
+    x = activations(original)
+    with torch.no_grad():
+        fresh = planted(9)
+        other.W_dec[: L // 2] = 0.5 * original.W_dec[: L // 2] + 0.5 * fresh.W_dec[: L // 2]
+        other.W_enc[:, : L // 2] = other.W_dec[: L // 2].T
+    matched = run("activation_correlation", side(original, x), side(other, x, "b"))
+    best = matched.table.filter(pc.equal(matched.table["rank"], 0)).to_pylist()
+    weak = [row for row in best if row["mutual"] and row["q_value"] <= 0.05 and row["score"] < 0.7]
+    assert weak
+    assert all(row["verdict"] != "same" for row in weak)
+    assert all(row["score"] > row["same_above"] for row in best if row["verdict"] == "same")
+
+
+@BOTH
+def test_random_directions_in_place_of_the_second_side_reach_the_floor_and_no_more(matcher: str) -> None:
+    """A dictionary of random directions is matched no better than the floor beside it says."""
+    original = planted()
+    x = activations(original)
+    facts = run(matcher, side(original, x), side(planted(7), x, "b")).facts
+    assert facts["floor_share_same"] <= 0.1
+    assert facts["share_same"] == pytest.approx(facts["floor_share_same"], abs=0.1)
+    assert facts["mean_best_score"] == pytest.approx(facts["floor_mean_best_score"], abs=0.06)
+    own = run(matcher, side(original, x), side(original, x, "b")).facts
+    assert own["share_same"] == 1
+    assert own["floor_share_same"] == pytest.approx(facts["floor_share_same"], abs=0.1)
+
+
+def test_only_correlations_have_an_interval_and_it_is_over_documents() -> None:
+    original = planted()
+    x = activations(original)
+    table = run("activation_correlation", side(original, x), side(noisy(original, 0.6), x, "b")).table
+    assert set(table["n_documents"].to_pylist()) == {N_DOCUMENTS}
+    rows = [row for row in table.to_pylist() if row["ci_low"] is not None]
+    assert len(rows) > 0.9 * len(table)
+    assert all(row["ci_low"] <= row["score"] + 0.02 and row["ci_high"] >= row["score"] - 0.02 for row in rows)
+    cosine = run("decoder_cosine", side(original, x), side(original, x, "b")).table
+    assert cosine["ci_low"].null_count == cosine["n_documents"].null_count == len(cosine)
+
+
+def test_intervals_of_a_correlation_hold_the_truth_where_documents_differ() -> None:
+    """Topics: in half of the documents two features fire together, in the others apart; r is 0.5 overall."""
+    rng = np.random.default_rng(0)
+    n_pairs, held = 60, []
+    for number in range(5):
+        together_G = rng.random((40, n_pairs)) < 0.5
+        a = (rng.random((40, 50, n_pairs)) < 0.2).astype(float)
+        apart = (rng.random((40, 50, n_pairs)) < 0.2).astype(float)
+        b = np.where(together_G[:, None], a, apart)
+        flat_a, flat_b = (csc_array(part.reshape(-1, n_pairs)) for part in (a, b))
+        every = np.arange(n_pairs)
+        low, high, n = correlation_intervals(
+            flat_a, flat_b, (every, every), np.repeat(np.arange(40), 50), number
+        )
+        held.append((low <= 0.5) & (high >= 0.5))
+        assert n == 40
+    assert 0.9 <= np.mean(held) <= 0.99

@@ -46,7 +46,7 @@ def test_the_tail_agrees_with_sampling_where_directions_are_shared() -> None:
         cosine = np.full(len(rows), limit)
         sampled = (rows @ drawn.T > limit).double().mean(dim=1).numpy()
         tail = scatter.exceeds(rows.double().numpy(), cosine)
-        np.testing.assert_allclose(tail, sampled, rtol=0.12, atol=2e-4)
+        np.testing.assert_allclose(tail, sampled, rtol=0.2, atol=2e-4)
 
 
 def test_rows_of_norm_zero_and_no_rows_at_all_are_no_obstacle() -> None:
