@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from catalog.ledger import Claim
 from tasks.autointerp.endpoint import load_endpoint
@@ -13,13 +13,19 @@ if TYPE_CHECKING:
 CACHE_FOLDER = "_cache/llm"
 
 
-def answering_model(endpoint: str | None) -> str | None:
-    """The model behind an endpoint profile, which the answers depend on; None without an endpoint.
+def answering_model(endpoint: str | None) -> Any:
+    """What answers depend on beside the question: the model of a profile, with its settings where it has any.
+
+    None without an endpoint.
 
     Raises:
         UserError: for an unknown or wrong profile.
     """
-    return None if endpoint is None else load_endpoint(endpoint, os.environ).model
+    if endpoint is None:
+        return None
+    profile = load_endpoint(endpoint, os.environ)
+    settings = profile.answer_settings
+    return {"model": profile.model, **settings} if settings else profile.model
 
 
 def client_of(endpoint: str | None, root: Path, claim: Claim, *, forced: bool) -> "ChatClient | None":

@@ -30,6 +30,14 @@ REPAIR = "Not a valid reply ({problem}). Reply again with nothing but the JSON o
 class Wire(Protocol):
     """Sends one request; raises `Unavailable`, `Rejected` or `Stopped`."""
 
+    def most_tokens(self, request: ChatRequest) -> int:
+        """Most tokens that a reply to the request may have."""
+        ...
+
+    def give_room(self, sent_limit: int, request: ChatRequest) -> bool:
+        """Give later requests more tokens for thoughts; returns whether asking again may help."""
+        ...
+
     async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
         """Send the messages and return what came back."""
         ...
@@ -50,7 +58,6 @@ class _Course:
     completion_tokens: int | None = None
     cost_usd: float = 0.0
     finish_reason: str | None = None
-    text: str | None = None
     messages: list[Message] = field(default_factory=list)
 
 
@@ -95,7 +102,7 @@ class Asker:
             Stopped: when the budget or quota is used up, the key is refused, the endpoint asks to wait
                 longer than allowed, or too many questions failed in a row.
         """
-        key = request.digest(self.model)
+        key = request.digest(self.model, self.profile.answer_settings)
         asked_as = digest([self.owner, request.purpose, request.unit, key])[:32]
         known = self.answers.get(key)
         if known is not None:
@@ -112,7 +119,7 @@ class Asker:
         call_id = digest([asked_as, now_text()])[:32]
         reply = ChatReply(self._record(request, call_id, key, course, outcome), value, error)
         self._patience.count(error if outcome == "error" else None)
-        entry = {"asked_as": asked_as, "reply": course.text, "error": error}
+        entry = {"asked_as": asked_as, "reply": value and value.model_dump_json(), "error": error}
         self.answers.put(key, {**entry, "record": reply.record.to_plain()})
         return reply
 
@@ -125,12 +132,19 @@ class Asker:
     async def _converse(
         self, request: ChatRequest, course: _Course
     ) -> tuple[CallOutcome, Reply | None, str | None]:
-        """Ask, judge the reply, and ask once more if it does not fit the schema."""
+        """Ask, judge the reply, and ask once more if it does not fit the schema or had no room."""
         course.messages = self._messages(request)
-        completion, error = await self._try(request, course)
-        if completion is None:
-            return "error", None, error
-        outcome, value, problem = judge_reply(request, completion)
+        question = "\n".join(message.content for message in course.messages if message.role == "user")
+        while True:
+            limit = self.wire.most_tokens(request)
+            completion, error = await self._try(request, course)
+            if completion is None:
+                return "error", None, error
+            outcome, value, problem = judge_reply(request, completion, question)
+            if not (
+                outcome == "truncated" and completion.ends_in_thoughts and self.wire.give_room(limit, request)
+            ):
+                break
         if outcome != "invalid":
             return outcome, value, problem
         course.messages += [
@@ -140,7 +154,7 @@ class Asker:
         completion, error = await self._try(request, course)
         if completion is None:
             return "invalid", None, f"{problem}; asked again: {error}"
-        return judge_reply(request, completion)
+        return judge_reply(request, completion, question)
 
     async def _try(self, request: ChatRequest, course: _Course) -> tuple[Completion | None, str | None]:
         """One answer over the wire, with tries and waits, or the reason for none."""
@@ -168,7 +182,7 @@ class Asker:
     async def _send(self, request: ChatRequest, course: _Course, seconds: float) -> Completion:
         """One request within ``seconds``: reserved before, accounted for after."""
         most_prompt = sum(len(m.content.encode()) + TOKENS_PER_MESSAGE for m in course.messages)
-        most = self._spend(most_prompt, request.max_tokens)
+        most = self._spend(most_prompt, self.wire.most_tokens(request))
         reservation = self.budget.reserve(most)
         actual = Spend()
         course.attempts += 1
@@ -188,7 +202,7 @@ class Asker:
             self.budget.settle(reservation, actual)
         course.prompt_tokens = _plus(course.prompt_tokens, sent)
         course.completion_tokens = _plus(course.completion_tokens, received)
-        course.finish_reason, course.text = completion.finish_reason, completion.text
+        course.finish_reason = completion.finish_reason
         return completion
 
     def _messages(self, request: ChatRequest) -> list[Message]:

@@ -3,7 +3,7 @@
 Kept apart from ``client.py`` so that reading a configuration does not import the openai package.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -49,14 +49,18 @@ class ChatRequest:
     check: Callable[[Reply], str | None] | None = None
     """Returns what is wrong with a reply that satisfies the schema, or None."""
 
-    def digest(self, model: str) -> str:
-        """SHA-256 of model, messages, schema and settings."""
+    def digest(self, model: str, answer_settings: Mapping[str, Any]) -> str:
+        """SHA-256 of model, messages, schema and settings, those of the endpoint's profile included."""
         return digest(
             {
                 "model": model,
                 "messages": [asdict(message) for message in self.messages(KEY_NONCE)],
                 "schema": self.reply.model_json_schema(),
-                "settings": {"max_tokens": self.max_tokens, "temperature": self.temperature},
+                "settings": {
+                    "max_tokens": self.max_tokens,
+                    "temperature": self.temperature,
+                    **answer_settings,
+                },
             }
         )
 

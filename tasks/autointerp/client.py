@@ -4,9 +4,7 @@ Turns whatever the other side does into a `Completion` or one of three failures:
 again may help), `Rejected` (this question will never be answered) and `Stopped` (none will).
 """
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -14,16 +12,19 @@ from typing import Any, cast
 
 import httpx2
 import openai
-from openai.types.chat import ChatCompletion
 
 from tasks.autointerp.asking import Asker
 from tasks.autointerp.budget import Budget
 from tasks.autointerp.chat import ChatRequest, Message, Stopped
 from tasks.autointerp.endpoint import EndpointProfile, load_api_key, load_endpoint
 from tasks.autointerp.prompt_cache import Answers, PromptCache
+from tasks.autointerp.reading import read_completion
 from tasks.autointerp.replies import Completion, Rejected, Unavailable
+from tasks.autointerp.shapes import MOST_CHANGES, ShapeMemory
 
 MAX_ERROR_CHARS = 200
+TELLING = (400, 415, 422, 500, 501)
+"""Answers that may refuse a part of the request: servers say it with client and with server errors."""
 
 
 def open_client(
@@ -50,7 +51,7 @@ def open_client(
         UserError: for an unknown or wrong profile, or a missing key.
     """
     profile = load_endpoint(endpoint, environ, config_path)
-    wire = OpenAIWire(profile, load_api_key(profile, environ))
+    wire = OpenAIWire(profile, load_api_key(profile, environ), cache_folder / "shapes")
     own = None if scratch is None else PromptCache(scratch / "answers")
     answers = Answers(PromptCache(cache_folder / profile.name), own, forced=forced)
     return Asker(profile, wire, answers, Budget(cache_folder / "spend", profile), owner)
@@ -59,30 +60,54 @@ def open_client(
 class OpenAIWire:
     """One connection pool; no redirects, no compression, a cap on what is read, no retries of its own."""
 
-    def __init__(self, profile: EndpointProfile, api_key: str) -> None:
+    def __init__(self, profile: EndpointProfile, api_key: str, memory: Path | None = None) -> None:
+        """
+        Args:
+            profile: Where and how to ask.
+            api_key: Sent as bearer token.
+            memory: Folder that keeps in which shape the endpoint takes requests.
+        """
         self.profile = profile
         self._api_key = api_key
+        self._shapes = ShapeMemory(profile, memory)
         self._client: openai.AsyncOpenAI | None = None
 
+    def most_tokens(self, request: ChatRequest) -> int:
+        """Most tokens that a reply to the request may have."""
+        return self._shapes.shape.limit(request)
+
+    def give_room(self, sent_limit: int, request: ChatRequest) -> bool:
+        """Give later requests more tokens for thoughts; returns whether asking again may help."""
+        return self.most_tokens(request) > sent_limit or self._shapes.thought_too_long()
+
     async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
-        """Send one request; raises `Unavailable`, `Rejected` or `Stopped`, each with a reason."""
-        try:
-            completion = await self._connected().chat.completions.create(
-                model=self.profile.model,
-                messages=cast(Any, [asdict(message) for message in messages]),
-                max_tokens=request.max_tokens,
-                temperature=request.temperature,
-                response_format=cast(Any, _response_format(request)),
-            )
-        except openai.APIStatusError as error:
-            raise self._status_failure(error) from None
-        except _BadBody as error:
-            raise Rejected(str(error), answered=True) from None
-        except (openai.APIConnectionError, httpx2.HTTPError) as error:
-            raise _connection_failure(error) from None
-        except (openai.OpenAIError, json.JSONDecodeError, ValueError) as error:
-            raise Unavailable(f"unreadable reply: {type(error).__name__}", answered=True) from None
-        return _read(completion)
+        """Send one request; raises `Unavailable`, `Rejected` or `Stopped`, each with a reason.
+
+        A refusal of something that need not be sent changes the shape of requests; this one is sent again.
+        """
+        own = self.profile.temperature
+        temperature = request.temperature if own is None else own
+        for _ in range(MOST_CHANGES):
+            shape = self._shapes.shape
+            try:
+                return read_completion(await self._send(shape.parameters(request, messages, temperature)))
+            except openai.APIStatusError as error:
+                is_learnt = error.status_code in TELLING and self._shapes.refused(shape, error.response.text)
+                if not is_learnt:
+                    raise self._status_failure(error) from None
+            except _BadBody as error:
+                raise Rejected(str(error), answered=True) from None
+            except (openai.APIConnectionError, httpx2.HTTPError) as error:
+                raise _connection_failure(error) from None
+            except (openai.OpenAIError, ValueError) as error:
+                raise Unavailable(f"unreadable reply: {type(error).__name__}", answered=True) from None
+        raise Rejected("the endpoint refuses every form of the request")
+
+    async def _send(self, parameters: Mapping[str, Any]) -> str:
+        """The body of the answer to one request."""
+        body = {"model": self.profile.model, **parameters, **self.profile.extra_body}
+        response = await self._connected().post("/chat/completions", cast_to=httpx2.Response, body=body)
+        return response.text
 
     async def close(self) -> None:
         """Close the connections; the next request opens new ones."""
@@ -164,33 +189,6 @@ class _CappedStream(httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
-
-
-def _response_format(request: ChatRequest) -> dict[str, Any]:
-    schema = {"name": request.reply.__name__, "schema": request.reply.model_json_schema(), "strict": True}
-    return {"type": "json_schema", "json_schema": schema}
-
-
-def _read(completion: object) -> Completion:
-    """Check what the openai package lets through: HTML as text, no choices, no message."""
-    if not isinstance(completion, ChatCompletion):
-        raise Unavailable("the reply is not a chat completion", answered=True)
-    usage = completion.usage
-    choices = completion.choices
-    if not choices or choices[0].message is None:
-        raise Unavailable("the reply has no choices", answered=True)
-    message = choices[0].message
-    return Completion(
-        text=message.content if isinstance(message.content, str) else None,
-        refusal=message.refusal if isinstance(message.refusal, str) else None,
-        finish_reason=str(choices[0].finish_reason)[:40] if choices[0].finish_reason else None,
-        prompt_tokens=_count(usage.prompt_tokens if usage else None),
-        completion_tokens=_count(usage.completion_tokens if usage else None),
-    )
-
-
-def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and 0 <= value < 2**31 else None
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:

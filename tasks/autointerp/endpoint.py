@@ -8,7 +8,7 @@ variables ``FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL``, ``..._MODEL`` and so on, wh
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -19,6 +19,8 @@ from tasks.common.plain_files import parse_yaml, read_toml
 
 OPENAI_URL = "https://api.openai.com/v1"
 NO_KEY = "no-key"
+TokenLimit = Literal["max_tokens", "max_completion_tokens", "none"]
+ResponseFormat = Literal["json_schema", "json_object", "none"]
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
@@ -59,7 +61,16 @@ class EndpointProfile(StrictConfig):
     """Most tokens, sent and received, in one UTC day."""
     probe: bool = True
     """Ask once per stage whether the endpoint enforces a reply schema."""
-
+    token_limit: TokenLimit = "max_tokens"
+    """Parameter that limits a reply; learnt where the endpoint refuses it."""
+    response_format: ResponseFormat = "json_schema"
+    """How the form of a reply is asked for; with none it stands in the prompt. Learnt as well."""
+    reasoning_tokens: int = Field(default=0, ge=0)
+    """Tokens added to every limit, for a model that thinks before it answers; learnt as well."""
+    temperature: float | None = Field(default=None, ge=0)
+    """Temperature; left out: 0, or the endpoint's own where it refuses that."""
+    extra_body: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of every request, for example {reasoning_effort = "low"}."""
     trusted: bool = False
     """Send text to this remote endpoint as it is, without blanking out secrets and personal data."""
 
@@ -72,6 +83,12 @@ class EndpointProfile(StrictConfig):
     def is_scrubbed(self) -> bool:
         """Whether secrets and personal data are blanked out of what is sent there."""
         return not (self.is_local or self.trusted)
+
+    @property
+    def answer_settings(self) -> dict[str, Any]:
+        """What answers depend on beside model and question, where it is not the default."""
+        chosen = {"temperature": self.temperature, "extra_body": self.extra_body or None}
+        return {name: value for name, value in chosen.items() if value is not None}
 
     def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Price of a call."""

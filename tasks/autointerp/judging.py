@@ -34,6 +34,8 @@ class JudgeConfig(ScorerConfig):
     """Contexts of its nearest features in which it is silent."""
     items_per_call: int = Field(default=5, ge=1, le=50)
     """Contexts shown in one question; the last question may have fewer."""
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Longest reply in tokens, thoughts not counted; left out: 64, and 8 for each context of the question."""
 
 
 class JudgeReply(Reply):
@@ -137,5 +139,5 @@ class JudgeScorer(Scorer):
             )
 
         unit = f"{evidence.feature_index}/{explanation.explanation_id}/{self.config.seed}/{chosen.start}"
-        max_tokens = BASE_TOKENS + TOKENS_PER_ANSWER * count
+        max_tokens = self.config.max_tokens or BASE_TOKENS + TOKENS_PER_ANSWER * count
         return ChatRequest(self.purpose, unit, messages, judge_reply(count), max_tokens)

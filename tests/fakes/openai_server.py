@@ -51,6 +51,24 @@ class Fault:
 
 
 @dataclass(frozen=True)
+class Message:
+    """A reply in a form of its own: fields of the message, beside how it ended and what it used."""
+
+    fields: dict[str, Any]
+    finish_reason: str | None = "stop"
+    usage: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """Any status and body."""
+
+    status: int
+    body: Any
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True)
 class Question:
     """A request as a brain sees it: number from 1, parsed body, headers."""
 
@@ -81,7 +99,7 @@ class Question:
         return found[2] if found else ""
 
 
-Answer = str | Fault
+Answer = str | Fault | Message | Raw
 Brain = Callable[[Question], Answer]
 
 
@@ -93,6 +111,12 @@ def answers(values: Iterable[bool | int]) -> str:
 def explanation(text: str) -> str:
     """The reply of an explainer."""
     return json.dumps({"explanation": text})
+
+
+def refusal(message: str, param: str | None = None, code: str | None = None, status: int = 400) -> Raw:
+    """The refusal of a request, in the form of OpenAI."""
+    error = {"message": message, "type": "invalid_request_error", "param": param, "code": code}
+    return Raw(status, {"error": error})
 
 
 @dataclass
@@ -202,6 +226,14 @@ def _handler(fake: FakeOpenAI) -> type[BaseHTTPRequestHandler]:
         def _reply(self, answer: Answer) -> None:
             if isinstance(answer, str):
                 self._send(200, json.dumps(completion(fake, answer)).encode())
+            elif isinstance(answer, Message):
+                body = completion(fake, None, finish_reason=answer.finish_reason)
+                body["choices"][0]["message"] = {"role": "assistant", **answer.fields}
+                body["usage"] = {**(body["usage"] or {}), **answer.usage} or None
+                self._send(200, json.dumps(body).encode())
+            elif isinstance(answer, Raw):
+                sent = answer.body if isinstance(answer.body, str) else json.dumps(answer.body)
+                self._send(answer.status, sent.encode(), {"content-type": answer.content_type})
             elif answer.name in _BODIES:
                 status, body, headers = _BODIES[answer.name](fake, answer)
                 self._send(status, body, headers)

@@ -30,7 +30,7 @@ class ContextsConfig(ExplainerConfig):
     n_silent: int = Field(default=4, ge=0)
     """Contexts shown in which it does not, those of its neighbours first."""
     max_tokens: int = Field(default=200, ge=16)
-    """Longest reply in tokens."""
+    """Longest reply in tokens, thoughts not counted."""
 
 
 class ExplanationReply(Reply):

@@ -31,6 +31,12 @@ class Recorder:
         self.sent: list[str] = []
         self.failures = failures
 
+    def most_tokens(self, request: ChatRequest) -> int:
+        return request.max_tokens
+
+    def give_room(self, sent_limit: int, request: ChatRequest) -> bool:
+        return False
+
     async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
         self.sent.append("\n".join(message.content for message in messages))
         if len(self.sent) <= self.failures:

@@ -70,7 +70,8 @@ OUTCOMES: list[tuple[Answer, str]] = [
     (Fault("length"), "truncated"),
     (Fault("content_filter"), "filtered"),
     (Fault("refusal"), "refused"),
-    ("Sure! " + GOOD + " Hope this helps.", "invalid"),
+    ("Sure! It is a word of its own. Hope this helps.", "invalid"),
+    (GOOD + " or rather " + explanation("something else"), "invalid"),
     ('{"explanation": NaN}', "invalid"),
     ('{"explanation": 3}', "invalid"),
     ('{"explanation": "   "}', "invalid"),
@@ -205,7 +206,7 @@ def test_dead_endpoint_trips_the_breaker(tmp_path: Path) -> None:
 
 def test_repair_is_tried_once(tmp_path: Path) -> None:
     def brain(question: Question) -> Answer:
-        return GOOD if "Not a valid reply" in question.text else "Here you are: " + GOOD
+        return GOOD if "Not a valid reply" in question.text else "Here you are: the word."
 
     with FakeOpenAI(brain) as fake:
         explained = run(fake, tmp_path, 1)
