@@ -49,6 +49,7 @@ RANGES = (
     ("examples", "char_end < char_start", "a char_end before char_start"),
     ("examples", "len(tokens) <> len(activations)", "tokens and activations of different length"),
     ("examples", "len(tokens) <> len(token_ids)", "tokens and token_ids of different length"),
+    ("examples", "len(is_special) <> len(tokens)", "tokens and is_special of different length"),
     ("examples", "peak_position not between 0 and len(tokens) - 1", "a peak_position outside its tokens"),
     ("examples", "feature_block <> feature_index // 1000", "a wrong feature_block"),
     ("explanations", "(status = 'ok') <> (text is not null)", "a text that contradicts its status"),

@@ -4,6 +4,7 @@ import pyarrow as pa
 
 from catalog.schemas.spec import (
     BIN,
+    BOOL,
     DICTIONARY,
     F32,
     F64,
@@ -111,12 +112,29 @@ FEATURES: tuple[TableSpec, ...] = (
             "tokens",
             pa.list_(TEXT),
             "Text of each token cut from the document; empty for the further tokens of one "
-            "character; joined they are the text from char_start to char_end",
+            "character and for special ones; joined they are the text from char_start to char_end",
         ),
         column("activations", pa.list_(F32), "Activation of the feature on each token"),
-        column("peak_position", I32, "Position of the largest activation within the context"),
+        column(
+            "peak_position",
+            I32,
+            "Position of the largest activation within the context; of controls the place drawn",
+        ),
         column("max_activation", F32, "Largest activation within the context; 0 for controls"),
         column("split", TEXT, "Whether it may be used to explain or to score", ExampleSplit),
+        optional(
+            "is_special",
+            pa.list_(BOOL),
+            "For each token whether it is special (BOS, SEP, turns of a template) or has no character",
+            since=2,
+        ),
+        optional(
+            "text_before",
+            I32,
+            "Tokens of text that the model read before the first one: 0 where a document or chunk begins",
+            since=2,
+        ),
+        version=2,
         sort_by=("feature_index", "band", "rank"),
         partition_by=("dictionary_slug", "subject", "feature_block"),
         row_group_rows=2_000,

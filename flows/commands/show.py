@@ -65,7 +65,8 @@ def _contexts(examples: list[dict[str, Any]]) -> list[str]:
     for example in top:
         peak, tokens = example["peak_position"], example["tokens"]
         before, after = "".join(tokens[:peak]), "".join(tokens[peak + 1 :])
-        marked = f"{visible(before)[-40:]:>40} [{visible(tokens[peak])}] {visible(after)[:40]}"
+        shown = visible(tokens[peak]) or "a token without text"
+        marked = f"{visible(before)[-40:]:>40} [{shown}] {visible(after)[:40]}"
         lines.append(f"  {example['max_activation']:8.3g} {marked}")
     return lines
 

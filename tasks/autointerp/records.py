@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from catalog.errors import UserError
 from catalog.schemas import ExampleSplit
-from tasks.autointerp.lexicon.vocabulary import Bools, Vocabulary
+from tasks.autointerp.lexicon.vocabulary import Bools, Codes, Vocabulary
 from tasks.autointerp.lexicon.windows import NO_LABELS, Windows, build_windows
 
 FIRING_BANDS = ("top", "q1", "q2", "q3", "q4", "q5")
@@ -38,6 +38,7 @@ class Example:
     split: str
     document_id: str
     labels: Mapping[str, str]
+    is_special: tuple[bool, ...]
 
     @property
     def text(self) -> str:
@@ -76,6 +77,7 @@ class FeatureEvidence:
             str(self.split_W[row]),
             str(self.windows.document_W[row]),
             self.windows.labels_of(row),
+            self.windows.special(row),
         )
 
     def digest(self, split: ExampleSplit) -> str:
@@ -170,20 +172,47 @@ def _windows(block: pa.Table, labels: Labels) -> Windows:
             none,
             peak_W=none,
             document_start_W=np.empty(0, bool),
-            sequence_start_W=none,
+            text_before_W=none,
             document_W=np.empty(0, object),
             labels=labels,
         )
     tokens = block["tokens"].combine_chunks()
     encoded = tokens.flatten().dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    length_W = tokens.value_lengths().to_numpy()
+    codes, special = encoded.indices.to_numpy(), _special_tokens(block, length_W)
+    special_codes, special_index = np.unique(codes[special], return_inverse=True)
+    entry = codes + 1
+    entry[special] = len(texts) + 1 + special_index
     return build_windows(
-        Vocabulary(encoded.dictionary.to_pylist()),
-        encoded.indices.to_numpy() + 1,
+        Vocabulary(texts, [texts[code] for code in special_codes]),
+        entry,
         block["activations"].combine_chunks().flatten().to_numpy(),
-        tokens.value_lengths().to_numpy(),
+        length_W,
         peak_W=block["peak_position"].to_numpy(),
         document_start_W=block["char_start"].to_numpy() == 0,
-        sequence_start_W=block["token_start"].to_numpy(),
+        text_before_W=_text_before(block, special[np.cumsum(length_W) - length_W]),
         document_W=np.asarray(block["document_id"].to_pylist(), object),
         labels=labels,
     )
+
+
+def _special_tokens(block: pa.Table, length_W: Codes) -> Bools:
+    """Which tokens of all contexts are special; nothing tells them from text in rows of the first version,
+    except at a context's beginning, where a token without text cannot be the rest of a character."""
+    if "is_special" in block.column_names and block["is_special"].null_count == 0:
+        flags: Bools = np.asarray(block["is_special"].combine_chunks().flatten())
+        return flags
+    empty = np.asarray(pc.equal(pc.utf8_length(block["tokens"].combine_chunks().flatten()), 0))
+    first = np.cumsum(length_W) - length_W
+    n_filled = np.concatenate([[0], np.cumsum(~empty)])
+    leading: Bools = empty & (n_filled[:-1] == np.repeat(n_filled[first], length_W))
+    return leading
+
+
+def _text_before(block: pa.Table, begins_special_W: Bools) -> Codes:
+    """Tokens read before each context; of rows of the first version since the last that was special, or
+    since the beginning of the sequence."""
+    if "text_before" in block.column_names and block["text_before"].null_count == 0:
+        return np.asarray(block["text_before"], np.int32)
+    return np.where(begins_special_W, 0, np.asarray(block["token_start"], np.int32)).astype(np.int32)

@@ -16,6 +16,7 @@ from tasks.mining.codes import CodeShard
 from tasks.mining.config import MiningConfig
 from tasks.mining.controls import keep_silent, propose_controls
 from tasks.mining.selection import rank_in_group
+from tasks.mining.special import SpecialTokens
 from tasks.mining.split import SPLITS
 from tasks.mining.survey import Survey
 from tasks.mining.texts import cut_tokens, list_offsets
@@ -41,12 +42,13 @@ class ExampleMiner:
         documents: pa.Table,
         survey: Survey,
         nearest_Ln: np.ndarray,
+        special: SpecialTokens,
         config: MiningConfig,
         listener: ProgressListener,
     ) -> None:
         self.shards, self.tokens, self.documents = shards, tokens, documents
         self.survey, self.nearest_Ln = survey, nearest_Ln
-        self.config, self.listener = config, listener
+        self.special, self.config, self.listener = special, config, listener
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """One batch per block of features, sorted by feature, band and rank."""
@@ -131,6 +133,10 @@ class ExampleMiner:
             "activations": pa.ListArray.from_arrays(offsets, pa.array(activations_WC[inside_WC])),
             "peak_position": pa.array(contexts.position_W - windows.start_W, pa.int32()),
             "max_activation": pa.array(activations_WC.max(axis=1, initial=0)),
+            "is_special": pa.ListArray.from_arrays(
+                offsets, pa.array(self.special.at(position_WC[inside_WC]), pa.bool_())
+            ),
+            "text_before": pa.array(self.special.text_before(windows.start_W), pa.int32()),
             "split": pa.array(SPLITS).take(pa.array(contexts.split_W)),
         }
         return pa.RecordBatch.from_arrays(

@@ -18,6 +18,7 @@ from tasks.mining.features import FEATURES_SCHEMA, feature_rows, top_tokens
 from tasks.mining.logits import LogitEffects, Unembedding, logit_effects
 from tasks.mining.method_columns import method_columns, typed_columns
 from tasks.mining.nearest import interleave, nearest_by_decoder
+from tasks.mining.special import SpecialTokens
 from tasks.mining.split import split_codes
 from tasks.mining.survey import survey
 
@@ -95,7 +96,9 @@ def mine(
         config,
     )
     nearest_Ln = interleave([by_decoder.features_Ln, by_coactivation.features_Ln])
-    examples = ExampleMiner(shards, tokens, documents, found, nearest_Ln, config, listener)
+    examples = ExampleMiner(
+        shards, tokens, documents, found, nearest_Ln, SpecialTokens(tokens, special), config, listener
+    )
     n_nonfinite = sum(shard.n_nonfinite for shard in shards)
     return Mined(features, examples.batches(), found.n_tokens, n_nonfinite)
 

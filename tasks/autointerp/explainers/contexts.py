@@ -94,15 +94,22 @@ def _messages(examples: Sequence[Example], scale: float, nonce: str) -> Sequence
             shown.append("Not active:\n" + fence("passage", example.text, nonce))
             continue
         strengths = ", ".join(
-            f"{token!r} {max(1, math.ceil(10 * min(1.0, value / (scale or value))))}"
-            for token, value, is_chosen in zip(
-                example.tokens, example.activations, chosen.tolist(), strict=True
+            f"{_named(token, is_special)} {max(1, math.ceil(10 * min(1.0, value / (scale or value))))}"
+            for token, is_special, value, is_chosen in zip(
+                example.tokens, example.is_special, example.activations, chosen.tolist(), strict=True
             )
             if is_chosen
         )
         text = f"{marked(example.tokens, chosen, marks)}\n\n{strengths}"
         shown.append("Active:\n" + fence("passage", text, nonce))
     return fill(PROMPT, nonce=nonce, open=marks[0], close=marks[1], items="\n\n".join(shown))
+
+
+def _named(token: str, is_special: bool) -> str:
+    """A token in quotes; one without text by the reason for that."""
+    if is_special:
+        return f"(special token {token!r})" if token else "(special token)"
+    return repr(token) if token else "(rest of a character)"
 
 
 def marked_tokens(example: Example, scale: float) -> Bools:

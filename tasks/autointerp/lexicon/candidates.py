@@ -68,6 +68,8 @@ def _classes(vocabulary: Vocabulary, counts: Counter[int], place: Place) -> Iter
             weight[name] += n
     floor = MIN_SHARE * sum(counts.values())
     for name in TOKEN_CLASSES:
+        if name == "special" and place != "here":  # that is a position
+            continue
         if weight[name] > 0 and (place != "here" or weight[name] >= floor):
             yield TokenRule("class", (name,), place)
 
@@ -76,7 +78,7 @@ def _exact(vocabulary: Vocabulary, counts: Counter[int], place: Place, limit: in
     ranked = sorted(counts.items(), key=lambda item: (-item[1], vocabulary.texts[item[0]]))
     for token, _ in ranked[:limit]:
         text = vocabulary.texts[token]
-        if text:
+        if text and not vocabulary.special_V[token]:
             yield TokenRule("is", (text,), place)
 
 
@@ -86,7 +88,7 @@ def _affixes(vocabulary: Vocabulary, counts: Counter[int]) -> Iterator[TokenRule
     sources: dict[tuple[TestKind, str], set[str]] = {}
     for token, n in counts.items():
         core = vocabulary.texts[token].strip(" ")
-        if not core.strip():
+        if not core.strip() or vocabulary.special_V[token]:
             continue
         for key in _parts(core):
             weight[key] += n

@@ -18,11 +18,14 @@ from catalog.ids import canonical_json
 from tasks.autointerp.lexicon.vocabulary import TEST_KINDS, TOKEN_CLASSES, Bools, TestKind
 from tasks.autointerp.lexicon.windows import Windows
 
-GRAMMAR_VERSION = 1
+GRAMMAR_VERSION = 2
 Place = Literal["here", "previous", "next", "before", "line"]
-PositionName = Literal["document_start", "line_start", "line_end", "sequence_start", "repeat", "near_repeat"]
+PositionName = Literal[
+    "context_first", "context_start", "document_start", "line_start", "line_end", "repeat", "near_repeat"
+]
 NEAR_TOKENS = 5
-SEQUENCE_START_TOKENS = 4
+CONTEXT_START_TOKENS = 4
+"""The first tokens of text that a model reads, of a document or of a chunk of one."""
 
 
 class Rule(ABC):
@@ -75,27 +78,25 @@ class TokenRule(Rule):
 
 @dataclass(frozen=True, slots=True)
 class PositionRule(Rule):
-    """The token stands at a certain place of its document, line or sequence, or is repeated."""
+    """The token stands at a certain place of its context, document or line, or is repeated."""
 
     name: PositionName
 
     def holds(self, windows: Windows) -> Bools:
-        token_WT = windows.token_WT
+        if self.name == "context_first":
+            return np.asarray(windows.context_position_WT == 0, bool)
+        if self.name == "context_start":
+            position_WT = windows.context_position_WT
+            return (position_WT >= 0) & (position_WT < CONTEXT_START_TOKENS)
+        if self.name == "document_start":
+            return windows.document_start_WT
         if self.name == "line_start":
             return windows.line_start_WT
-        if self.name == "repeat":
-            return windows.lag_WT > 0
-        if self.name == "near_repeat":
-            return (windows.lag_WT > 0) & (windows.lag_WT <= NEAR_TOKENS)
         if self.name == "line_end":
             return at_place(windows.vocabulary.table("class", ("newline",)), "next", windows)
-        holds_WT = np.zeros(token_WT.shape, bool)
-        if self.name == "document_start":
-            holds_WT[:, 0] = windows.document_start_W
-        else:
-            position_WT = windows.sequence_start_W[:, None] + np.arange(windows.n_tokens)
-            holds_WT = position_WT < SEQUENCE_START_TOKENS
-        return holds_WT & (token_WT > 0)
+        if self.name == "repeat":
+            return windows.lag_WT > 0
+        return (windows.lag_WT > 0) & (windows.lag_WT <= NEAR_TOKENS)
 
     def to_plain(self) -> dict[str, Any]:
         return {"op": "position", "name": self.name}

@@ -139,11 +139,15 @@ class RuleSearch:
     def _exceptions(self, pool: _Pool) -> _Pool:
         """The best rules without the tokens they most often hold at where the feature is silent."""
         found: list[tuple[Rule, Packed]] = []
-        token_WT, texts = self.windows.token_WT, self.windows.vocabulary.texts
+        token_WT, vocabulary = self.windows.token_WT, self.windows.vocabulary
+        texts = vocabulary.texts
+        named_V = np.fromiter(map(bool, texts), bool, len(texts)) & ~vocabulary.special_V
         for i in self._refinable(pool):
             wrong_WT = pool.rules[i].holds(self.windows) & ~self.objective.firing_WT
             counts = np.bincount(token_WT[wrong_WT], minlength=1)
-            tokens = [int(t) for t in np.argsort(-counts, kind="stable")[:MAX_TRIED] if counts[t] > 1]
+            tokens = [
+                int(t) for t in np.argsort(-counts, kind="stable")[:MAX_TRIED] if counts[t] > 1 and named_V[t]
+            ]
             if not tokens:
                 continue
             kept = pack(np.stack([token_WT != t for t in tokens]))

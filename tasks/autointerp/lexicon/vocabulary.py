@@ -1,6 +1,7 @@
-"""Distinct token texts and what can be said about each: classes, prefixes, suffixes, words.
+"""Distinct tokens and what can be said about the text of each: classes, prefixes, suffixes, words.
 
-Legend: V distinct token texts, entry 0 is padding and never satisfies a test.
+Legend: V distinct tokens. Entry 0 is padding and never satisfies a test; special tokens have entries of
+their own, whatever their text, and satisfy no test but the class ``special``.
 """
 
 import unicodedata
@@ -70,16 +71,21 @@ TOKEN_CLASSES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "other_script": ("letters of a non-Latin script", _is_other_script),
     "long": ("long words", lambda t: len(_core(t)) >= 8 and _core(t).isalpha()),
     "character_rest": ("further bytes of one character", lambda t: not t),
+    "special": ("special tokens", lambda t: False),
 }
 """Name of a class of token texts: what its members are called, and the test; narrow classes first."""
 
 
 class Vocabulary:
-    """The distinct token texts of a block of examples, with tables answering tests on them."""
+    """The distinct tokens of a block of examples, with tables answering tests on their texts.
 
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.texts: tuple[str, ...] = ("", *texts)
-        self._position = {text: i for i, text in enumerate(self.texts) if i > 0}
+    ``texts`` and then ``special_texts``, the texts of special tokens, follow entry 0.
+    """
+
+    def __init__(self, texts: Sequence[str], special_texts: Sequence[str] = ()) -> None:
+        self.texts: tuple[str, ...] = ("", *texts, *special_texts)
+        self.special_V: Bools = np.arange(len(self.texts)) > len(texts)
+        self._position = {text: i + 1 for i, text in enumerate(texts)}
         self._tables: dict[tuple[str, tuple[str, ...]], Bools] = {}
         self._affixes: dict[tuple[str, int], tuple[Codes, dict[str, int]]] = {}
 
@@ -95,6 +101,8 @@ class Vocabulary:
             for value in values:
                 known |= self._one(kind, value)
             known[0] = False
+            if (kind, values) != ("class", ("special",)):
+                known &= ~self.special_V
             known.setflags(write=False)
             self._tables[key] = known
         return known
@@ -108,7 +116,9 @@ class Vocabulary:
         tables = {}
         for name, (_, test) in TOKEN_CLASSES.items():
             tables[name] = np.fromiter((test(text) for text in self.texts), bool, len(self))
+            tables[name] &= ~self.special_V
             tables[name][0] = False
+        tables["special"] = self.special_V
         return tables
 
     @cached_property

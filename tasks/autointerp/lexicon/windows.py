@@ -27,8 +27,8 @@ class Windows:
     lag_WT: npt.NDArray[np.int16]
     length_W: Codes
     peak_W: Codes
-    document_start_W: Bools
-    sequence_start_W: Codes
+    document_start_WT: Bools
+    context_position_WT: Codes
     document_W: npt.NDArray[Any]
     labels: Mapping[str, Mapping[str, str]]
 
@@ -50,8 +50,8 @@ class Windows:
             self.lag_WT[rows],
             self.length_W[rows],
             self.peak_W[rows],
-            self.document_start_W[rows],
-            self.sequence_start_W[rows],
+            self.document_start_WT[rows],
+            self.context_position_WT[rows],
             self.document_W[rows],
             self.labels,
         )
@@ -60,6 +60,11 @@ class Windows:
         """The token texts of one window."""
         texts = self.vocabulary.texts
         return tuple(texts[i] for i in self.token_WT[window, : self.length_W[window]].tolist())
+
+    def special(self, window: int) -> tuple[bool, ...]:
+        """Which tokens of one window are special."""
+        special_V = self.vocabulary.special_V
+        return tuple(special_V[self.token_WT[window, : self.length_W[window]]].tolist())
 
     def activations(self, window: int) -> Floats:
         """The activations of one window."""
@@ -84,11 +89,16 @@ def build_windows(
     *,
     peak_W: Codes,
     document_start_W: Bools,
-    sequence_start_W: Codes,
+    text_before_W: Codes,
     document_W: npt.NDArray[Any],
     labels: Mapping[str, Mapping[str, str]],
 ) -> Windows:
-    """Windows from concatenated tokens (positions in the vocabulary) and activations."""
+    """Windows from concatenated tokens (positions in the vocabulary) and activations.
+
+    Args:
+        document_start_W: Whether the window's text is the beginning of its document.
+        text_before_W: Tokens of text that the model read before the window.
+    """
     n_tokens = int(length_W.max(initial=1))
     inside_WT = np.arange(n_tokens) < length_W[:, None]
     token_WT = np.zeros(inside_WT.shape, np.int32)
@@ -103,34 +113,57 @@ def build_windows(
         _lags(vocabulary, token_WT),
         length_W,
         peak_W,
-        document_start_W,
-        sequence_start_W,
+        _first_of_text(vocabulary, token_WT) & document_start_W[:, None],
+        _context_positions(vocabulary, token_WT, text_before_W),
         document_W,
         labels,
     )
 
 
+def _is_text(vocabulary: Vocabulary, token_WT: Codes) -> Bools:
+    """Tokens that are neither padding nor special."""
+    is_text: Bools = (token_WT > 0) & ~vocabulary.special_V[token_WT]
+    return is_text
+
+
+def _first_of_text(vocabulary: Vocabulary, token_WT: Codes) -> Bools:
+    """The first token of each window that is text."""
+    text_WT = _is_text(vocabulary, token_WT)
+    first: Bools = text_WT & (np.cumsum(text_WT, axis=1) == 1)
+    return first
+
+
+def _context_positions(vocabulary: Vocabulary, token_WT: Codes, text_before_W: Codes) -> Codes:
+    """How many tokens of text the model read before each; -1 for special tokens and padding."""
+    text_WT = _is_text(vocabulary, token_WT)
+    position_WT = text_before_W[:, None] + np.cumsum(text_WT, axis=1) - 1
+    return np.where(text_WT, position_WT, -1).astype(np.int32)
+
+
 def _line_starts(vocabulary: Vocabulary, token_WT: Codes, document_start_W: Bools) -> Bools:
     """Tokens before which their line holds nothing but blanks.
 
-    The text before a window is not known, so its first token counts only at a document's start.
+    The text before a window is not known, so its first token counts only at a document's start. Special
+    tokens are not in a line and change nothing about it.
     """
     opens_V = np.fromiter(
         ("\n" in text and not text.rpartition("\n")[2].strip() for text in vocabulary.texts),
         bool,
         len(vocabulary),
     )
+    opens_V &= ~vocabulary.special_V
     blank_V = np.fromiter(
         (bool(text) and "\n" not in text and not text.strip() for text in vocabulary.texts),
         bool,
         len(vocabulary),
     )
+    blank_V |= vocabulary.special_V
     start_WT = np.zeros(token_WT.shape, bool)
     state_W = document_start_W.copy()
     for t in range(token_WT.shape[1]):
         start_WT[:, t] = state_W
         state_W = opens_V[token_WT[:, t]] | (blank_V[token_WT[:, t]] & state_W)
-    start_WT &= token_WT > 0
+    start_WT &= _is_text(vocabulary, token_WT)
     return start_WT
 
 
@@ -139,6 +172,7 @@ def _lags(vocabulary: Vocabulary, token_WT: Codes) -> npt.NDArray[np.int16]:
     worded_V = np.fromiter(
         (any(c.isalnum() for c in text) for text in vocabulary.texts), bool, len(vocabulary)
     )
+    worded_V &= ~vocabulary.special_V
     lag_WT = np.zeros(token_WT.shape, np.int16)
     for lag in range(token_WT.shape[1] - 1, 0, -1):
         lag_WT[:, lag:][token_WT[:, lag:] == token_WT[:, :-lag]] = lag

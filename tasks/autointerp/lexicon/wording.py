@@ -1,8 +1,8 @@
 """Rules in words: what a lexical explanation says."""
 
 from tasks.autointerp.lexicon.rule import (
+    CONTEXT_START_TOKENS,
     NEAR_TOKENS,
-    SEQUENCE_START_TOKENS,
     Both,
     Constant,
     Either,
@@ -26,7 +26,8 @@ _POSITIONS = {
     "document_start": "at the start of a document",
     "line_start": "at the start of a line",
     "line_end": "at the end of a line",
-    "sequence_start": f"among the first {SEQUENCE_START_TOKENS} tokens of the context",
+    "context_first": "at the very beginning of a context",
+    "context_start": f"among the first {CONTEXT_START_TOKENS} tokens of a context",
     "repeat": "that occurred before in the context",
     "near_repeat": f"that occurred within the last {NEAR_TOKENS} tokens",
 }

@@ -26,6 +26,7 @@ GREEK = (" λόγος", " ἀρχή", " νοῦς")
 KEYWORDS = (" def", " class", " return", " import", " self", " the", " of", " a", " to")
 TOKENS = (*WORDS, *CAPITALS, *TITLES, *NUMBERS, *PUNCTUATION * 3, *GREEK, *KEYWORDS * 3, *("\n",) * 12)
 CONTEXT = 32
+SPECIAL = "<special>"
 Tokens = list[str]
 Labels = Mapping[str, str]
 Rule = Callable[[Tokens, int, Labels], bool]
@@ -197,20 +198,23 @@ def windows_of(
     labels: Mapping[str, Mapping[str, str]] = NO_LABELS,
     starts: Sequence[int] | None = None,
 ) -> Windows:
-    """Windows from plain lists of token texts; ``starts`` are positions in document and sequence."""
-    distinct = sorted({token for text in texts for token in text})
-    position = {text: i + 1 for i, text in enumerate(distinct)}
+    """Windows from plain lists of token texts; ``starts`` are positions in document and context.
+
+    The text `SPECIAL` stands for a special token.
+    """
+    distinct = sorted({token for text in texts for token in text} - {SPECIAL})
+    position = {text: i + 1 for i, text in enumerate([*distinct, SPECIAL])}
     length_W = np.asarray([len(text) for text in texts], np.int32)
     values = activations if activations is not None else [[0.0] * len(text) for text in texts]
     starts_W = np.asarray(starts if starts is not None else [1] * len(texts), np.int32)
     return build_windows(
-        Vocabulary(distinct),
+        Vocabulary(distinct, [""]),
         np.asarray([position[token] for text in texts for token in text], np.int32),
         np.asarray([value for row in values for value in row], np.float32),
         length_W,
         peak_W=np.asarray([int(np.argmax(row)) if len(row) else 0 for row in values], np.int32),
         document_start_W=starts_W == 0,
-        sequence_start_W=starts_W,
+        text_before_W=starts_W,
         document_W=np.asarray(documents or [str(i) for i in range(len(texts))], object),
         labels=labels,
     )

@@ -22,7 +22,7 @@ from tasks.autointerp.lexicon.rule import (
 from tasks.autointerp.lexicon.search import RuleSearch, SearchLimits
 from tasks.autointerp.lexicon.vocabulary import TOKEN_CLASSES, Vocabulary
 from tasks.autointerp.lexicon.wording import in_words
-from tests.tasks.autointerp.planted import windows_of
+from tests.tasks.autointerp.planted import SPECIAL, windows_of
 
 TEXT = [" def", " run", "(", "self", ")", ":", "\n", "    ", " return", " Run", " 42", "\n", " def"]
 
@@ -73,8 +73,10 @@ def test_rule_holds_where_it_says(rule: Rule, positions: list[int]) -> None:
 def test_start_of_a_document_is_the_start_of_a_line() -> None:
     assert where(PositionRule("document_start"), start=0) == [0]
     assert where(PositionRule("line_start"), start=0) == [0, 7, 8, 12]
-    assert where(PositionRule("sequence_start"), start=0) == [0, 1, 2, 3]
-    assert where(PositionRule("sequence_start"), start=2) == [0, 1]
+    assert where(PositionRule("context_start"), start=0) == [0, 1, 2, 3]
+    assert where(PositionRule("context_start"), start=2) == [0, 1]
+    assert where(PositionRule("context_first"), start=0) == [0]
+    assert where(PositionRule("context_first"), start=2) == []
 
 
 def test_labels_are_those_of_the_document() -> None:
@@ -92,6 +94,35 @@ def test_padding_satisfies_nothing() -> None:
 def test_further_bytes_of_a_character_are_empty_tokens() -> None:
     windows = windows_of([["🙂", "", "", " ok"]])
     assert TokenRule("class", ("character_rest",)).holds(windows).tolist() == [[False, True, True, False]]
+
+
+WITH_SPECIAL = [SPECIAL, "🙂", "", "def", "\n", "def"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "positions"),
+    [
+        (TokenRule("class", ("special",)), [0]),
+        (TokenRule("class", ("character_rest",)), [2]),
+        (TokenRule("is", ("",)), [2]),
+        (TokenRule("class", ("character_rest",), "before"), [3, 4, 5]),
+        (TokenRule("is", ("",), "previous"), [3]),
+        (PositionRule("context_first"), [1]),
+        (PositionRule("context_start"), [1, 2, 3, 4]),
+        (PositionRule("document_start"), [1]),
+        (PositionRule("line_start"), [1, 5]),
+        (PositionRule("repeat"), [5]),
+    ],
+)
+def test_a_special_token_is_not_text_and_no_text_is_not_special(rule: Rule, positions: list[int]) -> None:
+    """Each rule says one thing: about text, or about where the text begins."""
+    assert where(rule, WITH_SPECIAL, start=0) == positions
+
+
+@pytest.mark.parametrize("name", [name for name in TOKEN_CLASSES if name != "special"])
+def test_no_class_but_its_own_holds_a_special_token(name: str) -> None:
+    windows = windows_of([[SPECIAL, "x"]])
+    assert not TokenRule("class", (name,)).holds(windows)[0, 0]
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,60 @@ def test_a_feature_in_two_blocks_is_refused() -> None:
         list(read_evidence(features(1), [distinct(1), distinct(1)]))
 
 
+def context_starts(*, with_special: bool, is_marked: bool) -> pa.Table:
+    """A latent that fires on the first three tokens of every context; silent further on in the same texts.
+
+    ``is_marked`` says whether the rows say which tokens are special, as those of the first version do not.
+    """
+    rows = []
+    for band, at_start in (("top", True), ("random", False), ("neighbour", False)):
+        for rank in range(40):
+            words = [f" w{(7 * rank + i) % 23}" for i in range(8)]
+            prefix = [""] if at_start and with_special else []
+            n = len(prefix)
+            fires = [0.0] * n + [2.0, 3.0, 1.0] * at_start
+            row = {
+                "feature_index": 0,
+                "band": band,
+                "rank": rank,
+                "tokens": [*prefix, *words],
+                "activations": [*fires, *[0.0] * (len(words) + n - len(fires))],
+                "peak_position": n + 1 if at_start else 4,
+                "max_activation": 3.0 * at_start,
+                "document_id": f"d{rank}",
+                "char_start": 0 if at_start and rank % 4 == 1 else 50,
+                "token_start": 32 * (rank % 3),
+                "split": "explain" if rank % 2 else "score",
+            }
+            marks = {"is_special": [True] * n + [False] * 8, "text_before": 0 if at_start else 40}
+            rows.append(row | marks if is_marked else row)
+    return pa.Table.from_pylist(rows)
+
+
+@pytest.mark.parametrize("is_marked", [True, False])
+@pytest.mark.parametrize("with_special", [True, False])
+def test_the_first_tokens_of_a_context_are_called_that(
+    tmp_path: Path, with_special: bool, is_marked: bool
+) -> None:
+    """Never "after the rest of a character", whether or not a special token stands before them."""
+    table = context_starts(with_special=with_special, is_marked=is_marked)
+    explained = explain(read_evidence(features(1), [table]), LexicalConfig(), scratch=tmp_path, **IDS)
+    (row,) = explained.explanations.to_pylist()
+    assert "character" not in row["text"]
+    if with_special or is_marked:
+        assert "of a context" in row["text"], row["text"]
+        assert "context_" in row["predicate"]
+
+
+def test_special_tokens_of_the_first_version_are_found_where_they_can_be() -> None:
+    """Without text at a context's beginning: special; further on: the rest of a character."""
+    table = distinct(1).slice(0, 2).to_pylist()
+    table[0]["tokens"], table[1]["tokens"] = ["", "", "a", "", "b"], ["x", "", "y", " z", ""]
+    (evidence,) = read_evidence(features(1), [pa.Table.from_pylist(table)])
+    found = [evidence.windows.special(row) for row in range(2)]
+    assert found == [(True, True, False, False, False), (False,) * 5]
+
+
 def test_one_class_of_items_is_no_score(tmp_path: Path) -> None:
     table = distinct(2)
     only_firing = table.filter(pa.array([band in FIRING_BANDS for band in table["band"].to_pylist()]))

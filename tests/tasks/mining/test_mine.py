@@ -12,11 +12,13 @@ import torch
 
 from catalog.errors import UserError
 from catalog.schemas import TABLES
+from tasks.activations.packing import PackedTokens
 from tasks.activations.shards import ActivationSet
 from tasks.dictionaries.base import Dictionary
 from tasks.mining.config import MiningConfig
 from tasks.mining.logits import Unembedding
 from tasks.mining.miner import Mined, mine
+from tasks.mining.special import SpecialTokens
 from tasks.mining.split import example_split
 
 N_FEATURES = 12
@@ -135,6 +137,52 @@ def test_rows_say_what_is_stored(
         assert len(set(planted_set.tokens.segment[sequence, begin:end].tolist())) == 1
         assert "".join(row["tokens"]) == texts[row["document_id"]][row["char_start"] : row["char_end"]]
         assert len(row["tokens"]) == len(row["token_ids"]) == len(row["activations"])
+
+
+def test_special_tokens_are_marked_and_the_text_before_a_context_is_counted(
+    mined, planted_set: ActivationSet
+) -> None:
+    """By a plain loop."""
+    tokens, n_special = planted_set.tokens, 0
+    for row in mined[1].to_pylist():
+        sequence, begin = row["sequence_index"], row["token_start"]
+        segment = tokens.segment[sequence, begin]
+        before = 0
+        for place in range(begin):
+            has_text = tokens.char_end[sequence, place] > tokens.char_start[sequence, place]
+            before += int(tokens.segment[sequence, place] == segment and has_text)
+        assert row["text_before"] == before
+        for offset, (text, is_special) in enumerate(zip(row["tokens"], row["is_special"], strict=True)):
+            start, end = (
+                int(chars[sequence, begin + offset]) for chars in (tokens.char_start, tokens.char_end)
+            )
+            assert is_special == (start == end)
+            if is_special:
+                n_special += 1
+                assert (text, offset, before, row["activations"][offset]) == ("", 0, 0, 0.0)
+    assert n_special > 0
+
+
+def test_special_tokens_are_those_named_and_those_without_a_character() -> None:
+    """Turns of a chat template have text, BOS has none; a character of two tokens is the text of both."""
+    ids = np.asarray([[0, 5, 6, 1, 7]], np.int32)
+    starts, ends = np.asarray([[0, 0, 0, 1, 3]], np.int32), np.asarray([[0, 1, 1, 3, 4]], np.int32)
+    segment = np.zeros_like(ids)
+    packed = PackedTokens(ids, segment, segment, starts, ends, np.ones_like(ids, bool), 1)
+    special = SpecialTokens(packed, [1])
+    assert special.at(np.arange(5)).tolist() == [True, False, False, True, False]
+    assert special.text_before(np.arange(5)).tolist() == [0, 0, 1, 2, 2]
+
+
+def test_text_is_counted_from_the_beginning_of_its_stretch() -> None:
+    ids = np.asarray([[5, 1, 6, 7, 1, 8]], np.int32)
+    ends = np.asarray([[1, 3, 4, 5, 8, 9]], np.int32)
+    starts = np.asarray([[0, 1, 3, 4, 5, 8]], np.int32)
+    segment = np.asarray([[0, 0, 0, 1, 1, 1]], np.int32)
+    packed = PackedTokens(ids, segment, segment, starts, ends, np.ones_like(ids, bool), 1)
+    special = SpecialTokens(packed, [1])
+    assert special.at(np.arange(6)).tolist() == [False, True, False, False, True, False]
+    assert special.text_before(np.arange(6)).tolist() == [0, 1, 1, 0, 1, 1]
 
 
 def test_explaining_and_scoring_documents_are_disjoint(mined) -> None:

@@ -1,0 +1,64 @@
+"""Special tokens, and how far the text of a document or chunk has come.
+
+A token is special if the tokenizer names it so, or if no character belongs to it. The further tokens of one
+character are not: each has the whole character. Shapes: B sequences, T context, W contexts.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from tasks.activations.packing import PackedTokens
+
+_CONTEXTS_AT_ONCE = 16_384
+
+
+class SpecialTokens:
+    """Which tokens of an activation set are special."""
+
+    def __init__(self, tokens: "PackedTokens", token_ids: Sequence[int]) -> None:
+        self.tokens = tokens
+        self.token_ids = np.asarray(token_ids, np.int64)
+
+    def in_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Flags (rows, T) of some sequences."""
+        has_text_BT = np.asarray(self.tokens.char_end[rows]) > np.asarray(self.tokens.char_start[rows])
+        named_BT = np.isin(np.asarray(self.tokens.token_ids[rows]), self.token_ids)
+        flags: np.ndarray = named_BT | ~has_text_BT
+        return flags
+
+    def at(self, position_W: np.ndarray) -> np.ndarray:
+        """Flags (W,) of some positions."""
+        parts = [
+            self._at(position_W[first : first + _CONTEXTS_AT_ONCE])
+            for first in range(0, len(position_W), _CONTEXTS_AT_ONCE)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+
+    def text_before(self, start_W: np.ndarray) -> np.ndarray:
+        """Tokens of text (W,) between the beginning of the stretch that the model read and each position."""
+        parts = [
+            self._text_before(start_W[first : first + _CONTEXTS_AT_ONCE])
+            for first in range(0, len(start_W), _CONTEXTS_AT_ONCE)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+    def _at(self, position_W: np.ndarray) -> np.ndarray:
+        sequence_W, token_W = np.divmod(position_W, self.tokens.segment.shape[1])
+        rows, row_W = np.unique(sequence_W, return_inverse=True)
+        flags: np.ndarray = self.in_rows(rows)[row_W, token_W]
+        return flags
+
+    def _text_before(self, start_W: np.ndarray) -> np.ndarray:
+        sequence_W, token_W = np.divmod(start_W, self.tokens.segment.shape[1])
+        rows, row_W = np.unique(sequence_W, return_inverse=True)
+        segment_BT = np.asarray(self.tokens.segment[rows])
+        begins_BT = np.ones(segment_BT.shape, dtype=bool)
+        begins_BT[:, 1:] = segment_BT[:, 1:] != segment_BT[:, :-1]
+        begin_BT = np.maximum.accumulate(np.where(begins_BT, np.arange(segment_BT.shape[1]), 0), axis=1)
+        n_text_BT = np.zeros((len(rows), segment_BT.shape[1] + 1), dtype=np.int64)
+        n_text_BT[:, 1:] = np.cumsum(~self.in_rows(rows), axis=1)
+        before: np.ndarray = n_text_BT[row_W, token_W] - n_text_BT[row_W, begin_BT[row_W, token_W]]
+        return before
