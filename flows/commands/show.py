@@ -5,7 +5,7 @@ from typing import Any
 from catalog.connection import connect
 from catalog.errors import UserError
 from catalog.ids import parse_feature, slug
-from catalog.queries import feature_card, feature_examples, feature_matches
+from catalog.queries import feature_card, feature_examples, feature_explanations, feature_matches
 from catalog.resolve import resolve_dictionary
 from catalog.schemas import feature_block
 from catalog.settings import catalogue_root
@@ -14,6 +14,7 @@ from catalog.store import TableStore
 N_EXAMPLES = 8
 N_MATCHES = 3
 N_LOGITS = 6
+N_SHARES = 8
 
 
 def show_command(feature: str, catalogue: str | None) -> None:
@@ -36,9 +37,12 @@ def show_command(feature: str, catalogue: str | None) -> None:
             )
         block = feature_block(wanted.feature_index)
         files = snapshot.paths("examples", dictionary_slug=slug(dictionary_id), feature_block=block)
+        labels = feature_explanations(connection, **key).to_pylist()
         examples = feature_examples(connection, files=files, **key).to_pylist() if files else []
         matches = feature_matches(connection, limit=N_MATCHES, **key).to_pylist()
-    print("\n".join([*_head(cards[0]), *_contexts(examples), *_partners(matches)]))
+    print(
+        "\n".join([*_head(cards[0]), *_tokens(cards[0], labels), *_contexts(examples), *_partners(matches)])
+    )
 
 
 def _head(card: dict[str, Any]) -> list[str]:
@@ -57,6 +61,14 @@ def _head(card: dict[str, Any]) -> list[str]:
         tokens = "  ".join(visible(logit["token"]) for logit in card[name][:N_LOGITS])
         lines.append(f"  {title}    {tokens or '-'}")
     return lines
+
+
+def _tokens(card: dict[str, Any], labels: list[dict[str, Any]]) -> list[str]:
+    """The tokens behind the label with their share of the activation mass."""
+    own = (row["token_shares"] for row in labels if row["explanation_id"] == card["explanation_id"])
+    shares = (next(own, None) or [])[:N_SHARES]
+    shown = "  ".join(f"{visible(one['token'])} {one['share']:.0%}".replace("%", " %") for one in shares)
+    return [f"  tokens    {shown}"] if shown else []
 
 
 def _contexts(examples: list[dict[str, Any]]) -> list[str]:

@@ -39,6 +39,7 @@ class Draft:
     status: ExplanationStatus = "ok"
     error: str | None = None
     predicate: str | None = None
+    token_shares: tuple[dict[str, Any], ...] | None = None
     calls: tuple[CallRecord, ...] = ()
 
 

@@ -88,6 +88,7 @@ def explain(
             "prompt_digest": prompt_digest,
             "text": draft.text,
             "predicate": draft.predicate,
+            "token_shares": None if draft.token_shares is None else list(draft.token_shares),
             "status": draft.status,
             "error": draft.error,
             "call_id": draft.calls[-1].call_id if draft.calls else None,

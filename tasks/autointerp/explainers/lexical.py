@@ -7,12 +7,17 @@ from pydantic import Field
 
 from catalog.ids import digest
 from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig
+from tasks.autointerp.lexicon.evidence import in_two, token_shares
 from tasks.autointerp.lexicon.rule import GRAMMAR_VERSION
 from tasks.autointerp.lexicon.search import Found, RuleSearch, SearchLimits
+from tasks.autointerp.lexicon.windows import Windows
 from tasks.autointerp.lexicon.wording import in_words
 from tasks.autointerp.records import FIRING_BANDS, FeatureEvidence
 
-SEARCH_VERSION = 2
+SEARCH_VERSION = 3
+HOLDS_ALWAYS = 0.9
+WEAK_LISTED = 4
+"""Tokens named of those that fire weakly; the rule has them all."""
 
 
 class LexicalConfig(ExplainerConfig):
@@ -20,7 +25,7 @@ class LexicalConfig(ExplainerConfig):
 
     explainer: Literal["lexical"] = "lexical"
     penalty: float = Field(default=0.012, ge=0)
-    """Balanced accuracy that each further part of a rule must gain."""
+    """Balanced accuracy that each further part of a rule must gain; a further token of a list, half of it."""
     max_values: int = Field(default=12, ge=1)
     """Longest list of tokens in a rule."""
     beam: int = Field(default=64, ge=2)
@@ -44,14 +49,23 @@ class LexicalExplainer(Explainer):
         group_W = np.repeat(np.arange(len(groups)), [len(rows) for rows in groups])
         limits = SearchLimits(self.config.penalty, self.config.beam, self.config.max_values)
         found = RuleSearch(windows, group_W, limits).run()
-        return Draft(sentence(found), predicate=found.rule.to_json())
+        firing = windows.take(group_W == 0)
+        strongest = evidence.windows.take(evidence.rows("explain", ("top",)))
+        return Draft(
+            sentence(found, strongest if len(strongest) else firing),
+            predicate=found.rule.to_json(),
+            token_shares=tuple(share._asdict() for share in token_shares(found.rule, firing)),
+        )
 
 
-def sentence(found: Found) -> str:
-    """The rule in words, hedged by the share of the firing contexts it holds for."""
-    words = in_words(found.rule)
-    if found.hit_share >= 0.9:
-        return f"fires on {words}"
-    if found.hit_share >= 0.6:
-        return f"mostly fires on {words}"
-    return f"sometimes fires on {words}"
+def sentence(found: Found, strongest: Windows) -> str:
+    """The rule in words: what the strongest windows peak on, then what fires weakly, then how much it covers.
+
+    Nothing is said of the share of firing contexts that the rule holds for where that is 90 % or more.
+    """
+    parts = in_two(found.rule, strongest)
+    phrases = [] if parts.main is None else [in_words(parts.main)]
+    if parts.weak is not None:
+        phrases.append(f"weakly {in_words(parts.weak, WEAK_LISTED)}")
+    covered = "" if found.hit_share >= HOLDS_ALWAYS else f" ({found.hit_share:.0%} of contexts)"
+    return "; ".join(phrases) + covered.replace("%", " %")

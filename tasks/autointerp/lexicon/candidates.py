@@ -1,7 +1,7 @@
 """Simple rules worth trying for a feature: what stands at, before and after the tokens it fires on."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import get_args
 
 import numpy as np
@@ -33,8 +33,11 @@ SimpleRule = TokenRule | PositionRule | LabelRule
 
 
 def candidates(positives: Windows) -> list[SimpleRule]:
-    """Simple rules about the tokens fired on and what stands around the peaks, plainest kinds first."""
-    here = Counter(positives.token_WT[positives.firing(FIRING_SHARE)].tolist())
+    """Simple rules about the tokens fired on and what stands around the peaks, plainest kinds first.
+
+    Tokens fired on count by their activation mass, tokens around the peaks by the windows they stand in.
+    """
+    here = mass_by_token(positives)
     rules: list[SimpleRule] = [PositionRule(name) for name in get_args(PositionName)]
     rules += list(_classes(positives.vocabulary, here, "here"))
     rules += list(_exact(positives.vocabulary, here, "here", N_TOKENS_HERE))
@@ -49,6 +52,13 @@ def candidates(positives: Windows) -> list[SimpleRule]:
     return rules
 
 
+def mass_by_token(positives: Windows) -> dict[int, float]:
+    """Sum of the activations on each distinct token, by its place in the vocabulary."""
+    token_WT, activation_WT = positives.token_WT, positives.activation_WT
+    mass_V = np.bincount(token_WT.ravel(), activation_WT.ravel(), minlength=len(positives.vocabulary))
+    return {int(token): float(mass_V[token]) for token in np.flatnonzero(mass_V)}
+
+
 def _counted(windows: Windows, offsets: Iterable[int]) -> Counter[int]:
     """In how many windows each token stands at one of the offsets from the peak."""
     offset_O = np.asarray(list(offsets))
@@ -61,8 +71,8 @@ def _counted(windows: Windows, offsets: Iterable[int]) -> Counter[int]:
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
 
-def _classes(vocabulary: Vocabulary, counts: Counter[int], place: Place) -> Iterator[TokenRule]:
-    weight: Counter[str] = Counter()
+def _classes(vocabulary: Vocabulary, counts: Mapping[int, float], place: Place) -> Iterator[TokenRule]:
+    weight: dict[str, float] = dict.fromkeys(TOKEN_CLASSES, 0.0)
     for token, n in counts.items():
         for name in vocabulary.class_names(token):
             weight[name] += n
@@ -74,7 +84,9 @@ def _classes(vocabulary: Vocabulary, counts: Counter[int], place: Place) -> Iter
             yield TokenRule("class", (name,), place)
 
 
-def _exact(vocabulary: Vocabulary, counts: Counter[int], place: Place, limit: int) -> Iterator[TokenRule]:
+def _exact(
+    vocabulary: Vocabulary, counts: Mapping[int, float], place: Place, limit: int
+) -> Iterator[TokenRule]:
     ranked = sorted(counts.items(), key=lambda item: (-item[1], vocabulary.texts[item[0]]))
     for token, _ in ranked[:limit]:
         text = vocabulary.texts[token]
@@ -82,16 +94,16 @@ def _exact(vocabulary: Vocabulary, counts: Counter[int], place: Place, limit: in
             yield TokenRule("is", (text,), place)
 
 
-def _affixes(vocabulary: Vocabulary, counts: Counter[int]) -> Iterator[TokenRule]:
+def _affixes(vocabulary: Vocabulary, counts: Mapping[int, float]) -> Iterator[TokenRule]:
     """Words in any case, prefixes, suffixes and substrings shared by different peak tokens."""
-    weight: Counter[tuple[TestKind, str]] = Counter()
+    weight: dict[tuple[TestKind, str], float] = {}
     sources: dict[tuple[TestKind, str], set[str]] = {}
     for token, n in counts.items():
         core = vocabulary.texts[token].strip(" ")
         if not core.strip() or vocabulary.special_V[token]:
             continue
         for key in _parts(core):
-            weight[key] += n
+            weight[key] = weight.get(key, 0.0) + n
             sources.setdefault(key, set()).add(core)
     floor = MIN_SHARE * sum(counts.values())
     for kind in _PART_KINDS:

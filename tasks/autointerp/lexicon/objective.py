@@ -23,9 +23,10 @@ N_GROUPS = 3
 class Objective:
     """Balanced accuracy over windows, shrunk towards a half, and over the tokens of firing windows.
 
-    A firing window counts half if the rule holds at some token of it, and half if it holds at one that
-    fires; the silent groups count alike. Shares of windows are (hits + 1/2) / (n + 1). Without silent
-    windows the quiet tokens of firing windows stand in for them.
+    Firing windows count by their activation mass, so that weak firing does not outvote strong. Half counts
+    if the rule holds at some token of the window, and half if it holds at one that fires; the silent groups
+    count alike. Shares of windows are (hits + 1/2) / (n + 1). Without silent windows the quiet tokens of
+    firing windows stand in for them.
     """
 
     def __init__(self, windows: Windows, group_W: npt.NDArray[Any]) -> None:
@@ -35,6 +36,10 @@ class Objective:
         self.firing_WK, self.quiet_WK = pack(self.firing_WT), pack(quiet_WT)
         self.n_firing, self.n_quiet = max(1, int(self.firing_WT.sum())), max(1, int(quiet_WT.sum()))
         self._member_WG = (group_W[:, None] == np.arange(N_GROUPS)).astype(np.float32)
+        mass_W = windows.activation_WT.sum(axis=1)[self.is_firing_W]
+        self._member_WG[self.is_firing_W, 0] = mass_W / max(
+            float(mass_W.mean()) if len(mass_W) else 0.0, 1e-30
+        )
         self._size_G = self._member_WG.sum(axis=0)
         self._silent_G = np.flatnonzero(self._size_G[1:] > 0) + 1
 

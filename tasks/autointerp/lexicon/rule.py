@@ -24,6 +24,8 @@ PositionName = Literal[
     "context_first", "context_start", "document_start", "line_start", "line_end", "repeat", "near_repeat"
 ]
 NEAR_TOKENS = 5
+VALUE_COST = 0.5
+"""What each further token of a list costs, a simple rule costing 1."""
 CONTEXT_START_TOKENS = 4
 """The first tokens of text that a model reads, of a document or of a chunk of one."""
 
@@ -67,7 +69,7 @@ class TokenRule(Rule):
     @property
     def complexity(self) -> float:
         place = 0.0 if self.place == "here" else 0.25
-        return 1.0 + place + 0.25 * (len(self.values) - 1)
+        return 1.0 + place + VALUE_COST * (len(self.values) - 1)
 
     def holds(self, windows: Windows) -> Bools:
         return at_place(windows.vocabulary.table(self.kind, self.values), self.place, windows)
@@ -165,7 +167,7 @@ class Except(Rule):
 
     @property
     def complexity(self) -> float:
-        return self.rule.complexity + 0.5 + 0.25 * len(self.values)
+        return self.rule.complexity + 0.5 + VALUE_COST * len(self.values)
 
     def holds(self, windows: Windows) -> Bools:
         excepted_WT = windows.vocabulary.table("is", self.values)[windows.token_WT]

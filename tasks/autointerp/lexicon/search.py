@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from tasks.autointerp.lexicon.candidates import candidates
 from tasks.autointerp.lexicon.objective import Objective, Packed, Values, pack
-from tasks.autointerp.lexicon.rule import Both, Either, Except, Rule, TokenRule
+from tasks.autointerp.lexicon.rule import VALUE_COST, Both, Either, Except, Rule, TokenRule
 from tasks.autointerp.lexicon.windows import Windows
 
 N_REFINED = 4
@@ -26,7 +26,7 @@ N_EXTENDED = 8
 """How many pairs are made triples."""
 N_DISJOINED = 16
 """How many rules are joined with each other by "or"."""
-EXCEPTION_COST, VALUE_COST = 0.5, 0.25
+EXCEPTION_COST = 0.5
 SET_KINDS = ("is", "word", "starts", "ends")
 
 

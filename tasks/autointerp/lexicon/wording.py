@@ -33,21 +33,22 @@ _POSITIONS = {
 }
 
 
-def in_words(rule: Rule) -> str:
-    """The rule as a phrase that can follow "fires on"."""
+def in_words(rule: Rule, most: int = MAX_LISTED) -> str:
+    """The rule as a phrase: what the feature fires on, each list with at most ``most`` entries."""
     if isinstance(rule, Both):
-        return _conjunction(rule)
+        return _conjunction(rule, most)
     if isinstance(rule, Either):
-        return ", or ".join(in_words(part) for part in rule.parts)
+        return ", or ".join(in_words(part, most) for part in rule.parts)
     if isinstance(rule, TokenRule) and rule.place == "here":
-        return _tokens(rule)
+        return _tokens(rule, most)
     if isinstance(rule, Constant):
         return "everything" if rule.value else "nothing"
     if isinstance(rule, Except):
-        return f"{in_words(rule.rule)}, but not on {_listed([quoted(value) for value in rule.values])}"
+        excepted = _listed([quoted(value) for value in rule.values], most)
+        return f"{in_words(rule.rule, most)}, but not on {excepted}"
     if isinstance(rule, PositionRule) and rule.name in ("repeat", "near_repeat"):
         return f"words {_POSITIONS[rule.name]}"
-    return f"tokens {_circumstance(rule)}"
+    return f"tokens {_circumstance(rule, most)}"
 
 
 def quoted(text: str) -> str:
@@ -57,44 +58,44 @@ def quoted(text: str) -> str:
     return f'"{shown}"'
 
 
-def _conjunction(rule: Both) -> str:
+def _conjunction(rule: Both, most: int) -> str:
     """The tokens first, then the circumstances."""
     subjects = [p for p in rule.parts if _is_subject(p)]
     others = [p for p in rule.parts if not _is_subject(p)]
-    head = " that are also ".join(in_words(part) for part in subjects) or "tokens"
-    return " ".join([head, *(_circumstance(part) for part in others)])
+    head = " that are also ".join(in_words(part, most) for part in subjects) or "tokens"
+    return " ".join([head, *(_circumstance(part, most) for part in others)])
 
 
 def _is_subject(rule: Rule) -> bool:
     return isinstance(rule, (Both, Either, Except)) or (isinstance(rule, TokenRule) and rule.place == "here")
 
 
-def _circumstance(rule: Rule) -> str:
+def _circumstance(rule: Rule, most: int) -> str:
     if isinstance(rule, TokenRule):
-        return f"{_PLACES[rule.place]}{_tokens(rule)}"
+        return f"{_PLACES[rule.place]}{_tokens(rule, most)}"
     if isinstance(rule, PositionRule):
         return _POSITIONS[rule.name]
     if isinstance(rule, LabelRule):
         return f"in documents whose {rule.name} is {quoted(rule.value)}"
-    return f"where {in_words(rule)} stand"
+    return f"where {in_words(rule, most)} stand"
 
 
-def _tokens(rule: TokenRule) -> str:
+def _tokens(rule: TokenRule, most: int) -> str:
     if rule.kind == "class":
-        return _listed([TOKEN_CLASSES[name][0] for name in rule.values])
-    names = _listed([quoted(value) for value in rule.values])
+        return _listed([TOKEN_CLASSES[name][0] for name in rule.values], most)
+    names = _listed([quoted(value) for value in rule.values], most)
     if rule.kind == "is":
-        return f"the token {names}" if len(rule.values) == 1 else f"one of the tokens {names}"
+        return names
     if rule.kind == "word":
-        return f"the word {names} in any case" if len(rule.values) == 1 else f"one of the words {names}"
+        return f"{names} in any case"
     verbs = {"starts": "that start with", "ends": "that end with", "contains": "that contain"}
     return f"tokens {verbs[rule.kind]} {names}"
 
 
-def _listed(names: list[str]) -> str:
+def _listed(names: list[str], most: int) -> str:
     if len(names) == 1:
         return names[0]
-    shown = names[:MAX_LISTED]
+    shown = names[:most]
     rest = len(names) - len(shown)
     if rest:
         return ", ".join(shown) + f" and {rest} more"

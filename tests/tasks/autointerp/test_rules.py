@@ -181,15 +181,15 @@ def test_rules_survive_json_and_do_not_depend_on_the_company(rule: Rule, windows
 @pytest.mark.parametrize(
     ("rule", "words"),
     [
-        (TokenRule("is", (" def",)), 'the token " def"'),
-        (TokenRule("is", ("\n", "\t")), 'one of the tokens "\\n" or "\\t"'),
+        (TokenRule("is", (" def",)), '" def"'),
+        (TokenRule("is", ("\n", "\t")), '"\\n" or "\\t"'),
         (
             Both((PositionRule("line_start"), TokenRule("is", (" def",)))),
-            'the token " def" at the start of a line',
+            '" def" at the start of a line',
         ),
         (
             Both((TokenRule("class", ("digits",)), TokenRule("is", (" v",), "previous"))),
-            'digits right after the token " v"',
+            'digits right after " v"',
         ),
         (
             Except(TokenRule("class", ("lowercase",)), (" the",)),
@@ -204,7 +204,7 @@ def test_rules_in_words(rule: Rule, words: str) -> None:
 
 
 def test_direction_marks_are_made_visible() -> None:
-    assert in_words(TokenRule("is", ("\u202eabc",))) == 'the token "\\u202eabc"'
+    assert in_words(TokenRule("is", ("\u202eabc",))) == '"\\u202eabc"'
 
 
 def test_bits_are_packed_64_to_a_word() -> None:
