@@ -2,18 +2,16 @@
 
 Every function takes a connection of ``catalog.connection`` and returns an Arrow table of at most a
 thousand rows. Where a page must read only a few files of ``examples`` the caller chooses them; the statement
-itself is about the whole table. ``statement`` is the text of a query with its values, to be run anywhere.
+itself is about the whole table.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib.resources import files as resources
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal
 
 import duckdb
 import pyarrow as pa
 
-from catalog.statements import bound
+from catalog.page_texts import read
 
 _KEPT = {
     "dictionaries": "dictionary_id",
@@ -22,38 +20,6 @@ _KEPT = {
 }
 
 Sort = Literal["score", "density", "rare", "activation", "matches", "index"]
-
-
-_FILES = """with examples as (select * from read_parquet($files, hive_partitioning = false))
-select * from (
-{text}
-)"""
-
-
-@cache
-def page_sql(name: str) -> str:
-    """The text of ``sql/page_<name>.sql``, with its ``$parameters``."""
-    return (resources("catalog") / "sql" / f"page_{name}.sql").read_text(encoding="utf-8")
-
-
-def statement(name: str, parameters: Mapping[str, Any]) -> str:
-    """The query as it runs in any DuckDB on the catalogue, its parameters written as literals."""
-    return bound(page_sql(name), parameters)
-
-
-def _read(
-    connection: duckdb.DuckDBPyConnection,
-    name: str,
-    parameters: Mapping[str, Any],
-    files: Sequence[str] | None = None,
-) -> pa.Table:
-    """Run a query; with ``files``, ``examples`` are those in these files of it."""
-    text = page_sql(name)
-    if files is not None:
-        text, parameters = _FILES.format(text=text), {**parameters, "files": list(files)}
-    if not parameters:
-        return connection.sql(text).to_arrow_table()
-    return connection.sql(text, params=dict(parameters)).to_arrow_table()
 
 
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
@@ -72,27 +38,27 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
 
 def dictionaries(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """Every dictionary with size, fidelity, coverage and the share of labels above chance."""
-    return _read(connection, "dictionaries", {})
+    return read(connection, "dictionaries", {})
 
 
 def dictionary_metrics(connection: duckdb.DuckDBPyConnection, *, dictionary_ids: Sequence[str]) -> pa.Table:
     """Metric values of some dictionaries with their controls, suites and import certificates among them."""
-    return _read(connection, "dictionary_metrics", {"dictionary_ids": list(dictionary_ids)})
+    return read(connection, "dictionary_metrics", {"dictionary_ids": list(dictionary_ids)})
 
 
 def models(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """Every language model with what was read from it."""
-    return _read(connection, "models", {})
+    return read(connection, "models", {})
 
 
 def damage(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """Data files that are missing or spoilt, none in a sound catalogue; paths are relative."""
-    return _read(connection, "damage", {})
+    return read(connection, "damage", {})
 
 
-def changes(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """What the last finished run changed: dictionaries, labels and matches."""
-    return _read(connection, "changes", {})
+def changes(connection: duckdb.DuckDBPyConnection, *, per_kind: int = 8) -> pa.Table:
+    """What the last finished run changed: dictionaries, labels and matches, so many of each kind at most."""
+    return read(connection, "changes", {"per_kind": per_kind})
 
 
 def browse(
@@ -130,7 +96,7 @@ def browse(
         "limit": limit,
         "offset": offset,
     }
-    return _read(connection, "browse", parameters)
+    return read(connection, "browse", parameters)
 
 
 def feature(
@@ -146,7 +112,7 @@ def feature(
         "feature_index": feature_index,
         "activation_set_id": activation_set_id,
     }
-    return _read(connection, "feature", parameters)
+    return read(connection, "feature", parameters)
 
 
 def feature_step(
@@ -158,7 +124,7 @@ def feature_step(
         "activation_set_id": activation_set_id,
         "feature_index": feature_index,
     }
-    return _read(connection, "feature_step", parameters)
+    return read(connection, "feature_step", parameters)
 
 
 def feature_examples(
@@ -175,7 +141,7 @@ def feature_examples(
         "activation_set_id": activation_set_id,
         "feature_index": feature_index,
     }
-    return _read(connection, "feature_examples", parameters, files)
+    return read(connection, "feature_examples", parameters, files)
 
 
 def feature_explanations(
@@ -183,7 +149,7 @@ def feature_explanations(
 ) -> pa.Table:
     """Every explanation of a feature, newest first."""
     parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
-    return _read(connection, "feature_explanations", parameters)
+    return read(connection, "feature_explanations", parameters)
 
 
 def feature_scores(
@@ -191,7 +157,7 @@ def feature_scores(
 ) -> pa.Table:
     """Every score of every explanation of a feature."""
     parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
-    return _read(connection, "feature_scores", parameters)
+    return read(connection, "feature_scores", parameters)
 
 
 def feature_judgements(
@@ -203,7 +169,7 @@ def feature_judgements(
         "feature_index": feature_index,
         "explanation_id": explanation_id,
     }
-    return _read(connection, "feature_judgements", parameters)
+    return read(connection, "feature_judgements", parameters)
 
 
 def feature_matches(
@@ -211,7 +177,7 @@ def feature_matches(
 ) -> pa.Table:
     """Matching features of other dictionaries, best first."""
     parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
-    return _read(connection, "feature_matches", parameters)
+    return read(connection, "feature_matches", parameters)
 
 
 def labels(
@@ -219,17 +185,17 @@ def labels(
 ) -> pa.Table:
     """Best labels of some features: one dictionary and one index for each, in two lists of equal length."""
     parameters = {"dictionary_ids": list(dictionary_ids), "feature_indices": list(feature_indices)}
-    return _read(connection, "labels", parameters)
+    return read(connection, "labels", parameters)
 
 
 def provenance(connection: duckdb.DuckDBPyConnection, *, fingerprints: Sequence[str]) -> pa.Table:
     """The stage attempts that made some rows."""
-    return _read(connection, "provenance", {"fingerprints": list(fingerprints)})
+    return read(connection, "provenance", {"fingerprints": list(fingerprints)})
 
 
 def document(connection: duckdb.DuckDBPyConnection, *, corpus_id: str, document_id: str) -> pa.Table:
     """One document of a corpus, whole."""
-    return _read(connection, "document", {"corpus_id": corpus_id, "document_id": document_id})
+    return read(connection, "document", {"corpus_id": corpus_id, "document_id": document_id})
 
 
 def common_contexts(
@@ -248,7 +214,7 @@ def common_contexts(
         "dictionary_b": dictionary_b,
         "feature_b": feature_b,
     }
-    return _read(connection, "common_contexts", parameters, files)
+    return read(connection, "common_contexts", parameters, files)
 
 
 def pair(
@@ -266,52 +232,50 @@ def pair(
         "dictionary_b": dictionary_b,
         "feature_b": feature_b,
     }
-    return _read(connection, "pair", parameters)
+    return read(connection, "pair", parameters)
 
 
 def compare_rates(connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str) -> pa.Table:
     """Share of firing features of ``dictionary_a`` with a mutual match in the other, by density decade."""
-    return _read(connection, "compare_rates", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
+    return read(connection, "compare_rates", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
 
 
 def compare_scores(
     connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str
 ) -> pa.Table:
     """Distribution of the scores of mutual matches."""
-    return _read(connection, "compare_scores", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
+    return read(connection, "compare_scores", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
 
 
 def compare_matches(
     connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str
 ) -> pa.Table:
     """The strongest mutual matches, with labels."""
-    return _read(connection, "compare_matches", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
+    return read(connection, "compare_matches", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
 
 
 def compare_unmatched(
     connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str
 ) -> pa.Table:
     """Firing features of ``dictionary_a`` without a mutual match in the other."""
-    return _read(
-        connection, "compare_unmatched", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b}
-    )
+    return read(connection, "compare_unmatched", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
 
 
 def runs(connection: duckdb.DuckDBPyConnection, *, limit: int = 50) -> pa.Table:
     """Runs, newest first."""
-    return _read(connection, "runs", {"limit": limit})
+    return read(connection, "runs", {"limit": limit})
 
 
 def stage_runs(connection: duckdb.DuckDBPyConnection, *, run_id: str) -> pa.Table:
     """Stage attempts of one run."""
-    return _read(connection, "stage_runs", {"run_id": run_id})
+    return read(connection, "stage_runs", {"run_id": run_id})
 
 
 def trends(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """Main metrics of each alias through its retrains."""
-    return _read(connection, "trends", {})
+    return read(connection, "trends", {})
 
 
 def columns(connection: duckdb.DuckDBPyConnection, *, relation: str) -> pa.Table:
     """Columns of a table or view with their DuckDB types."""
-    return _read(connection, "columns", {"relation": relation})
+    return read(connection, "columns", {"relation": relation})

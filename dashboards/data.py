@@ -13,7 +13,7 @@ import duckdb
 import pyarrow as pa
 import streamlit as st
 
-from catalog import page_queries
+from catalog import page_queries, page_texts
 from catalog.connection import connect
 from catalog.ids import slug
 from catalog.queries import resolve_dictionary
@@ -154,4 +154,4 @@ def examples(catalogue: Catalogue, dictionary: str, activation_set: str, feature
 
 def query(name: str, **parameters: Any) -> str:
     """The statement of a page query with its values, to be shown under the page."""
-    return page_queries.statement(name, parameters)
+    return page_texts.statement(name, parameters)

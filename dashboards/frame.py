@@ -14,7 +14,9 @@ from dashboards.components.blocks import notice
 from dashboards.components.canvas import draw
 from dashboards.components.keyboard import draw_keyboard
 from dashboards.components.markup import el
+from dashboards.components.text_marks import visible
 
+LONGEST_TITLE = 120
 _log = logging.getLogger(__name__)
 
 FAILURE = (
@@ -35,6 +37,10 @@ class Frame:
     _keys: DeltaGenerator
     _listening: bool = False
 
+    def named(self, title: str) -> None:
+        """Name the browser's tab after what is open."""
+        _name_tab(title)
+
     def listen(self, previous: str | None = None, following: str | None = None) -> None:
         """Listen for the keys from now on; ``k`` and ``j`` lead to ``previous`` and ``following``.
 
@@ -53,6 +59,7 @@ def page(title: str) -> Iterator[Frame]:
     A user's error ends the content with its sentence; any other error is logged with its trace and
     shown as one sentence without it.
     """
+    _name_tab(title)
     st.title(title, anchor=False)
     try:
         catalogue = data.current()
@@ -74,6 +81,10 @@ def page(title: str) -> Iterator[Frame]:
     with foot:
         st.space("medium")
         _freshness(catalogue)
+
+
+def _name_tab(title: str) -> None:
+    st.set_page_config(page_title=f"{visible(title)[:LONGEST_TITLE]} · featlas")
 
 
 def _freshness(catalogue: data.Catalogue) -> None:

@@ -13,9 +13,11 @@ def page(name: str, **parameters: object) -> str:
     return f"{name}?{urlencode(kept)}" if kept else name
 
 
-def feature(dictionary: str, feature_index: int, activation_set: str | None = None) -> str:
-    """The address of a feature."""
-    return page("feature", dictionary=dictionary, feature=feature_index, set=activation_set)
+def feature(
+    dictionary: str, feature_index: int, activation_set: str | None = None, example: str | None = None
+) -> str:
+    """The address of a feature; ``example``, a band and a rank as in ``top-3``, is where its page opens."""
+    return page("feature", dictionary=dictionary, feature=feature_index, set=activation_set, example=example)
 
 
 def compare(a: str, b: str) -> str:

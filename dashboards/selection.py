@@ -1,5 +1,6 @@
 """What a page shows, read from and written to its address; every value from an address is checked."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Literal, Self, cast, get_args
@@ -15,6 +16,7 @@ PAGE_ROWS = 50
 LAST_PAGE = 100_000
 LARGEST_INDEX = 2**31 - 1
 LONGEST_TEXT = 200
+EXAMPLE = re.compile(r"([a-z0-9_]{1,20}-\d{1,6})?")
 DENSITIES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 
@@ -109,6 +111,7 @@ class FeatureSelection:
     dictionary: str
     feature_index: int
     activation_set: str | None = None
+    example: str | None = None
 
     @classmethod
     def from_url(cls, query: Mapping[str, str]) -> Self | None:
@@ -122,9 +125,13 @@ class FeatureSelection:
             return None
         if "#" in dictionary:
             reference = parse_feature(dictionary)
-            return cls(reference.dictionary, _limited(reference.feature_index), _name(query, "set"))
-        index = _whole(query, "feature", 0, LARGEST_INDEX)
-        return cls(check_name(dictionary, "dictionary"), index, _name(query, "set"))
+            named, index = reference.dictionary, _limited(reference.feature_index)
+        else:
+            named, index = check_name(dictionary, "dictionary"), _whole(query, "feature", 0, LARGEST_INDEX)
+        example = query.get("example", "")
+        if not EXAMPLE.fullmatch(example):
+            raise UserError(f"example={example!r} in the address is not a band and a rank, such as top-3")
+        return cls(named, index, _name(query, "set"), example or None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
--- What the last finished run changed: dictionaries, labels (new, better, worse, lost) and matches; at most eight
+-- What the last finished run changed: dictionaries, labels (new, better, worse, lost) and matches; at most so many
 -- of each kind, with how many of the kind there are.
 with last as (
     select max_by(run_id, started_at) as run_id from runs where state <> 'running'
@@ -65,5 +65,6 @@ changed as (
 )
 select kind, dictionary_id, feature_index, before, after, count(*) over (partition by kind) as n_of_kind
 from changed
-qualify row_number() over (partition by kind order by weight desc, dictionary_id, feature_index) <= 8
+qualify row_number() over (partition by kind order by weight desc, dictionary_id, feature_index) <= $per_kind
 order by place, weight desc, dictionary_id, feature_index
+limit 1000

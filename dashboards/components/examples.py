@@ -17,6 +17,11 @@ BANDS = {
 }
 
 
+def name_of(row: Mapping[str, Any]) -> str:
+    """How the address of a page names an example, from its row or from that of a judged item."""
+    return f"{row['band']}-{row['rank']}"
+
+
 def line_of(row: Mapping[str, Any], suffix: str = "") -> Line:
     """One stored context as a line; ``suffix`` picks a side of a joined row."""
     texts = list(row[f"tokens{suffix}"])
@@ -33,6 +38,7 @@ def line_of(row: Mapping[str, Any], suffix: str = "") -> Line:
         char_start=int(row[f"char_start{suffix}"]),
         char_end=int(row[f"char_end{suffix}"]),
         split=str(row[f"split{suffix}"]),
+        name="" if suffix else name_of(row),
     )
 
 

@@ -5,13 +5,14 @@ from typing import Any
 
 from dashboards import figures, links
 from dashboards.components.blocks import Column, badge, table
-from dashboards.components.examples import BANDS
+from dashboards.components.examples import BANDS, name_of
 from dashboards.components.feature_parts import headline, score_of
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.scores import score_block
 from dashboards.components.text_marks import visible
 
 Row = Mapping[str, Any]
+AROUND = 12
 
 SCORE_COLUMNS = (
     Column("scorer"),
@@ -27,7 +28,7 @@ JUDGEMENT_COLUMNS = (
     Column("item", number=True),
     Column("scorer"),
     Column("judge"),
-    Column("example"),
+    Column("example", "Band and rank of the context, and the text around its peak; it leads there."),
     Column("fires"),
     Column("judge said"),
     Column("probability", number=True),
@@ -81,8 +82,9 @@ def score_table(scores: Sequence[Row]) -> Element:
     return table(SCORE_COLUMNS, rows, name="Scores of this explanation")
 
 
-def judgement_table(judgements: Sequence[Row]) -> Element:
-    """Every judged item of one explanation; wrong answers stand out."""
+def judgement_table(judgements: Sequence[Row], examples: Sequence[Row]) -> Element:
+    """Every judged item of one explanation with its text; wrong answers stand out."""
+    known = {name_of(example): example for example in examples}
     rows = []
     for j in judgements:
         said = "no answer" if j["answer"] is None else _yes(j["answer"])
@@ -92,13 +94,37 @@ def judgement_table(judgements: Sequence[Row]) -> Element:
                 str(j["item"]),
                 j["scorer"],
                 j["judge"],
-                f"{BANDS.get(j['band'], (j['band'], ''))[0].lower()} {j['rank']}",
+                _item(j, known.get(name_of(j))),
                 _yes(j["truth"]),
                 badge(said, bad=True) if wrong else el("span", said),
                 figures.decimal(j["probability"]),
             )
         )
     return table(JUDGEMENT_COLUMNS, rows, name="Judged items of this explanation")
+
+
+def _item(judgement: Row, example: Row | None) -> Element:
+    """Band and rank of a judged context with the text around its peak, a link to it among the examples."""
+    named = f"{BANDS.get(judgement['band'], (judgement['band'], ''))[0].lower()} {judgement['rank']}"
+    if example is None:
+        return el("span", named)
+    href = links.feature(
+        judgement["dictionary_id"],
+        judgement["feature_index"],
+        judgement["activation_set_id"],
+        name_of(judgement),
+    )
+    peak, tokens = example["peak_position"], example["tokens"]
+    before = tokens[max(0, peak - AROUND) : peak]
+    after = tokens[peak + 1 : peak + 1 + AROUND]
+    shown = el(
+        "span",
+        visible("".join(before)),
+        el("mark", visible(tokens[peak])) if judgement["truth"] else visible(tokens[peak]),
+        visible("".join(after)),
+        cls="isolate mono",
+    )
+    return el("a", el("span", named, cls="quiet small"), " ", shown, href=href, cls="plain")
 
 
 def _yes(value: bool) -> str:

@@ -14,6 +14,7 @@ from dashboards.components.blocks import (
     key_figures,
     label_line,
     section,
+    short_dictionary,
     verdict_words,
 )
 from dashboards.components.charts import Bar, Bin, bars, histogram
@@ -84,6 +85,17 @@ def header(
         ),
         cls="stack",
     )
+
+
+def title(row: Row, explanations: Sequence[Row]) -> str:
+    """What the browser's tab says: number, label, dictionary."""
+    label = label_row(explanations)
+    parts = [
+        f"#{row['feature_index']}",
+        label["text"] if label else None,
+        short_dictionary(row["dictionary_id"]),
+    ]
+    return " · ".join(part for part in parts if part)
 
 
 def _step(words: str, href: str | None) -> Element:

@@ -25,7 +25,7 @@ function tokenElement(token) {
   return element
 }
 
-function lineElement(line, onDocument) {
+function lineElement(line, onDocument, target) {
   const row = make("div", "example")
   const value = make("span", "max", line.value)
   value.title = "largest activation in this context"
@@ -49,20 +49,23 @@ function lineElement(line, onDocument) {
     row.append(open)
   }
   row._line = line
+  row.classList.toggle("target", line.name !== "" && line.name === target)
   return row
 }
 
-function bandElement(band, shown, onDocument) {
-  const section = make("section", "band")
-  const header = make("header")
-  header.append(make("h3", "", band.title), make("span", "quiet small", band.note))
+function bandElement(band, shown, onDocument, target) {
+  const section = make("details", "band")
+  const header = make("summary")
+  const count = `${band.lines.length} ${band.lines.length === 1 ? "context" : "contexts"}`
+  header.append(make("h3", "", band.title), make("span", "quiet small", `${band.note}, ${count}`.replace(/^, /, "")))
   section.append(header)
-  const rows = band.lines.map((line) => lineElement(line, onDocument))
+  const rows = band.lines.map((line) => lineElement(line, onDocument, target))
   rows.forEach((row, position) => {
     row.hidden = position >= shown
     row.style.display = position >= shown ? "none" : ""
     section.append(row)
   })
+  const aim = rows.findIndex((row) => row.classList.contains("target"))
   if (rows.length > shown) {
     const more = make("button", "more", `Show all ${rows.length}`)
     more.type = "button"
@@ -74,7 +77,9 @@ function bandElement(band, shown, onDocument) {
       more.remove()
     }
     section.append(more)
+    if (aim >= shown) more.onclick()
   }
+  section.open = aim >= 0
   return section
 }
 
@@ -83,8 +88,9 @@ function setContext(root, width) {
     const tokens = row.querySelectorAll(".token")
     const focus = row._line.focus
     tokens.forEach((token, position) => token.classList.toggle("far", Math.abs(position - focus) > width))
-    row.querySelector(".before").hidden = focus - width <= 0
-    row.querySelector(".after").hidden = focus + width >= tokens.length - 1
+    const [before, after] = row._line.cut
+    row.querySelector(".before").hidden = focus - width <= 0 && !before
+    row.querySelector(".after").hidden = focus + width >= tokens.length - 1 && !after
   }
 }
 
@@ -105,6 +111,7 @@ function topBar(data, onWidth, width) {
   label.append("Context ± ", slider, value)
   const legend = make("span", "legend")
   legend.append("0", make("i"), data.scale)
+  legend.title = "depth of colour is the root of the share of the feature's largest activation"
   bar.append(label, legend, make("span", "", "the peak is underlined"))
   return bar
 }
@@ -138,9 +145,14 @@ export default function (component) {
   tip.setAttribute("role", "tooltip")
   root.replaceChildren(
     topBar(data, onWidth, width),
-    ...data.bands.map((band) => bandElement(band, data.shown, onDocument)),
+    ...data.bands.map((band) => bandElement(band, data.shown, onDocument, data.target)),
     tip,
   )
+  const first = root.querySelector(".band")
+  if (first) first.open = true
   setContext(root, width)
   followPointer(root, tip)
+  const target = root.querySelector(".target")
+  if (target && root._target !== data.target) target.scrollIntoView({ block: "center" })
+  root._target = data.target
 }

@@ -1,5 +1,6 @@
 """Examples of a feature as lines of text with a heat-map over their tokens."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +43,14 @@ class Line:
     char_start: int
     char_end: int
     split: str
+    name: str = ""
+    """Its band and rank, as the address of the page names it."""
+
+    @property
+    def cut(self) -> tuple[bool, bool]:
+        """Whether the text goes on before and after it, as far as can be told: within a word it does."""
+        last = self.tokens[-1].text[-1:] if self.tokens else ""
+        return self.char_start > 0, last.isalnum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ def _line_data(line: Line, scale: float) -> dict[str, object]:
     tokens = [
         {
             "runs": [[run.text, run.mark] for run in runs(token.text)] or [["∅", True]],
-            "heat": 0.0 if scale <= 0 else round(min(1.0, max(0.0, token.activation / scale)), 4),
+            "heat": _heat(token.activation, scale),
             "tip": _tip(token),
             "split": token.split,
         }
@@ -105,11 +114,24 @@ def _line_data(line: Line, scale: float) -> dict[str, object]:
         "document": line.document_id,
         "span": [line.char_start, line.char_end],
         "split": line.split,
+        "name": line.name,
+        "cut": list(line.cut),
     }
 
 
-def heatmap_data(bands: Sequence[Band], scale: float, *, documents: bool = True) -> dict[str, object]:
-    """What the browser draws: colour depends on activation over ``scale``, the feature's maximum."""
+def _heat(activation: float, scale: float) -> float:
+    """Depth of colour: the root of the share of the maximum, so that 10 % and 25 % can be told apart."""
+    share = 0.0 if scale <= 0 else min(1.0, max(0.0, activation / scale))
+    return round(math.sqrt(share), 4)
+
+
+def heatmap_data(
+    bands: Sequence[Band], scale: float, *, documents: bool = True, target: str | None = None
+) -> dict[str, object]:
+    """What the browser draws: colour depends on activation over ``scale``, the feature's maximum.
+
+    The first band is open, and the one that holds the example ``target``.
+    """
     return {
         "bands": [
             {
@@ -124,6 +146,7 @@ def heatmap_data(bands: Sequence[Band], scale: float, *, documents: bool = True)
         "longest": max((len(line.tokens) for band in bands for line in band.lines), default=1),
         "shown": LINES_SHOWN,
         "documents": documents,
+        "target": target,
     }
 
 
@@ -135,11 +158,13 @@ _heatmap = st.components.v2.component(
 )
 
 
-def draw_heatmap(bands: Sequence[Band], scale: float, *, key: str, documents: bool = True) -> Place | None:
+def draw_heatmap(
+    bands: Sequence[Band], scale: float, *, key: str, documents: bool = True, target: str | None = None
+) -> Place | None:
     """Draw the examples; returns the place whose document this click asked for."""
     result = _heatmap(
         key=key,
-        data=heatmap_data(bands, scale, documents=documents),
+        data=heatmap_data(bands, scale, documents=documents, target=target),
         on_document_change=lambda: None,
     )
     asked = result.document

@@ -31,17 +31,20 @@ KINDS = {
     "lost_label": ("lost label", "lost labels"),
     "new_match": ("new match", "new matches"),
 }
+CHANGES_READ = 1000
 LINEAR = (("pca", "PCA"), ("linear", "linear"))
 CHANGE_COLUMNS = (Column("change"), Column("where"), Column("before", wide=True), Column("after"))
 
 
 def troubles(runs: Sequence[Row]) -> Iterator[Element]:
-    """A notice for the newest run if it did not complete."""
-    if runs and runs[0]["state"] in ("failed", "crashed"):
-        run = runs[0]
+    """A notice for the newest run that is over, if it did not complete; a run going on hides nothing."""
+    over = [run for run in runs if run["state"] != "running"]
+    if over and over[0]["state"] in ("failed", "crashed"):
+        run = over[0]
         why = run["error"] or "no reason was recorded"
         link = el("a", "See the run", href=links.page("runs", run=run["run_id"]))
-        yield notice(f"The last run {run['state']}: {why}", link, bad=True)
+        which = "The last run" if run is runs[0] else f"The run of {figures.moment(run['started_at'])}"
+        yield notice(f"{which} {run['state']}: {why}", link, bad=True)
 
 
 def last_run(runs: Sequence[Row]) -> Element:
@@ -136,8 +139,13 @@ def _card(row: Row) -> Element:
     )
 
 
+def n_changes(changes: Sequence[Row]) -> int:
+    """How many changes there are, shown or not."""
+    return sum({row["kind"]: row["n_of_kind"] for row in changes}.values())
+
+
 def change_section(changes: Sequence[Row], runs: Sequence[Row]) -> Element:
-    """What the newest of the runs that are over changed: counts, and the changes themselves."""
+    """What the newest of the runs that are over changed: counts, and the first changes of each kind."""
     over = next((run for run in runs if run["state"] != "running"), None)
     if over is None:
         return section("What changed", quiet("No run has finished yet."))
@@ -146,6 +154,11 @@ def change_section(changes: Sequence[Row], runs: Sequence[Row]) -> Element:
         return section("What changed", quiet("Nothing changed since the run before."), note=note)
     totals = {row["kind"]: row["n_of_kind"] for row in changes}
     counts = [Figure(KINDS[kind][n != 1], figures.count(n)) for kind, n in totals.items()]
+    return section("What changed", key_figures(counts, compact=True), change_table(changes), note=note)
+
+
+def change_table(changes: Sequence[Row]) -> Element:
+    """Changes, one a row."""
     rows = [
         (
             KINDS[row["kind"]][0],
@@ -155,8 +168,7 @@ def change_section(changes: Sequence[Row], runs: Sequence[Row]) -> Element:
         )
         for row in changes
     ]
-    drawn = table(CHANGE_COLUMNS, rows, name="Changes of the last run", fold=True)
-    return section("What changed", key_figures(counts, compact=True), drawn, note=note)
+    return table(CHANGE_COLUMNS, rows, name="Changes of the last run", fold=True)
 
 
 def _after(row: Row) -> Element:

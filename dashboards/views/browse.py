@@ -19,6 +19,8 @@ def view() -> None:
             frame.empty_state()
             return
         selection = BrowseSelection.from_url(bound.address())
+        named = (f"“{selection.q}”" if selection.q else "", selection.dictionary or "")
+        shown.named(" · ".join(("Browse", *filter(None, named))))
         known = data.rows(shown.catalogue, "dictionaries")
         draw_filters(selection, known)
         chosen = data.dictionary_id(shown.catalogue, selection.dictionary) if selection.dictionary else None

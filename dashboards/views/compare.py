@@ -22,6 +22,7 @@ def view() -> None:
             frame.empty_state()
             return
         selection = draw_sides(bound.address(), [str(row["dictionary_id"]) for row in known])
+        shown.named(" × ".join(side.text for side in (selection.a, selection.b) if side) or "Compare")
         if selection.a is None or selection.b is None:
             draw(notice(compare_parts.HOW), key="how")
             return

@@ -8,6 +8,7 @@ from dashboards.components.canvas import draw
 from dashboards.components.sql_text import draw_sql
 
 RUNS_SHOWN = 14
+CHANGES_SHOWN = 8
 
 
 def view() -> None:
@@ -17,7 +18,7 @@ def view() -> None:
             frame.empty_state()
             return
         runs = data.runs(shown.catalogue, RUNS_SHOWN)
-        changes = data.rows(shown.catalogue, "changes")
+        changes = data.rows(shown.catalogue, "changes", per_kind=CHANGES_SHOWN)
         dictionaries = data.rows(shown.catalogue, "dictionaries")
         draw(*parts.troubles(runs), parts.last_run(runs), key="last-run")
         if not dictionaries:
@@ -31,13 +32,25 @@ def view() -> None:
         draw(
             parts.change_section(changes, data.rows(shown.catalogue, "runs", limit=RUNS_SHOWN)), key="changes"
         )
+        every_change(shown.catalogue, changes)
         draw_sql(
             {
                 "Dictionaries": data.query("dictionaries"),
-                "Changes": data.query("changes"),
+                "Changes": data.query("changes", per_kind=parts.CHANGES_READ),
                 "Runs": data.query("runs", limit=RUNS_SHOWN),
             }
         )
+
+
+def every_change(catalogue: data.Catalogue, first: list[data.Row]) -> None:
+    """All changes of the last run, folded up where not all are shown already."""
+    n_changes = parts.n_changes(first)
+    if n_changes <= len(first):
+        return
+    with st.expander(f"All {n_changes} changes", key="every-change", on_change="rerun") as unfolded:
+        if unfolded.open:
+            found = data.rows(catalogue, "changes", per_kind=parts.CHANGES_READ)
+            draw(parts.change_table(found), key="changes-all")
 
 
 view()

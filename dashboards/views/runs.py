@@ -4,9 +4,9 @@ import os
 
 import streamlit as st
 
-from dashboards import data, frame
+from dashboards import data, figures, frame
 from dashboards.components import run_parts as parts
-from dashboards.components.blocks import notice
+from dashboards.components.blocks import notice, run_name
 from dashboards.components.canvas import draw
 from dashboards.components.sql_text import draw_sql
 
@@ -28,6 +28,7 @@ def view() -> None:
         if chosen is None:
             draw(notice(f"There is no run {asked!r} among the last {RUNS_SHOWN}."), key="no-run")
         else:
+            shown.named(f"{run_name(chosen)} {figures.moment(chosen['started_at'])} · Runs")
             stages = data.rows(shown.catalogue, "stage_runs", run_id=asked)
             draw(parts.run_section(chosen, stages, prefect), key="run")
         draw(parts.run_table(runs, asked), key="runs")

@@ -28,6 +28,7 @@ def view() -> None:
         with editor:
             write(asked)
             if "q" in asked:
+                shown.named(f"{' '.join(asked['q'].split())[:60]} · SQL")
                 with st.spinner("Running, at most 15 seconds"):
                     found = console.ask(shown.catalogue, asked["q"])
                 answer(found)
@@ -50,7 +51,7 @@ def write(asked: bound.Parameters) -> None:
     bound.hold(EDITOR, text)
     with st.form("console", border=False):
         draw_editor(height=200)
-        st.form_submit_button("Run", type="primary", on_click=run)
+        st.form_submit_button("Run", on_click=run)
 
 
 def run() -> None:

@@ -19,7 +19,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from catalog import page_queries
+from catalog import page_queries, page_texts
 from catalog.connection import connect
 from catalog.ids import slug
 from catalog.schemas import FEATURES_PER_BLOCK, feature_block
@@ -206,7 +206,7 @@ def _in_order(snapshot: Snapshot) -> list[str]:
     return [str(snapshot.root / file.path) for file in ordered]
 
 
-NATIVE = page_queries.page_sql("feature_examples")
+NATIVE = page_texts.page_sql("feature_examples")
 
 
 def report(snapshot: Snapshot, native: duckdb.DuckDBPyConnection, built: float) -> str:

@@ -10,6 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import ConsoleMessage, Page, Request, expect
 
 from dashboards import links
+from dashboards.components import heatmap
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
@@ -37,9 +38,10 @@ def test_a_page_fits_its_window_and_axe_finds_nothing_serious(
     assert _overflow(page) <= 0, "at 390 pixels"
 
 
-@pytest.mark.parametrize("name", DARK_TOO)
+@pytest.mark.parametrize("name", (*DARK_TOO, "a filter", "an answer"))
 def test_axe_finds_nothing_serious_in_the_dark(visit: Visit, addresses: dict[str, str], name: str) -> None:
-    assert _serious(visit(addresses[name], 390, "dark")) == []
+    chosen = {"a filter": "browse?status=alive&matched=yes&sort=index", "an answer": "sql?q=select+1"}
+    assert _serious(visit({**addresses, **chosen}[name], 390, "dark")) == []
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "dark"), (390, "light")])
@@ -211,3 +213,44 @@ def test_the_page_breaks_no_rule_of_its_own_policy(
 
 def _error(message: ConsoleMessage) -> str:
     return message.text if message.type == "error" else ""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_explanations_start_on_the_first_screen_and_judged_items_lead_to_their_text(
+    visit: Visit, synthetic: ModuleType, width: int
+) -> None:
+    page = visit(links.feature(synthetic.dictionary_of("pico-a"), 5), width)
+    box = page.get_by_role("heading", name="Explanations").bounding_box()
+    assert box is not None
+    assert box["y"] < 900
+    bands = page.locator("details.band")
+    assert [band.get_attribute("open") for band in bands.all()] == ["", *[None] * (bands.count() - 1)]
+    page.get_by_text("Scores and judged items").first.click()
+    judged = page.get_by_role("link", name="strongest 2 ")
+    expect(judged.first).to_contain_text("elif", timeout=WAIT)
+    judged.first.click()
+    page.wait_for_url("**example=top-2", timeout=WAIT)
+    target = page.locator(".example.target")
+    expect(target).to_be_in_viewport(timeout=WAIT)
+    expect(target).to_contain_text("elif")
+
+
+def test_tabs_are_named_after_what_is_open(
+    visit: Visit, addresses: dict[str, str], drawn: Drawn, server: str
+) -> None:
+    page = visit("")
+    titles = []
+    for address in addresses.values():
+        page.goto(f"{server}/{address}")
+        drawn(page)
+        titles.append(page.title())
+    assert len(set(titles)) == len(titles)
+    assert any(title.startswith("#5 · docstrings") for title in titles)
+    assert all(title.endswith("featlas") for title in titles)
+
+
+def test_a_tenth_and_a_quarter_of_the_maximum_look_different() -> None:
+    tenth, quarter, whole = (heatmap._heat(share, 1.0) for share in (0.1, 0.25, 1.0))
+    assert quarter - tenth >= 0.15
+    assert whole == 1.0
+    assert heatmap._heat(0.0, 1.0) == heatmap._heat(-1.0, 1.0) == 0.0

@@ -11,7 +11,7 @@ import duckdb
 import pytest
 
 import catalog
-from catalog import page_queries
+from catalog import page_queries, page_texts
 from catalog.connection import connect
 from catalog.ids import slug
 from catalog.schemas import feature_block
@@ -74,7 +74,7 @@ def _signature(name: str) -> dict[str, inspect.Parameter]:
 @pytest.mark.parametrize("name", NAMES)
 def test_function_and_file_have_the_same_parameters(name: str) -> None:
     parameters = _signature(name)
-    assert set(re.findall(r"\$(\w+)", page_queries.page_sql(name))) == set(parameters) - {"files"}
+    assert set(re.findall(r"\$(\w+)", page_texts.page_sql(name))) == set(parameters) - {"files"}
     assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
 
 

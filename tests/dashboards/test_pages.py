@@ -242,6 +242,30 @@ def test_a_run_whose_process_is_gone_is_not_shown_as_running(
         assert "The last run crashed" not in said(_open("overview", {}))
 
 
+def test_a_crash_stays_on_the_overview_while_a_later_run_goes_on(
+    catalogue: Path, tmp_path: Path, synthetic: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "crashed"
+    shutil.copytree(catalogue, root)
+    monkeypatch.setenv("FEATLAS_CATALOG", str(root))
+    synthetic.publish_run(root, "failed at noon", "failed", synthetic.NIGHT.replace(day=21))
+    synthetic.publish_run(root, "going on", "running", synthetic.NIGHT.replace(day=22))
+    with living_run(root, "going on", "nightly"):
+        assert "The run of 2026-11-21 02:14 UTC failed" in said(_open("overview", {}))
+    synthetic.publish_run(root, "the next", "completed", synthetic.NIGHT.replace(day=23))
+    assert "failed: " not in said(_open("overview", {}))
+
+
+def test_all_changes_are_there_not_only_the_first(open_page: Open) -> None:
+    app = open_page("overview")
+    everything = next(e for e in app.expander if e.label.startswith("All "))
+    n_changes = int(everything.label.split()[1])
+    app.session_state["every-change"] = True
+    table = said(app.run())
+    assert n_changes > 300
+    assert sum(table.count(kind) for kind in ("new label", "new match", "new dictionary")) >= n_changes
+
+
 def test_the_console_answers_and_keeps_its_answer(open_page: Open) -> None:
     app = open_page("sql")
     app.text_area[0].set_value("SELECT count(*) AS n FROM features")

@@ -1,0 +1,42 @@
+"""The texts of the pages' queries: how each is read, shown with its values, and run."""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files as resources
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from catalog.statements import bound
+
+_FILES = """with examples as (select * from read_parquet($files, hive_partitioning = false))
+select * from (
+{text}
+)"""
+
+
+@cache
+def page_sql(name: str) -> str:
+    """The text of ``sql/page_<name>.sql``, with its ``$parameters``."""
+    return (resources("catalog") / "sql" / f"page_{name}.sql").read_text(encoding="utf-8")
+
+
+def statement(name: str, parameters: Mapping[str, Any]) -> str:
+    """The query as it runs in any DuckDB on the catalogue, its parameters written as literals."""
+    return bound(page_sql(name), parameters)
+
+
+def read(
+    connection: duckdb.DuckDBPyConnection,
+    name: str,
+    parameters: Mapping[str, Any],
+    files: Sequence[str] | None = None,
+) -> pa.Table:
+    """Run a query; with ``files``, ``examples`` are those in these files of it."""
+    text = page_sql(name)
+    if files is not None:
+        text, parameters = _FILES.format(text=text), {**parameters, "files": list(files)}
+    if not parameters:
+        return connection.sql(text).to_arrow_table()
+    return connection.sql(text, params=dict(parameters)).to_arrow_table()
