@@ -6,20 +6,17 @@ itself is about the whole table.
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import duckdb
 import pyarrow as pa
 
-from catalog.page_texts import read
+from catalog.page_texts import Sort, read
 
 _KEPT = {
     "dictionaries": "dictionary_id",
     "activation_sets": "activation_set_id",
     "feature_cards": "dictionary_id, activation_set_id, feature_index",
 }
-
-Sort = Literal["score", "density", "rare", "activation", "matches", "index"]
 
 
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
@@ -73,6 +70,7 @@ def browse(
     matched: bool | None = None,
     words: Sequence[str] | None = None,
     token: str | None = None,
+    feature_index: int | None = None,
     sort: Sort = "score",
     limit: int = 50,
     offset: int = 0,
@@ -80,7 +78,7 @@ def browse(
     """One page of features that fit the filters; ``n_found`` counts all that fit.
 
     ``words`` (lower case) must all occur in the label; ``token`` in a top token. The order ``score`` is by
-    the lower end of the score's interval, dense features last.
+    the lower end of the score's interval, dense features last; ``_up`` and ``_down`` turn an order round.
     """
     parameters = {
         "dictionary_id": dictionary_id,
@@ -92,11 +90,31 @@ def browse(
         "matched": matched,
         "words": list(words) if words else None,
         "token": token or None,
+        "feature_index": feature_index,
         "sort": sort,
         "limit": limit,
         "offset": offset,
     }
     return read(connection, "browse", parameters)
+
+
+def alias(connection: duckdb.DuckDBPyConnection, *, alias: str) -> pa.Table:
+    """What a name means now and how many dictionaries it has meant; no row where it is no alias."""
+    return read(connection, "alias", {"alias": alias})
+
+
+def nearest_words(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_id: str | None = None, words: Sequence[str]
+) -> pa.Table:
+    """What comes nearest to a search that found nothing: words of labels, and tokens, with their features."""
+    return read(connection, "nearest_words", {"dictionary_id": dictionary_id, "words": list(words)})
+
+
+def random_feature(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_id: str | None = None, seed: int
+) -> pa.Table:
+    """One firing feature of a dictionary, or of all current ones; the same for the same ``seed``."""
+    return read(connection, "random_feature", {"dictionary_id": dictionary_id, "seed": seed})
 
 
 def feature(
@@ -119,12 +137,8 @@ def feature_step(
     connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, activation_set_id: str, feature_index: int
 ) -> pa.Table:
     """Index of the firing features before and after one."""
-    parameters = {
-        "dictionary_id": dictionary_id,
-        "activation_set_id": activation_set_id,
-        "feature_index": feature_index,
-    }
-    return read(connection, "feature_step", parameters)
+    key = {"dictionary_id": dictionary_id, "feature_index": feature_index}
+    return read(connection, "feature_step", {**key, "activation_set_id": activation_set_id})
 
 
 def feature_examples(
@@ -136,12 +150,8 @@ def feature_examples(
     feature_index: int,
 ) -> pa.Table:
     """The mined contexts of one feature, from the files of its block (as the store names them)."""
-    parameters = {
-        "dictionary_id": dictionary_id,
-        "activation_set_id": activation_set_id,
-        "feature_index": feature_index,
-    }
-    return read(connection, "feature_examples", parameters, files)
+    key = {"dictionary_id": dictionary_id, "feature_index": feature_index}
+    return read(connection, "feature_examples", {**key, "activation_set_id": activation_set_id}, files)
 
 
 def feature_explanations(

@@ -3,13 +3,27 @@
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files as resources
-from typing import Any
+from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
 
 from catalog.statements import bound
 
+Sort = Literal[
+    "score",
+    "score_up",
+    "density",
+    "rare",
+    "activation",
+    "activation_up",
+    "matches",
+    "matches_up",
+    "label",
+    "label_down",
+    "index",
+    "index_down",
+]
 _FILES = """with examples as (select * from read_parquet($files, hive_partitioning = false))
 select * from (
 {text}

@@ -14,6 +14,8 @@ T = TypeVar("T")
 Parameters = dict[str, str]
 Write = Callable[[Parameters, T], Parameters]
 _ADDRESS = "address"
+JUMP = "jump"
+"""Where a callback leaves the parameters of a feature to go to; it cannot go itself."""
 
 
 def address() -> Parameters:

@@ -1,5 +1,6 @@
 """Everything the feature page shows about one feature, gathered from a handful of queries."""
 
+import random
 from dataclasses import dataclass
 
 from catalog.errors import UserError
@@ -68,6 +69,19 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
             "Its matches": data.query("feature_matches", **key),
         },
     )
+
+
+def random_feature(catalogue: Catalogue, dictionary: str | None) -> dict[str, str]:
+    """The address of any firing feature, of one dictionary or of all current ones.
+
+    Raises:
+        UserError: when there is none.
+    """
+    known = data.dictionary_id(catalogue, dictionary) if dictionary else None
+    found = data.one(catalogue, "random_feature", dictionary_id=known, seed=random.getrandbits(31))
+    if found is None:
+        raise UserError("there is no feature that fires: mine a dictionary first")
+    return {"dictionary": dictionary or found["dictionary_id"], "feature": str(found["feature_index"])}
 
 
 def _labels(catalogue: Catalogue, row: Row, matches: list[Row]) -> dict[tuple[str, int], str]:

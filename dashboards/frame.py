@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from catalog.errors import UserError
-from dashboards import data, figures
+from dashboards import data, figures, links
 from dashboards.components.blocks import notice
 from dashboards.components.canvas import draw
 from dashboards.components.keyboard import draw_keyboard
@@ -35,6 +35,8 @@ class Frame:
 
     catalogue: data.Catalogue
     _keys: DeltaGenerator
+    top: str = ""
+    """What the page begins with; another one than before scrolls the page up."""
     _listening: bool = False
 
     def named(self, title: str) -> None:
@@ -49,7 +51,9 @@ class Frame:
         if not self._listening:
             self._listening = True
             with self._keys:
-                draw_keyboard(previous, following)
+                dictionary = st.query_params.get("dictionary")
+                anywhere = links.page("feature", dictionary=dictionary, feature=links.RANDOM)
+                draw_keyboard(previous, following, anywhere, self.top)
 
 
 @contextmanager
@@ -81,6 +85,17 @@ def page(title: str) -> Iterator[Frame]:
     with foot:
         st.space("medium")
         _freshness(catalogue)
+
+
+def draw_alias(catalogue: data.Catalogue, name: str | None) -> None:
+    """Where a link names a dictionary by an alias that meant another one before: say so."""
+    found = data.one(catalogue, "alias", alias=name) if name else None
+    if found is None or found["n_meanings"] < 2:
+        return
+    since = figures.moment(found["valid_from"])
+    others = "another dictionary" if found["n_meanings"] == 2 else f"{found['n_meanings'] - 1} others"
+    said = f"“{name}” is a name: since {since} it means {found['dictionary_id']}, before it meant {others}."
+    draw(notice(said), key=f"alias-{name}")
 
 
 def _name_tab(title: str) -> None:

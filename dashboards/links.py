@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode
 
 PAGES = ("overview", "browse", "feature", "compare", "runs", "sql")
+RANDOM = "random"  # in the place of a feature
 SEARCH_LABEL = "Search labels"
 
 

@@ -7,15 +7,16 @@ from typing import Literal, Self, cast, get_args
 
 from catalog.errors import UserError
 from catalog.ids import check_name, parse_feature
+from catalog.page_texts import Sort
 from catalog.schemas import FeatureStatus
 
-Sort = Literal["score", "density", "rare", "activation", "matches", "index"]
 Matched = Literal["any", "yes", "no"]
 
 PAGE_ROWS = 50
 LAST_PAGE = 100_000
 LARGEST_INDEX = 2**31 - 1
 LONGEST_TEXT = 200
+NUMBER = re.compile(r"#([0-9]{1,12})")
 EXAMPLE = re.compile(r"([a-z0-9_]{1,20}-\d{1,6})?")
 DENSITIES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
@@ -99,9 +100,15 @@ class BrowseSelection:
         }
 
     @property
+    def number(self) -> int | None:
+        """The feature that a search for ``#73`` means."""
+        found = NUMBER.fullmatch(self.q.strip())
+        return int(found[1]) if found and int(found[1]) <= LARGEST_INDEX else None
+
+    @property
     def words(self) -> tuple[str, ...]:
-        """Search words in lower case."""
-        return tuple(self.q.lower().split())
+        """Search words in lower case; none where a number is searched."""
+        return () if self.number is not None else tuple(self.q.lower().split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 with found as materialized (
     select
         f.dictionary_id, f.activation_set_id, f.feature_index, f.status = 'dense' as is_dense, f.density, f.max_activation,
-        f.ci_low, f.n_matches
+        f.ci_low, f.n_matches, case when $sort in ('label', 'label_down') then f.label_lower end as label_lower
     from feature_cards as f
     where
         case
@@ -14,6 +14,7 @@ with found as materialized (
             else f.dictionary_id = $dictionary_id::varchar
         end
         and ($model_id::varchar is null or f.model_id = $model_id::varchar)
+        and ($feature_index::integer is null or f.feature_index = $feature_index::integer)
         and ($status::varchar is null or f.status = $status::varchar)
         and ($density_low::double is null or f.density >= $density_low::double)
         and ($density_high::double is null or f.density <= $density_high::double)
@@ -37,10 +38,16 @@ shown as (
         order by
             case when $sort = 'score' then is_dense end,
             case when $sort = 'score' then f.ci_low end desc nulls last,
+            case when $sort = 'score_up' then f.ci_low end nulls last,
             case when $sort = 'density' then f.density end desc nulls last,
             case when $sort = 'rare' then nullif(f.density, 0) end asc nulls last,
             case when $sort = 'activation' then f.max_activation end desc nulls last,
+            case when $sort = 'activation_up' then f.max_activation end nulls last,
             case when $sort = 'matches' then f.n_matches end desc nulls last,
+            case when $sort = 'matches_up' then f.n_matches end nulls last,
+            case when $sort = 'label' then f.label_lower end nulls last,
+            case when $sort = 'label_down' then f.label_lower end desc nulls last,
+            case when $sort = 'index_down' then f.feature_index end desc nulls last,
             f.dictionary_id,
             f.feature_index
         limit $limit offset $offset

@@ -21,12 +21,17 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column of a table; ``number`` aligns right, ``wide`` hides it on narrow screens."""
+    """A column of a table; ``number`` aligns right, ``wide`` hides it on narrow screens.
+
+    Its head leads to ``href``; ``sorted`` says whether rows are ``ascending`` or ``descending`` by it.
+    """
 
     name: str
     help: str = ""
     number: bool = False
     wide: bool = False
+    href: str | None = None
+    sorted: str | None = None
 
     @property
     def classes(self) -> str:
@@ -60,7 +65,7 @@ def quiet(words: str) -> Element:
 
 def key_figures(items: Iterable[Figure], *, compact: bool = False) -> Element:
     """Figures side by side, name below value."""
-    parts = [el("div", el("dt", f.name), el("dd", f.value), title=f.help or None) for f in items]
+    parts = [el("div", el("dt", term(f.name, f.help)), el("dd", f.value)) for f in items]
     return el("dl", *parts, cls="figures compact" if compact else "figures")
 
 
@@ -76,7 +81,7 @@ def table(
     columns: Sequence[Column], rows: Iterable[Sequence[Node]], *, name: str, fold: bool = False
 ) -> Element:
     """A table named for screen readers; ``fold`` turns its rows into blocks on a narrow screen."""
-    head = [el("th", c.name, cls=c.classes, title=c.help or None, scope="col") for c in columns]
+    head = [el("th", *_head(c), cls=c.classes, scope="col", aria_sort=c.sorted) for c in columns]
     body = [
         el("tr", *(_cell(column, cell) for column, cell in zip(columns, row, strict=True))) for row in rows
     ]
@@ -84,6 +89,22 @@ def table(
         "table", el("thead", el("tr", *head)), el("tbody", *body), cls="fold" if fold else "", aria_label=name
     )
     return drawn if fold else el("div", drawn, cls="scroll", role="region", aria_label=name, tabindex=0)
+
+
+def term(name: str, help: str) -> Node:
+    """A name with its definition, which a pointer, a finger and the keyboard all open."""
+    return el("button", name, cls="define", title=help) if help else name
+
+
+def _head(column: Column) -> list[Node]:
+    if column.href is None:
+        return [term(column.name, column.help)]
+    arrow = {"ascending": " ↑", "descending": " ↓"}.get(column.sorted or "", "")
+    link = el("a", column.name + arrow, href=column.href, title=f"Sort by {column.name}")
+    if not column.help:
+        return [link]
+    mark = el("button", "?", cls="define mark", title=column.help, aria_label=f"What is {column.name}?")
+    return [link, " ", mark]
 
 
 def _cell(column: Column, content: Node) -> Element:

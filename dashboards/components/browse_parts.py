@@ -1,15 +1,18 @@
 """The table of the browse page and the words of its filters."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from catalog.page_texts import Sort
 from dashboards import figures, links
 from dashboards.components import definitions
-from dashboards.components.blocks import Column, chips, highlighted, short_dictionary, table
+from dashboards.components.blocks import Column, chips, highlighted, quiet, short_dictionary, table
 from dashboards.components.feature_parts import score_of, status_badge
 from dashboards.components.filters import ORDERS
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.scores import score_block
+from dashboards.components.text_marks import token_label
 from dashboards.selection import PAGE_ROWS, BrowseSelection
 
 Row = Mapping[str, Any]
@@ -24,6 +27,14 @@ COLUMNS = (
     Column("top tokens", "Commonest texts of its peak tokens.", wide=True),
     Column("matches", "Features of other dictionaries that are mutual best matches.", number=True, wide=True),
 )
+HEADS: Mapping[str, tuple[Sort, Sort]] = {
+    "feature": ("index", "index_down"),
+    "label": ("label", "label_down"),
+    "score": ("score", "score_up"),
+    "density": ("density", "rare"),
+    "largest": ("activation", "activation_up"),
+    "matches": ("matches", "matches_up"),
+}
 
 
 def query_parameters(dictionary_id: str | None, selection: BrowseSelection) -> dict[str, Any]:
@@ -38,6 +49,7 @@ def query_parameters(dictionary_id: str | None, selection: BrowseSelection) -> d
         "matched": None if selection.matched == "any" else selection.matched == "yes",
         "words": selection.words or None,
         "token": selection.token.strip() or None,
+        "feature_index": selection.number,
         "sort": selection.sort,
         "limit": PAGE_ROWS,
         "offset": (selection.page - 1) * PAGE_ROWS,
@@ -47,6 +59,34 @@ def query_parameters(dictionary_id: str | None, selection: BrowseSelection) -> d
 def show_all(href: str) -> Element:
     """The way back to all features."""
     return el("a", "Show all features", href=href)
+
+
+def nearest(rows: Sequence[Row], selection: BrowseSelection) -> Element:
+    """What comes nearest to a search without hits, each a search that has some."""
+    if not rows:
+        return quiet("No word of a label and no token is spelt alike.")
+
+    def side(kind: str, name: str) -> Element | None:
+        own = [row for row in rows if row["kind"] == kind]
+        if not own:
+            return None
+        found = [
+            el(
+                "li",
+                el("a", token_label(row["word"]), href=_only(selection, name, row["word"]), cls="isolate"),
+                el("span", f" {figures.count(row['n_features'])} features", cls="quiet small"),
+            )
+            for row in own
+        ]
+        title = "Nearest words of labels" if kind == "label" else "Nearest tokens"
+        return el("div", el("h3", title), el("ul", *found, cls="plain-list"), cls="stack")
+
+    return el("div", side("label", "q"), side("token", "token"), cls="pair section")
+
+
+def _only(selection: BrowseSelection, name: str, word: str) -> str:
+    kept = BrowseSelection(dictionary=selection.dictionary, sort=selection.sort)
+    return links.page("browse", **{**kept.to_url(), name: word})
 
 
 def found_line(rows: Sequence[Row], selection: BrowseSelection) -> Element:
@@ -60,7 +100,22 @@ def found_line(rows: Sequence[Row], selection: BrowseSelection) -> Element:
 
 def feature_table(rows: Sequence[Row], selection: BrowseSelection) -> Element:
     """One row per feature, a link each."""
-    return table(COLUMNS, [_cells(row, selection) for row in rows], name="Features", fold=True)
+    columns = [_sortable(column, selection) for column in COLUMNS]
+    return table(columns, [_cells(row, selection) for row in rows], name="Features", fold=True)
+
+
+def _sortable(column: Column, selection: BrowseSelection) -> Column:
+    """A column whose head sorts: by its first order, and by the second when that is shown."""
+    orders = HEADS.get(column.name)
+    if orders is None:
+        return column
+    following = orders[1] if selection.sort == orders[0] else orders[0]
+    href = links.page("browse", **replace(selection, sort=following, page=1).to_url())
+    sorted_ = None
+    if selection.sort in orders:
+        first = orders.index(selection.sort) == 0
+        sorted_ = "ascending" if first == (column.name in ("feature", "label")) else "descending"
+    return replace(column, href=href, sorted=sorted_)
 
 
 def _cells(row: Row, selection: BrowseSelection) -> tuple[Node, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dashboards import figures
-from dashboards.components.markup import Element, Node, el
+from dashboards.components.markup import Element, Node, el, strings
 
 WIDTH, HEIGHT = 400, 120
 BASE = 98
@@ -89,7 +89,8 @@ def bars(items: Sequence[Bar], *, wrap: bool = False, full: float | None = None)
     cells: list[Node] = []
     for item in items:
         width = f"width:{100 * abs(item.value) / largest:.1f}%"
-        cells.append(el("span", item.label, cls="label wrap" if wrap else "label", title=item.help or None))
+        whole = item.help or "".join(strings(item.label))
+        cells.append(el("span", item.label, cls="label wrap" if wrap else "label", title=whole))
         cells.append(el("span", cls="bar less" if item.value < 0 else "bar", style=width, aria_hidden="true"))
         cells.append(el("span", item.text, cls="number"))
     return el("div", *cells, cls="bars")

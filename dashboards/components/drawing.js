@@ -6,7 +6,7 @@ const TAGS = new Set(
     "td text th thead time title tr ul").split(" "),
 )
 const ATTRIBUTES = new Set(
-  ("aria-hidden aria-label class colspan d data-name datetime height href preserveAspectRatio role rowspan scope style " +
+  ("aria-hidden aria-label aria-sort class colspan d data-name datetime height href preserveAspectRatio role rowspan scope style " +
     "tabindex text-anchor title viewBox width x x1 x2 y y1 y2").split(" "),
 )
 const INSIDE = /^[a-z]+(\?[^#]*)?$/
@@ -43,11 +43,41 @@ function go(href) {
   window.dispatchEvent(new PopStateEvent("popstate"))
 }
 
+// The definition of a term, below it: opened by a click, a finger or Enter, closed by the next one or Escape.
+function toggleTip(root, button) {
+  const open = root.querySelector(".definition")
+  const same = open && open._of === button
+  if (open) {
+    open._of.setAttribute("aria-expanded", "false")
+    open.remove()
+  }
+  if (!button || same) return
+  const tip = document.createElement("div")
+  tip.className = "definition"
+  tip.setAttribute("role", "status")
+  tip.textContent = button.title
+  tip._of = button
+  button.setAttribute("aria-expanded", "true")
+  root.append(tip)
+  const box = button.getBoundingClientRect()
+  const size = tip.getBoundingClientRect()
+  const left = Math.max(8, Math.min(box.left, document.documentElement.clientWidth - size.width - 8))
+  const below = box.bottom + size.height + 8 < window.innerHeight
+  tip.style.left = `${left}px`
+  tip.style.top = `${below ? box.bottom + 4 : Math.max(8, box.top - size.height - 4)}px`
+}
+
 export default function (component) {
   const { data, parentElement } = component
   const root = parentElement.querySelector(".root")
   root.replaceChildren(...data.nodes.map(build))
+  root.onkeydown = (event) => {
+    if (event.key === "Escape") toggleTip(root, null)
+  }
   root.onclick = (event) => {
+    const define = event.target.closest("button.define")
+    toggleTip(root, define)
+    if (define) return
     const copy = event.target.closest("button.copy")
     if (copy) {
       navigator.clipboard.writeText(copy.title).then(() => (copy.textContent = "copied"))

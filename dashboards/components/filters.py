@@ -9,7 +9,7 @@ import streamlit as st
 
 from catalog.schemas import FeatureStatus
 from dashboards import figures, links
-from dashboards.bound import Parameters, Write, field
+from dashboards.bound import JUMP, Parameters, Write, field
 from dashboards.selection import DENSITIES, BrowseSelection, CompareSelection, Matched
 
 Row = Mapping[str, Any]
@@ -21,10 +21,17 @@ ORDERS: Mapping[str, str] = {
     "activation": "largest activation first",
     "matches": "most matches first",
     "index": "by index",
+    "score_up": "worst score first",
+    "activation_up": "smallest activation first",
+    "matches_up": "fewest matches first",
+    "label": "by label",
+    "label_down": "by label, backwards",
+    "index_down": "by index, backwards",
 }
 STATUSES = ("any", *get_args(FeatureStatus))
 MATCHED: tuple[Matched, ...] = get_args(Matched)
 FOLDED = frozenset({"model", "status", "matched", "token", "density_low", "density_high", "score"})
+RANDOM = ("random", "r")
 OPENED = "browse-more-filters"
 SIDES = {"a": "First", "b": "Second"}
 NAMES = ("model", "dictionary")  # none is chosen by an empty option
@@ -38,9 +45,9 @@ def draw_filters(asked: BrowseSelection, known: Sequence[Row]) -> None:
         links.SEARCH_LABEL,
         key="browse-q",
         value=asked.q,
-        write=_filter("q"),
+        write=_search,
         type="search",
-        placeholder="words of a label",
+        placeholder="words of a label, #73, or random",
     )
     _pick(dictionary, "Dictionary", "dictionary", _names(known), option_for(asked.dictionary, known) or "")
     _pick(order, "Order", "sort", list(ORDERS), asked.sort)
@@ -103,6 +110,17 @@ def draw_pages(n_pages: int, asked: BrowseSelection) -> None:
 def _filter(name: str) -> Write[Any]:
     """Writes a filter of that name, and goes back to the first page of what is found."""
     return lambda parameters, value: _filtered(parameters, **{name: value})
+
+
+def _search(parameters: Parameters, value: str) -> Parameters:
+    """Writes the search words; a number of the chosen dictionary, or “random”, leads to a feature instead."""
+    typed, dictionary = (value or "").strip().lower(), parameters.get("dictionary", "")
+    number = BrowseSelection(q=typed).number
+    if typed in RANDOM or (number is not None and dictionary):
+        feature = links.RANDOM if number is None else str(number)
+        st.session_state[JUMP] = {"feature": feature} | ({"dictionary": dictionary} if dictionary else {})
+        return parameters
+    return _filtered(parameters, q=value or "")
 
 
 def _density(parameters: Parameters, value: tuple[float, float]) -> Parameters:

@@ -1,5 +1,6 @@
 // One listener for the page's keys; typing in a field is left alone.
 const listeners = new WeakMap()
+const tops = new WeakMap()
 
 function make(tag, text, className) {
   const element = document.createElement(tag)
@@ -38,8 +39,16 @@ function go(href) {
   window.dispatchEvent(new PopStateEvent("popstate"))
 }
 
+// Another page of a table starts at its top.
+function scrollUp(parentElement, top) {
+  const before = tops.get(parentElement)
+  tops.set(parentElement, top)
+  if (before && top && before !== top) document.querySelector("[data-testid=stMain]")?.scrollTo({ top: 0 })
+}
+
 export default function (component) {
   const { data, parentElement } = component
+  scrollUp(parentElement, data.top)
   const root = parentElement.querySelector(".root")
   const dialog = helpDialog(data.keys)
   const hint = make("button", "Keys: ? for help", "hint")
@@ -51,7 +60,7 @@ export default function (component) {
     if (event.metaKey || event.ctrlKey || event.altKey || typing(event)) return
     if (event.key === "?") dialog.open ? dialog.close() : dialog.showModal()
     else if (event.key === "/") focusSearch(data.field) || go(data.search)
-    else if ((event.key === "j" || event.key === "k") && data[event.key]) go(data[event.key])
+    else if (["j", "k", "r"].includes(event.key) && data[event.key]) go(data[event.key])
     else return
     event.preventDefault()
   }

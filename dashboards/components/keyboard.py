@@ -11,6 +11,7 @@ _HERE = Path(__file__).parent
 KEYS = (
     ("j", "next feature"),
     ("k", "previous feature"),
+    ("r", "a random feature"),
     ("/", "search features"),
     ("?", "this help"),
     ("Esc", "close"),
@@ -24,13 +25,20 @@ _keyboard = st.components.v2.component(
 )
 
 
-def draw_keyboard(previous: str | None = None, following: str | None = None) -> None:
-    """Listen for the keys; ``previous`` and ``following`` are addresses for ``k`` and ``j``."""
+def draw_keyboard(
+    previous: str | None = None, following: str | None = None, anywhere: str = "", top: str = ""
+) -> None:
+    """Listen for the keys; ``previous``, ``following``, ``anywhere`` are addresses for ``k``, ``j``, ``r``.
+
+    When ``top`` is another than before, the page is scrolled to its top.
+    """
     _keyboard(
         key="keyboard",
         data={
             "k": previous,
             "j": following,
+            "r": anywhere,
+            "top": top,
             "search": links.page("browse"),
             "field": links.SEARCH_LABEL,
             "keys": [list(pair) for pair in KEYS],

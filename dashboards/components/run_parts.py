@@ -54,8 +54,8 @@ def state_badge(state: str) -> Element:
     return badge(state, strong=state in ("completed", "committed"), bad=state in ("failed", "crashed"))
 
 
-def run_section(run: Row, stages: Sequence[Row], prefect: str) -> Element:
-    """One run: figures, what its stages took, and its failures."""
+def run_section(run: Row, stages: Sequence[Row], prefect: str, answered: bool) -> Element:
+    """One run: figures, what its stages took, and its failures; a link to Prefect where that answers."""
     said = "last seen after" if run["state"] == "crashed" else "took"
     took = [Figure(said, figures.duration(seconds_of(run)))] if run["finished_at"] else []
     items = [
@@ -73,7 +73,9 @@ def run_section(run: Row, stages: Sequence[Row], prefect: str) -> Element:
     ]
     if run["prefect_flow_run_id"]:
         href = f"{prefect}/runs/flow-run/{run['prefect_flow_run_id']}"
-        pairs.append(("Prefect", el("a", "open this run in Prefect", href=href)))
+        link = el("a", "open this run in Prefect", href=href)
+        none = el("span", f"no server answers at {prefect} (“featlas up” starts one)", cls="quiet")
+        pairs.append(("Prefect", link if answered else none))
     return el(
         "section",
         el(

@@ -18,22 +18,29 @@ def view() -> None:
         if shown.catalogue.empty:
             frame.empty_state()
             return
+        if bound.JUMP in st.session_state:
+            st.switch_page("views/feature.py", query_params=st.session_state.pop(bound.JUMP))
         selection = BrowseSelection.from_url(bound.address())
         named = (f"“{selection.q}”" if selection.q else "", selection.dictionary or "")
         shown.named(" · ".join(("Browse", *filter(None, named))))
         known = data.rows(shown.catalogue, "dictionaries")
         draw_filters(selection, known)
         chosen = data.dictionary_id(shown.catalogue, selection.dictionary) if selection.dictionary else None
+        frame.draw_alias(shown.catalogue, selection.dictionary)
         queries = about(shown.catalogue, next((row for row in known if row["dictionary_id"] == chosen), None))
         parameters = parts.query_parameters(chosen, selection)
         rows = data.rows(shown.catalogue, "browse", **parameters)
         if rows:
+            shown.top = f"page {selection.page}"
             draw(parts.found_line(rows, selection), parts.feature_table(rows, selection), key="features")
             n_pages = -(-rows[0]["n_found"] // PAGE_ROWS)
             if n_pages > 1:
                 draw_pages(n_pages, selection)
         else:
             draw(notice(parts.NOTHING, parts.show_all(links.page("browse"))), key="nothing")
+            words = selection.words or ((selection.token.lower(),) if selection.token else ())
+            near = data.rows(shown.catalogue, "nearest_words", dictionary_id=chosen, words=words)
+            draw(parts.nearest(near, selection), key="nearest")
         draw_sql({"Features": data.query("browse", **parameters), **queries})
 
 

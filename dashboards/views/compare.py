@@ -34,7 +34,8 @@ def view() -> None:
 
 
 def resolved(catalogue: data.Catalogue, side: Side) -> Side:
-    """The side with the dictionary's id in the place of an alias."""
+    """The side with a dictionary's id; that an alias meant another one before is said."""
+    frame.draw_alias(catalogue, side.dictionary)
     return Side(data.dictionary_id(catalogue, side.dictionary), side.feature_index)
 
 
@@ -44,11 +45,9 @@ def dictionaries(catalogue: data.Catalogue, a: Side, b: Side) -> None:
     first, second = found.rows
     both = dictionary_parts.quality(first, second, found.metrics)
     similarity = compare_parts.score_distributions(found)
-    if found.scores:
-        matched = (compare_parts.rates(found), similarity, *compare_parts.match_table(found))
-        draw(both, *matched, compare_parts.unmatched(found), key="compared")
-    else:
-        draw(both, similarity, key="compared")
+    matched = (*compare_parts.match_table(found), compare_parts.unmatched(found)) if found.scores else ()
+    rates = (compare_parts.rates(found),) if found.scores else ()
+    draw(both, *rates, similarity, *matched, key="compared")
     draw_sql(found.queries)
 
 

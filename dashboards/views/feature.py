@@ -12,13 +12,15 @@ from dashboards.components.explanations import draw_explanations
 from dashboards.components.heatmap import draw_heatmap
 from dashboards.components.markup import el
 from dashboards.components.sql_text import draw_sql
-from dashboards.evidence import Evidence, gather
+from dashboards.evidence import Evidence, gather, random_feature
 from dashboards.selection import FeatureSelection
 
 
 def view() -> None:
     """Draw the page."""
     with frame.page("Feature") as shown:
+        if st.query_params.get("feature") == links.RANDOM:
+            st.query_params.from_dict(random_feature(shown.catalogue, st.query_params.get("dictionary")))
         selection = FeatureSelection.from_url(st.query_params.to_dict())
         if selection is None:
             link = el("a", "Browse the features", href=links.page("browse"))
@@ -26,6 +28,7 @@ def view() -> None:
             return
         found = gather(shown.catalogue, selection)
         shown.listen(found.previous, found.following)
+        frame.draw_alias(shown.catalogue, selection.dictionary)
         shown.named(feature_parts.title(found.row, found.explanations))
         left, right = st.columns([5, 3], gap="large")
         with left:

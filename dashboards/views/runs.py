@@ -1,17 +1,13 @@
 """Runs: did last night go well, and what did it do?"""
 
-import os
-
 import streamlit as st
 
-from dashboards import data, figures, frame
+from dashboards import data, figures, frame, prefect
 from dashboards.components import run_parts as parts
 from dashboards.components.blocks import notice, run_name
 from dashboards.components.canvas import draw
 from dashboards.components.sql_text import draw_sql
 
-PREFECT_VARIABLE = "FEATLAS_PREFECT_UI_URL"
-PREFECT_DEFAULT = "http://127.0.0.1:4200"
 RUNS_SHOWN = 50
 
 
@@ -23,14 +19,15 @@ def view() -> None:
             frame.empty_state()
             return
         asked = st.query_params.get("run") or runs[0]["run_id"]
-        prefect = os.environ.get(PREFECT_VARIABLE, PREFECT_DEFAULT).rstrip("/")
         chosen = next((run for run in runs if run["run_id"] == asked), None)
         if chosen is None:
             draw(notice(f"There is no run {asked!r} among the last {RUNS_SHOWN}."), key="no-run")
         else:
             shown.named(f"{run_name(chosen)} {figures.moment(chosen['started_at'])} · Runs")
             stages = data.rows(shown.catalogue, "stage_runs", run_id=asked)
-            draw(parts.run_section(chosen, stages, prefect), key="run")
+            server = prefect.address()
+            answered = bool(chosen["prefect_flow_run_id"]) and prefect.answers(server)
+            draw(parts.run_section(chosen, stages, server, answered), key="run")
         draw(parts.run_table(runs, asked), key="runs")
         trends = data.rows(shown.catalogue, "trends")
         draw(parts.trend_section(trends), key="trends")

@@ -38,7 +38,7 @@ def test_a_page_fits_its_window_and_axe_finds_nothing_serious(
     assert _overflow(page) <= 0, "at 390 pixels"
 
 
-@pytest.mark.parametrize("name", (*DARK_TOO, "a filter", "an answer"))
+@pytest.mark.parametrize("name", [*DARK_TOO, "a filter", "an answer"])
 def test_axe_finds_nothing_serious_in_the_dark(visit: Visit, addresses: dict[str, str], name: str) -> None:
     chosen = {"a filter": "browse?status=alive&matched=yes&sort=index", "an answer": "sql?q=select+1"}
     assert _serious(visit({**addresses, **chosen}[name], 390, "dark")) == []
@@ -254,3 +254,52 @@ def test_a_tenth_and_a_quarter_of_the_maximum_look_different() -> None:
     assert quarter - tenth >= 0.15
     assert whole == 1.0
     assert heatmap._heat(0.0, 1.0) == heatmap._heat(-1.0, 1.0) == 0.0
+
+
+def test_heads_sort_both_ways_and_a_page_turned_starts_at_its_top(visit: Visit, drawn: Drawn) -> None:
+    page = visit("browse")
+    for order in ("activation", "activation_up"):
+        page.get_by_role("link", name=re.compile("^largest")).click()
+        page.wait_for_url(f"**sort={order}", timeout=WAIT)
+        drawn(page)
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("largest")
+    following = page.get_by_role("button", name="Next page")
+    following.scroll_into_view_if_needed()
+    main = page.locator(MAIN)
+    assert main.evaluate("e => e.scrollTop") > 500
+    following.click()
+    page.wait_for_url("**page=2**", timeout=WAIT)
+    page.wait_for_function(f"() => document.querySelector('{MAIN}').scrollTop === 0", timeout=WAIT)
+
+
+def test_numbers_and_random_lead_to_features(visit: Visit, drawn: Drawn, synthetic: ModuleType) -> None:
+    a = synthetic.dictionary_of("pico-a")
+    page = visit(links.page("browse", dictionary=a))
+    page.get_by_label(links.SEARCH_LABEL).fill("#73")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(f"{a}#73", exact=True).first).to_be_visible(timeout=WAIT)
+    page.keyboard.press("r")
+    page.wait_for_url(lambda url: "feature=73" not in url and "feature=random" not in url, timeout=WAIT)
+    drawn(page)
+    assert "dictionary=pico-a" in page.url
+    page.go_back()
+    expect(page.get_by_text(f"{a}#73", exact=True).first).to_be_visible(timeout=WAIT)
+    page.go_back()
+    page.wait_for_url("**/browse?dictionary=**", timeout=WAIT)
+    page.get_by_label(links.SEARCH_LABEL).fill("random")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/feature?dictionary=pico-a**", timeout=WAIT)
+
+
+def test_definitions_open_by_keyboard_and_touch(visit: Visit) -> None:
+    page = visit("", 390, has_touch=True)
+    term = page.get_by_role("button", name="above chance").first
+    term.tap()
+    definition = page.locator(".definition")
+    expect(definition).to_contain_text("Share of firing features whose")
+    assert _overflow(page) <= 0
+    page.get_by_role("button", name="matched").first.focus()
+    page.keyboard.press("Enter")
+    expect(definition).to_contain_text("mutual best match")
+    page.keyboard.press("Escape")
+    expect(definition).to_have_count(0)

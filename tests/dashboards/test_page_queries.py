@@ -5,7 +5,7 @@ import re
 import shutil
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import duckdb
 import pytest
@@ -14,8 +14,11 @@ import catalog
 from catalog import page_queries, page_texts
 from catalog.connection import connect
 from catalog.ids import slug
+from catalog.page_texts import Sort
 from catalog.schemas import feature_block
 from catalog.store import TableStore
+from dashboards.components.browse_parts import HEADS
+from dashboards.components.filters import ORDERS
 
 FOLDER = Path(catalog.__file__).parent / "sql"
 NAMES = sorted(path.stem.removeprefix("page_") for path in FOLDER.glob("page_*.sql"))
@@ -52,6 +55,9 @@ def values(catalogue: Path, synthetic: ModuleType) -> dict[str, Any]:
         "document_id": "doc-3",
         "run_id": synthetic.RUN,
         "relation": "feature_cards",
+        "alias": a.rpartition("-")[0],
+        "words": ["retrun"],
+        "seed": 7,
     }
 
 
@@ -147,11 +153,40 @@ def test_browse_finds_the_labels_with_every_word(
         ("activation", lambda r: -(r["max_activation"] or 0)),
         ("matches", lambda r: -r["n_matches"]),
         ("index", lambda r: (r["dictionary_id"], r["feature_index"])),
+        ("score_up", lambda r: r["ci_low"] if r["ci_low"] is not None else 9),
+        ("activation_up", lambda r: r["max_activation"] or 99),
+        ("matches_up", lambda r: r["n_matches"]),
+        ("label", lambda r: (r["label"] is None, (r["label"] or "").lower())),
+        ("index_down", lambda r: -r["feature_index"]),
     ],
 )
-def test_browse_orders(connection: duckdb.DuckDBPyConnection, sort: page_queries.Sort, key: Any) -> None:
+def test_browse_orders(connection: duckdb.DuckDBPyConnection, sort: Sort, key: Any) -> None:
     rows = page_queries.browse(connection, sort=sort, limit=1000).to_pylist()
     assert rows == sorted(rows, key=key)
+
+
+def test_every_order_has_a_name_and_turns_round(connection: duckdb.DuckDBPyConnection) -> None:
+    assert set(get_args(Sort)) == set(ORDERS)
+    for order, reverse in HEADS.values():
+        first, last = (page_queries.browse(connection, sort=sort, limit=1) for sort in (order, reverse))
+        assert first.to_pylist() != last.to_pylist()
+
+
+def test_a_number_is_looked_up_in_every_dictionary(connection: duckdb.DuckDBPyConnection) -> None:
+    found = page_queries.browse(connection, feature_index=73).to_pylist()
+    assert [row["feature_index"] for row in found] == [73, 73]
+
+
+def test_a_misspelt_word_finds_its_neighbours(connection: duckdb.DuckDBPyConnection) -> None:
+    found = page_queries.nearest_words(connection, words=["retrun", "asert"]).to_pylist()
+    assert {("label", "return"), ("token", "assert")} <= {(row["kind"], row["word"]) for row in found}
+
+
+def test_random_features_fire_and_follow_their_number(connection: duckdb.DuckDBPyConnection) -> None:
+    picked = [page_queries.random_feature(connection, seed=seed).to_pylist()[0] for seed in range(12)]
+    assert len({(row["dictionary_id"], row["feature_index"]) for row in picked}) > 6
+    assert all(row["feature_index"] != 7 for row in picked), "it never fired"
+    assert page_queries.random_feature(connection, seed=3).to_pylist()[0] == picked[3]
 
 
 def test_pages_of_browse_join_without_gap(connection: duckdb.DuckDBPyConnection) -> None:

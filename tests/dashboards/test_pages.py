@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +20,16 @@ from dashboards import links
 
 APP = Path(dashboards.__file__).with_name("app.py")
 Open = Callable[..., AppTest]
+
+
+class Locked(BaseHTTPRequestHandler):
+    """A server that asks for a key, as Prefect does."""
+
+    def do_GET(self) -> None:
+        self.send_error(401)
+
+    def log_message(self, *_: object) -> None:
+        """Stay quiet."""
 
 
 @pytest.fixture
@@ -125,8 +137,30 @@ def test_browse_turns_pages(open_page: Open) -> None:
     assert "301 to 320 shown" in said(app)
 
 
-def test_browse_says_when_nothing_fits(open_page: Open) -> None:
+def test_browse_says_when_nothing_fits_and_what_comes_nearest(open_page: Open) -> None:
     assert "No feature fits these filters." in said(open_page("browse", q="zebra"))
+    text = said(open_page("browse", q="retrun asert"))
+    assert "browse?q=return" in text
+    assert "browse?token=assert" in text
+
+
+def test_an_alias_that_moved_is_said(
+    catalogue: Path, tmp_path: Path, synthetic: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "moved"
+    shutil.copytree(catalogue, root)
+    monkeypatch.setenv("FEATLAS_CATALOG", str(root))
+    a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
+    alias = a.rpartition("-")[0]
+    pages = {"feature": {"dictionary": alias, "feature": "5"}, "browse": {"dictionary": alias}}
+    pages["compare"] = {"a": alias, "b": b}
+    for page, query in pages.items():
+        assert "is a name" not in said(_open(page, query))
+    synthetic.publish_alias(root, alias, b)
+    for page, query in pages.items():
+        text = said(_open(page, query))
+        assert f"it means {b}, before it meant another dictionary" in text
+    assert "is a name" not in said(_open("feature", {"dictionary": a, "feature": "5"}))
 
 
 @pytest.mark.parametrize(
@@ -221,10 +255,18 @@ def test_compare_features_shares_contexts_on_own_scales(open_page: Open, synthet
 def test_runs_shows_stages_and_prefect(
     open_page: Open, monkeypatch: pytest.MonkeyPatch, synthetic: ModuleType
 ) -> None:
-    monkeypatch.setenv("FEATLAS_PREFECT_UI_URL", "http://prefect.example:4200/")
-    text = said(open_page("runs"))
-    assert f"http://prefect.example:4200/runs/flow-run/{synthetic.RUN}" in text
+    with HTTPServer(("127.0.0.1", 0), Locked) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("FEATLAS_PREFECT_UI_URL", f"{address}/")
+        text = said(open_page("runs"))
+        server.shutdown()
+    assert f"{address}/runs/flow-run/{synthetic.RUN}" in text
     assert "mine examples" in text
+    monkeypatch.setenv("FEATLAS_PREFECT_UI_URL", "http://127.0.0.1:9")
+    silent = said(open_page("runs"))
+    assert "no server answers at http://127.0.0.1:9" in silent
+    assert "/runs/flow-run/" not in silent
     failed = said(open_page("runs", run=synthetic.RUN_BEFORE))
     assert "the disk <b>was</b> full" in failed
 

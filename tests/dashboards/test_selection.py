@@ -1,12 +1,13 @@
 """What an address may ask for, and what it becomes again."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import UserError
+from catalog.page_texts import Sort
 from dashboards import links
 from dashboards.selection import DENSITIES, BrowseSelection, CompareSelection, FeatureSelection, Side
 
@@ -21,7 +22,7 @@ SELECTIONS = st.builds(
     density_high=st.sampled_from(DENSITIES),
     score=st.sampled_from([0.0, 0.55, 1.0]),
     matched=st.sampled_from(["any", "yes", "no"]),
-    sort=st.sampled_from(["score", "density", "rare", "activation", "matches", "index"]),
+    sort=st.sampled_from(get_args(Sort)),
     page=st.integers(1, 1000),
 )
 
@@ -84,3 +85,23 @@ def test_links_lead_to_pages_only(href: str) -> None:
 def test_link_parameters_survive_odd_text() -> None:
     odd: dict[str, Any] = {"q": "a&b=c #% é"}
     assert links.parse(links.page("browse", **odd)) == ("browse", odd)
+
+
+@pytest.mark.parametrize("example", ["top", "top-x", "<b>-1", "top-1 or 1=1", "-1"])
+def test_a_malformed_example_is_refused(example: str) -> None:
+    with pytest.raises(UserError, match="is not a band and a rank"):
+        FeatureSelection.from_url({"dictionary": "pico-a/x", "feature": "3", "example": example})
+
+
+@pytest.mark.parametrize(
+    ("q", "number", "words"),
+    [
+        ("#73", 73, ()),
+        (" #0 ", 0, ()),
+        ("#", None, ("#",)),
+        ("#7a", None, ("#7a",)),
+        ("Two 3", None, ("two", "3")),
+    ],
+)
+def test_a_search_is_for_words_or_a_number(q: str, number: int | None, words: tuple[str, ...]) -> None:
+    assert (BrowseSelection(q=q).number, BrowseSelection(q=q).words) == (number, words)
