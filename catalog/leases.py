@@ -5,6 +5,7 @@ since boot, so a jump of the wall clock expires nothing; between machines the wa
 on this machine whose process is gone is dead at once.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "_ledger"
 RENEWALS_PER_LEASE = 3
+RECENT_SECONDS = 300.0
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -107,6 +109,18 @@ class LeaseFile:
 def read_lease(root: Path, name: str) -> Lease:
     """A lease as it stands, for readers that must not write to the catalogue."""
     return _read(_lease_path(root, name))
+
+
+def recent_leases(root: Path) -> list[Lease]:
+    """Leases whose files were written in the last minutes: all that can be live are among them."""
+    since = time.time() - RECENT_SECONDS
+    recent = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(_lease_path(root, "any").parent) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                if entry.name.endswith(".json") and entry.stat().st_mtime >= since:
+                    recent.append(_read(Path(entry.path)))
+    return recent
 
 
 def _lease_path(root: Path, name: str) -> Path:

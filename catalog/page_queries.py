@@ -281,6 +281,11 @@ def stage_runs(connection: duckdb.DuckDBPyConnection, *, run_id: str) -> pa.Tabl
     return read(connection, "stage_runs", {"run_id": run_id})
 
 
+def typical_seconds(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """How long each stage usually takes, in seconds."""
+    return read(connection, "typical_seconds", {})
+
+
 def trends(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """Main metrics of each alias through its retrains."""
     return read(connection, "trends", {})

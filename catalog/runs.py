@@ -13,7 +13,7 @@ from pathlib import Path
 
 from catalog.connection import connect
 from catalog.ids import slug, stage_fingerprint
-from catalog.leases import HeldLease, Lease, LeaseFile, new_lease, read_lease
+from catalog.leases import HeldLease, Lease, LeaseFile, new_lease, read_lease, recent_leases
 from catalog.slices import SliceWrite
 from catalog.store import publish_rows
 
@@ -59,6 +59,28 @@ def crash_of(root: Path, run_id: str) -> Crash | None:
     """What became of a run whose row says that it is running; None while it may be. Writes nothing."""
     lease = read_lease(root, _name(run_id))
     return None if lease.is_live() else _crash(lease)
+
+
+@dataclass(frozen=True)
+class Working:
+    """A stage at work now: its name, what it is about, and since when."""
+
+    stage: str
+    label: str
+    started_at: datetime
+
+
+def stages_at_work(root: Path, run_id: str) -> list[Working]:
+    """Stages that the process of a run holds a living lease of, in the order they began. Writes nothing."""
+    run = read_lease(root, _name(run_id))
+    if not run.is_live():
+        return []
+    found = [
+        Working(lease.stage, lease.label, datetime.fromisoformat(lease.started_at))
+        for lease in recent_leases(root)
+        if lease.stage != "run" and (lease.host, lease.pid) == (run.host, run.pid) and lease.is_live()
+    ]
+    return sorted(found, key=lambda stage: stage.started_at)
 
 
 def record_crashes(root: Path) -> list[str]:

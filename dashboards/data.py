@@ -5,7 +5,7 @@ number. Every call takes a cursor of its own from the one engine of a version an
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from catalog import page_queries, page_texts
 from catalog.connection import connect
 from catalog.ids import slug
 from catalog.queries import resolve_dictionary
-from catalog.runs import crash_of
+from catalog.runs import crash_of, stages_at_work
 from catalog.schemas import feature_block
 from catalog.settings import catalogue_root
 from catalog.snapshot import Snapshot, newest_snapshot, read_snapshot
@@ -97,6 +97,11 @@ def one(catalogue: Catalogue, query: str, **parameters: Any) -> Row | None:
 def runs(catalogue: Catalogue, limit: int) -> list[Row]:
     """Runs, newest first; one whose process is gone is shown as crashed before any run has recorded it."""
     return [_as_it_stands(catalogue, row) for row in rows(catalogue, "runs", limit=limit)]
+
+
+def at_work(catalogue: Catalogue, run_id: str) -> list[Row]:
+    """Stages of a run that are at work now; not cached, for they are no part of a version."""
+    return [asdict(stage) for stage in stages_at_work(catalogue_root(catalogue.root), run_id)]
 
 
 def _as_it_stands(catalogue: Catalogue, run: Row) -> Row:

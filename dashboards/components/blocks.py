@@ -111,7 +111,7 @@ def _cell(column: Column, content: Node) -> Element:
     return el("td", content, cls=column.classes, data_name=column.name if column.number else None)
 
 
-def notice(message: str, *more: Node, bad: bool = False) -> Element:
+def notice(message: str, *more: Node | None, bad: bool = False) -> Element:
     """A framed sentence: what is so and what to do."""
     return el("div", el("p", visible(message)), *more, cls="notice bad" if bad else "notice")
 

@@ -1,7 +1,7 @@
 """Small charts as SVG and bars: a histogram, a line through time, horizontal bars."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dashboards import figures
@@ -9,6 +9,8 @@ from dashboards.components.markup import Element, Node, el, strings
 
 WIDTH, HEIGHT = 400, 120
 BASE = 98
+LEFT = 44  # room for the counts beside the bars
+TALL = 76
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,37 +32,63 @@ class Bar:
     help: str = ""
 
 
-def histogram(bins: Sequence[Bin], *, name: str, unit: str, logarithmic: bool = True) -> Element:
-    """Bars of counts, by default on a logarithmic scale; hover tells the edges and the count of a bin."""
+def histogram(
+    bins: Sequence[Bin], *, name: str, unit: str, along: str = "activation", logarithmic: bool = True
+) -> Element:
+    """Bars of counts over ``along``, by default on a logarithmic scale, with both axes in words and numbers.
+
+    Hover tells the edges and the count of a bin.
+    """
     filled = [b for b in bins if b.n > 0]
     if not filled:
         return el("span", "no values", cls="quiet small")
     height_of = (lambda n: math.log10(n + 1)) if logarithmic else float
     tallest = max(height_of(b.n) for b in filled)
-    step = WIDTH / len(bins)
+    step = (WIDTH - LEFT) / len(bins)
     drawn = []
     for position, b in enumerate(bins):
-        height = 84 * height_of(b.n) / tallest if b.n > 0 else 0
+        height = TALL * height_of(b.n) / tallest if b.n > 0 else 0
         label = f"{figures.significant(b.low)} to {figures.significant(b.high)}: {figures.count(b.n)} {unit}"
         drawn.append(
             el(
                 "rect",
                 el("title", label),
                 cls="bin",
-                x=f"{position * step + 0.5:.2f}",
+                x=f"{LEFT + position * step + 0.5:.2f}",
                 y=f"{BASE - height:.2f}",
                 width=f"{max(1.0, step - 1):.2f}",
                 height=f"{height:.2f}",
             )
         )
     edges = (
-        el("text", figures.significant(bins[0].low, 2), x="0", y="116"),
+        el("text", figures.significant(bins[0].low, 2), x=str(LEFT), y="116"),
+        el("text", along, x=str((WIDTH + LEFT) // 2), y="116", text_anchor="middle"),
         el("text", figures.significant(bins[-1].high), x=str(WIDTH), y="116", text_anchor="end"),
+        el("text", unit, x="0", y="10"),
     )
     scale = "logarithmic scale, " if logarithmic else ""
     alt = f"{name}: {scale}{figures.count(sum(b.n for b in bins))} {unit} in {len(bins)} bins"
-    axis = el("line", x1="0", x2=str(WIDTH), y1=str(BASE), y2=str(BASE))
-    return el("svg", *drawn, axis, *edges, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=alt)
+    axis = el("line", x1=str(LEFT), x2=str(WIDTH), y1=str(BASE), y2=str(BASE))
+    ticks = _ticks(max(b.n for b in filled), tallest, height_of, logarithmic)
+    return el(
+        "svg", *ticks, *drawn, axis, *edges, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", aria_label=alt
+    )
+
+
+def _ticks(
+    most: int, tallest: float, height_of: Callable[[int], float], logarithmic: bool
+) -> Iterator[Element]:
+    """Lines across with their counts: powers of ten, at most four, or the half and the whole."""
+    if logarithmic:
+        powers = [10**power for power in range(len(str(most)))]
+        marks = powers[:: -(-len(powers) // 4)]
+    else:
+        marks = sorted({most, max(1, most // 2)})
+    for mark in marks:
+        y = BASE - TALL * height_of(mark) / tallest
+        yield el("line", x1=str(LEFT), x2=str(WIDTH), y1=f"{y:.1f}", y2=f"{y:.1f}")
+        said = figures.count(mark) if mark < 10_000 else figures.compact(mark)
+        yield el("text", said, x=str(LEFT - 6), y=f"{y + 4:.1f}", text_anchor="end")
 
 
 def line(values: Sequence[float], *, name: str) -> Element:

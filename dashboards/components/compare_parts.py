@@ -79,7 +79,7 @@ def score_distributions(found: Dictionaries) -> Element:
         name = method.replace("_", " ")
         n_significant = sum(row["n_significant"] for row in own)
         said = f"{figures.count(counts.total())} mutual matches, {figures.count(n_significant)} with q ≤ 0.05"
-        drawn = histogram(bins, name=f"Scores by {name}", unit="matches", logarithmic=False)
+        drawn = histogram(bins, name=f"Scores by {name}", unit="matches", along="score", logarithmic=False)
         parts.append(el("div", el("h3", name), el("span", said, cls="quiet small"), drawn, cls="stack"))
     if not parts:
         nothing = (

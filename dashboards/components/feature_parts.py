@@ -15,6 +15,7 @@ from dashboards.components.blocks import (
     label_line,
     section,
     short_dictionary,
+    term,
     verdict_words,
 )
 from dashboards.components.charts import Bar, Bin, bars, histogram
@@ -169,8 +170,8 @@ def neighbours(row: Row, labels: Labels) -> Element:
             )
             for i in items[:6]
         ]
-        found: Node = bars(drawn) if drawn else el("span", "none", cls="quiet small")
-        return el("div", el("span", title, cls="quiet small", title=help), found, cls="stack")
+        found: Node = bars(drawn, wrap=True) if drawn else el("span", "none", cls="quiet small")
+        return el("div", el("span", term(title, help), cls="quiet small"), found, cls="stack")
 
     return section(
         "Nearest features",
@@ -181,7 +182,7 @@ def neighbours(row: Row, labels: Labels) -> Element:
 
 def _neighbour(dictionary: str, index: int, labels: Labels) -> Element:
     label = labels.get((dictionary, index))
-    shown = el("span", " ", label_words(label), cls="quiet isolate") if label else None
+    shown = el("span", " ", label_words(label) if label else "no label", cls="quiet isolate")
     return el("span", el("a", f"#{index}", href=links.feature(dictionary, index)), shown)
 
 

@@ -20,9 +20,10 @@ from dashboards.components.blocks import (
     section,
     table,
 )
-from dashboards.components.charts import Bar, bars, line
+from dashboards.components.charts import line
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.text_marks import visible
+from dashboards.components.timeline import failures, spans_of, timeline
 
 Row = Mapping[str, Any]
 NO_TRENDS = "Trends appear once a dictionary was trained a second time."
@@ -54,8 +55,8 @@ def state_badge(state: str) -> Element:
     return badge(state, strong=state in ("completed", "committed"), bad=state in ("failed", "crashed"))
 
 
-def run_section(run: Row, stages: Sequence[Row], prefect: str, answered: bool) -> Element:
-    """One run: figures, what its stages took, and its failures; a link to Prefect where that answers."""
+def run_section(run: Row, prefect: str, answered: bool) -> Element:
+    """One run: figures and its error; a link to Prefect where that answers."""
     said = "last seen after" if run["state"] == "crashed" else "took"
     took = [Figure(said, figures.duration(seconds_of(run)))] if run["finished_at"] else []
     items = [
@@ -87,38 +88,25 @@ def run_section(run: Row, stages: Sequence[Row], prefect: str, answered: bool) -
         notice(run["error"], bad=True) if run["error"] else None,
         key_figures(items),
         facts(pairs),
-        _stages(run, stages),
-        cls="block stack wide-gap",
+        cls="stack wide-gap section",
     )
 
 
-def _stages(run: Row, stages: Sequence[Row]) -> Element:
-    drawn = []
-    for stage in stages:
-        name = el(
-            "span",
-            stage["stage"].replace("_", " "),
-            " ",
-            el("span", visible(stage["label"]), cls="quiet isolate"),
-        )
-        text = figures.duration(stage["seconds"]) + (
-            "" if stage["state"] == "committed" else f", {stage['state']}"
-        )
-        help = stage["error"] or f"{figures.count(stage['rows'])} rows, {figures.size(stage['bytes'])}"
-        drawn.append(Bar(name, stage["seconds"], text, visible(help)))
+def stage_section(
+    run: Row, stages: Sequence[Row], working: Sequence[Row], typical: Mapping[str, float]
+) -> Element:
+    """The stages of a run through time, those at work now among them; failures with how to repeat them."""
     found = [item for item in _summary(run) if item.get("state") == "found"]
     complete = run["state"] == "completed"
     none = quiet(
         "No stage was recomputed: everything was found finished." if complete else "No stage ended yet."
     )
-    parts: list[Node] = [
-        el("h3", "Stages in the order they began"),
-        bars(drawn, wrap=True) if drawn else none,
-    ]
+    spans = spans_of(stages, working, typical)
+    parts: list[Node] = [el("h3", "Stages"), *failures(run, stages), timeline(spans) if spans else none]
     if found:
         names = ", ".join(sorted({str(item.get("stage", "")).replace("_", " ") for item in found}))
         parts.append(el("p", f"Found finished: {len(found)} ({visible(names)}).", cls="quiet small"))
-    return el("div", *parts, cls="stack")
+    return el("div", *parts, cls="block stack")
 
 
 def _summary(run: Row) -> list[Mapping[str, Any]]:

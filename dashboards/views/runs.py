@@ -9,6 +9,7 @@ from dashboards.components.canvas import draw
 from dashboards.components.sql_text import draw_sql
 
 RUNS_SHOWN = 50
+AGAIN_SECONDS = 5
 
 
 def view() -> None:
@@ -24,10 +25,10 @@ def view() -> None:
             draw(notice(f"There is no run {asked!r} among the last {RUNS_SHOWN}."), key="no-run")
         else:
             shown.named(f"{run_name(chosen)} {figures.moment(chosen['started_at'])} · Runs")
-            stages = data.rows(shown.catalogue, "stage_runs", run_id=asked)
             server = prefect.address()
             answered = bool(chosen["prefect_flow_run_id"]) and prefect.answers(server)
-            draw(parts.run_section(chosen, stages, server, answered), key="run")
+            draw(parts.run_section(chosen, server, answered), key="run")
+            st.fragment(stages, run_every=AGAIN_SECONDS if chosen["state"] == "running" else None)(chosen)
         draw(parts.run_table(runs, asked), key="runs")
         trends = data.rows(shown.catalogue, "trends")
         draw(parts.trend_section(trends), key="trends")
@@ -38,6 +39,15 @@ def view() -> None:
                 "Trends": data.query("trends"),
             }
         )
+
+
+def stages(run: data.Row) -> None:
+    """What the run did and does; drawn again every few seconds while it goes on."""
+    catalogue = data.current()
+    ended = data.rows(catalogue, "stage_runs", run_id=run["run_id"])
+    working = data.at_work(catalogue, run["run_id"]) if run["state"] == "running" else []
+    usual = {row["stage"]: row["seconds"] for row in data.rows(catalogue, "typical_seconds")}
+    draw(parts.stage_section(run, ended, working, usual), key="stages")
 
 
 view()

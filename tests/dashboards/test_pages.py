@@ -14,6 +14,7 @@ from streamlit.testing.v1 import AppTest
 
 import dashboards
 from catalog.ids import slug
+from catalog.ledger import Ledger
 from catalog.runs import living_run
 from catalog.store import TableStore
 from dashboards import links
@@ -296,6 +297,30 @@ def test_a_crash_stays_on_the_overview_while_a_later_run_goes_on(
         assert "The run of 2026-11-21 02:14 UTC failed" in said(_open("overview", {}))
     synthetic.publish_run(root, "the next", "completed", synthetic.NIGHT.replace(day=23))
     assert "failed: " not in said(_open("overview", {}))
+
+
+def test_a_run_shows_the_stage_at_work_and_how_to_repeat_the_one_that_failed(
+    catalogue: Path, tmp_path: Path, synthetic: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "going-on"
+    shutil.copytree(catalogue, root)
+    monkeypatch.setenv("FEATLAS_CATALOG", str(root))
+    synthetic.publish_run(root, "going on", "running", synthetic.NIGHT.replace(day=22))
+    ledger, unit = Ledger(root), {"parents": [], "run_id": "going on"}
+    with living_run(root, "going on", "nightly"):
+        full = "the disk is <b>full</b>"
+        with pytest.raises(OSError, match="full"), ledger.claim("mine_examples", 1, "pico-c", {}, **unit):
+            raise OSError(full)
+        with ledger.claim("train_dictionary", 1, "pico-d", {}, **unit) as claim:
+            text = said(_open("runs", {"run": "going on"}))
+            claim.commit([], facts={})
+        after = said(_open("runs", {"run": "going on"}))
+    assert "at work for" in text
+    assert "pico-d" in text
+    assert f"mine examples of pico-c failed: {full}" in text.replace("OSError: ", "")
+    assert "featlas run demo --stage mine_examples" in text
+    assert "at work for" not in after
+    assert "train dictionary" in after
 
 
 def test_all_changes_are_there_not_only_the_first(open_page: Open) -> None:

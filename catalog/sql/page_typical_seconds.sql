@@ -1,0 +1,7 @@
+-- How long a stage usually takes: the median of its committed attempts.
+select stage, median(seconds) as seconds, count(*) as n
+from stage_runs
+where state = 'committed'
+group by stage
+order by stage
+limit 1000
