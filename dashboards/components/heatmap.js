@@ -152,7 +152,11 @@ export default function (component) {
   if (first) first.open = true
   setContext(root, width)
   followPointer(root, tip)
-  const target = root.querySelector(".target")
-  if (target && root._target !== data.target) target.scrollIntoView({ block: "center" })
+  if (data.target && root._target !== data.target) {
+    // Parts above may still be drawn and move it: look for it again a little later.
+    for (const wait of [0, 200, 600]) {
+      setTimeout(() => root.querySelector(".target")?.scrollIntoView({ block: "center" }), wait)
+    }
+  }
   root._target = data.target
 }

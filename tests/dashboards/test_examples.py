@@ -1,5 +1,6 @@
 """From stored contexts to lines of the heat-map."""
 
+import math
 from types import ModuleType
 
 from dashboards.components.examples import BANDS, bands_of
@@ -29,12 +30,12 @@ def test_bands_come_in_the_order_of_evidence(synthetic: ModuleType) -> None:
     assert titles == [BANDS[name][0] for name in ("top", "q1", "q3", "q5", "neighbour", "random")]
 
 
-def test_colour_is_the_share_of_the_features_maximum(synthetic: ModuleType) -> None:
+def test_colour_is_the_root_of_the_share_of_the_features_maximum(synthetic: ModuleType) -> None:
     largest = synthetic.feature_row(4)["max_activation"]
     data = heatmap_data(bands_of(list(synthetic.example_rows(4))), largest)
     first, weak = data["bands"][0]["lines"][0], data["bands"][3]["lines"][0]
     assert max(token["heat"] for token in first["tokens"]) == 1.0
-    assert max(token["heat"] for token in weak["tokens"]) == 0.1
+    assert max(token["heat"] for token in weak["tokens"]) == round(math.sqrt(0.1), 4)
     silent = data["bands"][-1]["lines"][0]
     assert silent["peak"] is None
     assert {token["heat"] for token in silent["tokens"]} == {0.0}

@@ -338,7 +338,7 @@ def test_the_console_answers_and_keeps_its_answer(open_page: Open) -> None:
     app.text_area[0].set_value("SELECT count(*) AS n FROM features")
     app.button[0].click().run()
     assert app.dataframe[0].value["n"].tolist() == [320]
-    assert "1 rows in" in said(app)
+    assert "1 row in" in said(app)
 
 
 def test_the_console_refuses_in_one_sentence(open_page: Open, tmp_path: Path) -> None:
