@@ -157,14 +157,16 @@ class Claim:
         return False
 
     def _record_failure(self, error: BaseException) -> None:
+        """Record how the attempt ended: failed, or cancelled where a signal or a person stopped it."""
         message = f"{type(error).__name__}: {error}"[:ERROR_CHARS]
+        state = "failed" if isinstance(error, Exception) else "cancelled"
         seconds = time.monotonic() - self._started
         try:
             commit(
                 self.root,
                 [],
                 fingerprint=self.fingerprint,
-                own_rows=lambda sizes: [self._stage_run("failed", sizes, seconds, "{}", message)],
+                own_rows=lambda sizes: [self._stage_run(state, sizes, seconds, "{}", message)],
             )
         except CatalogueError as second:
             logger.warning("the failure of %s could not be recorded: %s", self.request.label, second)

@@ -33,4 +33,4 @@ def backfill(
         for config in configs:
             with run.branch(f"pipeline {config.name}"):
                 run_stages(run, config, stages)
-    return run.summary()
+    return run.result()

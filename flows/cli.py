@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -23,6 +23,12 @@ CatalogOption = Annotated[
     str | None,
     typer.Option("--catalog", metavar="URI", help="Folder of the catalogue [FEATLAS_CATALOG, ./catalogue]"),
 ]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors")]
+VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more, and every 10 seconds")]
+LogFormatOption = Annotated[
+    Literal["text", "json"], typer.Option("--log-format", help="How lines of progress are written")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object")]
 
 AddressOption = Annotated[
     str,
@@ -64,13 +70,18 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Recompute the named stages (all, if none is named)")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    log_format: LogFormatOption = "text",
 ) -> None:
     """Run a pipeline; what is in the catalogue already is found, the rest is computed."""
     require("prefect", "torch")
     from flows.commands.run import run_command
+    from flows.terminal import style_of
 
-    sys.exit(run_command(pipeline, catalog, stage or [], set_ or [], force=force, as_json=as_json))
+    style = style_of(quiet, verbose, log_format, as_json)
+    sys.exit(run_command(pipeline, catalog, stage or [], set_ or [], force=force, style=style))
 
 
 @app.command("import")
@@ -100,17 +111,22 @@ def import_(
     ] = False,
     catalog: CatalogOption = None,
     force: Annotated[bool, typer.Option("--force", help="Do it again though it is done")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object")] = False,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    log_format: LogFormatOption = "text",
 ) -> None:
     """Import a dictionary of another tool, once it is shown to fit the model; then mine and explain it."""
     require("prefect", "torch")
     from flows.commands.import_ import import_command
+    from flows.terminal import style_of
 
     arguments = {"format": format_, "path": str(path), "pipeline": pipeline, "model": "+".join(model or [])}
     arguments |= {"hookpoint": hookpoint, "name": name}
     changes = {"settings": set_ or [], "overrides": override or []}
     choices = {"accept_unverified": accept_unverified, "unsafe_allow_pickle": unsafe_allow_pickle}
-    sys.exit(import_command({**arguments, **changes, **choices}, catalog, force=force, as_json=as_json))
+    style = style_of(quiet, verbose, log_format, as_json)
+    sys.exit(import_command({**arguments, **changes, **choices}, catalog, force=force, style=style))
 
 
 @app.command()
@@ -249,6 +265,7 @@ def main(*, restart: bool = False) -> None:
             restart_with_steady_allocator()
         app()
     except KeyboardInterrupt:
+        print("featlas: interrupted", file=sys.stderr)
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()

@@ -145,6 +145,7 @@ def start_server(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # a signal to the group of the run must not take its server first
         )
 
 

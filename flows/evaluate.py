@@ -32,4 +32,4 @@ def evaluate(
     forced = frozenset(STAGES) if force else frozenset()
     with started_run("evaluate", config.name, catalogue, forced, digest(config.canonical())) as run:
         run_stages(run, config, STAGES)
-    return run.summary()
+    return run.result()

@@ -73,7 +73,7 @@ def import_dictionary(
     described = digest([request.config.canonical(), request.source.described(), where])
     with started_run("import-dictionary", request.config.name, catalogue, forced, described) as run:
         _run(run, request, accept_unverified)
-    return run.summary()
+    return run.result()
 
 
 def _run(run: Run, request: ImportRequest, accept_unverified: bool) -> None:

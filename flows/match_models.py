@@ -32,4 +32,4 @@ def match_models(
     forced = frozenset(STAGES) if force else frozenset()
     with started_run("match-models", config.name, catalogue, forced, digest(config.canonical())) as run:
         run_stages(run, config, STAGES)
-    return run.summary()
+    return run.result()

@@ -32,4 +32,4 @@ def nightly(
     forced = frozenset(stages or NEEDS) if force else frozenset()
     with started_run("nightly", config.name, catalogue, forced, digest(config.canonical())) as run:
         run_stages(run, config, stages)
-    return run.summary()
+    return run.result()

@@ -32,4 +32,4 @@ def reexplain(
     forced = frozenset(STAGES) if force else frozenset()
     with started_run("reexplain", config.name, catalogue, forced, digest(config.canonical())) as run:
         run_stages(run, config, STAGES)
-    return run.summary()
+    return run.result()

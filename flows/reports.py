@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from prefect import get_run_logger, runtime
-from prefect.artifacts import create_link_artifact, create_table_artifact
 from prefect.context import FlowRunContext
+from prefect.states import Completed
 
 from catalog.errors import CatalogueError
 from catalog.ids import digest, stage_fingerprint
@@ -22,8 +22,10 @@ from catalog.runs import living_run, record_crashes
 from catalog.settings import catalogue_root
 from catalog.store import SliceWrite, publish_rows
 from catalog.version import code_version
+from flows.endings import ending_of, mark_cancelled, settle
 from flows.parking import Parking
-from tasks.policies import StageContext, artifact_key, is_complete, tell_prefect
+from tasks.policies import StageContext, artifact_key, is_complete
+from tasks.reporting import ServerLost, reporting, tell_link, tell_table
 
 MAX_ATTEMPTS = 4
 
@@ -45,9 +47,12 @@ class Run:
     context: StageContext
     started_at: datetime
     config_digest: str
+    deployment: str | None = None
     outcomes: list[tuple[str, StageOutcome]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     parking: Parking = field(default_factory=Parking)
+    note: str = ""
+    """What to say at the end instead of what was found and recomputed."""
 
     def add(self, label: str, outcome: StageOutcome) -> StageOutcome:
         """Remember what a stage did; one that is taken up again is remembered once."""
@@ -70,6 +75,8 @@ class Run:
         """A part of the graph whose failure does not stop the parts that do not need it."""
         try:
             yield
+        except ServerLost:
+            raise
         except Exception as error:
             logger = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
             logger.error("%s failed: %s", label, error)
@@ -103,6 +110,19 @@ class Run:
             "seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 3),
         }
 
+    def result(self) -> Any:
+        """What the flow returns: its summary, in a state whose message says what was found and recomputed."""
+        summary = self.summary()
+        if FlowRunContext.get() is None:
+            return summary
+        return Completed(message=self.message, data=summary)
+
+    @property
+    def message(self) -> str:
+        """How much was found and how much recomputed, for example ``16 found, 0 recomputed``."""
+        summary = self.summary()
+        return self.note or f"{summary['n_found']} found, {summary['n_recomputed']} recomputed"
+
     def write_row(self, state: str, error: str | None = None) -> None:
         """Put the run's row into ``runs``, in the place of the earlier one."""
         finished = None if state == "running" else datetime.now(UTC)
@@ -111,7 +131,7 @@ class Run:
             "run_id": self.context.run_id,
             "pipeline": self.pipeline,
             "flow": self.flow,
-            "deployment": runtime.deployment.name,
+            "deployment": self.deployment,
             "prefect_flow_run_id": str(flow_run_id) if flow_run_id else None,
             "state": state,
             "started_at": self.started_at,
@@ -133,12 +153,13 @@ class Run:
 def started_run(
     flow: str, pipeline: str | None, catalogue: str, forced: frozenset[str], config_digest: str
 ) -> Iterator[Run]:
-    """A run from its first row to its last: completed, or failed or crashed with the reason.
+    """A run from its first row to its last: completed, or failed, cancelled or crashed with the reason.
 
     Runs that crashed without being able to say so are recorded first.
 
     Raises:
         StagesFailed: at the end, when parts of the graph failed.
+        ServerLost: between two stages, when the Prefect server is gone for good.
         RuntimeError: when this flow run has been tried too often: it kills whoever runs it.
     """
     attempt = int(runtime.flow_run.run_count or 1)
@@ -156,8 +177,9 @@ def started_run(
         device=os.environ.get("FEATLAS_DEVICE", "auto"),
         checkpoint_seconds=float(os.environ.get("FEATLAS_CHECKPOINT_SECONDS", "15")),
     )
-    run = Run(flow, pipeline, context, started_at, config_digest)
-    with living_run(context.root, run_id, flow if pipeline is None else f"{flow} of {pipeline}"):
+    run = Run(flow, pipeline, context, started_at, config_digest, runtime.deployment.name)
+    label = flow if pipeline is None else f"{flow} of {pipeline}"
+    with living_run(context.root, run_id, label), reporting() as reporter:
         record_crashes(context.root)
         run.write_row("running")
         try:
@@ -168,34 +190,29 @@ def started_run(
                 reasons = "; ".join(run.failures)
                 raise StagesFailed(f"{len(run.failures)} part(s) of {flow} failed: {reasons}", run.summary())
         except BaseException as error:
-            state = "failed" if isinstance(error, Exception) else "crashed"
-            run.write_row(state, error=" ".join(str(error).split())[:2000] or type(error).__name__)
+            state, reason = ending_of(error, reporter)
+            run.write_row(state, error=reason)
+            settle(reporter, is_interrupted=state == "cancelled")
+            if state == "cancelled":
+                mark_cancelled(reason)
             raise
         run.write_row("completed")
+        settle(reporter, is_interrupted=False)
 
 
 def publish_summary(run: Run) -> None:
     """Leave the summary and a link to the dashboard's page of the run as Prefect artifacts."""
-    if FlowRunContext.get() is None:
-        return
     summary = run.summary()
     rows = [
         {name: stage[name] for name in ("stage", "label", "state", "seconds")}
         | {"rows": sum(stage["rows"].values()), "fingerprint": stage["fingerprint"][:12]}
         for stage in summary["stages"]
     ]
-    link = dashboard_link("runs", run=run.context.run_id)
-    tell_prefect(
-        create_table_artifact,
-        table=rows,
-        key=artifact_key("summary", run.flow, run.pipeline or "all"),
-        description=f"{summary['n_recomputed']} stages recomputed, {summary['n_found']} found",
-    )
-    tell_prefect(
-        create_link_artifact,
-        link=link,
-        link_text="Open this run in the catalogue",
-        key=artifact_key("catalogue", run.flow, run.pipeline or "all"),
+    tell_table(artifact_key("summary", run.flow, run.pipeline or "all"), rows, run.message)
+    tell_link(
+        artifact_key("catalogue", run.flow, run.pipeline or "all"),
+        dashboard_link("runs", run=run.context.run_id),
+        "Open this run in the catalogue",
     )
 
 

@@ -6,26 +6,24 @@ Prefect's own cache is off by name, and a task holds nothing but small reference
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
-from uuid import UUID
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
 
-import httpx
 from prefect import Task, get_run_logger, task
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect._internal.concurrency.cancellation import shield
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
-from prefect.exceptions import PrefectException
 
 from catalog.errors import AlreadyRunning
 from catalog.ids import slug
 from catalog.ledger import Claim, Ledger, StageOutcome
 from catalog.store import SliceWrite
-from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.common.progress import Progress, ProgressListener, StageEvent, StageListener, ignore_stages
+from tasks.reporting import raise_if_server_is_lost, tell_progress, tell_table
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -33,7 +31,7 @@ R = TypeVar("R")
 WAIT_FOR_OTHER_RUN_SECONDS = 6 * 3600.0
 PROGRESS_EVERY_SECONDS = 5.0
 
-terminal_listener: ContextVar[ProgressListener] = ContextVar("terminal_listener", default=silent)
+stage_listener: ContextVar[StageListener] = ContextVar("stage_listener", default=ignore_stages)
 
 
 class Results(NamedTuple):
@@ -109,19 +107,32 @@ def run_unit(
 
     Raises:
         AlreadyRunning: when the other run holds the unit for longer than ``context.wait_seconds``.
+        ServerLost: when the run's Prefect server is gone for good; the unit was not begun.
     """
+    raise_if_server_is_lost()
     forced = key.stage in context.forced
     claim = _claim(context, key, force=forced)
     if claim.done is not None and not is_current(claim.done):
         claim = _claim(context, key, force=True)
-    with claim:
+    with undisturbed(), claim:
         if claim.done is not None:
+            report_outcome(key, claim.done)
             return claim.done
         with progress_listener(key) as listener:
             results = compute(claim, listener)
-        outcome = claim.commit(results.slices, facts=results.facts, folders=results.folders)
+            outcome = claim.commit(results.slices, facts=results.facts, folders=results.folders)
     report_outcome(key, outcome)
     return outcome
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Finish what runs inside though Prefect cannot renew the run's concurrency lease; signals still end it.
+
+    Prefect cancels such a run by an exception in its main thread; it is raised when this block ends.
+    """
+    with shield():
+        yield
 
 
 def claim_undone(context: StageContext, keys: Sequence[UnitKey], stack: ExitStack) -> dict[int, Claim]:
@@ -155,59 +166,56 @@ def _claim(context: StageContext, key: UnitKey, *, force: bool) -> Claim:
 
 
 class progress_listener:  # noqa: N801
-    """Tell progress to the terminal and to a Prefect progress artifact, the latter at most every 5 s."""
+    """Tell the start, the progress and a failure of a unit to the terminal, and the progress to Prefect.
+
+    Prefect hears of it at most every 5 s, by the run's reporter: a listener never waits for a server.
+    """
 
     def __init__(self, key: UnitKey) -> None:
+        self._key = key
         self._artifact_key = artifact_key("progress", key.stage, key.label)
-        self._description = f"{key.stage}: {key.label}"
-        self._artifact: UUID | None = None
+        self._is_told = False
         self._told_at = time.monotonic()
-        self._terminal = terminal_listener.get()
+        self._listener = stage_listener.get()
 
     def __enter__(self) -> ProgressListener:
+        self._listener(StageEvent(self._key.stage, self._key.label, "started"))
         return self._tell
 
-    def __exit__(self, *_: object) -> None:
-        if self._artifact is not None:
-            tell_prefect(update_progress_artifact, self._artifact, progress=100.0)
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        state: Literal["ended", "failed", "interrupted"] = "ended"
+        if error is not None:
+            state = "failed" if isinstance(error, Exception) else "interrupted"
+        elif self._is_told:
+            self._tell_prefect(100.0)
+        self._listener(StageEvent(self._key.stage, self._key.label, state, error=str(error or "")))
 
     def _tell(self, progress: Progress) -> None:
-        self._terminal(progress)
+        self._listener(StageEvent(self._key.stage, self._key.label, "working", progress))
         now = time.monotonic()
-        if not in_task() or progress.total <= 0 or now - self._told_at < PROGRESS_EVERY_SECONDS:
-            return
-        self._told_at = now
-        percent = min(100.0, 100.0 * progress.done / progress.total)
-        if self._artifact is None:
-            self._artifact = tell_prefect(
-                create_progress_artifact, percent, key=self._artifact_key, description=self._description
-            )
-        else:
-            tell_prefect(update_progress_artifact, self._artifact, progress=percent)
+        if progress.total > 0 and now - self._told_at >= PROGRESS_EVERY_SECONDS:
+            self._told_at, self._is_told = now, True
+            self._tell_prefect(min(100.0, 100.0 * progress.done / progress.total))
+
+    def _tell_prefect(self, percent: float) -> None:
+        tell_progress(self._artifact_key, percent, f"{self._key.stage}: {self._key.label}")
 
 
 def report_outcome(key: UnitKey, outcome: StageOutcome) -> None:
-    """Log what a stage made and leave it as a table artifact of the run."""
+    """Say of a unit whether it was found or computed, with its rows and seconds: log, terminal, artifact."""
+    state: Literal["found", "computed"] = "computed" if outcome.recomputed else "found"
+    n_rows = sum(outcome.rows.values())
     logger = get_run_logger() if in_task() else logging.getLogger(__name__)
-    logger.info("%s %s: %s rows in %.1f s", key.stage, key.label, sum(outcome.rows.values()), outcome.seconds)
-    if not in_task():
-        return
-    table = [{"table": name, "rows": rows} for name, rows in sorted(outcome.rows.items())]
-    tell_prefect(
-        create_table_artifact,
-        table=table,
-        key=artifact_key(key.stage, key.label),
-        description=f"{key.stage} {key.label}: {outcome.seconds:.1f} s, {outcome.fingerprint[:12]}",
+    logger.info("%s %s: %s, %s rows, %.1f s", key.stage, key.label, state, f"{n_rows:,}", outcome.seconds)
+    stage_listener.get()(
+        StageEvent(key.stage, key.label, state, rows=n_rows, seconds=outcome.seconds),
     )
-
-
-def tell_prefect(tell: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R | None:
-    """Tell Prefect something that the work does not depend on; a server that is away is only a warning."""
-    try:
-        return tell(*args, **kwargs)
-    except (httpx.HTTPError, PrefectException) as error:
-        logging.getLogger(__name__).warning("Prefect was not told: %s: %s", type(error).__name__, error)
-        return None
+    if outcome.recomputed:
+        tell_table(
+            artifact_key(key.stage, key.label),
+            [{"table": name, "rows": rows} for name, rows in sorted(outcome.rows.items())],
+            f"{key.stage} {key.label}: {outcome.seconds:.1f} s, {outcome.fingerprint[:12]}",
+        )
 
 
 def artifact_key(*parts: str) -> str:

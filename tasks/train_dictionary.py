@@ -18,7 +18,9 @@ from tasks.policies import (
     report_outcome,
     run_unit,
     stage_task,
+    undisturbed,
 )
+from tasks.reporting import raise_if_server_is_lost
 from tasks.stored import open_sites
 from tasks.training_units import (
     STAGE,
@@ -71,10 +73,14 @@ def train_together(context: StageContext, unit: TrainGroup) -> Mapping[str, Stag
     """
     from tasks.dictionaries.training.supervisor import TrainingFailed, train_many_in_child
 
+    raise_if_server_is_lost()
     ended: dict[str, StageOutcome | UserError] = {}
     key = UnitKey("train_together", VERSION, unit.label, {})
-    with ExitStack() as stack, progress_listener(key) as listener:
+    with undisturbed(), ExitStack() as stack:
         claims = claim_undone(context, [each.key for each in unit.units], stack)
+        if not claims:
+            return ended
+        listener = stack.enter_context(progress_listener(key))
         waiting: list[_Waiting] = []
         opened: dict[str, SiteActivations] = {}
         for number, claim in claims.items():

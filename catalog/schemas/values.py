@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-RunState = Literal["running", "completed", "failed", "crashed"]
-StageState = Literal["committed", "failed"]
+RunState = Literal["running", "completed", "failed", "cancelled", "crashed"]
+StageState = Literal["committed", "failed", "cancelled"]
 Split = Literal["train", "eval"]
 FeatureStatus = Literal["alive", "unseen", "dense"]
 ExampleSplit = Literal["explain", "score"]

@@ -1,16 +1,14 @@
 """``featlas run``: a pipeline as a Prefect flow, in this process."""
 
 import json
-import os
-import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from catalog.errors import UserError
 from catalog.settings import catalogue_root
-from flows.engine import connect_engine
+from flows.local import run_here
+from flows.terminal import Style
 
 
 def run_command(
@@ -20,44 +18,43 @@ def run_command(
     overrides: Sequence[str],
     *,
     force: bool,
-    as_json: bool,
+    style: Style,
 ) -> int:
     """Run a pipeline and print what it did; 0 only if every stage completed, 1 if one failed.
 
     Raises:
         UserError: for an unknown pipeline, stage or setting, before anything runs.
     """
-    from flows.config import load_pipeline, pipeline_path, stage_names
-    from flows.preflight import check_models
-
     root = catalogue_root(catalogue)
-    unknown = [stage for stage in stages if stage not in stage_names()]
-    if unknown:
-        raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(stage_names())}")
-    check_models(load_pipeline(pipeline, overrides))
-    name = (
-        pipeline if "/" not in pipeline and not pipeline.endswith(".yaml") else str(pipeline_path(pipeline))
-    )
-    level = "INFO" if os.environ.get("FEATLAS_DEBUG") else "CRITICAL"  # errors are said once, at the end
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
-    connect_engine()
-    summary = _run(name, str(root), stages, overrides, force=force, quiet=as_json)
-    print(json.dumps(summary) if as_json else report(summary))
-    return 0 if summary["state"] == "completed" else 1
+
+    def check() -> None:
+        from flows.config import load_pipeline, stage_names
+        from flows.preflight import check_models
+
+        unknown = [stage for stage in stages if stage not in stage_names()]
+        if unknown:
+            raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(stage_names())}")
+        check_models(load_pipeline(pipeline, overrides))
+
+    def call() -> dict[str, Any]:
+        from flows.config import pipeline_path
+        from flows.nightly import nightly
+
+        is_name = "/" not in pipeline and not pipeline.endswith(".yaml")
+        name = pipeline if is_name else str(pipeline_path(pipeline))
+        return nightly(name, str(root), list(stages), force, list(overrides))
+
+    return run_here(check, call, lambda summary: print_summary(summary, style), style)
 
 
-def _run(
-    name: str, root: str, stages: Sequence[str], overrides: Sequence[str], *, force: bool, quiet: bool
-) -> dict[str, Any]:
-    from flows.nightly import nightly
-    from flows.reports import StagesFailed
-    from flows.terminal import terminal_progress
-
-    with terminal_progress() if not quiet and sys.stderr.isatty() else nullcontext():
-        try:
-            return nightly(name, root, list(stages), force, list(overrides))
-        except StagesFailed as error:
-            return error.summary
+def print_summary(summary: dict[str, Any], style: Style) -> None:
+    """Print what a run did as the style asks: one JSON object, lines, or only what failed."""
+    if style.as_json:
+        print(json.dumps(summary))
+    elif style.verbosity >= 0:
+        print(report(summary))
+    else:
+        print("\n".join(f"FAILED     {failure}" for failure in summary["failures"]), end="")
 
 
 def report(summary: dict[str, Any]) -> str:

@@ -1,13 +1,13 @@
-"""Progress of long work, told to whoever listens: a terminal bar, a Prefect artifact, a watchdog."""
+"""Progress of long work, told to whoever listens: a terminal, a log, a Prefect artifact, a watchdog."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 
 class Progress(NamedTuple):
-    """``done`` of ``total`` units of ``what`` (for example "tokens cached")."""
+    """``done`` of ``total`` units of ``what`` (for example "tokens cached"); a total of 0 is not known."""
 
     what: str
     done: int
@@ -17,8 +17,30 @@ class Progress(NamedTuple):
 ProgressListener = Callable[[Progress], None]
 
 
+class StageEvent(NamedTuple):
+    """What happens to one unit of work of a run."""
+
+    stage: str
+    label: str
+    state: Literal["started", "working", "ended", "found", "computed", "failed", "interrupted"]
+    """Work that started has ended, failed or was interrupted; a unit was found or computed."""
+    progress: Progress | None = None
+    rows: int = 0
+    """Rows of all tables, once it is found or computed."""
+    seconds: float = 0.0
+    """Wall time of the computation, once it is found or computed."""
+    error: str = ""
+
+
+StageListener = Callable[[StageEvent], None]
+
+
 def silent(progress: Progress) -> None:
     """Listen and say nothing."""
+
+
+def ignore_stages(event: StageEvent) -> None:
+    """Listen to stages and say nothing."""
 
 
 def track(

@@ -11,6 +11,7 @@ from catalog.errors import CatalogueError
 from catalog.ledger import Claim
 from catalog.store import SliceWrite, TableStore, publish_rows
 from flows.housekeeping import housekeeping
+from flows.local import INTERRUPTED
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit
 
@@ -60,9 +61,7 @@ def test_an_interrupted_run_says_so(root: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(KeyboardInterrupt):
         housekeeping.fn(str(root))
     with connect(root) as connection:
-        assert connection.execute("select state, error from runs").fetchall() == [
-            ("crashed", "KeyboardInterrupt")
-        ]
+        assert connection.execute("select state, error from runs").fetchall() == [("cancelled", INTERRUPTED)]
 
 
 def test_a_damaged_file_fails_the_run_by_name(root: Path) -> None:

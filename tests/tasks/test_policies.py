@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pyarrow as pa
 import pytest
 
@@ -13,15 +12,14 @@ from catalog.connection import connect
 from catalog.errors import AlreadyRunning
 from catalog.ledger import Claim, StageOutcome
 from catalog.store import SliceWrite
-from tasks.common.progress import Progress, ProgressListener
+from tasks.common.progress import Progress, ProgressListener, StageEvent
 from tasks.policies import (
     Results,
     StageContext,
     UnitKey,
     artifact_key,
     run_unit,
-    tell_prefect,
-    terminal_listener,
+    stage_listener,
 )
 
 KEY = UnitKey("train_dictionary", 1, "toy", {"k": 1})
@@ -155,24 +153,29 @@ def test_a_run_that_may_not_wait_is_told_who_works(tmp_path: Path) -> None:
     assert run_unit(context, KEY, compute).recomputed
 
 
-def test_progress_reaches_the_terminal(tmp_path: Path) -> None:
-    heard: list[Progress] = []
-    token = terminal_listener.set(heard.append)
+def test_what_happens_to_a_unit_reaches_the_terminal(tmp_path: Path) -> None:
+    heard: list[StageEvent] = []
+    token = stage_listener.set(heard.append)
     try:
         run_unit(StageContext(tmp_path, "run-1"), KEY, computing([]))
+        run_unit(StageContext(tmp_path, "run-2"), KEY, computing([]))
     finally:
-        terminal_listener.reset(token)
-    assert heard == [Progress("steps", 1, 2)]
+        stage_listener.reset(token)
+    assert [event.state for event in heard] == ["started", "working", "ended", "computed", "found"]
+    assert {(event.stage, event.label) for event in heard} == {(KEY.stage, KEY.label)}
+    assert heard[1].progress == Progress("steps", 1, 2)
+    assert [event.rows for event in heard[3:]] == [2, 2]
 
 
-def test_a_server_that_is_away_does_not_fail_the_work(caplog: pytest.LogCaptureFixture) -> None:
-    def away() -> str:
-        raise httpx.ConnectError("refused")
+@pytest.mark.parametrize(("error", "state"), [(OSError("x"), "failed"), (KeyboardInterrupt(), "cancelled")])
+def test_an_interruption_is_not_stored_as_a_failure(error: BaseException, state: str, tmp_path: Path) -> None:
+    def stop(claim: Claim, listener: ProgressListener) -> Results:
+        raise error
 
-    assert tell_prefect(away) is None
-    assert "Prefect was not told: ConnectError: refused" in caplog.text
-    with pytest.raises(ValueError, match="ours"):
-        tell_prefect(lambda: (_ for _ in ()).throw(ValueError("ours")).__next__())
+    with pytest.raises(type(error)):
+        run_unit(StageContext(tmp_path, "run-1"), KEY, stop)
+    with connect(tmp_path) as connection:
+        assert connection.execute("select state from stage_runs").fetchall() == [(state,)]
 
 
 @pytest.mark.parametrize(
