@@ -53,7 +53,7 @@ class Started:
     def server(self) -> psutil.Process:
         """Its own Prefect server."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return next(child for child in children if "server" in child.cmdline())
+        return next(child for child in children if "flows.api_server" in child.cmdline())
 
 
 @pytest.fixture(scope="module")
