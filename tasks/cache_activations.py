@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tasks.activations.cache import CachedActivations
     from tasks.activations.corpora import CorpusTable
 
-STAGE, VERSION = "cache_activations", 1
+STAGE, VERSION = "cache_activations", 2
 
 
 @dataclass(frozen=True)

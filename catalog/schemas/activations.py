@@ -5,6 +5,8 @@ import pyarrow as pa
 from catalog.schemas.spec import BOOL, F64, I32, I64, SET, TEXT, TableSpec, column, optional, table
 from catalog.schemas.values import Split
 
+POSITION = pa.struct([("position", I32), ("n", I64)])
+
 ACTIVATIONS: tuple[TableSpec, ...] = (
     table(
         "models",
@@ -78,6 +80,18 @@ ACTIVATIONS: tuple[TableSpec, ...] = (
         column("uri", TEXT, "Folder of the shards, relative to the catalogue"),
         column("digest", TEXT, "SHA-256 over the shards"),
         column("n_bytes", I64, "Size of the shards in bytes"),
+        optional("median_norm", F64, "Median Euclidean norm over valid tokens", since=2),
+        optional("n_massive", I64, "Valid tokens whose norm is over 5 times the median", since=2),
+        optional("massive_share", F64, "Share of the sum of squared norms that they hold", since=2),
+        optional("max_norm", F64, "Largest norm of them; null if there are none", since=2),
+        optional(
+            "massive_positions",
+            pa.list_(POSITION),
+            "Their number by position in a chunk of a document, from 0, commonest first",
+            since=2,
+        ),
+        optional("massive_tokens", TEXT, "keep or drop: whether they still count as valid", since=2),
+        version=2,
         partition_by=(),
     ),
     table(

@@ -28,6 +28,8 @@ class ActivationsConfig(StrictConfig):
     """none (no BOS), keep (BOS counts as a token) or drop (the model sees BOS, nothing else does)."""
     drop_first_token: bool = False
     """Leave out the first text token of every chunk as well, for models whose first token is a sink."""
+    massive_tokens: Literal["keep", "drop"] = "keep"
+    """keep, or drop (leave out valid tokens whose norm is over 5 times the median, mostly sinks)."""
     dtype: ShardDtype = "auto"
     """Number format on disk; auto is float16 unless a probe finds values that need float32."""
     eval_share: float = Field(default=0.1, ge=0.0, lt=1.0)

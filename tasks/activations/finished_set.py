@@ -1,5 +1,6 @@
 """The last step of caching: shards and tokens become an activation set that stands alone."""
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from catalog.durable import flush_file, make_folder, replace_file, to_json
+from tasks.activations.massive import massive_facts
 from tasks.activations.packing import ARRAYS, PackedTokens
 from tasks.activations.plan import CachingPlan
 from tasks.activations.shard_files import ShardRecord, shards_digest, write_index
@@ -15,6 +17,7 @@ from tasks.activations.shards import META, TOKENS
 from tasks.activations.token_files import RECORD, file_sha256, read_token_record
 
 FORMAT = 1
+logger = logging.getLogger(__name__)
 
 
 def finish_set(
@@ -38,9 +41,16 @@ def finish_set(
         facts: What else ``meta.json`` shall say (model, corpus, configuration).
     """
     write_index(folder, records)
-    n_valid = _place_tokens(folder / TOKENS, token_folder, packed, records, plan.sequences_per_shard)
+    drop = facts["config"]["massive_tokens"] == "drop"
+    n_valid = _place_tokens(folder / TOKENS, token_folder, packed, records, plan.sequences_per_shard, drop)
     n_normed = sum(record.n_normed for record in records.values())
     norm_sum = sum(records[number].norm_sum for number in sorted(records))
+    massive = massive_facts(records, packed)
+    if drop:
+        n_normed -= massive.n_train
+        norm_sum -= massive.train_norm_sum
+    if massive.n:
+        logger.warning(massive.sentence(hookpoint, dropped=drop))
     meta: dict[str, Any] = {
         **facts,
         "format": FORMAT,
@@ -55,6 +65,7 @@ def finish_set(
         "n_valid_tokens": n_valid,
         "n_nonfinite": sum(len(record.nonfinite) for record in records.values()),
         "norm": norm_sum / n_normed if n_normed else 0.0,
+        **massive.columns(),
         "digest": shards_digest(records),
         "n_bytes": sum(record.n_bytes for record in records.values()),
     }
@@ -67,6 +78,7 @@ def _place_tokens(
     packed: PackedTokens,
     records: dict[int, ShardRecord],
     sequences_per_shard: int,
+    drop_massive: bool,
 ) -> int:
     """Share the token files with the other hookpoints; ``valid`` is the hookpoint's own."""
     make_folder(target)
@@ -76,7 +88,7 @@ def _place_tokens(
     valid_ST = np.array(packed.valid)
     places_per_shard = sequences_per_shard * packed.context_length
     for number, record in records.items():
-        dropped = np.array(record.nonfinite, dtype=np.int64)
+        dropped = np.array(record.nonfinite + (record.massive if drop_massive else ()), dtype=np.int64)
         valid_ST.reshape(-1)[number * places_per_shard + dropped] = False
     np.save(target / "valid.npy", valid_ST, allow_pickle=False)
     flush_file(target / "valid.npy")

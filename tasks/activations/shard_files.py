@@ -41,10 +41,19 @@ class ShardRecord:
     norm_sum: float
     """Sum of the Euclidean norms of the valid train tokens."""
     n_normed: int
+    massive: tuple[int, ...] = ()
+    """Valid tokens of massive norm, counted like those that are not finite."""
+    massive_norms: tuple[float, ...] = ()
+    """Their Euclidean norms."""
+    median_norm: float = 0.0
+    """Median of the norms of the valid tokens."""
+    square_sum: float = 0.0
+    """Sum of the squared norms of the valid tokens."""
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "ShardRecord":
-        return cls(**{**value, "nonfinite": tuple(value["nonfinite"])})
+        lists = {name: tuple(value.get(name, ())) for name in ("nonfinite", "massive", "massive_norms")}
+        return cls(**{**value, **lists})
 
 
 def shard_name(number: int) -> str:
@@ -100,10 +109,11 @@ class ShardWriter:
         self._file.write(content)
         self._sha256.update(content)
 
-    def finish(
-        self, first_sequence: int, nonfinite: tuple[int, ...], norm_sum: float, n_normed: int
-    ) -> ShardRecord:
-        """Flush to disk and rename; the shard still has to be put in the index."""
+    def finish(self, **counted: Any) -> ShardRecord:
+        """Flush to disk and rename; the shard still has to be put in the index.
+
+        ``counted`` are fields of the record: what was counted while the shard was written.
+        """
         self._file.flush()
         os.fsync(self._file.fileno())
         n_bytes = self._file.tell()
@@ -113,12 +123,9 @@ class ShardWriter:
         flush_folder(self.path.parent)
         return replace(
             self.record,
-            first_sequence=first_sequence,
             n_bytes=n_bytes,
             sha256=self._sha256.hexdigest(),
-            nonfinite=nonfinite,
-            norm_sum=norm_sum,
-            n_normed=n_normed,
+            **counted,
         )
 
     def abandon(self) -> None:

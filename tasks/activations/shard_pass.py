@@ -15,6 +15,7 @@ from tasks.activations.background import Background
 from tasks.activations.capture import capture
 from tasks.activations.inputs import model_inputs
 from tasks.activations.language_model import LanguageModel
+from tasks.activations.massive import Norms, find_massive
 from tasks.activations.packing import PADDING, PackedTokens
 from tasks.activations.precision import storable
 from tasks.activations.shard_files import ShardFormat, ShardRecord, ShardWriter
@@ -54,6 +55,8 @@ class _GrowingShard:
     nonfinite: list[int] = field(default_factory=list)
     norm_sum: float = 0.0
     n_normed: int = 0
+    norms: list[Norms] = field(default_factory=list)
+    """Of each batch: norms of its tokens, NaN where a token does not count."""
 
     def take(
         self, x_BTD: Tensor, padding_BT: Tensor, packed: PackedTokens, rows: slice, background: Background
@@ -69,10 +72,21 @@ class _GrowingShard:
         counted_BT = (valid_BT & finite_BT)[:n_train]
         self.norm_sum += float(norms_tensor.numpy()[:n_train][counted_BT].sum(dtype=np.float64))
         self.n_normed += int(np.count_nonzero(counted_BT))
+        self.norms.append(np.where(valid_BT & finite_BT, norms_tensor.numpy(), np.nan).astype(np.float32))
 
     def finish(self) -> ShardRecord:
         """Make the shard durable."""
-        return self.writer.finish(self.first_sequence, tuple(self.nonfinite), self.norm_sum, self.n_normed)
+        found = find_massive(np.concatenate(self.norms))
+        return self.writer.finish(
+            first_sequence=self.first_sequence,
+            nonfinite=tuple(self.nonfinite),
+            norm_sum=self.norm_sum,
+            n_normed=self.n_normed,
+            massive=found.places,
+            massive_norms=found.norms,
+            median_norm=found.median,
+            square_sum=found.square_sum,
+        )
 
 
 class UnfinishedShards:

@@ -74,6 +74,15 @@ class ActivationSet:
         """Number format of the shards."""
         return np.dtype(str(self.meta["dtype"]))
 
+    @property
+    def massive(self) -> BoolArray:
+        """Tokens of massive norm, dropped or not: (S, T). None of a set cached before they were counted."""
+        mask_ST = np.zeros((self.n_sequences, self.context_length), dtype=bool)
+        for record in self.shards.values():
+            flat = record.first_sequence * self.context_length + np.array(record.massive, dtype=np.int64)
+            mask_ST.reshape(-1)[flat] = True
+        return mask_ST
+
     def sequence_rows(self, split: Split | None = None) -> npt.NDArray[np.int64]:
         """Indices of the sequences of a split, or of all."""
         return self.tokens.sequence_rows(split)

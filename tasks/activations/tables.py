@@ -86,6 +86,11 @@ def activation_set_row(
         "n_nonfinite",
         "digest",
         "n_bytes",
+        "median_norm",
+        "n_massive",
+        "massive_share",
+        "max_norm",
+        "massive_positions",
     )
     return _row(
         "activation_sets",
@@ -94,6 +99,7 @@ def activation_set_row(
         uri=uri,
         packing=meta["config"]["packing"],
         bos=meta["config"]["bos"],
+        massive_tokens=meta["config"]["massive_tokens"],
         **{name: meta[name] for name in copied},
     )
 
