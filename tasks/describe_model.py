@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from catalog.ledger import Claim, StageOutcome
 from catalog.store import SliceWrite
+from tasks.activations.control_tokens import holds_control_words
 from tasks.activations.model_source import (
     ModelConfig,
     check_model_folder,
@@ -33,6 +34,7 @@ def describe_model(context: StageContext, unit: ModelUnit) -> StageOutcome:
     """Describe a model from its files, without loading weights; facts: model_id and digests."""
     folder = model_folder(unit.model)
     lacking = {"head": "none"} if check_model_folder(folder).lacks_head else {}
+    read_as = {"control_words": "text"} if holds_control_words(folder) else {}
     digests = {"tokenizer_digest": tokenizer_digest(folder), "weights_digest": weights_digest(folder)}
     model = unit.model.model_copy(update={"hookpoints": ()}).canonical()
 
@@ -44,5 +46,7 @@ def describe_model(context: StageContext, unit: ModelUnit) -> StageOutcome:
         return Results([SliceWrite("models", unit.label, row)], {"model_id": unit.model.id, **digests})
 
     return run_unit(
-        context, UnitKey(STAGE, VERSION, unit.label, {"model": model, **digests, **lacking}), compute
+        context,
+        UnitKey(STAGE, VERSION, unit.label, {"model": model, **digests, **lacking, **read_as}),
+        compute,
     )

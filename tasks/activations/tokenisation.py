@@ -9,6 +9,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.activations.control_tokens import PlainTextTokenizer, control_ids, is_misread
+
 DOCUMENTS_PER_CALL = 64
 MAX_CHARS_PER_CALL = 250_000
 MOST_CHARS_PER_TOKEN = 64
@@ -56,6 +58,8 @@ def tokenise(
         has_special_tokens: Whether special tokens in the texts are meant as such.
     """
     longest = n_tokens * MOST_CHARS_PER_TOKEN
+    control = frozenset() if has_special_tokens else control_ids(tokenizer)
+    plain: PlainTextTokenizer | None = None
     for call in _calls(texts, rows, longest):
         encoded = tokenizer(
             [text for _, text in call],
@@ -67,7 +71,10 @@ def tokenise(
             verbose=False,
         )
         pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        for (row, _), (token_ids, offsets) in zip(call, pairs, strict=True):
+        for (row, text), (token_ids, offsets) in zip(call, pairs, strict=True):
+            if control and is_misread(tokenizer, text, token_ids, control):
+                plain = plain or PlainTextTokenizer(tokenizer, control)
+                token_ids, offsets = plain.encode(text)
             if token_ids:
                 offset_pairs = np.asarray(offsets, dtype=np.int32)
                 ids = np.asarray(token_ids, dtype=np.int32)

@@ -13,6 +13,7 @@ from catalog.errors import UserError
 from tasks.activations.corpora.source import Document, SourceConfig
 from tasks.activations.model_source import ModelConfig
 from tasks.common.config import StrictConfig
+from tasks.common.paths import is_file, is_folder, user_path
 
 if TYPE_CHECKING:
     from tasks.activations.chat import ChatTemplate
@@ -116,9 +117,12 @@ def refuse_missing_columns(config: ColumnsConfig, present: Iterable[str], where:
     """Say which column is not there, and which are.
 
     Raises:
-        UserError: when a column the configuration names is missing.
+        UserError: when a column the configuration names is missing, or is there more than once.
     """
     known = sorted(present)
+    double = [column for column in config.wanted_columns() if known.count(column) > 1]
+    if double:
+        raise UserError(f"{where} has several columns named {double[0]!r}: rename all but the one to read")
     missing = [column for column in config.wanted_columns() if column not in known]
     if missing:
         raise UserError(f"{where} has no column {missing[0]!r}: its columns are {', '.join(known) or 'none'}")
@@ -133,28 +137,39 @@ def files_of(path: str, suffix: str | None = None) -> list[Path]:
     Raises:
         UserError: when there is none.
     """
-    place = Path(path).expanduser()
-    if place.is_file():
+    place = user_path(path)
+    if is_file(place):
         return [place]
-    if place.is_dir():
+    if is_folder(place):
         found = place.rglob(f"*{suffix or ''}")
         files = [file for file in found if not _is_hidden(file.relative_to(place))]
     else:
         anchor = Path(place.anchor)
         pattern = str(place.relative_to(anchor) if place.anchor else place)
-        files = list(anchor.glob(pattern)) if any(sign in pattern for sign in "*?[") else []
-    files = sorted(file for file in files if file.is_file())
+        files = _matching(anchor, pattern) if any(sign in pattern for sign in "*?[") else []
+    files = sorted(file for file in files if is_file(file))
     if not files:
         raise UserError(f"no {suffix or 'text'} file at {path!r}: name a file, a folder or a glob pattern")
     return files
+
+
+def _matching(anchor: Path, pattern: str) -> list[Path]:
+    try:
+        return list(anchor.glob(pattern))
+    except (ValueError, NotImplementedError, OSError, RecursionError) as error:
+        raise UserError(f"{pattern!r} is not a glob pattern: {error}") from None
 
 
 def files_revision(files: Iterable[Path]) -> str:
     """sha256 over names and contents of files, shortened to 16 hex digits."""
     digest = hashlib.sha256()
     for file in files:
-        with file.open("rb") as stream:
-            digest.update(f"{file.name}\t{hashlib.file_digest(stream, 'sha256').hexdigest()}\n".encode())
+        try:
+            with file.open("rb") as stream:
+                content = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{file} cannot be read: {error.strerror}") from None
+        digest.update(f"{file.name}\t{content}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 

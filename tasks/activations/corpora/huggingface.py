@@ -16,6 +16,7 @@ from tasks.activations.corpora.columns import (
     with_template,
 )
 from tasks.activations.corpora.source import CORPUS_SOURCES, CorpusSource, Document
+from tasks.common.paths import is_folder, user_path
 
 
 @CORPUS_SOURCES.register("huggingface")
@@ -37,7 +38,7 @@ class HuggingFaceCorpus(CorpusSource):
 
         @model_validator(mode="after")
         def _bound_hub_datasets(self) -> "HuggingFaceCorpus.Config":
-            if Path(self.dataset).expanduser().is_dir():
+            if is_folder(user_path(self.dataset)):
                 return self
             if self.revision is None or self.max_documents is None:
                 raise ValueError(
@@ -60,10 +61,10 @@ class HuggingFaceCorpus(CorpusSource):
         return with_template(self.config, described)
 
     def _folder(self) -> Path | None:
-        folder = Path(self.config.dataset).expanduser()
-        return folder if folder.is_dir() else None
+        folder = user_path(self.config.dataset)
+        return folder if is_folder(folder) else None
 
-    def _rows(self) -> Iterable[Mapping[str, Any]]:
+    def _rows(self) -> Iterator[Mapping[str, Any]]:
         import datasets  # heavy, and only this source needs it
 
         config = self.config
@@ -75,9 +76,27 @@ class HuggingFaceCorpus(CorpusSource):
                 revision=config.revision,
                 streaming=True,
             )
-        except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UserError(f"the dataset {config.dataset!r} cannot be read: {reason}") from error
+        except Exception as error:  # each file type has a reader with errors of its own
+            raise UserError(f"the dataset {config.dataset!r} cannot be read: {_reason(error)}") from error
         if rows.column_names is not None:
             refuse_missing_columns(config, rows.column_names, f"the dataset {config.dataset!r}")
-        return cast(Iterable[Mapping[str, Any]], rows)
+        yield from self._readable(cast(Iterable[Mapping[str, Any]], rows))
+
+    def _readable(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+        """The rows; what the reader of a damaged file raises becomes one sentence."""
+        waiting = iter(rows)
+        while True:
+            try:
+                row = next(waiting, None)
+            except Exception as error:  # each file type has a reader with errors of its own
+                raise UserError(
+                    f"the dataset {self.config.dataset!r} is damaged: {_reason(error)}"
+                ) from error
+            if row is None:
+                return
+            refuse_missing_columns(self.config, row, f"a row of the dataset {self.config.dataset!r}")
+            yield row
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

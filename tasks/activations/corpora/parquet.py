@@ -1,6 +1,7 @@
 """Documents from Parquet files, read a batch of rows at a time."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -47,10 +48,32 @@ class ParquetCorpus(CorpusSource):
     def _rows(self) -> Iterator[dict[str, Any]]:
         for path in self._files():
             try:
-                file = pq.ParquetFile(path)
-            except pa.ArrowInvalid:
-                raise UserError(f"{path} is not a Parquet file: name one in corpus.path") from None
+                file = pq.ParquetFile(path, page_checksum_verification=True)
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise UserError(
+                    f"{path} is not a Parquet file ({_reason(error)}): name one in corpus.path"
+                ) from None
             with file:
                 refuse_missing_columns(self.config, file.schema_arrow.names, str(path))
-                for batch in file.iter_batches(BATCH_ROWS, columns=self.config.wanted_columns()):
-                    yield from batch.to_pylist()
+                batches = file.iter_batches(BATCH_ROWS, columns=self.config.wanted_columns())
+                while (rows := _next_rows(batches, path)) is not None:
+                    yield from rows
+
+
+def _next_rows(batches: Iterator[pa.RecordBatch], path: Path) -> list[dict[str, Any]] | None:
+    """The rows of the next batch; None at the end.
+
+    Raises:
+        UserError: for a damaged page and for text that is not UTF-8, naming the file.
+    """
+    try:
+        batch = next(batches, None)
+        return None if batch is None else list(batch.to_pylist())
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"{path} is damaged ({_reason(error)}): fetch it again, or leave it out in corpus.path"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -7,11 +7,12 @@ from typing import Literal
 from catalog.errors import UserError
 from tasks.activations.corpora.columns import files_of, files_revision
 from tasks.activations.corpora.source import CORPUS_SOURCES, CorpusSource, Document, SourceConfig
+from tasks.common.paths import user_path
 
 
 @CORPUS_SOURCES.register("text")
 class TextCorpus(CorpusSource):
-    """One document per UTF-8 file, or per block between blank lines."""
+    """One document per UTF-8 file, or per block between blank lines; line ends stay as they are."""
 
     class Config(SourceConfig):
         """Documents from text files."""
@@ -26,7 +27,7 @@ class TextCorpus(CorpusSource):
 
     def documents(self) -> Iterator[Document]:
         """Files in the order of their paths, blocks in the order of the file."""
-        root = Path(self.config.path).expanduser()
+        root = user_path(self.config.path)
         for path in files_of(self.config.path):
             name = path.relative_to(root).as_posix() if root.is_dir() else path.as_posix()
             labels: dict[str, str | None] = {"folder": path.parent.name, "file": path.name}
@@ -37,18 +38,21 @@ class TextCorpus(CorpusSource):
                 yield Document(f"{name}#{number}", block, labels)
 
     def describe(self) -> dict[str, str]:
-        """Source and a digest of the files."""
-        return {"source": "text", "revision": files_revision(files_of(self.config.path))}
+        """Source, a digest of the files, and that line ends are kept, which they were not always."""
+        revision = files_revision(files_of(self.config.path))
+        return {"source": "text", "revision": revision, "line_ends": "kept"}
 
 
 def _lines(path: Path) -> Iterator[str]:
     try:
-        with path.open(encoding="utf-8-sig") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             yield from file
     except UnicodeDecodeError:
         raise UserError(
             f"{path} is not UTF-8 text: convert it, or leave it out with a glob pattern in corpus.path"
         ) from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
 
 
 def _blocks(path: Path) -> Iterator[str]:

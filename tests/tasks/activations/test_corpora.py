@@ -136,10 +136,10 @@ def test_text_files_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / ".hidden").write_text("no")
     corpus = read(source="text", path=str(tmp_path))
     assert corpus.table["document_id"].to_pylist() == ["b.txt", "sub/a.md"]
-    assert corpus.table["text"].to_pylist() == ["second\n\n\nthird\n", "first"]
+    assert corpus.table["text"].to_pylist() == ["second\r\n\n\nthird\n", "first"]
     assert dict(corpus.table["labels"][1].as_py()) == {"folder": "sub", "file": "a.md"}
     blocks = read(source="text", path=str(tmp_path / "b.txt"), split_on_blank_lines=True)
-    assert blocks.table["text"].to_pylist() == ["second\n", "third\n"]
+    assert blocks.table["text"].to_pylist() == ["second\r\n", "third\n"]
     assert blocks.table["document_id"][1].as_py().endswith("b.txt#1")
 
 

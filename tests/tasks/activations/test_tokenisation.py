@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from tasks.activations.language_model import LanguageModel
 from tasks.activations.tokenisation import sampled_order, tokenise
@@ -65,3 +67,64 @@ def test_order_does_not_depend_on_where_rows_stand(corpus: SimpleNamespace) -> N
     turned_names = turned["document_id"].to_pylist()
     before = [names[i] for i in sampled_order(corpus.table, "train", 3)]
     assert [turned_names[i] for i in sampled_order(turned, "train", 3)] == before
+
+
+WORDS = ["<pad>", "<s>", "</s>", "<unk>", "a", "b", "c", "<", ">", "/", "s"]
+MODELS: dict[str, Callable[[], Tokenizer]] = {
+    "unigram": lambda: _unigram(),
+    "word level": lambda: _split(
+        models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>")
+    ),
+    "word piece": lambda: _split(
+        models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>")
+    ),
+    "whole words of BPE": lambda: _split(
+        models.BPE({word: i for i, word in enumerate(WORDS)}, [], unk_token="<unk>", ignore_merges=True)
+    ),
+}
+
+
+def _unigram() -> Tokenizer:
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=60, special_tokens=WORDS[:4], unk_token="<unk>", show_progress=False
+    )
+    tokenizer.train_from_iterator(["a b c < > / s abc cab bca " * 9], trainer)
+    return tokenizer
+
+
+def _split(model: models.Model) -> Tokenizer:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return tokenizer
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_control_words_in_a_text_are_text_for_every_kind_of_tokenizer(kind: str) -> None:
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=MODELS[kind](),
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        unk_token="<unk>",
+    )
+    plain, spelt = "a b c", "a </s> b <s><pad> c"
+    rows = pa.chunked_array([[plain, spelt, "a <unk> c"]])
+    without, with_words, unknown = tokenise(tokenizer, rows, [0, 1, 2], 100)
+    assert not {0, 1, 2} & set(with_words.token_ids.tolist())
+    assert without.token_ids.tolist() == tokenizer(plain, add_special_tokens=False)["input_ids"]
+    ends = [
+        spelt[start:end].strip()
+        for start, end in zip(with_words.char_start, with_words.char_end, strict=True)
+    ]
+    assert (ends[0], ends[-1]) == ("a", "c")
+    if kind == "unigram":
+        place = unknown.token_ids.tolist().index(3)  # u, n and k are no tokens of this one; < and > are
+        assert "a <unk> c"[unknown.char_start[place] : unknown.char_end[place]] == "unk"
+
+
+def test_control_words_of_a_chat_stay_control_tokens() -> None:
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=_unigram(), bos_token="<s>", eos_token="</s>")
+    (document,) = tokenise(tokenizer, pa.chunked_array([["a </s> b"]]), [0], 100, has_special_tokens=True)
+    assert tokenizer.eos_token_id in document.token_ids.tolist()
