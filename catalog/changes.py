@@ -6,7 +6,8 @@ until ``MERGE_AT`` small files have gathered, which then become one; rows that a
 rewriting the files they are in.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from catalog.rows import conform
 from catalog.schemas import TABLES, TableSpec
 from catalog.slices import sorted_rows
 from catalog.snapshot import Snapshot
+from catalog.soundness import footer_fault, sound_files
+
+logger = logging.getLogger(__name__)
 
 MERGE_AT = 32
 SMALL_ROWS = 20_000
@@ -42,16 +46,21 @@ def replace_partitions(snapshot: Snapshot, table: str, subject: str, add: Sequen
 
 
 def share_files(
-    snapshot: Snapshot, table: str, rows: pa.Table, subjects: Sequence[str] | None = None
+    snapshot: Snapshot,
+    table: str,
+    rows: pa.Table,
+    subjects: Sequence[str] | None = None,
+    left_out: Mapping[str, str] | None = None,
 ) -> Change:
     """Add ``rows`` to an unpartitioned table.
 
     In an append-only table, rows whose key is there already are left out; in those of `REPLACED_BY` the
     new rows take the place of those of the same slice, in the others of those of ``subjects`` (slugs; by
-    default those of the rows).
+    default those of the rows). Files that readers leave out stay as they are, for ``featlas repair``,
+    and those of ``left_out`` (path → reason) too.
     """
     spec = TABLES[table]
-    live = snapshot.files(table)
+    live = _sound(snapshot, table, left_out)
     replaced = _replaced(spec, rows, subjects)
     if replaced is None:
         rewritten: list[DataFile] = []
@@ -76,8 +85,9 @@ def merge_small(snapshot: Snapshot, table: str) -> Change:
     spec = TABLES[table]
     if spec.partition_by:
         return Change(table)
-    outdated = [f for f in snapshot.files(table) if f.schema_version != spec.version]
-    small = [f for f in snapshot.files(table) if f.rows < SMALL_ROWS and f.n_bytes < SMALL_BYTES]
+    live = _sound(snapshot, table)
+    outdated = [f for f in live if f.schema_version != spec.version]
+    small = [f for f in live if f.rows < SMALL_ROWS and f.n_bytes < SMALL_BYTES]
     merged = list({f.path: f for f in (*outdated, *small)}.values())
     if len(merged) < 2 and not outdated:
         return Change(table)
@@ -90,6 +100,13 @@ def read_rows(root: Path, file: DataFile, spec: TableSpec) -> pa.Table:
     table = read_file(root, file.path)
     known = [column.name for column in spec.columns if column.name in table.column_names]
     return conform(table.select(known).replace_schema_metadata(None), spec, common=True)
+
+
+def _sound(snapshot: Snapshot, table: str, left_out: Mapping[str, str] | None = None) -> list[DataFile]:
+    sound, damaged = sound_files(snapshot, table, footer_fault, left_out)
+    for damage in damaged:
+        logger.warning("%s: %s %s; run `featlas repair`", table, damage.path, damage.reason)
+    return sound
 
 
 def _replaced(spec: TableSpec, rows: pa.Table, subjects: Sequence[str] | None) -> pa.Table | None:

@@ -231,7 +231,8 @@ class _Plan:
         sizes = CommitSizes(rows, sum(f.n_bytes for change in self.changes for f in change.add))
         own = list(own_rows(sizes)) if own_rows is not None else []
         if placed:
-            self.changes.append(share_files(self.base, "slices", slice_rows(placed, self.fingerprint)))
+            described = slice_rows(placed, self.fingerprint, self.base.version + 1)
+            self.changes.append(share_files(self.base, "slices", described))
         for write in own:
             own_table = pa.concat_tables(finished_rows(write, self.fingerprint))
             self.changes.append(share_files(self.base, write.table, own_table))

@@ -1,12 +1,14 @@
 """DuckDB on the catalogue: one view per table and the derived views, all from one version."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from catalog.relations import create_views
+from catalog.schemas import TABLES
 from catalog.settings import CatalogSettings, catalogue_root
 from catalog.snapshot import Snapshot, newest_snapshot
+from catalog.soundness import content_fault, sound_files
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -14,7 +16,12 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def connect(uri: str | Path | None = None, *, snapshot: Snapshot | None = None) -> "DuckDBPyConnection":
+def connect(
+    uri: str | Path | None = None,
+    *,
+    snapshot: Snapshot | None = None,
+    left_out: Mapping[str, str] | None = None,
+) -> "DuckDBPyConnection":
     """A connection of one's own, in memory, that sees one version of the catalogue.
 
     It trusts its caller. Rows of files that are missing or spoilt are left out; ``damaged_files`` names
@@ -24,6 +31,7 @@ def connect(uri: str | Path | None = None, *, snapshot: Snapshot | None = None) 
         uri: Root folder; by default ``FEATLAS_CATALOG`` or ``./catalogue``. Tables that nothing was
             committed to are there and empty, in a missing folder all of them.
         snapshot: A version other than the newest.
+        left_out: Path → reason of files that are known to be damaged.
     """
     import duckdb
 
@@ -34,7 +42,7 @@ def connect(uri: str | Path | None = None, *, snapshot: Snapshot | None = None) 
         config={"memory_limit": settings.memory_limit, "threads": settings.query_threads}
     )
     connection.execute("SET TimeZone = 'UTC'")
-    _, damaged = create_views(connection, snapshot, f"{snapshot.root}/")
+    _, damaged = create_views(connection, snapshot, f"{snapshot.root}/", left_out)
     connection.execute(
         'CREATE TABLE damaged_files (table_name VARCHAR, path VARCHAR, "rows" BIGINT, reason VARCHAR)'
     )
@@ -45,10 +53,11 @@ def connect(uri: str | Path | None = None, *, snapshot: Snapshot | None = None) 
 
 
 def read(ask: "Callable[[DuckDBPyConnection], T]", uri: str | Path | None = None) -> T:
-    """What ``ask`` finds on a fresh connection; asked once more if a file vanished meanwhile.
+    """What ``ask`` finds on a fresh connection; asked again where a file vanished or turns out spoilt.
 
     Readers hold no lock: ``vacuum`` may delete files of versions older than it was told to keep while a
-    long query still reads them. The newest version has all its files, so the second try is on that.
+    long query still reads them. The newest version has all its files, so the second try is on that. A file
+    whose inside is spoilt is found by its checksums and left out, as those that are missing are.
     """
     import duckdb
 
@@ -57,8 +66,10 @@ def read(ask: "Callable[[DuckDBPyConnection], T]", uri: str | Path | None = None
     try:
         with connect(root, snapshot=before) as connection:
             return ask(connection)
-    except (duckdb.IOException, FileNotFoundError):
-        if newest_snapshot(root).version == before.version:
+    except (duckdb.Error, FileNotFoundError):
+        newest = newest_snapshot(root)
+        spoilt = {d.path: d.reason for name in TABLES for d in sound_files(newest, name, content_fault)[1]}
+        if newest.version == before.version and not spoilt:
             raise
-    with connect(root) as connection:
+    with connect(root, snapshot=newest, left_out=spoilt) as connection:
         return ask(connection)

@@ -150,7 +150,8 @@ def read_file(root: Path, path: str, columns: list[str] | None = None) -> pa.Tab
         with pq.ParquetFile(root / path, page_checksum_verification=True) as file:
             return file.read(columns)
     except (OSError, pa.ArrowException) as error:
-        raise CatalogueError(f"data file {path} cannot be read: {error}") from error
+        reason = str(error).splitlines()[0]
+        raise CatalogueError(f"data file {path} cannot be read: {reason}; run `featlas repair`") from error
 
 
 def hash_file(path: Path) -> str:

@@ -6,6 +6,7 @@ Paths are relative, so the folder may be moved: start the shell in the catalogue
 
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
@@ -13,6 +14,9 @@ from catalog.durable import flush_file, flush_folder, replace_file, said_plainly
 from catalog.faults import fault_point
 from catalog.relations import create_views, quoted
 from catalog.snapshot import FOLDER, Snapshot
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 SQL_FILE = "catalogue.sql"
 DUCKDB_FILE = "catalogue.duckdb"
@@ -68,9 +72,7 @@ def _publish_duckdb(path: Path, snapshot: Snapshot) -> list[str]:
             attached = quoted(str(temporary))
             connection.execute(f"ATTACH {attached} AS published (STORAGE_VERSION '{STORAGE_VERSION}')")
             connection.execute("USE published")
-            connection.execute("BEGIN TRANSACTION")
-            statements, _ = create_views(connection, snapshot)
-            connection.execute("COMMIT")
+            statements = _created(connection, snapshot)
             connection.execute("USE memory")
             connection.execute("DETACH published")
         flush_file(temporary)
@@ -81,4 +83,18 @@ def _publish_duckdb(path: Path, snapshot: Snapshot) -> list[str]:
         raise OSError(str(error).splitlines()[0]) from error
     finally:
         temporary.unlink(missing_ok=True)
+    return statements
+
+
+def _created(connection: "DuckDBPyConnection", snapshot: Snapshot) -> list[str]:
+    """Create the views in one transaction; one by one where a damaged file would abort that."""
+    import duckdb
+
+    connection.execute("BEGIN TRANSACTION")
+    try:
+        statements, _ = create_views(connection, snapshot)
+        connection.execute("COMMIT")
+    except duckdb.TransactionException:
+        connection.execute("ROLLBACK")
+        statements, _ = create_views(connection, snapshot)
     return statements

@@ -4,8 +4,7 @@ Nothing here comes from a user: names are those of ``schemas``, paths are those 
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import pyarrow as pa
 from catalog.parquet_io import DataFile
 from catalog.schemas import TABLES, TableSpec
 from catalog.snapshot import Snapshot
+from catalog.soundness import Damage, footer, footer_fault, size_fault, sound_files
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -33,16 +33,6 @@ _SCALARS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """A live data file that is missing or spoilt; its rows are not in the views."""
-
-    table: str
-    path: str
-    rows: int
-    reason: str
-
-
 def sql_type(kind: pa.DataType) -> str:
     """DuckDB's name of an Arrow type that the schemas use."""
     if pa.types.is_list(kind):
@@ -55,25 +45,35 @@ def sql_type(kind: pa.DataType) -> str:
     return _SCALARS[kind]
 
 
-def table_select(spec: TableSpec, files: list[DataFile], prefix: str = "") -> str:
-    """The rows of a table: files grouped by schema version, columns they lack as typed nulls.
+def table_select(
+    spec: TableSpec,
+    files: list[DataFile],
+    prefix: str = "",
+    present: Mapping[str, frozenset[str]] | None = None,
+) -> str:
+    """The rows of a table: files grouped by the columns they have, those they lack as typed nulls.
 
     Args:
         spec: The table.
         files: Its live files.
         prefix: Put before each path: the root folder with a slash, or nothing for relative paths.
+        present: Path → columns that the file really has; by default those of its schema version.
     """
     if not files:
         columns = ", ".join(f'CAST(NULL AS {sql_type(c.type)}) AS "{c.name}"' for c in spec.columns)
         return f"SELECT {columns} WHERE false"
-    groups: dict[int, list[str]] = {}
+    groups: dict[tuple[bool, ...], list[str]] = {}
     for file in files:
-        groups.setdefault(file.schema_version, []).append(quoted(prefix + file.path))
-    selects = []
-    for version, paths in sorted(groups.items()):
-        columns = ", ".join(
-            f'"{c.name}"' if c.since <= version else f'CAST(NULL AS {sql_type(c.type)}) AS "{c.name}"'
+        has = tuple(
+            c.since <= file.schema_version if present is None else c.name in present[file.path]
             for c in spec.columns
+        )
+        groups.setdefault(has, []).append(quoted(prefix + file.path))
+    selects = []
+    for has, paths in sorted(groups.items()):
+        columns = ", ".join(
+            f'"{c.name}"' if there else f'CAST(NULL AS {sql_type(c.type)}) AS "{c.name}"'
+            for c, there in zip(spec.columns, has, strict=True)
         )
         source = f"read_parquet([{', '.join(paths)}], hive_partitioning = false)"
         selects.append(f"SELECT {columns} FROM {source}")
@@ -81,73 +81,98 @@ def table_select(spec: TableSpec, files: list[DataFile], prefix: str = "") -> st
 
 
 def create_views(
-    connection: "DuckDBPyConnection", snapshot: Snapshot, prefix: str = ""
+    connection: "DuckDBPyConnection",
+    snapshot: Snapshot,
+    prefix: str = "",
+    left_out: Mapping[str, str] | None = None,
 ) -> tuple[list[str], list[Damage]]:
     """Create every table's and derived view; files that cannot be read are left out and named.
 
-    Sizes are always compared; footers are read where DuckDB refuses a table.
+    Sizes are always compared; footers are read where DuckDB refuses a table. A column that a file lacks is
+    null, a file that has one with another type is left out.
+
+    Args:
+        connection: Where the views are made.
+        snapshot: Version of the catalogue they show.
+        prefix: Put before each path: the root folder with a slash, or nothing for relative paths.
+        left_out: Path → reason of files that are known to be damaged.
 
     Returns:
         The statements that were executed, and what is damaged.
     """
-    import duckdb
-
     statements: list[str] = []
     damaged: list[Damage] = []
     for name, spec in TABLES.items():
-        files, found = _sound_files(snapshot, name, _size_fault)
+        files, found = sound_files(snapshot, name, size_fault, left_out)
+        select = table_select(spec, files, prefix)
+        if not _creates(connection, name, select):
+            select, found = _by_footers(connection, snapshot, spec, prefix, left_out)
         damaged += found
-        statement = f"CREATE OR REPLACE VIEW {name} AS {table_select(spec, files, prefix)}"
-        try:
-            connection.execute(statement)
-        except duckdb.Error:
-            files, found = _sound_files(snapshot, name, _footer_fault)
-            if not found:
-                raise
-            damaged += [damage for damage in found if damage not in damaged]
-            statement = f"CREATE OR REPLACE VIEW {name} AS {table_select(spec, files, prefix)}"
-            connection.execute(statement)
-        statements.append(statement)
+        statements.append(_view(name, select))
     for name, select in derived_views():
-        statements.append(f"CREATE OR REPLACE VIEW {name} AS {select}")
+        statements.append(_view(name, select))
         connection.execute(statements[-1])
     for damage in damaged:
         logger.warning("%s: %s %s; run `featlas verify`", damage.table, damage.path, damage.reason)
     return statements, damaged
 
 
-def _sound_files(
-    snapshot: Snapshot, table: str, fault_of: Callable[[Path, DataFile], str | None]
-) -> tuple[list[DataFile], list[Damage]]:
-    sound, damaged = [], []
-    for file in snapshot.files(table):
-        reason = fault_of(snapshot.root / file.path, file)
-        if reason is None:
-            sound.append(file)
+def _view(name: str, select: str) -> str:
+    return f"CREATE OR REPLACE VIEW {name} AS {select}"
+
+
+def _creates(connection: "DuckDBPyConnection", name: str, select: str) -> bool:
+    """Create a view and bind it; False where DuckDB refuses its files."""
+    import duckdb
+
+    try:
+        connection.execute(_view(name, select))
+    except duckdb.Error:
+        return False
+    return True
+
+
+def _by_footers(
+    connection: "DuckDBPyConnection",
+    snapshot: Snapshot,
+    spec: TableSpec,
+    prefix: str,
+    left_out: Mapping[str, str] | None,
+) -> tuple[str, list[Damage]]:
+    """The select of a table that DuckDB refused, from the columns that each file really has."""
+    files, damaged = sound_files(snapshot, spec.name, footer_fault, left_out)
+    fitting: list[DataFile] = []
+    present: dict[str, frozenset[str]] = {}
+    for file in files:
+        found = _columns(snapshot.root / file.path)
+        strange = [c for c in spec.columns if c.name in found and found[c.name] != sql_type(c.type)]
+        if strange:
+            reason = f"has {strange[0].name} as {found[strange[0].name]}, not {sql_type(strange[0].type)}"
+            damaged.append(Damage(spec.name, file.path, file.rows, reason))
         else:
-            damaged.append(Damage(table, file.path, file.rows, reason))
-    return sound, damaged
+            fitting.append(file)
+            present[file.path] = frozenset(found)
+    select = table_select(spec, fitting, prefix, present)
+    if not _creates(connection, spec.name, select):
+        reason = "is refused by DuckDB with the table's other files"
+        damaged += [Damage(spec.name, file.path, file.rows, reason) for file in fitting]
+        select = table_select(spec, [])
+        connection.execute(_view(spec.name, select))
+    return select, damaged
 
 
-def _size_fault(path: Path, file: DataFile) -> str | None:
+def _columns(path: Path) -> dict[str, str]:
+    """Columns of a data file with their DuckDB types."""
+    metadata = footer(path)
+    schema = metadata.schema.to_arrow_schema() if metadata is not None else pa.schema([])
+    return {field.name: _type_name(field.type) for field in schema}
+
+
+def _type_name(kind: pa.DataType) -> str:
     try:
-        n_bytes = path.stat().st_size
-    except FileNotFoundError:
-        return "is missing"
-    return None if n_bytes == file.n_bytes else f"has {n_bytes} bytes, committed were {file.n_bytes}"
-
-
-def _footer_fault(path: Path, file: DataFile) -> str | None:
-    import pyarrow.parquet as pq
-
-    reason = _size_fault(path, file)
-    if reason is not None:
-        return reason
-    try:
-        pq.read_metadata(path)
-    except (OSError, pa.ArrowException):
-        return "has no readable footer"
-    return None
+        return sql_type(kind)
+    except KeyError:
+        return str(kind)
 
 
 @cache

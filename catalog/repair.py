@@ -21,9 +21,17 @@ from catalog.durable import said_plainly
 from catalog.errors import CatalogueError
 from catalog.parquet_io import DataFile
 from catalog.publish import publish_views
+from catalog.repair_files import set_damaged_files_aside
 from catalog.repair_versions import aside, mend_snapshot
 from catalog.schemas import TABLES
-from catalog.snapshot import FOLDER, Snapshot, file_list_path, kept_file_list, replace_snapshot
+from catalog.snapshot import (
+    FOLDER,
+    Snapshot,
+    file_list_path,
+    kept_file_list,
+    newest_snapshot,
+    replace_snapshot,
+)
 from catalog.untrusted import refuse_links
 
 N_CHECKED = 200
@@ -57,8 +65,9 @@ def repair(root: Path) -> list[str]:
         if moved:
             newest = replace_snapshot(newest, {**newest.tables, **moved}, "repair", secrets.token_hex(8))
             done.append(f"published version {newest.version} with the acknowledged files")
-        if publish_views(newest):
-            done.append("published catalogue.sql and catalogue.duckdb")
+    done += set_damaged_files_aside(root)
+    if publish_views(newest_snapshot(root)):
+        done.append("published catalogue.sql and catalogue.duckdb")
     return done
 
 
@@ -85,9 +94,16 @@ def _mend_log(root: Path, table: str, newest: Snapshot) -> tuple[list[str], int]
         return [], acknowledged
     digest = newest.lists.get(table)
     wanted = kept_file_list(root, table, acknowledged, digest) if table in newest.tables else []
-    done = [aside(root, path) for path in _tail(log.log_folder, bad)]
+    done = []
+    if bad is None:
+        bad = max(acknowledged, log.newest_entry())
+    while True:
+        done += [aside(root, path) for path in _tail(log.log_folder, bad)]
+        if not log.exists() or bad <= 0 or _opens(log, None):
+            break
+        bad -= 1
     for path in file_list_path(root, table, 0).parent.glob("*.json"):
-        if bad is not None and path.stem.isdigit() and int(path.stem) >= bad:
+        if path.stem.isdigit() and int(path.stem) >= bad:
             path.unlink()
     log.ensure()
     present = {file.path: file for file in log.files(log.latest())}
@@ -108,12 +124,14 @@ def _first_bad_entry(folder: Path, acknowledged: int) -> int | None:
     return None
 
 
-def _opens(log: DeltaLog, version: int) -> bool:
+def _opens(log: DeltaLog, version: int | None) -> bool:
+    """Whether the files of a version, by default the newest, can be read from the log."""
     if not log.exists():
         return False
     try:
-        log.files(version)
-        return log.latest() >= version
+        latest = log.latest()
+        log.files(latest if version is None else version)
+        return version is None or latest >= version
     except CatalogueError:
         return False
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from catalog.connection import connect
+from catalog.connection import read
 from catalog.ids import slug, stage_fingerprint
 from catalog.leases import HeldLease, Lease, LeaseFile, new_lease, read_lease, recent_leases
 from catalog.slices import SliceWrite
@@ -85,8 +85,8 @@ def stages_at_work(root: Path, run_id: str) -> list[Working]:
 
 def record_crashes(root: Path) -> list[str]:
     """Say in ``runs`` which of them are not running any more; returns their ids."""
-    with connect(root) as connection:
-        rows = connection.sql("select run_id from runs where state = 'running' order by run_id").fetchall()
+    query = "select run_id from runs where state = 'running' order by run_id"
+    rows = read(lambda connection: connection.sql(query).fetchall(), root)
     return [run_id for (run_id,) in rows if record_crash(root, run_id)]
 
 
@@ -102,8 +102,7 @@ def record_crash(root: Path, run_id: str) -> bool:
             return False
         crash = _crash(lease)
         values = {"run_id": run_id, "last_seen_at": crash.last_seen_at, "reason": crash.reason}
-        with connect(root) as connection:
-            rows = connection.sql(_WAS, params=values).to_arrow_table()
+        rows = read(lambda connection: connection.sql(_WAS, params=values).to_arrow_table(), root)
         if rows.num_rows == 0:
             return False
         fingerprint = stage_fingerprint("run", 1, {"run_id": run_id, "state": "crashed"})

@@ -62,8 +62,8 @@ def discard(root: Path, files: Sequence[DataFile]) -> None:
         (root / file.path).unlink(missing_ok=True)
 
 
-def slice_rows(placed: Sequence[Placed], fingerprint: str) -> pa.Table:
-    """The rows of ``slices`` that describe what was placed; slice and subject are those described."""
+def slice_rows(placed: Sequence[Placed], fingerprint: str, version: int) -> pa.Table:
+    """The rows of ``slices`` for what a version brings; slice and subject are those described."""
     now = datetime.now(UTC)
     rows = [
         {
@@ -76,6 +76,7 @@ def slice_rows(placed: Sequence[Placed], fingerprint: str) -> pa.Table:
             "bytes": sum(f.n_bytes for f in files),
             "schema_version": item.write.spec.version,
             "committed_at": now,
+            "committed_in": version,
             "fingerprint": fingerprint,
             "slice": item.name,
             "subject": slug(item.write.subject),

@@ -15,10 +15,11 @@ from catalog.leases import LeaseFile
 from catalog.publish import publish_views
 from catalog.schemas import TABLES
 from catalog.snapshot import FILE_LISTS, FOLDER, Snapshot, read_snapshot, versions
+from catalog.untrusted import BLOBS
 
 KEEP_VERSIONS = 20
 KEEP_SECONDS = 7 * 24 * 3600.0
-BLOBS = "_blobs"
+_UNKNOWN_BLOBS = "select 1 from damaged_files where table_name in ('activation_sets', 'dictionaries')"
 
 
 def compact(root: Path) -> Snapshot:
@@ -121,6 +122,8 @@ def _dead_blobs(root: Path, kept: list[Snapshot]) -> Iterator[Path]:
         (s.tables.get("activation_sets"), s.tables.get("dictionaries")): s for s in kept
     }.values():
         with connect(root, snapshot=snapshot) as connection:
+            if connection.execute(_UNKNOWN_BLOBS).fetchone():
+                return  # nobody knows what their rows name
             rows = connection.execute(
                 "select uri from activation_sets union select weights_uri from dictionaries"
             ).fetchall()

@@ -27,6 +27,8 @@ def verify(root: Path, *, deep: bool = False) -> list[str]:
     enumerations, ranges, references, sizes of slices. ``deep`` reads every byte: SHA-256 of each data
     file and of the dictionaries' weights, and the checksum of every Parquet page.
     """
+    import duckdb
+
     try:
         snapshot = newest_snapshot(root)
     except CatalogueError as error:
@@ -44,13 +46,20 @@ def verify(root: Path, *, deep: bool = False) -> list[str]:
             broken = True
     if broken:
         return [*faults, "rows were not checked, because files are damaged"]
+    try:
+        return [*faults, *_check_rows(root, snapshot, deep=deep)]
+    except duckdb.Error as error:
+        reason = str(error).splitlines()[0]
+        return [*faults, f"rows cannot be read ({reason}): run `featlas verify --deep` and `featlas repair`"]
+
+
+def _check_rows(root: Path, snapshot: Snapshot, *, deep: bool) -> Iterator[str]:
     with connect(root, snapshot=snapshot) as connection:
-        faults += check_data(connection)
+        yield from check_data(connection)
         for table, column, weights in FOLDERS:
             digest = "weights_digest" if weights else "digest"
             for uri, wanted in connection.execute(f"select {column}, {digest} from {table}").fetchall():
-                faults += _check_folder(root, table, str(uri), weights, str(wanted) if deep else "")
-    return faults
+                yield from _check_folder(root, table, str(uri), weights, str(wanted) if deep else "")
 
 
 def _check_commits(snapshot: Snapshot) -> Iterator[str]:

@@ -33,7 +33,7 @@ BOOKKEEPING: tuple[TableSpec, ...] = (
         column("stage_version", I32, "Version of the stage's definition"),
         column("label", TEXT, "What the unit is about, readable"),
         optional("run_id", TEXT, "Run that made the attempt"),
-        column("state", TEXT, "How the attempt ended", StageState),
+        column("state", TEXT, "How the attempt ended; lost: its rows were damaged later", StageState),
         column("lease_token", I64, "Fencing token that was checked at the commit"),
         column("parents", pa.list_(TEXT), "Fingerprints of the stages this one read"),
         column("config", JSON, "Canonical JSON of the stage's configuration"),
@@ -60,6 +60,8 @@ BOOKKEEPING: tuple[TableSpec, ...] = (
         column("bytes", I64, "Bytes in all files"),
         column("schema_version", I32, "Version of the table's schema when written"),
         column("committed_at", TIME, "When it was committed"),
+        optional("committed_in", I64, "Version of the catalogue that brought it", since=2),
+        version=2,
         partition_by=(),
     ),
 )

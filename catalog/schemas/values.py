@@ -3,7 +3,7 @@
 from typing import Literal
 
 RunState = Literal["running", "completed", "failed", "cancelled", "crashed"]
-StageState = Literal["committed", "failed", "cancelled"]
+StageState = Literal["committed", "failed", "cancelled", "lost"]
 Split = Literal["train", "eval"]
 FeatureStatus = Literal["alive", "unseen", "dense"]
 ExampleSplit = Literal["explain", "score"]

@@ -1,6 +1,9 @@
 """Small catalogues for the tests of the catalogue itself."""
 
 import importlib.util
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -39,3 +42,23 @@ def manifest_store() -> ModuleType:
 def freeze_tables() -> ModuleType:
     """The command that freezes the tables' columns, see ``freeze_tables.py``."""
     return _load("freeze_tables")
+
+
+@pytest.fixture(scope="session")
+def run() -> Iterator[Callable[[Path, int, str], int]]:
+    """Runs one stage in a process of its own, with a fault; returns its exit status."""
+    script = Path(__file__).with_name("small.py")
+    with subprocess.Popen(
+        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        stdin, stdout = server.stdin, server.stdout
+
+        def ask(root: Path, generation: int, fault: str) -> int:
+            stdin.write(f"{root}\t{generation}\t{fault}\n")
+            stdin.flush()
+            return int(stdout.readline())
+
+        yield ask
+        stdin.close()

@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -25,6 +25,7 @@ MOMENTS = (
     "file_list.rename:2",
     "snapshot.write:1",
     "snapshot.link:1",
+    "newest.rename:1",
     "lease.rename:2",
     "publish.duckdb:1",
     "publish.rename:1",
@@ -36,26 +37,6 @@ CLOSELY = 10
 KILLED = -9
 
 Run = Callable[[Path, int, str], int]
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    """Runs one stage in a process of its own, with a fault; returns its exit status."""
-    script = Path(__file__).with_name("small.py")
-    with subprocess.Popen(
-        [sys.executable, str(script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-        stdin, stdout = server.stdin, server.stdout
-
-        def ask(root: Path, generation: int, fault: str) -> int:
-            stdin.write(f"{root}\t{generation}\t{fault}\n")
-            stdin.flush()
-            return int(stdout.readline())
-
-        yield ask
-        stdin.close()
 
 
 @pytest.fixture(scope="module")
