@@ -174,12 +174,8 @@ def feature_judgements(
     connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int, explanation_id: str
 ) -> pa.Table:
     """The judged items of one explanation."""
-    parameters = {
-        "dictionary_id": dictionary_id,
-        "feature_index": feature_index,
-        "explanation_id": explanation_id,
-    }
-    return read(connection, "feature_judgements", parameters)
+    key = {"dictionary_id": dictionary_id, "feature_index": feature_index}
+    return read(connection, "feature_judgements", {**key, "explanation_id": explanation_id})
 
 
 def feature_matches(
@@ -248,6 +244,11 @@ def pair(
 def compare_rates(connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str) -> pa.Table:
     """Share of firing features of ``dictionary_a`` with a mutual match in the other, by density decade."""
     return read(connection, "compare_rates", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
+
+
+def match_rates(connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str) -> pa.Table:
+    """Share of features called the same, by method and direction, with that of random directions."""
+    return read(connection, "match_rates", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
 
 
 def compare_scores(

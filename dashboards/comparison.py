@@ -18,6 +18,7 @@ class Dictionaries:
     metrics: list[Row]
     rates_a: list[Row]
     rates_b: list[Row]
+    floors: list[Row]
     scores: list[Row]
     matches: list[Row]
     unmatched_a: list[Row]
@@ -67,6 +68,7 @@ def compare_dictionaries(catalogue: Catalogue, a: str, b: str) -> Dictionaries:
         data.rows(catalogue, "dictionary_metrics", **of_both),
         data.rows(catalogue, "compare_rates", **there),
         data.rows(catalogue, "compare_rates", **back),
+        data.rows(catalogue, "match_rates", **there),
         data.rows(catalogue, "compare_scores", **there),
         data.rows(catalogue, "compare_matches", **there),
         data.rows(catalogue, "compare_unmatched", **there),
@@ -74,6 +76,7 @@ def compare_dictionaries(catalogue: Catalogue, a: str, b: str) -> Dictionaries:
         {
             "Measures": data.query("dictionary_metrics", **of_both),
             "Match rate by density": data.query("compare_rates", **there),
+            "Called the same": data.query("match_rates", **there),
             "Distribution of scores": data.query("compare_scores", **there),
             "Matches": data.query("compare_matches", **there),
             "Unmatched": data.query("compare_unmatched", **there),

@@ -1,7 +1,9 @@
 """Numbers and times as people read them: sensible digits, right units, one dash for what is missing."""
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 MISSING = "–"
 
@@ -21,6 +23,12 @@ def significant(value: float | None, digits: int = 3) -> str:
 def decimal(value: float | None, places: int = 2) -> str:
     """``value`` with a fixed number of decimals, for columns of comparable numbers."""
     return MISSING if value is None or not math.isfinite(value) else f"{value:.{places}f}"
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """The interval of a row's value, in brackets with a space before; nothing where none was measured."""
+    low, high = row["ci_low"], row["ci_high"]
+    return "" if low is None or high is None else f" ({decimal(low)}–{decimal(high)})"
 
 
 def signed(value: float, places: int = 2) -> str:

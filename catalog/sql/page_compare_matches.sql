@@ -1,9 +1,9 @@
 -- The strongest mutual matches between two dictionaries, with labels of both sides.
 with pairs as (
-    select feature_a, feature_b, method, score, margin, q_value, verdict from matches
+    select feature_a, feature_b, method, score, margin, q_value, verdict, ci_low, ci_high from matches
     where mutual and dictionary_a = $dictionary_a and dictionary_b = $dictionary_b
     union all
-    select feature_b, feature_a, method, score, margin, q_value, verdict from matches
+    select feature_b, feature_a, method, score, margin, q_value, verdict, ci_low, ci_high from matches
     where mutual and dictionary_a = $dictionary_b and dictionary_b = $dictionary_a
 ),
 labels as (

@@ -1,11 +1,12 @@
 -- Features of other dictionaries that match one, both directions, best first.
 with pairs as (
     select dictionary_b as dictionary_id, feature_b as feature_index, method, score, rank, mutual, margin, n, p_value,
-        q_value, verdict
+        q_value, verdict, ci_low, ci_high, n_documents, same_above, floor_score
     from matches
     where dictionary_a = $dictionary_id and feature_a = $feature_index
     union all
-    select dictionary_a, feature_a, method, score, rank, mutual, margin, n, p_value, q_value, verdict
+    select dictionary_a, feature_a, method, score, rank, mutual, margin, n, p_value, q_value, verdict, ci_low, ci_high,
+        n_documents, same_above, null -- the floor is that of the other feature
     from matches
     where dictionary_b = $dictionary_id and feature_b = $feature_index
 )

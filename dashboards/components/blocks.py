@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from catalog.ids import alias_of
+from dashboards import figures
+from dashboards.components import definitions
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.text_marks import label_words, token_label, visible
+
+SHARES_SHOWN = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,22 @@ def chips(tokens: Iterable[str]) -> Element:
     return el(
         "span", *(el("span", token_label(token), cls="chip", title=token_label(token)) for token in tokens)
     )
+
+
+def share_chips(shares: Sequence[Mapping[str, Any]] | None) -> Element | None:
+    """Tokens of a label in small frames, each with its share of the activation mass."""
+    if not shares:
+        return None
+    parts = [
+        el(
+            "span",
+            el("span", token_label(share["token"]), cls="chip", title=token_label(share["token"])),
+            el("span", figures.percent(share["share"], 2), cls="quiet small"),
+            cls="share",
+        )
+        for share in shares[:SHARES_SHOWN]
+    ]
+    return el("div", *parts, cls="row", title=definitions.TOKEN_SHARES)
 
 
 def highlighted(value: str, words: Sequence[str]) -> Element:

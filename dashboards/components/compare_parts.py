@@ -33,6 +33,16 @@ MATCH_COLUMNS = (
     Column("q", definitions.Q_VALUE, number=True),
     Column("verdict", definitions.VERDICT),
 )
+FLOOR_COLUMNS = (
+    Column("method"),
+    Column("features of"),
+    Column("compared", "Features whose best partner was tested.", number=True),
+    Column("same", definitions.VERDICT, number=True),
+    Column("same, random", definitions.FLOOR_SHARE, number=True),
+    Column("median score", "Median score of the best partners.", number=True, wide=True),
+    Column("median, random", definitions.FLOOR_SCORE, number=True, wide=True),
+    Column("same above", definitions.SAME_ABOVE, number=True, wide=True),
+)
 STEPS = 20
 MATCHES_SHOWN = 40
 UNMATCHED_SHOWN = 12
@@ -64,7 +74,32 @@ def rates(found: Dictionaries) -> Element:
         )
 
     body = el("div", side(found.a, found.rates_a), side(found.b, found.rates_b), cls="pair")
-    return section("Match rate", body, note="share of firing features with a mutual best match, by density")
+    return section(
+        "Match rate",
+        body,
+        floors(found.floors),
+        note="share of firing features with a mutual best match, by density",
+    )
+
+
+def floors(rows: Sequence[Row]) -> Element | None:
+    """The share called the same beside the share that random directions reach, by method and direction."""
+    if not rows:
+        return None
+    cells = [
+        (
+            row["method"].replace("_", " "),
+            el("span", short_dictionary(row["dictionary_a"]), title=row["dictionary_a"]),
+            figures.count(row["n_features"]),
+            figures.percent(row["share_same"], 2),
+            figures.percent(row["floor_share_same"], 2),
+            figures.decimal(row["median_score"]),
+            figures.decimal(row["floor_median_score"]),
+            figures.decimal(row["same_above"]),
+        )
+        for row in rows
+    ]
+    return table(FLOOR_COLUMNS, cells, name="Called the same, beside random directions", fold=True)
 
 
 def score_distributions(found: Dictionaries) -> Element:
@@ -102,7 +137,11 @@ def match_table(found: Dictionaries) -> Iterator[Element]:
             (
                 _cell(found.a, row["feature_a"], row["label_a"]),
                 _cell(found.b, row["feature_b"], row["label_b"]),
-                el("a", figures.decimal(row["score"]), href=_pair_address(found, row)),
+                el(
+                    "span",
+                    el("a", figures.decimal(row["score"]), href=_pair_address(found, row)),
+                    el("span", figures.interval(row), cls="quiet small"),
+                ),
                 figures.decimal(row["margin"]),
                 figures.significant(row["q_value"], 2),
                 el("span", verdict_words(row["verdict"]), cls="one-line"),

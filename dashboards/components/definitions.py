@@ -49,6 +49,10 @@ VERDICT = (
     "same: each other's best, significant, and for directions above a cosine of 0.7; split, merged, "
     "absorbed: one fires only where the other does; no clear match: none of these, even if mutual best."
 )
+FLOOR_SHARE = "The same share where the partners are random directions in the place of the other dictionary."
+FLOOR_SCORE = "Score of the best partner among random directions in the place of the other dictionary."
+SAME_ABOVE = "Score that best partners must exceed to be called the same."
+TOKEN_SHARES = "Tokens that the label names with their share of the feature's activation mass."
 MARGIN = "Score of the match minus that of the next best partner."
 SCORE = (
     "Balanced accuracy of the label, as the first scorer of the pipeline measured it, with its 95 % "

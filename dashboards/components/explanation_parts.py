@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dashboards import figures, links
-from dashboards.components.blocks import Column, badge, table
+from dashboards.components.blocks import Column, badge, share_chips, table
 from dashboards.components.examples import BANDS, name_of
 from dashboards.components.feature_parts import headline, score_of
 from dashboards.components.markup import Element, Node, el
@@ -52,6 +52,7 @@ def explanation(row: Row, scores: Sequence[Row]) -> Element:
     return el(
         "div",
         said,
+        None if row["is_label"] else share_chips(row["token_shares"]),
         el("div", *details, cls="row small quiet"),
         score_block(score_of(headline(scores, row["explanation_id"]))) if row["status"] == "ok" else None,
         cls="stack",

@@ -14,6 +14,7 @@ from dashboards.components.blocks import (
     key_figures,
     label_line,
     section,
+    share_chips,
     short_dictionary,
     term,
     verdict_words,
@@ -77,6 +78,7 @@ def header(
         "div",
         el("div", el("span", el("code", named), " ", copy), steps, cls="spread"),
         label_line(label["text"] if label else None),
+        share_chips(label["token_shares"]) if label else None,
         el(
             "div",
             score_block(score_of(score)),
@@ -193,7 +195,9 @@ def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
     for match in found[:8]:
         there = f"{match['dictionary_id']}#{match['feature_index']}"
         label = labels.get((match["dictionary_id"], match["feature_index"]))
-        words = [f"{match['method'].replace('_', ' ')} {match['score']:.2f}"]
+        words = [f"{match['method'].replace('_', ' ')} {match['score']:.2f}{figures.interval(match)}"]
+        if match["floor_score"] is not None:
+            words.append(f"random direction {figures.decimal(match['floor_score'])}")
         words += [f"q = {figures.significant(match['q_value'], 2)}"] if match["q_value"] is not None else []
         words += ["mutual best" if match["mutual"] else "one-sided", verdict_words(match["verdict"])]
         parts.append(

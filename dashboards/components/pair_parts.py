@@ -46,11 +46,14 @@ def verdict(found: Features) -> Element:
 def _method(row: Mapping[str, Any]) -> Element:
     measure = "correlation" if "correlation" in row["method"] else "cosine"
     items = [
-        Figure(measure, figures.decimal(row["score"])),
+        Figure(measure, figures.decimal(row["score"]) + figures.interval(row)),
         Figure("margin", figures.decimal(row["margin"]), definitions.MARGIN),
         Figure("q", figures.significant(row["q_value"], 2), definitions.Q_VALUE),
         Figure("n", figures.count(row["n"]), "Segments or dimensions compared."),
     ]
+    if row["floor_score"] is not None:
+        floor = Figure("random direction", figures.decimal(row["floor_score"]), definitions.FLOOR_SCORE)
+        items.insert(1, floor)
     mutual = "each the other's best" if row["mutual"] else "one-sided"
     verdict = badge(verdict_words(row["verdict"]), strong=row["verdict"] == "same")
     return el(

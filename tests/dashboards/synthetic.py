@@ -178,6 +178,10 @@ def explanation_rows(model: str) -> tuple[list[dict[str, Any]], list[dict[str, A
                 "model": None,
                 "text": label_of(index),
                 "predicate": "{}",
+                "token_shares": [
+                    {"token": PAYLOADS[index % 9], "share": 0.62},
+                    {"token": f" {WORDS[index % 9]}", "share": 0.21},
+                ],
                 "status": "ok",
                 "error": None,
                 "call_id": None,
@@ -256,6 +260,12 @@ def match_rows() -> list[dict[str, Any]]:
             "n": 12_000,
             "p_value": 0.01,
             "q_value": 0.03,
+            "ci_low": 0.35,
+            "ci_high": 0.95,
+            "n_documents": 4,
+            "same_above": 0.5,
+            "floor_score": 0.31,
+            "floor_same": index == 0,
             "verdict": "unmatched" if index == WEAK else "same",
         }
         for index in range(0, N_FEATURES, 5)

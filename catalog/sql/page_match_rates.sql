@@ -1,0 +1,10 @@
+-- How many features of one dictionary are called the same as one of another, beside what random directions reach.
+select
+    method, dictionary_a, dictionary_b, n_features, n_mutual, n_same, share_same, floor_share_same, median_score,
+    floor_median_score, same_above, n_documents
+from match_rates
+where
+    (dictionary_a = $dictionary_a and dictionary_b = $dictionary_b)
+    or (dictionary_a = $dictionary_b and dictionary_b = $dictionary_a)
+order by method, dictionary_a <> $dictionary_a
+limit 100
