@@ -2,7 +2,8 @@
 
 A lease file holds owner, token and deadline. On one machine deadlines are compared on the monotonic clock
 since boot, so a jump of the wall clock expires nothing; between machines the wall clock must do. An owner
-on this machine whose process is gone is dead at once.
+on this machine whose process is gone, or that worked before its last start, is dead at once. A host name
+alone does not say which machine it is (containers, clusters): the machine id of the system does.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import os
 import socket
 import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 FOLDER = "_ledger"
 RENEWALS_PER_LEASE = 3
 RECENT_SECONDS = 300.0
+_MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -46,6 +48,8 @@ class Lease:
     stage: str = ""
     label: str = ""
     started_at: str = ""
+    machine_id: str = ""
+    """Empty where the system has none, and in leases of featlas 0.1."""
 
     def is_live(self) -> bool:
         """Whether its owner may still be working."""
@@ -55,8 +59,8 @@ class Lease:
             if self.pid_namespace == pid_namespace() and not process_lives(self.pid, self.pid_started):
                 return False
             return now_monotonic() < self.deadline_monotonic
-        if self.host == socket.gethostname():
-            return False  # the machine was started anew since
+        if self.machine_id and self.machine_id == machine_id() and self.host == socket.gethostname():
+            return False  # this machine was started again since
         return time.time() < self.deadline_wall
 
     def renewed(self, seconds: float) -> "Lease":
@@ -86,6 +90,7 @@ def new_lease(token: int, owner: str, stage: str, label: str, started_at: str, s
         stage=stage,
         label=label,
         started_at=started_at,
+        machine_id=machine_id(),
     ).renewed(seconds)
 
 
@@ -129,10 +134,15 @@ def _lease_path(root: Path, name: str) -> Path:
 
 def _read(path: Path) -> Lease:
     try:
-        content: dict[str, Any] = json.loads(path.read_bytes())
-        return Lease(**content)
-    except (FileNotFoundError, ValueError, TypeError):
+        content = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
         return Lease()
+    if not isinstance(content, dict):
+        return Lease()
+    known = {one.name: type(one.default) for one in fields(Lease)}
+    values: dict[str, Any] = {name: content[name] for name in known if name in content}
+    is_sound = all(type(value) in (known[name], int) for name, value in values.items())
+    return Lease(**values) if is_sound else Lease()
 
 
 class HeldLease:
@@ -205,6 +215,16 @@ def boot_id() -> str:
         return _BOOT_ID.read_text().strip()
     except OSError:
         return socket.gethostname()
+
+
+def machine_id() -> str:
+    """Identity of this machine that a restart does not change; empty where the system has none."""
+    for path in _MACHINE_IDS:
+        try:
+            return path.read_text().strip()
+        except OSError:
+            continue
+    return ""
 
 
 def pid_namespace() -> str:

@@ -27,13 +27,27 @@ def housekeeping(catalogue: Catalogue = "", keep_hours: KeepHours = 168, deep: b
     config_digest = digest({"keep_hours": keep_hours, "deep": deep})
     with started_run("housekeeping", None, catalogue, frozenset(), config_digest) as run:
         store = TableStore(run.context.root)
-        _refuse_faults(
-            store, deep=deep
-        )  # before files are rewritten, which would hide what is wrong with them
+        before = _files(store)
+        _refuse_faults(store, deep=deep)  # before a rewrite of files hides what is wrong with them
+        run.say(f"verified {_amount(before)}, {'every byte' if deep else 'lists and schemas'}")
         store.compact()
+        after = _files(store)
+        run.say(f"compacted {len(before - after):,} files to {len(after - before):,}")
         removed = store.vacuum(older_than_seconds=keep_hours * 3600.0)
+        run.say(f"removed {len(removed):,} files and folders")
         _refuse_faults(store, deep=False)
-    return run.summary() | {"n_removed": len(removed)}
+        run.facts["n_removed"] = len(removed)
+    return run.result()
+
+
+def _files(store: TableStore) -> set[tuple[str, int]]:
+    """The live data files of all tables, each with its size in bytes."""
+    snapshot = store.snapshot()
+    return {(file.path, file.n_bytes) for table in snapshot.tables for file in snapshot.all_files(table)}
+
+
+def _amount(files: set[tuple[str, int]]) -> str:
+    return f"{len(files):,} files of {sum(n_bytes for _, n_bytes in files) / 1e6:,.1f} MB"
 
 
 def _refuse_faults(store: TableStore, *, deep: bool) -> None:

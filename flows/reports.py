@@ -51,8 +51,10 @@ class Run:
     outcomes: list[tuple[str, StageOutcome]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     parking: Parking = field(default_factory=Parking)
-    note: str = ""
-    """What to say at the end instead of what was found and recomputed."""
+    notes: list[str] = field(default_factory=list)
+    """What a flow without stages did; said at the end instead of what was found and recomputed."""
+    facts: dict[str, Any] = field(default_factory=dict)
+    """Further values of the summary."""
 
     def add(self, label: str, outcome: StageOutcome) -> StageOutcome:
         """Remember what a stage did; one that is taken up again is remembered once."""
@@ -108,6 +110,8 @@ class Run:
             "n_found": sum(not outcome.recomputed for _, outcome in self.outcomes),
             "failures": self.failures,
             "seconds": round((datetime.now(UTC) - self.started_at).total_seconds(), 3),
+            "message": self.message,
+            **self.facts,
         }
 
     def result(self) -> Any:
@@ -117,11 +121,18 @@ class Run:
             return summary
         return Completed(message=self.message, data=summary)
 
+    def say(self, note: str) -> None:
+        """Log what was done and say it again at the end."""
+        logger = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
+        logger.info(note)
+        self.notes.append(note)
+
     @property
     def message(self) -> str:
         """How much was found and how much recomputed, for example ``16 found, 0 recomputed``."""
-        summary = self.summary()
-        return self.note or f"{summary['n_found']} found, {summary['n_recomputed']} recomputed"
+        n_recomputed = sum(outcome.recomputed for _, outcome in self.outcomes)
+        n_found = len(self.outcomes) - n_recomputed
+        return "; ".join(self.notes) or f"{n_found} found, {n_recomputed} recomputed"
 
     def write_row(self, state: str, error: str | None = None) -> None:
         """Put the run's row into ``runs``, in the place of the earlier one."""

@@ -1,5 +1,6 @@
 """Claims: one executes, the others wait or are told; a dead or late owner can no longer publish."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -125,7 +127,45 @@ def test_a_jump_of_the_wall_clock_expires_nothing(
             monkeypatch.setattr(time, "time", lambda jump=hours: now + jump * 3600)
             assert lease.is_live()
         assert not replace(lease, deadline_monotonic=now_monotonic() - 1).is_live()
-        assert not replace(lease, boot_id="before the last start of this machine").is_live()
+
+
+@pytest.mark.parametrize(
+    ("changed", "is_live"),
+    [
+        ({"boot_id": "other"}, False),
+        ({"boot_id": "other", "machine_id": "other"}, True),
+        ({"boot_id": "other", "machine_id": ""}, True),
+        ({"boot_id": "other", "host": "other"}, True),
+        ({"boot_id": "other", "machine_id": "other", "deadline_wall": 0.0}, False),
+    ],
+)
+def test_only_the_machine_id_says_that_another_boot_is_over(
+    changed: dict[str, Any], is_live: bool, root: Path, small: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two machines may share a host name: their leases are believed until their deadline."""
+    monkeypatch.setattr("catalog.leases.machine_id", lambda: "this machine")
+    with small.claim(root) as mine:
+        lease = LeaseFile(root, mine.fingerprint).read()
+        assert lease.machine_id == "this machine"
+        assert replace(lease, **changed).is_live() is is_live
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"7", b'{"held": 1, "deadline_wall": "x"}', b"\xff"])
+def test_a_damaged_lease_counts_as_none(content: bytes, root: Path) -> None:
+    file = LeaseFile(root, "damaged")
+    file.path.write_bytes(content)
+    assert not file.read().is_live()
+
+
+def test_a_lease_of_another_version_of_featlas_is_read(root: Path, small: ModuleType) -> None:
+    with small.claim(root) as mine:
+        file = LeaseFile(root, mine.fingerprint)
+        content = json.loads(file.path.read_bytes())
+        del content["machine_id"]
+        file.path.write_text(json.dumps({**content, "a_later_field": 1}))
+        assert file.read().token == mine.token
+        file.path.write_text(json.dumps(content))
+        assert file.read().is_live()
 
 
 def test_the_lease_is_renewed_while_the_stage_works(root: Path, small: ModuleType) -> None:

@@ -35,6 +35,11 @@ def root(tmp_path: Path) -> Path:
 def test_rows_stay_and_the_run_is_recorded(root: Path) -> None:
     summary = housekeeping.fn(str(root))
     assert (summary["state"], summary["n_removed"]) == ("completed", 0)
+    said = summary["message"].split("; ")
+    assert said[0].startswith("verified ")
+    assert said[0].endswith(" MB, every byte")
+    assert said[1].startswith("compacted ")
+    assert said[2] == "removed 0 files and folders"
     with connect(root) as connection:
         names = connection.execute("select model_id from models order by model_id").fetchall()
         assert names == [("toy-0",), ("toy-1",), ("toy-2",)]
