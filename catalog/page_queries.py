@@ -34,7 +34,7 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def dictionaries(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Every dictionary with size, fidelity, coverage and the share of labels above chance."""
+    """Every dictionary with size, fidelity, coverage and labels above chance, beside random directions."""
     return read(connection, "dictionaries", {})
 
 

@@ -238,10 +238,11 @@ def suite_stages(
 
 def _match_stages(run: Run, config: PipelineConfig, trained: Sequence[Trained]) -> None:
     """Each matcher on the pairs it compares: the same kind of dictionary at the same place of two models,
-    and different dictionaries of one space."""
+    and different dictionaries of one space; controls are not matched."""
+    found = [one for one in trained if not one.config.is_control]
     for matcher in config.match:
-        for i, first in enumerate(trained):
-            for second in trained[i + 1 :]:
+        for i, first in enumerate(found):
+            for second in found[i + 1 :]:
                 same_kind = first.config.name() == second.config.name()
                 same_models = first.model_ids == second.model_ids
                 if first.place != second.place or not (same_models or same_kind):

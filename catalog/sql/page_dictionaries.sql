@@ -1,4 +1,6 @@
--- One row per dictionary: size, fidelity on eval documents, coverage by labels and how many beat chance.
+-- One row per dictionary: size, fidelity on eval documents, coverage by labels and how many beat chance, beside the
+-- share of those of random directions on the same activation set (of several the one nearest in width): what labels of
+-- no feature at all reach.
 with observed as (
     select
         dictionary_id,
@@ -18,6 +20,20 @@ with observed as (
 counts as (
     select * from observed
     qualify row_number() over (partition by dictionary_id order by n_features desc, activation_set_id) = 1
+),
+controls as (
+    select
+        c.dictionary_id,
+        arg_min(
+            {'id': r.dictionary_id, 'share': r.n_above_chance / (r.n_features - r.n_unseen)},
+            {'width': abs(ln(d.d_sae / k.d_sae)), 'id': r.dictionary_id}
+        ) as random
+    from counts as c
+    join dictionaries as d on d.dictionary_id = c.dictionary_id
+    join counts as r on r.activation_set_id = c.activation_set_id and r.n_scored > 0 and r.n_features > r.n_unseen
+    join dictionaries as k on k.dictionary_id = r.dictionary_id and k.architecture = 'random_directions'
+    where c.dictionary_id <> r.dictionary_id
+    group by c.dictionary_id
 ),
 -- A metric with several forms (hookpoints, quantiles, a skip path alone) has the whole under the empty variant.
 metrics as (
@@ -63,6 +79,8 @@ select
     coalesce(c.n_labelled, 0) as n_labelled,
     coalesce(c.n_scored, 0) as n_scored,
     coalesce(c.n_above_chance, 0) as n_above_chance,
+    x.random.share as random_above_share,
+    x.random.id as random_dictionary_id,
     coalesce(c.n_matched, 0) as n_matched,
     c.median_score,
     m.fvu,
@@ -73,6 +91,7 @@ select
     m.n_metric_tokens
 from dictionaries as d
 left join counts as c using (dictionary_id)
+left join controls as x using (dictionary_id)
 left join metrics as m on m.dictionary_id = d.dictionary_id and m.activation_set_id = d.activation_set_id
 left join current on current.alias = d.alias
 order by is_current desc, model_id, hookpoint, d.alias, d.created_at desc

@@ -43,6 +43,10 @@ ABOVE_CHANCE = (
     "Share of firing features whose label beats chance: the 95 % interval of its balanced accuracy minus "
     "that of shuffled labels on the same examples lies above 0. Of labels that say nothing about 2.5 % do."
 )
+BESIDE_RANDOM = "In brackets the same share of random directions: what labels of no feature at all reach."
+NO_RANDOM = (
+    "Train a dictionary of the architecture random_directions to see what labels of no feature at all reach."
+)
 MATCHED = "Share of firing features with a mutual best match in another dictionary."
 Q_VALUE = "Expected share of false matches among those at least as strong (Benjamini and Hochberg)."
 VERDICT = (

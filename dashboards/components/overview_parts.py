@@ -97,6 +97,15 @@ def _share(part: int, whole: int) -> float | None:
     return part / whole if whole else None
 
 
+def _above_chance(row: Row, n_firing: int) -> Figure:
+    """The share of labels above chance, that of random directions beside it."""
+    share = figures.percent(_share(row["n_above_chance"], n_firing), 2)
+    if row["random_above_share"] is None:
+        return Figure("above chance", share, f"{definitions.ABOVE_CHANCE} {definitions.NO_RANDOM}")
+    beside = f"{share} ({figures.percent(row['random_above_share'], 2)})"
+    return Figure("above chance (random)", beside, f"{definitions.ABOVE_CHANCE} {definitions.BESIDE_RANDOM}")
+
+
 def _card(row: Row) -> Element:
     n_firing = row["n_alive"] + row["n_dense"]
     name = row["alias"].removeprefix(f"{row['model_id']}/")
@@ -118,11 +127,7 @@ def _card(row: Row) -> Element:
         Figure("L0", figures.significant(row["l0"]), definitions.L0),
         Figure("unseen", figures.percent(_share(row["n_unseen"], row["n_features"]), 2), definitions.UNSEEN),
         Figure("labelled", figures.percent(_share(row["n_labelled"], n_firing), 2), definitions.LABELLED),
-        Figure(
-            "above chance",
-            figures.percent(_share(row["n_above_chance"], n_firing), 2),
-            definitions.ABOVE_CHANCE,
-        ),
+        _above_chance(row, n_firing),
         Figure("matched", figures.percent(_share(row["n_matched"], n_firing), 2), definitions.MATCHED),
     ]
     marks: list[Node] = [badge(str(row["architecture"]).replace("_", " "))]

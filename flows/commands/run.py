@@ -7,6 +7,7 @@ from typing import Any
 
 from catalog.errors import UserError
 from catalog.settings import catalogue_root
+from flows.commands.quality import above_chance
 from flows.local import run_here
 from flows.terminal import Style
 
@@ -90,7 +91,7 @@ def _landed(root: Path) -> list[str]:
     for row in (row for row in rows if row["is_current"]):
         figures = (
             f"{row['d_sae']:,} features, {row['n_alive'] or 0:,} alive, {row['n_labelled'] or 0:,} labelled, "
-            f"{row['n_above_chance'] or 0:,} above chance"
+            f"{above_chance(row)}"
         )
         quality = [
             f"{name} {row[column]:.3f}"

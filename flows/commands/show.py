@@ -5,11 +5,13 @@ from typing import Any
 from catalog.connection import connect
 from catalog.errors import UserError
 from catalog.ids import parse_feature, slug
+from catalog.page_queries import dictionaries
 from catalog.queries import feature_card, feature_examples, feature_explanations, feature_matches
 from catalog.resolve import resolve_dictionary
 from catalog.schemas import feature_block
 from catalog.settings import catalogue_root
 from catalog.store import TableStore
+from flows.commands.quality import above_chance
 
 N_EXAMPLES = 8
 N_MATCHES = 3
@@ -38,10 +40,21 @@ def show_command(feature: str, catalogue: str | None) -> None:
         block = feature_block(wanted.feature_index)
         files = snapshot.paths("examples", dictionary_slug=slug(dictionary_id), feature_block=block)
         labels = feature_explanations(connection, **key).to_pylist()
+        (row,) = [
+            one for one in dictionaries(connection).to_pylist() if one["dictionary_id"] == dictionary_id
+        ]
         examples = feature_examples(connection, files=files, **key).to_pylist() if files else []
         matches = feature_matches(connection, limit=N_MATCHES, **key).to_pylist()
     print(
-        "\n".join([*_head(cards[0]), *_tokens(cards[0], labels), *_contexts(examples), *_partners(matches)])
+        "\n".join(
+            [
+                *_head(cards[0]),
+                f"  labels    {above_chance(row)}",
+                *_tokens(cards[0], labels),
+                *_contexts(examples),
+                *_partners(matches),
+            ]
+        )
     )
 
 

@@ -53,6 +53,8 @@ class DictionaryConfig(StrictConfig):
     """Sparsity settings for a small trial with about two active latents per token."""
     reads_labels: ClassVar[bool] = False
     """Whether it has to know the labels of the documents."""
+    is_control: ClassVar[bool] = False
+    """Whether it stands for what no method reaches; pipelines do not match its features with others."""
 
     architecture: str
     """Name in the registry, for example topk."""

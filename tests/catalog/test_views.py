@@ -140,6 +140,41 @@ def test_a_score_that_lost_its_interval_does_not_keep_the_old_one(root: Path, sm
     assert ask(root, "select value, ci_low, above_chance from latest_scores") == [(0.6, None, None)]
 
 
+def test_labels_above_chance_stand_beside_those_of_random_directions(root: Path, small: ModuleType) -> None:
+    """On the same activations: of two such dictionaries the one nearest in width; none for itself."""
+    from catalog.page_queries import dictionaries
+
+    names = {
+        "topk": (small.DICTIONARY, 8, [True, True, True, False]),
+        "near": ("m/h/random-x1-00000001", 8, [True, False, False, False]),
+        "far": ("m/h/random-x9-00000002", 64, [True, True, True, True]),
+    }
+    slices = small.models()
+    for name, (dictionary_id, width, above) in names.items():
+        architecture = "topk" if name == "topk" else "random_directions"
+        labelled = small.explanations(dictionary_id=dictionary_id).to_pylist()
+        labelled = [{**row, "explanation_id": f"{name}-{row['feature_index']}"} for row in labelled]
+        scores = [
+            score(small, f"{name}-{i}", "neighbour", 0.7, above_chance=is_above)
+            | {"dictionary_id": dictionary_id, "feature_index": i}
+            for i, is_above in enumerate(above)
+        ]
+        made = small.dictionary(dictionary_id, architecture=architecture, d_sae=width)
+        slices += [
+            SliceWrite("dictionaries", dictionary_id, made),
+            SliceWrite("features", dictionary_id, small.features(dictionary_id=dictionary_id)),
+            SliceWrite("explanations", dictionary_id, small.table("explanations", labelled)),
+            SliceWrite("scores", dictionary_id, small.table("scores", scores)),
+        ]
+    publish_rows(root, slices, fingerprint="s")
+    with connect(root) as connection:
+        rows = {row["dictionary_id"]: row for row in dictionaries(connection).to_pylist()}
+    near, far = names["near"][0], names["far"][0]
+    shown = {key: (row["random_dictionary_id"], row["random_above_share"]) for key, row in rows.items()}
+    assert shown == {small.DICTIONARY: (near, 0.25), near: (far, 1.0), far: (near, 0.25)}
+    assert rows[small.DICTIONARY]["n_above_chance"] == 3
+
+
 def test_an_unscored_label_is_shown_without_a_score(filled: Path) -> None:
     assert ask(filled, "select label, score, n_matches from feature_cards where feature_index = 1") == [
         ("word 1 of generation 0", None, 0)

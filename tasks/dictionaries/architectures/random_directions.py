@@ -15,6 +15,7 @@ class RandomDirectionsConfig(BaselineConfig):
 
     example: ClassVar[dict[str, Any]] = {"k": 2}
     width_from_data: ClassVar[bool] = False
+    is_control: ClassVar[bool] = True
 
     architecture: Literal["random_directions"] = "random_directions"
     k: int = Field(ge=1)
