@@ -10,7 +10,52 @@ from collections.abc import Sequence
 import duckdb
 import pyarrow as pa
 
+from catalog.page_comparisons import (
+    common_contexts,
+    compare_matches,
+    compare_rates,
+    compare_scores,
+    compare_unmatched,
+    match_rates,
+    pair,
+)
 from catalog.page_texts import Sort, read
+
+__all__ = [
+    "alias",
+    "browse",
+    "changes",
+    "columns",
+    "common_contexts",
+    "compare_matches",
+    "compare_rates",
+    "compare_scores",
+    "compare_unmatched",
+    "damage",
+    "dictionaries",
+    "dictionary_metrics",
+    "document",
+    "feature",
+    "feature_examples",
+    "feature_explanations",
+    "feature_judgements",
+    "feature_matches",
+    "feature_scores",
+    "feature_step",
+    "labels",
+    "massive_tokens",
+    "match_rates",
+    "models",
+    "nearest_words",
+    "pair",
+    "prepare",
+    "provenance",
+    "random_feature",
+    "runs",
+    "stage_runs",
+    "trends",
+    "typical_seconds",
+]
 
 _KEPT = {
     "dictionaries": "dictionary_id",
@@ -51,6 +96,11 @@ def models(connection: duckdb.DuckDBPyConnection) -> pa.Table:
 def damage(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     """Data files that are missing or spoilt, none in a sound catalogue; paths are relative."""
     return read(connection, "damage", {})
+
+
+def massive_tokens(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Activation sets in which some tokens have a massive norm."""
+    return read(connection, "massive_tokens", {})
 
 
 def changes(connection: duckdb.DuckDBPyConnection, *, per_kind: int = 8) -> pa.Table:
@@ -158,16 +208,18 @@ def feature_explanations(
     connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int
 ) -> pa.Table:
     """Every explanation of a feature, newest first."""
-    parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
-    return read(connection, "feature_explanations", parameters)
+    return read(
+        connection, "feature_explanations", {"dictionary_id": dictionary_id, "feature_index": feature_index}
+    )
 
 
 def feature_scores(
     connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int
 ) -> pa.Table:
     """Every score of every explanation of a feature."""
-    parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
-    return read(connection, "feature_scores", parameters)
+    return read(
+        connection, "feature_scores", {"dictionary_id": dictionary_id, "feature_index": feature_index}
+    )
 
 
 def feature_judgements(
@@ -182,8 +234,9 @@ def feature_matches(
     connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int
 ) -> pa.Table:
     """Matching features of other dictionaries, best first."""
-    parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
-    return read(connection, "feature_matches", parameters)
+    return read(
+        connection, "feature_matches", {"dictionary_id": dictionary_id, "feature_index": feature_index}
+    )
 
 
 def labels(
@@ -202,74 +255,6 @@ def provenance(connection: duckdb.DuckDBPyConnection, *, fingerprints: Sequence[
 def document(connection: duckdb.DuckDBPyConnection, *, corpus_id: str, document_id: str) -> pa.Table:
     """One document of a corpus, whole."""
     return read(connection, "document", {"corpus_id": corpus_id, "document_id": document_id})
-
-
-def common_contexts(
-    connection: duckdb.DuckDBPyConnection,
-    *,
-    files: Sequence[str],
-    dictionary_a: str,
-    feature_a: int,
-    dictionary_b: str,
-    feature_b: int,
-) -> pa.Table:
-    """Places where the mined contexts of two features overlap, from the files of both blocks."""
-    parameters = {
-        "dictionary_a": dictionary_a,
-        "feature_a": feature_a,
-        "dictionary_b": dictionary_b,
-        "feature_b": feature_b,
-    }
-    return read(connection, "common_contexts", parameters, files)
-
-
-def pair(
-    connection: duckdb.DuckDBPyConnection,
-    *,
-    dictionary_a: str,
-    feature_a: int,
-    dictionary_b: str,
-    feature_b: int,
-) -> pa.Table:
-    """What matching found about two features."""
-    parameters = {
-        "dictionary_a": dictionary_a,
-        "feature_a": feature_a,
-        "dictionary_b": dictionary_b,
-        "feature_b": feature_b,
-    }
-    return read(connection, "pair", parameters)
-
-
-def compare_rates(connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str) -> pa.Table:
-    """Share of firing features of ``dictionary_a`` with a mutual match in the other, by density decade."""
-    return read(connection, "compare_rates", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
-
-
-def match_rates(connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str) -> pa.Table:
-    """Share of features called the same, by method and direction, with that of random directions."""
-    return read(connection, "match_rates", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
-
-
-def compare_scores(
-    connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str
-) -> pa.Table:
-    """Distribution of the scores of mutual matches."""
-    return read(connection, "compare_scores", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
-
-
-def compare_matches(
-    connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str
-) -> pa.Table:
-    """The strongest mutual matches, with labels."""
-    return read(connection, "compare_matches", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
-
-
-def compare_unmatched(
-    connection: duckdb.DuckDBPyConnection, *, dictionary_a: str, dictionary_b: str
-) -> pa.Table:
-    """Firing features of ``dictionary_a`` without a mutual match in the other."""
-    return read(connection, "compare_unmatched", {"dictionary_a": dictionary_a, "dictionary_b": dictionary_b})
 
 
 def runs(connection: duckdb.DuckDBPyConnection, *, limit: int = 50) -> pa.Table:

@@ -32,6 +32,7 @@ KINDS = {
     "new_match": ("new match", "new matches"),
 }
 CHANGES_READ = 1000
+LARGE_SHARE = 0.05  # of the squared norms, from which a few tokens are worth a notice
 LINEAR = (("pca", "PCA"), ("linear", "linear"))
 CHANGE_COLUMNS = (Column("change"), Column("where"), Column("before", wide=True), Column("after"))
 
@@ -45,6 +46,28 @@ def troubles(runs: Sequence[Row]) -> Iterator[Element]:
         link = el("a", "See the run", href=links.page("runs", run=run["run_id"]))
         which = "The last run" if run is runs[0] else f"The run of {figures.moment(run['started_at'])}"
         yield notice(f"{which} {run['state']}: {why}", link, bad=True)
+
+
+def massive(rows: Sequence[Row]) -> Iterator[Element]:
+    """A notice for every activation set of which a few tokens hold a large part."""
+    for row in rows:
+        if (row["massive_share"] or 0.0) < LARGE_SHARE:
+            continue
+        first = row["massive_positions"][0]["position"] if row["massive_positions"] else None
+        where = "" if first is None else f", most at position {first}"
+        said = (
+            f"{row['model_id']} {row['hookpoint']}: {figures.count(row['n_massive'])} of "
+            f"{figures.count(row['n_valid_tokens'])} tokens{where} have norms up to "
+            f"{figures.significant(row['max_norm'])} where the median is "
+            f"{figures.significant(row['median_norm'])}. "
+            f"They hold {figures.percent(row['massive_share'], 2)} of the squared norms"
+        )
+        kept = (
+            "; FVU and the order of dictionaries are largely theirs. “massive_tokens: drop” leaves them out."
+        )
+        yield notice(
+            said + (kept if row["massive_tokens"] == "keep" else ", and are left out of everything.")
+        )
 
 
 def last_run(runs: Sequence[Row]) -> Element:

@@ -20,7 +20,8 @@ def view() -> None:
         runs = data.runs(shown.catalogue, RUNS_SHOWN)
         changes = data.rows(shown.catalogue, "changes", per_kind=CHANGES_SHOWN)
         dictionaries = data.rows(shown.catalogue, "dictionaries")
-        draw(*parts.troubles(runs), parts.last_run(runs), key="last-run")
+        massive = data.rows(shown.catalogue, "massive_tokens")
+        draw(*parts.troubles(runs), parts.last_run(runs), *parts.massive(massive), key="last-run")
         if not dictionaries:
             frame.empty_state()
         current = [row for row in dictionaries if row["is_current"]]

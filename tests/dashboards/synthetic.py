@@ -397,6 +397,12 @@ def _set_row(model: str) -> dict[str, Any]:
         "uri": "_blobs/activations/x",
         "digest": "01" * 32,
         "n_bytes": 10**8,
+        "median_norm": 168.0,
+        "n_massive": 21 if model == IMPORTED else 0,
+        "massive_share": 0.53 if model == IMPORTED else 0.0,
+        "max_norm": 25_500.0 if model == IMPORTED else None,
+        "massive_positions": [{"position": 1, "n": 20}] if model == IMPORTED else [],
+        "massive_tokens": "keep",
     }
 
 

@@ -101,6 +101,15 @@ def test_overview_tells_models_coverage_and_changes(open_page: Open) -> None:
         assert expected in text
 
 
+def test_overview_says_where_a_few_tokens_hold_most_of_the_norm(open_page: Open) -> None:
+    text = said(open_page("overview"))
+    assert (
+        "21 of 396\u202f000 tokens, most at position 1 have norms up to 25500 where the median is 168" in text
+    )
+    assert "53 % of the squared norms" in text
+    assert text.count("where the median is") == 1
+
+
 def test_a_card_shows_the_whole_metric_and_not_one_of_its_forms(open_page: Open) -> None:
     text = said(open_page("overview"))
     assert "16.0" in text
