@@ -67,7 +67,7 @@ LABELS: tuple[TableSpec, ...] = (
         FEATURE,
         column("scorer", TEXT, "detection, fuzzing or predicate"),
         column("judge", TEXT, "LLM that judged; none without one"),
-        column("metric", TEXT, "balanced_accuracy, precision, recall, ..."),
+        column("metric", TEXT, "balanced_accuracy, recall, specificity, ..."),
         column("variant", TEXT, "Which negatives: random, neighbour or mixed"),
         column("seed", I32, "Seed of sampling and order"),
         optional("value", F64, "The score; null if nothing was answered"),

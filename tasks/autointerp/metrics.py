@@ -75,16 +75,6 @@ def pessimistic_balanced_accuracy(c: Confusion) -> Values:
     return np.asarray(filled * c.answered_share + 0.5 * (1 - c.answered_share), np.float64)
 
 
-def precision(c: Confusion) -> Values:
-    """tp / (tp + fp); NaN when nothing was called positive."""
-    return _ratio(c.tp, c.tp + c.fp)
-
-
-def f1(c: Confusion) -> Values:
-    """2 tp / (2 tp + fp + fn)."""
-    return _ratio(2 * c.tp, 2 * c.tp + c.fp + c.fn)
-
-
 def mcc(c: Confusion) -> Values:
     """Matthews correlation; NaN when a margin is empty."""
     margins = (c.tp + c.fp) * (c.tp + c.fn) * (c.tn + c.fp) * (c.tn + c.fn)
@@ -95,10 +85,10 @@ METRICS: dict[str, Callable[[Confusion], Values]] = {
     "balanced_accuracy": balanced_accuracy,
     "pessimistic_balanced_accuracy": pessimistic_balanced_accuracy,
     "recall": recall,
-    "precision": precision,
-    "f1": f1,
+    "specificity": specificity,
     "mcc": mcc,
 }
+"""Without precision and F1: the items fire far more often than text does, and both depend on that."""
 
 
 FLOORS = {"balanced_accuracy": 0.5, "pessimistic_balanced_accuracy": 0.5}
@@ -124,15 +114,15 @@ def wilson(successes: float, n: float) -> Interval:
 def interval(metric: str, c: Confusion, which: int = 0) -> Interval | None:
     """The 95 % interval of one metric of one set of answers, where there is a simple one.
 
-    Recall and precision: Wilson. Balanced accuracy: the Wilson intervals (l, u) of recall p and
+    Recall and specificity: Wilson. Balanced accuracy: the Wilson intervals (l, u) of recall p and
     specificity q combined by squares (Newcombe's method for a sum of two independent shares):
     b - sqrt((p - l_p)² + (q - l_q)²) / 2 and b + sqrt((u_p - p)² + (u_q - q)²) / 2.
     """
     tp, fn, fp, tn = (float(counts[which]) for counts in (c.tp, c.fn, c.fp, c.tn))
     if metric == "recall" and tp + fn > 0:
         return wilson(tp, tp + fn)
-    if metric == "precision" and tp + fp > 0:
-        return wilson(tp, tp + fp)
+    if metric == "specificity" and tn + fp > 0:
+        return wilson(tn, tn + fp)
     if metric != "balanced_accuracy" or tp + fn == 0 or tn + fp == 0:
         return None
     p, q = tp / (tp + fn), tn / (tn + fp)
