@@ -73,9 +73,10 @@ with live as (
 listed as (
     select
         slice,
-        rows,
-        {append_only} or committed_at = max(committed_at) over (partition by subject) as is_current
+        slices.rows,
+        {append_only} or place = max(place) over (partition by o.subject) as is_current
     from slices
+    join commit_order as o using (table_name, slice)
     where table_name = {name}
 )
 select slice, coalesce(live.n, 0), listed.rows

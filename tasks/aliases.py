@@ -1,12 +1,12 @@
-"""Readable names of dictionaries: the newest row of ``aliases`` says what a name means."""
+"""Readable names of dictionaries: the row of ``aliases`` that was committed last says what a name means."""
 
 from datetime import UTC, datetime
 from pathlib import Path
 
+from catalog.connection import read
 from catalog.ids import digest
 from catalog.rows import rows_of
 from catalog.store import SliceWrite, publish_rows
-from tasks.stored import stored_rows
 
 
 def alias_write(alias: str, dictionary_id: str) -> SliceWrite:
@@ -21,9 +21,9 @@ def point_alias(root: Path, alias: str, dictionary_id: str) -> bool:
     Returns:
         Whether anything changed.
     """
-    history = stored_rows(root, "aliases", alias=alias).to_pylist()
-    current = max(history, key=lambda row: row["valid_from"], default=None)
-    if current is None or current["dictionary_id"] == dictionary_id:
+    query = "select dictionary_id from current_aliases where alias = $alias"
+    current = read(lambda connection: connection.execute(query, {"alias": alias}).fetchone(), root)
+    if current is None or current[0] == dictionary_id:
         return False
     write = alias_write(alias, dictionary_id)
     publish_rows(root, [write], fingerprint=digest([alias, dictionary_id, str(datetime.now(UTC))]))

@@ -51,9 +51,7 @@ metrics as (
     group by dictionary_id, activation_set_id
 ),
 current as (
-    select alias, max_by(dictionary_id, valid_from) as dictionary_id
-    from aliases
-    group by alias
+    select alias, dictionary_id from current_aliases
 )
 select
     d.dictionary_id,

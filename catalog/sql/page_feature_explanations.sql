@@ -7,8 +7,9 @@ select
     c.cost_usd, c.prompt_tokens, c.completion_tokens, s.run_id, s.code_version
 from explanations as e
 left join llm_calls as c using (call_id)
+left join commit_order as o on o.table_name = 'explanations' and o.slice = e.slice
 left join (select fingerprint, max_by(run_id, attempt) as run_id, max_by(code_version, attempt) as code_version
     from stage_runs where state = 'committed' group by fingerprint) as s on s.fingerprint = e.fingerprint
 where e.dictionary_id = $dictionary_id and e.feature_index = $feature_index
-order by e.created_at desc, e.explanation_id
+order by o.place desc nulls last, e.created_at desc, e.explanation_id
 limit 200

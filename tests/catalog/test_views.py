@@ -279,3 +279,57 @@ def test_match_rates_have_the_floor_beside_the_share_and_control_over_all_pairs(
     # Benjamini and Hochberg over 0.01, 0.02, 0.03, 0.5, 0.9: 0.05 = min(5 p_(i) / i) for the first three.
     assert found[0] == ("b", 3, 2, pytest.approx(2 / 3), pytest.approx(1 / 3), 2, 5, pytest.approx(0.05))
     assert found[1] == ("c", 2, 1, 0.5, 0.5, 1, 5, pytest.approx(0.05))
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_what_was_committed_last_is_current_whatever_the_clocks_said(
+    root: Path, small: ModuleType, hours: int
+) -> None:
+    """Everything is written twice, the second time on a clock that went ``hours`` further."""
+    small.do_stage(root)
+    alias = small.DICTIONARY[:-9]
+    for number, at in enumerate((small.NOW, small.NOW + timedelta(hours=hours))):
+        other = f"{alias}-{number:08d}"
+        named = {"alias": alias, "valid_from": at, "dictionary_id": other}
+        text = {**small.explanations(n=1).to_pylist()[0], "created_at": at}
+        text |= {"explanation_id": f"t{number}", "text": f"text {number}"}
+        again = score(small, "t0", "random", 0.5 + number / 10, seed=number, created_at=at)
+        publish_rows(
+            root,
+            [
+                SliceWrite("aliases", alias, small.table("aliases", [named])),
+                SliceWrite("explanations", f"s{number}", small.table("explanations", [text])),
+                SliceWrite("scores", f"s{number}", small.table("scores", [again])),
+                SliceWrite("runs", f"r{number}", small.run(f"r{number}", started_at=at)),
+                SliceWrite("dictionaries", other, small.dictionary(other, alias="unset", created_at=at)),
+            ],
+            fingerprint=f"f{number}",
+        )
+    newest = f"{alias}-00000001"
+    assert ask(root, "select dictionary_id from current_aliases") == [(newest,)]
+    assert ask(root, "select text from latest_explanations where feature_index = 0") == [("text 1",)]
+    assert ask(root, "select label from feature_cards where feature_index = 0") == [("text 1",)]
+    assert ask(root, "select value from latest_scores") == [(0.6,)]
+    assert ask(root, "select distinct run_id from freshness where table_name = 'features'") == [(None,)]
+    assert ask(root, "select max_by(committed_in, place) from commit_order") == [(3,)]
+    with connect(root) as connection:
+        from catalog.queries import resolve_dictionary
+
+        assert resolve_dictionary(connection, "unset") == newest
+
+
+def test_a_unit_that_was_replaced_is_not_done_whatever_the_clocks_said(
+    root: Path, small: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import catalog.staging
+
+    class Earlier(catalog.staging.datetime):  # type: ignore[misc]
+        @classmethod
+        def now(cls, tz: Any = None) -> Any:
+            return super().now(tz) - timedelta(hours=2)
+
+    small.do_stage(root, 0)
+    monkeypatch.setattr(catalog.staging, "datetime", Earlier)
+    small.do_stage(root, 1)
+    assert not small.do_stage(root, 1)
+    assert small.do_stage(root, 0), "generation 1 took its place"

@@ -2,11 +2,12 @@
 -- replaced a slice is superseded once a later one of the same subject was committed.
 with written as (
     select
-        *,
-        lead(committed_at) over same_subject as next_at,
-        lag(committed_at) over same_subject as previous_at
-    from slices
-    window same_subject as (partition by table_name, subject order by committed_at)
+        s.*,
+        lead(s.committed_at) over same_subject as next_at,
+        lag(s.committed_at) over same_subject as previous_at
+    from slices as s
+    join (select table_name, slice, place from commit_order) as o using (table_name, slice)
+    window same_subject as (partition by s.table_name, s.subject order by o.place)
 ),
 committed as (
     select
@@ -19,7 +20,10 @@ committed as (
     group by fingerprint
 ),
 last as (
-    select arg_max(run_id, started_at) as run_id from runs where state <> 'running'
+    select arg_max(run_id, {'place': coalesce(o.place, -2_000_000_000), 'at': started_at}) as run_id
+    from runs
+    left join (select slice, place from commit_order where table_name = 'runs') as o using (slice)
+    where state <> 'running'
 )
 select
     c.run_id,

@@ -26,6 +26,7 @@ qualify row_number() over (
     partition by dictionary_id, activation_set_id, feature_index, explanation_id
     order by
         position nulls last,
+        case when position is not null then place end desc,
         case when position is not null then created_at end desc,
         scorer,
         judge,

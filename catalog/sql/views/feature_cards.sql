@@ -34,11 +34,17 @@ named as (
                 'n_judged': s.n_judged,
                 'explained_at': e.created_at
             },
-            {'first': -coalesce(e.position, 1000000), 'at': e.created_at, 'id': e.explanation_id}
+            {
+                'first': -coalesce(e.position, 1000000),
+                'place': coalesce(c.place, -2_000_000_000),
+                'at': e.created_at,
+                'id': e.explanation_id
+            }
         ) as e,
         count(*) as n_explanations
     from explanations as e
     left join explanation_scores as s using (dictionary_id, activation_set_id, feature_index, explanation_id)
+    left join commit_order as c on c.table_name = 'explanations' and c.slice = e.slice
     where e.status = 'ok'
     group by e.dictionary_id, e.activation_set_id, e.feature_index
 ),

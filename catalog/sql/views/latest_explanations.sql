@@ -1,4 +1,5 @@
--- The newest attempt of every explainer and model on every feature, with its score where there is one.
+-- The newest attempt of every explainer and model on every feature, with its score where there is one. Newest is what
+-- came with the latest version of the catalogue, whatever the clocks said.
 select
     e.dictionary_id,
     e.activation_set_id,
@@ -28,7 +29,8 @@ select
     e.fingerprint
 from explanations as e
 left join explanation_scores as s using (dictionary_id, activation_set_id, feature_index, explanation_id)
+left join commit_order as c on c.table_name = 'explanations' and c.slice = e.slice
 qualify row_number() over (
     partition by e.dictionary_id, e.activation_set_id, e.feature_index, e.explainer, e.model
-    order by e.created_at desc, e.explanation_id
+    order by c.place desc nulls last, e.created_at desc, e.explanation_id
 ) = 1
