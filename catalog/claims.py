@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from catalog.commit import CommitSizes, commit
 from catalog.errors import CatalogueError, Fenced
+from catalog.headway import HeadwayFile
 from catalog.ids import canonical_json
 from catalog.leases import HeldLease, Lease, LeaseFile
 from catalog.outcomes import StageOutcome
@@ -64,8 +65,10 @@ class Claim:
         self._started = time.monotonic()
         self._finished = lease is None
         self._held: HeldLease | None = None
+        self._headway = HeadwayFile(self.scratch)
         if lease is not None:
             self.scratch.mkdir(parents=True, exist_ok=True)
+            self._headway.remove()
             self._held = HeldLease(root, fingerprint, lease, lease_seconds)
 
     @property
@@ -86,6 +89,10 @@ class Claim:
         """
         if self._held is not None:
             self._held.renew()
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Say how far the work is, for whoever looks at the run; never fails."""
+        self._headway.tell(what, done, total)
 
     def commit(
         self,
@@ -152,6 +159,7 @@ class Claim:
                     self._record_failure(error)
                 self._held.release(file)
         self._held.abandon()
+        self._headway.remove()
         if self.scratch.is_dir() and not any(self.scratch.iterdir()):
             self.scratch.rmdir()
         return False

@@ -116,15 +116,15 @@ def read_lease(root: Path, name: str) -> Lease:
     return _read(_lease_path(root, name))
 
 
-def recent_leases(root: Path) -> list[Lease]:
-    """Leases whose files were written in the last minutes: all that can be live are among them."""
+def recent_leases(root: Path) -> dict[str, Lease]:
+    """Leases, by name, whose files were written in the last minutes: all that can be live are among them."""
     since = time.time() - RECENT_SECONDS
-    recent = []
+    recent: dict[str, Lease] = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(_lease_path(root, "any").parent) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
                 if entry.name.endswith(".json") and entry.stat().st_mtime >= since:
-                    recent.append(_read(Path(entry.path)))
+                    recent[entry.name.removesuffix(".json")] = _read(Path(entry.path))
     return recent
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from catalog.claims import scratch_folder
 from catalog.connection import read
+from catalog.headway import Headway, read_headway
 from catalog.ids import slug, stage_fingerprint
 from catalog.leases import HeldLease, Lease, LeaseFile, new_lease, read_lease, recent_leases
 from catalog.slices import SliceWrite
@@ -63,11 +65,12 @@ def crash_of(root: Path, run_id: str) -> Crash | None:
 
 @dataclass(frozen=True)
 class Working:
-    """A stage at work now: its name, what it is about, and since when."""
+    """A stage at work now: its name, what it is about, since when, and how far it is if it says so."""
 
     stage: str
     label: str
     started_at: datetime
+    headway: Headway | None
 
 
 def stages_at_work(root: Path, run_id: str) -> list[Working]:
@@ -76,8 +79,13 @@ def stages_at_work(root: Path, run_id: str) -> list[Working]:
     if not run.is_live():
         return []
     found = [
-        Working(lease.stage, lease.label, datetime.fromisoformat(lease.started_at))
-        for lease in recent_leases(root)
+        Working(
+            lease.stage,
+            lease.label,
+            datetime.fromisoformat(lease.started_at),
+            read_headway(scratch_folder(root, name)),
+        )
+        for name, lease in recent_leases(root).items()
         if lease.stage != "run" and (lease.host, lease.pid) == (run.host, run.pid) and lease.is_live()
     ]
     return sorted(found, key=lambda stage: stage.started_at)

@@ -6,7 +6,7 @@ Prefect's own cache is off by name, and a task holds nothing but small reference
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -118,7 +118,7 @@ def run_unit(
         if claim.done is not None:
             report_outcome(key, claim.done)
             return claim.done
-        with progress_listener(key) as listener:
+        with progress_listener(key, (claim,)) as listener:
             results = compute(claim, listener)
             outcome = claim.commit(results.slices, facts=results.facts, folders=results.folders)
     report_outcome(key, outcome)
@@ -166,13 +166,14 @@ def _claim(context: StageContext, key: UnitKey, *, force: bool) -> Claim:
 
 
 class progress_listener:  # noqa: N801
-    """Tell the start, the progress and a failure of a unit to the terminal, and the progress to Prefect.
+    """Tell the start, progress and failure of a unit to the terminal, progress to Prefect and the pages, too.
 
     Prefect hears of it at most every 5 s, by the run's reporter: a listener never waits for a server.
     """
 
-    def __init__(self, key: UnitKey) -> None:
+    def __init__(self, key: UnitKey, claims: Collection[Claim] = ()) -> None:
         self._key = key
+        self._claims = claims
         self._artifact_key = artifact_key("progress", key.stage, key.label)
         self._is_told = False
         self._told_at = time.monotonic()
@@ -192,6 +193,8 @@ class progress_listener:  # noqa: N801
 
     def _tell(self, progress: Progress) -> None:
         self._listener(StageEvent(self._key.stage, self._key.label, "working", progress))
+        for claim in self._claims:
+            claim.tell(*progress)
         now = time.monotonic()
         if progress.total > 0 and now - self._told_at >= PROGRESS_EVERY_SECONDS:
             self._told_at, self._is_told = now, True

@@ -80,7 +80,7 @@ def train_together(context: StageContext, unit: TrainGroup) -> Mapping[str, Stag
         claims = claim_undone(context, [each.key for each in unit.units], stack)
         if not claims:
             return ended
-        listener = stack.enter_context(progress_listener(key))
+        listener = stack.enter_context(progress_listener(key, claims.values()))
         waiting: list[_Waiting] = []
         opened: dict[str, SiteActivations] = {}
         for number, claim in claims.items():

@@ -16,7 +16,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Span:
-    """One stage on the axis; ``expected`` is how long it usually takes, in seconds."""
+    """One stage on the axis; ``expected`` is its usual length in seconds, ``headway`` how far it is."""
 
     stage: str
     label: str
@@ -25,6 +25,7 @@ class Span:
     end: datetime
     help: str = ""
     expected: float | None = None
+    headway: Mapping[str, Any] | None = None
 
     @property
     def seconds(self) -> float:
@@ -47,7 +48,16 @@ def spans_of(stages: Sequence[Row], working: Sequence[Row], typical: Mapping[str
         for row in stages
     ]
     at_work = [
-        Span(row["stage"], row["label"], "running", row["started_at"], now, "", typical.get(row["stage"]))
+        Span(
+            row["stage"],
+            row["label"],
+            "running",
+            row["started_at"],
+            now,
+            "",
+            typical.get(row["stage"]),
+            row["headway"],
+        )
         for row in working
     ]
     return sorted([*ended, *at_work], key=lambda span: span.start)
@@ -82,6 +92,10 @@ def timeline(spans: Sequence[Span]) -> Element:
 def _said(span: Span) -> str:
     took = figures.duration(span.seconds)
     if span.state == "running":
+        if span.headway:
+            share = min(1.0, span.headway["done"] / span.headway["total"])
+            left = f", about {figures.duration(span.seconds * (1 / share - 1))} left" if share > 0 else ""
+            return f"{figures.percent(share, 2)} of {visible(span.headway['what'])}{left}"
         usual = f", usually {figures.duration(span.expected)}" if span.expected else ""
         return f"at work for {took}{usual}"
     return took if span.state == "committed" else f"{took}, {span.state}"

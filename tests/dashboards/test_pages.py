@@ -327,10 +327,13 @@ def test_a_run_shows_the_stage_at_work_and_how_to_repeat_the_one_that_failed(
             raise OSError(full)
         with ledger.claim("train_dictionary", 1, "pico-d", {}, **unit) as claim:
             text = said(_open("runs", {"run": "going on"}))
+            claim.tell("steps", 30, 120)
+            further = said(_open("runs", {"run": "going on"}))
             claim.commit([], facts={})
         after = said(_open("runs", {"run": "going on"}))
     assert "at work for" in text
     assert "pico-d" in text
+    assert "25 % of steps, about" in further
     assert f"mine examples of pico-c failed: {full}" in text.replace("OSError: ", "")
     assert "featlas run demo --stage mine_examples" in text
     assert "at work for" not in after

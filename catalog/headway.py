@@ -1,0 +1,56 @@
+"""How far a unit of work is: a small file in its working folder, for pages that show what goes on.
+
+Nothing depends on it: it is never flushed, a failure to write it is ignored, and a damaged one says nothing.
+"""
+
+import contextlib
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE = "headway.json"
+EVERY_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Headway:
+    """``done`` of ``total`` units of ``what``."""
+
+    what: str
+    done: int
+    total: int
+
+
+class HeadwayFile:
+    """Writes the headway of one unit, at most every two seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / FILE
+        self._told_at = float("-inf")
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Say how far the work is; a total of 0 is not known and not said."""
+        now = time.monotonic()
+        if total <= 0 or now - self._told_at < EVERY_SECONDS:
+            return
+        self._told_at = now
+        fresh = self._path.with_suffix(".new")
+        with contextlib.suppress(OSError):
+            fresh.write_text(json.dumps([what, done, total]), encoding="utf-8")
+            fresh.replace(self._path)
+
+    def remove(self) -> None:
+        """Leave nothing behind."""
+        for path in (self._path, self._path.with_suffix(".new")):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
+
+
+def read_headway(folder: Path) -> Headway | None:
+    """How far the unit with this working folder is; None where that is not known."""
+    try:
+        what, done, total = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return Headway(str(what), int(done), int(total))
+    except (OSError, ValueError, TypeError):
+        return None
