@@ -17,6 +17,7 @@ from torch import Tensor
 from catalog.errors import UserError
 from tasks.activations.translation import transformer_lens_name
 from tasks.common.plain_files import read_yaml
+from tasks.dictionaries.formats.config_keys import Keys, check_keys, report_tensors
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.format import FORMATS, Format, Written
 from tasks.dictionaries.formats.hook_names import from_transformer_lens, known
@@ -28,6 +29,12 @@ _OF_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _THRESHOLD = "activation_function.threshold"
 _TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec")
 _SAID = ("model_name", "model_kind", "feature_input_hook", "feature_output_hook", "scan")
+_KEYS = Keys(
+    read=frozenset(_SAID),
+    harmless=frozenset(
+        ("repo_id", "revision", "transcoders", "subfolder", "layers", "n_layers", "dtype", "url")
+    ),
+)
 _WRITABLE = ("transcoder", "jumprelu_transcoder")
 
 
@@ -43,6 +50,7 @@ class CircuitTracer(Format):
         missing = [name for name in _TENSORS if name not in tensors]
         if missing:
             raise UserError(f"{weights} has no {missing[0]}; it has {', '.join(sorted(tensors))}")
+        report_tensors(weights, tensors, (*_TENSORS, _THRESHOLD, "W_skip"))
         threshold = tensors.get(_THRESHOLD)
         if threshold is not None and bool((threshold < 0).any()):
             raise UserError(f"{weights} has thresholds below 0, with which latents may be negative")
@@ -119,6 +127,7 @@ def _config(path: Path) -> dict[str, str]:
     value = read_yaml(path)
     if not isinstance(value, Mapping):
         raise UserError(f"{path} is not a YAML mapping: fetch the transcoders again")
+    check_keys(path, value, _KEYS)
     said = {name: value[name] for name in _SAID if isinstance(value.get(name), str)}
     if said.get("model_kind") == "cross_layer_transcoder":
         raise UserError(f"{path} is of a cross-layer transcoder: featlas reads transcoders of one layer")

@@ -19,15 +19,28 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.dictionaries.formats.config_keys import report_tensors
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.format import FORMATS, Format
 from tasks.dictionaries.formats.hook_names import from_transformer_lens, known
 from tasks.dictionaries.formats.tensor_files import read_json, read_stored
 
 _EPSILON = 1e-8
-_COMPILED = "_orig_mod."
 _CODE_NORMALISATIONS = ("CROSSCODER", "SAE", "MIXED", "NONE", "DECOUPLED")
 """What activations are multiplied by to be compared, in the order of the fork's ids, from 1."""
+
+
+_TENSORS: tuple[str, ...] = (
+    "W_enc",
+    "W_dec",
+    "b_enc",
+    "b_dec",
+    "encoder.weight",
+    "encoder.bias",
+    "decoder.weight",
+)
+_TENSORS += ("decoder.bias", "k", "threshold", "code_normalization_id", "activation_mean", "activation_std")
+_TENSORS += ("activation_global_scale", "code_normalization")
 
 
 @FORMATS.register("crosscoder")
@@ -36,8 +49,7 @@ class Crosscoder(Format):
 
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The crosscoder of a file."""
-        stored = read_stored(path, allow_pickle=allow_pickle).tensors
-        tensors = {name.replace(_COMPILED, ""): tensor for name, tensor in stored.items()}
+        tensors = read_stored(path, allow_pickle=allow_pickle).tensors
         config = _config(path)
         if "k" in tensors:
             _check_code_normalisation(path, tensors, config)
@@ -51,6 +63,7 @@ class Crosscoder(Format):
         n_sites, d, d_sae = parts["W_enc"].shape
         if parts["W_dec"].shape != (n_sites, d_sae, d) or parts["b_dec"].shape != (n_sites, d):
             raise UserError(f"{path}: the shapes of its encoder and decoder do not belong together")
+        report_tensors(path, tensors, _TENSORS)
         parts, site_scales = _without_statistics(parts, tensors)
         threshold = tensors.get("threshold") if "k" in tensors else None
         hookpoint = known(from_transformer_lens(config.get("hook_point")))

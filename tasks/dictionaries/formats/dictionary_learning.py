@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.dictionaries.formats.config_keys import check_sizes, report_tensors, whole
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.format import FORMATS, Format
 from tasks.dictionaries.formats.tensor_files import Stored, read_json, read_stored
@@ -21,6 +22,19 @@ from tasks.dictionaries.formats.tensor_files import Stored, read_json, read_stor
 CONFIG_FILE, WEIGHTS_FILE, SAFE_WEIGHTS_FILE = "config.json", "ae.pt", "ae.safetensors"
 _BACKUP = "ae."
 _SITES = re.compile(r"(resid|residual|attn|attention|mlp)", re.IGNORECASE)
+_SIDE, _SIDES = "side of the submodule", ("in", "out")
+_READ_BY = {"mlp_out": "mlp_in", "resid_post": "resid_pre"}
+"""What the submodule reads, by what it writes; what an attention reads is no hookpoint of ours."""
+_TENSORS: tuple[str, ...] = (
+    "encoder.weight",
+    "encoder.bias",
+    "decoder.weight",
+    "decoder.bias",
+    "bias",
+    "gate_bias",
+    "mag_bias",
+)
+_TENSORS += ("decoder_bias", "r_mag", "b_dec", "k", "threshold", "W_enc", "b_enc", "W_dec", "group_sizes")
 _SITE_NAMES = {"attn": "attn_out", "attention": "attn_out", "mlp": "mlp_out"}
 
 
@@ -42,13 +56,17 @@ class DictionaryLearning(Format):
             fields = reader(tensors)
         except KeyError as error:
             raise UserError(f"{weights} has no {error.args[0]}: not the class of config.json") from error
+        where = folder / CONFIG_FILE
+        if "k" in tensors:
+            check_sizes(where, config, {"k": int(tensors["k"])})
+        report_tensors(weights, tensors, _TENSORS)
         hookpoint = _hookpoint(config)
         named = config.get("lm_name")
         factor = stored.values.get("norm_factor")
         return Foreign(
             source=str(weights),
             scale=1 / float(factor) if isinstance(factor, int | float) and factor > 0 else 1.0,
-            k=_k(config, tensors),
+            k=int(tensors["k"]) if "k" in tensors else whole(where, config, "k"),
             reads=hookpoint,
             writes=hookpoint,
             model_name=str(named) if named else None,
@@ -61,8 +79,15 @@ def _trainer_config(folder: Path) -> dict[str, Any]:
     """The section ``trainer`` of config.json, beside the weights or above a folder of checkpoints."""
     for place in (folder, folder.parent):
         if (place / CONFIG_FILE).is_file():
-            trainer = read_json(place / CONFIG_FILE).get("trainer")
-            return dict(trainer) if isinstance(trainer, dict) else {}
+            config = read_json(place / CONFIG_FILE)
+            trainer, buffer = config.get("trainer"), config.get("buffer")
+            side = buffer.get("io") if isinstance(buffer, dict) else None
+            if side not in (*_SIDES, None):
+                raise UserError(
+                    f"{place / CONFIG_FILE}: featlas cannot read buffer.io {side!r}; it reads "
+                    f"{' and '.join(_SIDES)}"
+                )
+            return {**(trainer if isinstance(trainer, dict) else {}), _SIDE: side}
     return {}
 
 
@@ -96,18 +121,15 @@ def _class_name(path: Path, config: dict[str, Any], tensors: Mapping[str, Tensor
     )
 
 
-def _k(config: dict[str, Any], tensors: Mapping[str, Tensor]) -> int | None:
-    if "k" in tensors:
-        return int(tensors["k"])
-    return config["k"] if isinstance(config.get("k"), int) else None
-
-
 def _hookpoint(config: dict[str, Any]) -> tuple[str, ...]:
     layer = config.get("layer")
-    if not isinstance(layer, int):
+    if type(layer) is not int:
         return ()
     site = _SITES.search(str(config.get("submodule_name") or ""))
-    return (f"blocks.{layer}.{_SITE_NAMES.get(site[0].lower(), 'resid_post') if site else 'resid_post'}",)
+    name = _SITE_NAMES.get(site[0].lower(), "resid_post") if site else "resid_post"
+    if config.get(_SIDE) == "in":
+        return (f"blocks.{layer}.{_READ_BY[name]}",) if name in _READ_BY else ()
+    return (f"blocks.{layer}.{name}",)
 
 
 def _linear(tensors: Mapping[str, Tensor]) -> dict[str, Any]:

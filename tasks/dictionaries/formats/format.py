@@ -9,6 +9,7 @@ from typing import Any
 from catalog.errors import UserError
 from tasks.common.registry import Registry
 from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.formats.config_keys import check_sizes
 from tasks.dictionaries.formats.foreign import Foreign, check_foreign
 from tasks.dictionaries.formats.reading import ReadingConfig, first_reading
 
@@ -65,6 +66,15 @@ def format_named(name: str) -> Format:
     return FORMATS[name]()
 
 
+def _check_said_sizes(foreign: Foreign) -> None:
+    """Refuse tensors of other sizes than the configuration says, by whatever name its tool calls them."""
+    per_site = foreign.d_in // foreign.n_sites
+    sizes = {"d_in": per_site, "activation_dim": per_site, "d_out": foreign.d_out // foreign.n_sites}
+    sizes |= dict.fromkeys(("d_sae", "dict_size", "num_latents"), foreign.d_sae)
+    said = {name: foreign.described[name] for name in sizes if foreign.described.get(name) not in (None, 0)}
+    check_sizes(foreign.source, said, sizes)
+
+
 def read_foreign(
     name: str, path: Path, reading: ReadingConfig | None = None, *, allow_pickle: bool = False
 ) -> Foreign:
@@ -76,7 +86,9 @@ def read_foreign(
     reader = format_named(name)
     try:
         foreign = reader.read(path, allow_pickle=allow_pickle)
-        check_foreign(first_reading(foreign, reading or ReadingConfig()))
+        read_so = first_reading(foreign, reading or ReadingConfig())
+        check_foreign(read_so)
+        _check_said_sizes(read_so)
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} does not have the layout of a {name} dictionary: {reason}") from error

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.dictionaries.formats.config_keys import Keys, check_keys, flag, report_tensors
 from tasks.dictionaries.formats.foreign import Foreign, Kind
 from tasks.dictionaries.formats.format import FORMATS, Format
 from tasks.dictionaries.formats.hook_names import from_module_side, known
@@ -30,6 +31,11 @@ _SITES = {
     "mlp_out": re.compile(r"-mlp(?![a-z])|/mlp_out"),
 }
 _NAMES = {"w_enc": "W_enc", "w_dec": "W_dec", "affine_skip_connection": "W_skip"}
+_KEYS = Keys(
+    read=frozenset(("hf_hook_point_in", "hf_hook_point_out", "affine_connection")),
+    harmless=frozenset(("model_name", "width", "l0", "layer", "site", "type", "hook_name")),
+    allowed={"architecture": ("jump_relu", "jumprelu")},
+)
 _TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec")
 
 
@@ -43,6 +49,12 @@ class GemmaScope(Format):
         tensors = _tensors(weights, allow_pickle=allow_pickle)
         beside = weights.with_name(CONFIG_FILE)
         config = read_json(beside) if beside.is_file() else {}
+        check_keys(beside, config, _KEYS)
+        if flag(beside, config, "affine_connection", default="W_skip" in tensors) != ("W_skip" in tensors):
+            raise UserError(
+                f"{beside} says affine_connection {config['affine_connection']}, the tensors disagree"
+            )
+        report_tensors(weights, tensors, (*_TENSORS, "W_skip", "threshold", "scaling_factor"))
         place = weights.absolute().as_posix()
         kind = _kind(place, config)
         reads, writes = _hookpoints(place, config, kind)

@@ -7,6 +7,7 @@ where it is TopK the inputs are layer-normalised, each token by itself, and the 
 from pathlib import Path
 
 from catalog.errors import UserError
+from tasks.dictionaries.formats.config_keys import report_tensors, whole
 from tasks.dictionaries.formats.foreign import Activation, Foreign
 from tasks.dictionaries.formats.format import FORMATS, Format
 from tasks.dictionaries.formats.tensor_files import read_stored
@@ -29,7 +30,8 @@ class OpenAi(Format):
         name = values.get("activation", "ReLU")
         if name not in _ACTIVATIONS or values.get("activation_state_dict.postact_fn", "ReLU") != "ReLU":
             raise UserError(f"{path}: featlas cannot read the activation {name!r}; it reads ReLU and TopK")
-        k = values.get("activation_state_dict.k")
+        report_tensors(path, tensors, (*_TENSORS, "stats_last_nonzero"))
+        k = whole(path, values, "activation_state_dict.k")
         return Foreign(
             source=str(path),
             activation=_ACTIVATIONS[name],
@@ -37,7 +39,7 @@ class OpenAi(Format):
             W_dec=tensors["decoder.weight"].mT.contiguous(),
             b_enc=tensors["latent_bias"],
             b_dec=tensors["pre_bias"],
-            k=int(k) if isinstance(k, int) else None,
+            k=k,
             token_norm="layer_norm" if name == "TopK" else "none",
             described={"activation": name, "k": k},
         )

@@ -18,10 +18,12 @@ from torch import Tensor
 from catalog.errors import UserError
 from tasks.activations.translation import transformer_lens_name
 from tasks.dictionaries.formats import temporal
+from tasks.dictionaries.formats.config_keys import check_keys, flag, report_tensors, whole
 from tasks.dictionaries.formats.folding import Whitening, fold_whitening
 from tasks.dictionaries.formats.foreign import Activation, Foreign, Kind
 from tasks.dictionaries.formats.format import FORMATS, Format, Written
 from tasks.dictionaries.formats.hook_names import from_module_side, from_transformer_lens, known
+from tasks.dictionaries.formats.saelens_keys import SAELENS_KEYS
 from tasks.dictionaries.formats.tensor_files import Stored, read_json, read_stored
 from tasks.dictionaries.saelens_layout import has_saelens_architecture, saelens_config, saelens_tensors
 from tasks.dictionaries.token_norm import TokenNorm
@@ -43,6 +45,18 @@ _ACTIVATIONS: dict[str, Activation] = {
     "jumprelu_skip_transcoder": "jumprelu",
 }
 _OLD_NAMES = {"hook_point": "hook_name", "activation_fn_str": "activation_fn"}
+_TENSORS: tuple[str, ...] = (
+    "W_enc",
+    "W_dec",
+    "b_enc",
+    "b_dec",
+    "b_gate",
+    "b_mag",
+    "r_mag",
+    "threshold",
+    "log_threshold",
+)
+_TENSORS += ("topk_threshold", "scaling_factor", "W_skip")
 _WHITENED = "covariance_whitening"
 _TOKEN_NORMS: dict[str, TokenNorm] = {"layer_norm": "layer_norm", "constant_norm_rescale": "constant_norm"}
 
@@ -63,6 +77,7 @@ class SaeLens(Format):
                 f"{folder / CONFIG_FILE}: featlas cannot read the architecture {architecture!r}; it reads "
                 f"{', '.join((*_ACTIVATIONS, temporal.ARCHITECTURE))}"
             )
+        check_keys(folder / CONFIG_FILE, config, SAELENS_KEYS)
         stored = read_stored(folder / WEIGHTS_FILE, allow_pickle=allow_pickle)
         if architecture == temporal.ARCHITECTURE:
             return _temporal(folder, config, stored)
@@ -89,7 +104,9 @@ def _current(config: dict[str, Any]) -> dict[str, Any]:
         return config
     current = {_OLD_NAMES.get(name, name): value for name, value in config.items()}
     chosen = current.get("activation_fn_kwargs") or {}
-    if current.get("activation_fn") == "topk" and isinstance(chosen, dict) and "k" in chosen:
+    if not isinstance(chosen, dict) or not set(chosen) <= {"k"}:
+        raise UserError(f"{CONFIG_FILE}: featlas cannot read activation_fn_kwargs {chosen}; it reads k alone")
+    if current.get("activation_fn") == "topk" and "k" in chosen:
         current |= {"architecture": "topk", "k": chosen["k"]}
     norm = current.get("normalize_activations")
     if isinstance(norm, bool) or norm is None:
@@ -105,6 +122,9 @@ def _foreign(folder: Path, config: dict[str, Any], architecture: str, stored: St
     activation, source = _ACTIVATIONS[architecture], str(folder)
     if "topk_threshold" in tensors:
         activation = "batch_topk"
+    where = folder / CONFIG_FILE
+    W_dec = _decoder(source, tensors)
+    report_tensors(folder / WEIGHTS_FILE, tensors, _TENSORS)
     metadata = config["metadata"] if isinstance(config.get("metadata"), dict) else {}
     reads = _hookpoint(metadata, "")
     writes = _hookpoint(metadata, "_out") if kind == "transcoder" else reads
@@ -114,19 +134,19 @@ def _foreign(folder: Path, config: dict[str, Any], architecture: str, stored: St
         activation=activation,
         kind=kind,
         W_enc=_encoder(source, tensors, activation),
-        W_dec=_decoder(source, tensors),
+        W_dec=W_dec,
         b_enc=_gate_bias(source, tensors, activation),
         b_dec=_take(source, tensors, "b_dec"),
-        k=_k(config, activation, tensors),
+        k=_k(where, config, activation, tensors),
         threshold=_threshold(tensors, activation),
         r_mag=tensors.get("r_mag"),
         b_mag=tensors.get("b_mag"),
         W_skip=tensors["W_skip"].mT.contiguous() if "W_skip" in tensors else None,
         residual_threshold=float(config.get("residual_threshold", 1e-2)),
-        stop_on_repeat=bool(config.get("stop_on_duplicate_support", True)),
-        centred=kind == "autoencoder" and bool(config.get("apply_b_dec_to_input", True)),
+        stop_on_repeat=flag(where, config, "stop_on_duplicate_support", default=True),
+        centred=kind == "autoencoder" and flag(where, config, "apply_b_dec_to_input", default=True),
         token_norm=_token_norm(source, config, kind),
-        by_decoder_norm=bool(config.get("rescale_acts_by_decoder_norm", False)),
+        by_decoder_norm=flag(where, config, "rescale_acts_by_decoder_norm", default=False),
         groups=_groups(config, architecture),
         reads=reads,
         writes=writes,
@@ -193,11 +213,13 @@ def _gate_bias(source: str, tensors: Mapping[str, Tensor], activation: Activatio
     return _take(source, tensors, "b_gate" if activation == "gated" else "b_enc")
 
 
-def _k(config: dict[str, Any], activation: Activation, tensors: Mapping[str, Tensor]) -> int | None:
-    value = config.get("k")
+def _k(
+    where: Path, config: dict[str, Any], activation: Activation, tensors: Mapping[str, Tensor]
+) -> int | None:
+    value = whole(where, config, "k")
     if activation == "matching_pursuit":
-        value = config.get("max_iterations") or int(tensors["W_dec"].shape[1])
-    return int(value) if isinstance(value, int | float) and value >= 1 else None
+        value = whole(where, config, "max_iterations") or int(tensors["W_dec"].shape[1])
+    return value if value is not None and value >= 1 else None
 
 
 def _threshold(tensors: Mapping[str, Tensor], activation: Activation) -> Tensor | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.formats.clt_training import of_one_target, without_norms
+from tasks.dictionaries.formats.config_keys import Keys, check_keys, flag, report_tensors, whole
 from tasks.dictionaries.formats.foreign import Activation, Foreign
 from tasks.dictionaries.formats.format import FORMATS, Format, Written
 from tasks.dictionaries.formats.hook_names import from_module_path, known, module_path
@@ -23,6 +24,26 @@ from tasks.dictionaries.formats.tensor_files import read_json, read_stored
 
 CONFIG_FILE, WEIGHTS_FILE = "cfg.json", "sae.safetensors"
 _ACTIVATIONS: dict[str, Activation] = {"topk": "topk", "groupmax": "group_max"}
+_KEYS = Keys(
+    read=frozenset(
+        (
+            "activation",
+            "k",
+            "num_latents",
+            "d_in",
+            "transcode",
+            "skip_connection",
+            "coalesce_topk",
+            "n_sources",
+        )
+    ),
+    # W_dec is saved normalised; the others belong to the training or say where it was made
+    harmless=frozenset(
+        ("expansion_factor", "normalize_decoder", "multi_topk", "hookpoint", "n_targets", "normalize_io")
+    ),
+    allowed={"signed": (False, None)},
+)
+_TENSORS = ("encoder.weight", "encoder.bias", "W_dec", "b_dec", "W_skip", "in_norm", "out_norm")
 _WRITABLE = ("topk", "topk_transcoder", "skip_transcoder")
 
 
@@ -40,12 +61,17 @@ class Sparsify(Format):
                 f"{folder / CONFIG_FILE}: featlas has no dictionary with the activation {activation!r}; it "
                 f"reads {', '.join(_ACTIVATIONS)}"
             )
+        where = folder / CONFIG_FILE
+        check_keys(where, config, _KEYS)
         stored = read_stored(folder / WEIGHTS_FILE, allow_pickle=allow_pickle).tensors
         tensors = of_one_target(str(folder / WEIGHTS_FILE), config, stored)
         missing = {"encoder.weight", "encoder.bias", "W_dec", "b_dec"} - set(tensors)
         if missing:
             raise UserError(f"{folder / WEIGHTS_FILE} has no {min(missing)}: it is no single sparse coder")
-        is_transcoder = bool(config.get("transcode", False))
+        is_transcoder = flag(where, config, "transcode", default=False)
+        if flag(where, config, "skip_connection", default="W_skip" in tensors) != ("W_skip" in tensors):
+            raise UserError(f"{where} says skip_connection {config['skip_connection']}, the tensors disagree")
+        report_tensors(folder / WEIGHTS_FILE, tensors, _TENSORS)
         writes = known(from_module_path(folder.name))
         reads = known(*(name.replace(".mlp_out", ".mlp_in") for name in writes)) if is_transcoder else writes
         foreign = Foreign(
@@ -56,7 +82,7 @@ class Sparsify(Format):
             W_dec=tensors["W_dec"],
             b_enc=tensors["encoder.bias"],
             b_dec=tensors["b_dec"],
-            k=config.get("k") if isinstance(config.get("k"), int) else None,
+            k=whole(where, config, "k"),
             W_skip=tensors["W_skip"].mT.contiguous() if "W_skip" in tensors else None,
             centred=not is_transcoder,
             reads=reads,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.common.plain_files import read_yaml
+from tasks.dictionaries.formats.config_keys import Keys, check_keys
 from tasks.dictionaries.formats.foreign import Attention, Foreign
 from tasks.dictionaries.formats.tensor_files import Stored, read_stored
 
@@ -25,6 +26,9 @@ PUBLISHED_CONFIG, PUBLISHED_WEIGHTS = "conf.yaml", "latest_ckpt.safetensors"
 _NAMES = {"D": "W_dec", "E": "W_enc", "b": "b_dec"}
 _SETTINGS = ("n_heads", "n_attn_layers", "bottleneck_factor", "sae_diff_type", "kval_topk", "tied_weights")
 _SCALED = "constant_scalar_rescale"
+
+
+_KEYS = Keys(read=frozenset(), allowed={"sae_diff_type": ("topk", "relu"), "tied_weights": (True, False)})
 
 
 def published(folder: Path) -> tuple[dict[str, Any], Stored]:
@@ -59,6 +63,7 @@ def plain_folder(source: str, config: Mapping[str, Any], stored: Stored) -> tupl
         tensors["W_enc"] = tensors["W_dec"].T.contiguous()
         if not config.get("apply_b_dec_to_input", True):
             tensors["b_dec"] = torch.zeros_like(tensors["b_dec"])
+    check_keys(source, {name: value for name, value in config.items() if name in _KEYS.allowed}, _KEYS)
     k = config.get("kval_topk") if config.get("sae_diff_type", "topk") == "topk" else None
     plain = {**config, "architecture": "standard" if k is None else "topk", "k": k}
     if config.get("normalize_activations") == _SCALED:

@@ -26,6 +26,7 @@ from tasks.dictionaries.formats.foreign import LARGEST_VALUES
 UNSAFE_FLAG = "--unsafe-allow-pickle"
 PICKLED = (".pt", ".pth", ".bin", ".ckpt", ".pkl")
 CHILD_SECONDS = 600
+_COMPILED, _PARALLEL = "_orig_mod.", "module."
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,29 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_stored(path: Path, *, allow_pickle: bool = False) -> Stored:
-    """Tensors of a file by its suffix, floats as float32.
+    """Tensors of a file by its suffix, floats as float32, named as in the module that was saved.
+
+    What ``torch.compile`` and distributed training put before every name is taken off.
 
     Raises:
         UserError: when it is missing, damaged, too large, or pickled and that was not allowed.
     """
+    stored = _read(path, allow_pickle=allow_pickle)
+    return Stored(_without_wrapper(path, stored.tensors), _without_wrapper(path, stored.values))
+
+
+def _without_wrapper(path: Path, named: Mapping[str, Any]) -> dict[str, Any]:
+    is_wrapped = all(name.startswith(_PARALLEL) for name in named)
+    plain = {
+        (name.removeprefix(_PARALLEL) if is_wrapped else name).replace(_COMPILED, ""): value
+        for name, value in named.items()
+    }
+    if len(plain) < len(named):
+        raise UserError(f"{path} holds tensors both with and without {_COMPILED!r} before the same name")
+    return plain
+
+
+def _read(path: Path, *, allow_pickle: bool) -> Stored:
     if not path.is_file():
         index = path.with_name(f"{path.name}.index.json")
         if index.is_file():
