@@ -11,7 +11,7 @@ export DO_NOT_TRACK := 1
 export PREFECT_SERVER_ANALYTICS_ENABLED := false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format ui up bench faults constraints clean
+.PHONY: help install demo test check format ui up bench faults constraints clean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,8 @@ $(VENV)/.installed-test: $(VENV)/.installed infra/install_browser.sh infra/insta
 	@bash infra/install_browser.sh $(BIN)
 	@bash infra/install_postgres.sh
 	@touch $@
+
+install: $(VENV)/.installed ## the environment and nothing else
 
 demo: $(VENV)/.installed ## run the demo pipeline end to end, offline, and say what to try next
 	@$(BIN)/featlas run demo --catalog $(CATALOGUE)

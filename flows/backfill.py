@@ -6,9 +6,10 @@ from prefect import flow
 
 from catalog.ids import digest
 from flows.config import Stage, load_pipeline, pipeline_names
+from flows.labelling import run_and_hand_over
 from flows.parameters import Catalogue, PipelineName, run_name
 from flows.reports import started_run
-from flows.spine import NEEDS, run_stages
+from flows.spine import NEEDS
 
 
 @flow(name="backfill", flow_run_name=lambda: run_name("backfill", ""), persist_result=False)
@@ -27,10 +28,10 @@ def backfill(
         force: Recompute the named stages (all, if none is named) though they are done
     """
     forced = frozenset(stages or NEEDS) if force else frozenset()
-    configs = [load_pipeline(name) for name in pipelines or pipeline_names()]
-    config_digest = digest([config.canonical() for config in configs])
+    configs = {name: load_pipeline(name) for name in pipelines or pipeline_names()}
+    config_digest = digest([config.canonical() for config in configs.values()])
     with started_run("backfill", None, catalogue, forced, config_digest) as run:
-        for config in configs:
+        for name, config in configs.items():
             with run.branch(f"pipeline {config.name}"):
-                run_stages(run, config, stages)
+                run_and_hand_over(run, config, stages, name)
     return run.result()

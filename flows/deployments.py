@@ -103,7 +103,11 @@ def steps(client: SyncPrefectClient, deployments: Sequence[dict[str, Any]]) -> l
     return [*pools, *automations, *named]
 
 
-def register(wanted: Sequence[Step], tell: Callable[[str], None] = print) -> None:
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def register(wanted: Sequence[Step], tell: Callable[[str], None] = _say) -> None:
     """Do the steps one after the other and tell of each; one that the server cannot do now is tried again.
 
     Raises:

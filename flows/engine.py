@@ -7,8 +7,10 @@ set the environment first.
 import atexit
 import os
 import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -17,11 +19,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from catalog.errors import UserError
+from catalog.ids import digest
 from flows.access import access_key, client_settings
 from flows.attached import attached_command
 from flows.named_server import connect_named
 
 STARTUP_SECONDS = 120.0
+LONGEST_TEMPORARY = 60
 HEARTBEAT_SECONDS = 30
 
 ENGINE_SETTINGS = {
@@ -42,6 +46,27 @@ def state_folder() -> Path:
 def prefect_home() -> Path:
     """The Prefect home of featlas: database, key and logs of the server that it starts."""
     return Path(os.environ.get("PREFECT_HOME") or state_folder() / "prefect")
+
+
+def private_temporary(home: Path) -> Path:
+    """A folder for temporary files that nobody else can enter.
+
+    Prefect puts the files of runs into a folder of a fixed name in the temporary folder, which belongs to the
+    user whose worker was first on the machine.
+
+    Raises:
+        UserError: when somebody else made a folder of that name.
+    """
+    folder = home / "tmp"
+    if len(str(folder)) > LONGEST_TEMPORARY:  # sockets are made in it, and their paths are short
+        folder = Path(tempfile.gettempdir()) / f"featlas-{os.getuid()}-{digest(str(home))[:8]}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise UserError(
+            f"{folder} belongs to somebody else: remove it, or set FEATLAS_STATE to another folder"
+        )
+    return folder
 
 
 def prefect_environment(api_url: str, *, home: Path) -> dict[str, str]:

@@ -6,9 +6,10 @@ from prefect import flow
 
 from catalog.ids import digest
 from flows.config import Stage, load_pipeline
+from flows.labelling import run_and_hand_over
 from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.reports import started_run
-from flows.spine import NEEDS, run_stages
+from flows.spine import NEEDS
 
 
 @flow(name="nightly", flow_run_name=lambda: run_name("nightly"), persist_result=False)
@@ -21,6 +22,8 @@ def nightly(
 ) -> dict[str, Any]:
     """Run every stage of a pipeline: what is in the catalogue already is found, the rest is computed.
 
+    Started by a worker, it leaves labels that an endpoint makes to a run of `reexplain/on-demand`.
+
     Args:
         pipeline: Name of a pipeline that comes with featlas, or the path of a pipeline file
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
@@ -31,5 +34,5 @@ def nightly(
     config = load_pipeline(pipeline, overrides)
     forced = frozenset(stages or NEEDS) if force else frozenset()
     with started_run("nightly", config.name, catalogue, forced, digest(config.canonical())) as run:
-        run_stages(run, config, stages)
+        run_and_hand_over(run, config, stages, pipeline, overrides)
     return run.result()

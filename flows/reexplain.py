@@ -5,12 +5,11 @@ from typing import Any
 from prefect import flow
 
 from catalog.ids import digest
-from flows.config import Stage, load_pipeline
+from flows.config import load_pipeline
+from flows.labelling import LABELLING
 from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.reports import started_run
 from flows.spine import run_stages
-
-STAGES: tuple[Stage, ...] = ("explain_features", "score_explanations")
 
 
 @flow(name="reexplain", flow_run_name=lambda: run_name("reexplain"), persist_result=False)
@@ -19,6 +18,7 @@ def reexplain(
     catalogue: Catalogue = "",
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006 (never changed)
+    found_only: bool = False,
 ) -> dict[str, Any]:
     """Explain and score the features of a pipeline's dictionaries; what these need is found or computed.
 
@@ -27,9 +27,11 @@ def reexplain(
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
         force: Ask again though nothing changed; answers in the prompt cache cost nothing
         overrides: Settings to change for this run, each as path=value: explain.0.endpoint=judge
+        found_only: Label what is in the catalogue, and leave out features that are not there yet
     """
     config = load_pipeline(pipeline, overrides)
-    forced = frozenset(STAGES) if force else frozenset()
-    with started_run("reexplain", config.name, catalogue, forced, digest(config.canonical())) as run:
-        run_stages(run, config, STAGES)
+    forced = frozenset(LABELLING) if force else frozenset()
+    only = frozenset(LABELLING) if found_only else None
+    with started_run("reexplain", config.name, catalogue, forced, digest(config.canonical()), only) as run:
+        run_stages(run, config, LABELLING)
     return run.result()

@@ -24,7 +24,7 @@ from catalog.store import SliceWrite, publish_rows
 from catalog.version import code_version
 from flows.endings import ending_of, mark_cancelled, settle
 from flows.parking import Parking
-from tasks.policies import StageContext, artifact_key, is_complete
+from tasks.policies import LeftOut, StageContext, artifact_key, is_complete
 from tasks.reporting import ServerLost, reporting, tell_link, tell_table
 
 MAX_ATTEMPTS = 4
@@ -75,12 +75,14 @@ class Run:
     @contextmanager
     def branch(self, label: str) -> Iterator[None]:
         """A part of the graph whose failure does not stop the parts that do not need it."""
+        logger = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
         try:
             yield
         except ServerLost:
             raise
+        except LeftOut as error:
+            logger.info("%s left out: %s", label, error)
         except Exception as error:
-            logger = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
             logger.error("%s failed: %s", label, error)
             self.failures.append(f"{label}: {type(error).__name__}: {error}")
 
@@ -162,11 +164,17 @@ class Run:
 
 @contextmanager
 def started_run(
-    flow: str, pipeline: str | None, catalogue: str, forced: frozenset[str], config_digest: str
+    flow: str,
+    pipeline: str | None,
+    catalogue: str,
+    forced: frozenset[str],
+    config_digest: str,
+    only: frozenset[str] | None = None,
 ) -> Iterator[Run]:
     """A run from its first row to its last: completed, or failed, cancelled or crashed with the reason.
 
-    Runs that crashed without being able to say so are recorded first.
+    Runs that crashed without being able to say so are recorded first. With ``only`` the run computes those
+    stages, and leaves out what needs others that are not in the catalogue.
 
     Raises:
         StagesFailed: at the end, when parts of the graph failed.
@@ -185,6 +193,7 @@ def started_run(
         root=catalogue_root(catalogue or None),
         run_id=run_id,
         forced=forced,
+        only=only,
         device=os.environ.get("FEATLAS_DEVICE", "auto"),
         checkpoint_seconds=float(os.environ.get("FEATLAS_CHECKPOINT_SECONDS", "15")),
     )

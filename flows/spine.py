@@ -114,7 +114,8 @@ def _dictionaries_of(
             written = tuple(Site(cached, name, model) for name in dictionary.writes or ())
             units.append((TrainUnit(dictionary, read, written or None, config.training), place))
     group = TrainGroup(model.id, tuple(unit for unit, _ in units))
-    together = train_together(run.context, group) if group.is_wanted else {}
+    trains = group.is_wanted and run.context.may_compute("train_dictionary")
+    together = train_together(run.context, group) if trains else {}
     return [
         trained
         for unit, place in units

@@ -18,8 +18,8 @@ from prefect._internal.concurrency.cancellation import shield
 from prefect.cache_policies import NO_CACHE
 from prefect.context import TaskRunContext
 
-from catalog.errors import AlreadyRunning
-from catalog.ids import slug
+from catalog.errors import AlreadyRunning, CatalogueError
+from catalog.ids import slug, stage_fingerprint
 from catalog.ledger import Claim, Ledger, StageOutcome
 from catalog.store import SliceWrite
 from tasks.common.progress import Progress, ProgressListener, StageEvent, StageListener, ignore_stages
@@ -52,6 +52,16 @@ class StageContext:
     device: str = "auto"
     checkpoint_seconds: float = 15.0
     wait_seconds: float = WAIT_FOR_OTHER_RUN_SECONDS
+    only: frozenset[str] | None = None
+    """The stages that may be computed; others are found or left out. None for all."""
+
+    def may_compute(self, stage: str) -> bool:
+        """Whether this run computes that stage where it is missing."""
+        return self.only is None or stage in self.only
+
+
+class LeftOut(CatalogueError):
+    """A stage is not in the catalogue, and this run is not there to compute it."""
 
 
 @dataclass(frozen=True)
@@ -107,9 +117,12 @@ def run_unit(
 
     Raises:
         AlreadyRunning: when the other run holds the unit for longer than ``context.wait_seconds``.
+        LeftOut: when it is missing and ``context`` does not let this run compute it.
         ServerLost: when the run's Prefect server is gone for good; the unit was not begun.
     """
     raise_if_server_is_lost()
+    if not context.may_compute(key.stage):
+        return _found(context, key)
     forced = key.stage in context.forced
     claim = _claim(context, key, force=forced)
     if claim.done is not None and not is_current(claim.done):
@@ -133,6 +146,15 @@ def undisturbed() -> Iterator[None]:
     """
     with shield():
         yield
+
+
+def _found(context: StageContext, key: UnitKey) -> StageOutcome:
+    fingerprint = stage_fingerprint(key.stage, key.version, key.config, key.parents, key.prompt_digests)
+    found = Ledger(context.root).outcome(fingerprint)
+    if found is None:
+        raise LeftOut(f"{key.stage} {key.label} is not in the catalogue, and this run does not compute it")
+    report_outcome(key, found)
+    return found
 
 
 def claim_undone(context: StageContext, keys: Sequence[UnitKey], stack: ExitStack) -> dict[int, Claim]:

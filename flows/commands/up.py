@@ -18,8 +18,9 @@ from dashboards.launch import url
 from flows.access import KEY_FILE, KEY_VARIABLE, served
 from flows.attached import attached_command
 from flows.database import Cluster, choose_database, database_settings, make_cluster
-from flows.engine import is_healthy, port_is_free, prefect_environment, prefect_home
+from flows.engine import is_healthy, port_is_free, prefect_environment, prefect_home, private_temporary
 from flows.supervisor import CHECK_SECONDS, Service, Supervisor
+from flows.worker import worker_command
 from tasks.common.allocator import steady_allocator
 
 SAY_EVERY_SECONDS = 30.0
@@ -59,6 +60,7 @@ def up_command(
         environment = {
             **steady_allocator(os.environ),
             **prefect_environment(api_url, home=home),
+            "TMPDIR": str(private_temporary(home)),
             "FEATLAS_CATALOG": str(root),
             "FEATLAS_DASHBOARD_URL": dashboard_url,
             "FEATLAS_PREFECT_UI_URL": server_url,
@@ -132,13 +134,11 @@ def services(
     not get the key of the server.
     """
     server = [sys.executable, "-m", "flows.api_server", "--port", str(server_port)]
-    worker = [sys.executable, "-m", "prefect", "worker", "start", "--type", "process"]
-    worker += ["--install-policy", "never"]
     page_environment = {name: value for name, value in environment.items() if name != KEY_VARIABLE}
     commands = {
         "server": (server, {**environment, **database}),
-        "worker-gpu": ([*worker, "--pool", "featlas-gpu", "--name", "gpu0", "--limit", "1"], environment),
-        "worker-cpu": ([*worker, "--pool", "featlas-cpu", "--name", "cpu0", "--limit", "2"], environment),
+        "worker-gpu": (worker_command("featlas-gpu", "gpu0", 1), environment),
+        "worker-cpu": (worker_command("featlas-cpu", "cpu0", 2), environment),
         "dashboard": (dashboard, page_environment),
     }
     return [

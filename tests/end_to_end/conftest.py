@@ -23,6 +23,7 @@ import yaml
 from flows.access import access_key
 from flows.attached import attached_command
 from flows.engine import free_port, is_healthy, start_server
+from tests.fakes.openai_server import Answer, FakeOpenAI, Question, explanation
 
 T = TypeVar("T")
 
@@ -169,6 +170,7 @@ class Platform:
             )
         self.supervisor = psutil.Process(self.process.pid)
         self.alerts: list[str] = []
+        self.model_answers = threading.Event()
 
     @property
     def key(self) -> str:
@@ -222,10 +224,18 @@ def platform() -> Iterator[Platform]:
     """The platform of a module, with the pipeline ``tiny`` deployed."""
     folder = Path(tempfile.mkdtemp(prefix="featlas-platform-"))  # pytest's own lets no other user through
     folder.chmod(0o755)
-    with webhook() as (url, texts):
+    gate = threading.Event()
+
+    def brain(question: Question) -> Answer:
+        gate.wait(300)
+        return explanation("fires on something")
+
+    with webhook() as (url, texts), FakeOpenAI(brain) as model:
         extra = {"FEATLAS_CHECKPOINT_SECONDS": "0.5", "FEATLAS_WEBHOOK_URL": url}
+        profile = {"BASE_URL": model.base_url, "MODEL": "m", "PROBE": "false", "ATTEMPT_SECONDS": "100"}
+        extra |= {f"FEATLAS_ENDPOINT_JUDGE_{name}": value for name, value in profile.items()}
         running = Platform(folder, User(folder).pipeline(), extra)
-        running.alerts = texts
+        running.alerts, running.model_answers = texts, gate
         try:
             running.wait_until_ready()
             yield running

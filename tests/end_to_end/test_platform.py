@@ -80,8 +80,8 @@ def wait_until_completed(client: SyncPrefectClient, run: FlowRun, seconds: float
         time.sleep(0.5)
 
 
-def of_deployment(client: SyncPrefectClient) -> DeploymentFilter:
-    deployment = client.read_deployment_by_name(DEPLOYMENT)
+def of_deployment(client: SyncPrefectClient, name: str = DEPLOYMENT) -> DeploymentFilter:
+    deployment = client.read_deployment_by_name(name)
     return DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
 
 
@@ -179,6 +179,30 @@ def test_the_light_pool_explains_again_and_keeps_house(platform: Any, client: Sy
     assert {"explain_features", "score_explanations"} <= stages
     assert not {"match_features", "evaluate_dictionary"} & stages
     wait_until_completed(client, kept, 200)
+
+
+def test_a_run_does_not_hold_the_heavy_pool_while_it_waits_for_an_endpoint(
+    platform: Any, client: SyncPrefectClient, wait_for: Any
+) -> None:
+    catalogue = platform.user.folder / "asking"
+    asking = {"explain": {"explainer": "contexts", "endpoint": "judge"}, "score": [], "match": []}
+    pipeline = platform.user.pipeline("asking", **asking)
+    started = start(client, pipeline=str(pipeline), catalogue=str(catalogue))
+    wait_until_completed(client, started, 400)
+    assert "explain_features" not in {one["stage"] for one in summary_of(catalogue, started)["stages"]}
+
+    def handed_over() -> FlowRun | None:
+        runs = client.read_flow_runs(deployment_filter=of_deployment(client, "reexplain/on-demand"))
+        return next((run for run in runs if run.parameters.get("catalogue") == str(catalogue)), None)
+
+    labelling = wait_for("the labelling run", handed_over, 60)
+    assert labelling.work_pool_name == "featlas-cpu"
+    assert labelling.parameters["found_only"] is True
+    platform.model_answers.set()
+    wait_until_completed(client, labelling, 200)
+    with connect(catalogue) as connection:
+        (labelled,) = connection.execute("select count(*) from explanations where status = 'ok'").fetchone()
+    assert labelled > 0
 
 
 def test_bad_parameters_are_refused_before_anything_runs(client: SyncPrefectClient) -> None:

@@ -14,6 +14,7 @@ from flows.engine import (
     is_healthy,
     port_is_free,
     prefect_environment,
+    private_temporary,
     state_folder,
 )
 
@@ -66,6 +67,20 @@ def test_state_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.delenv("FEATLAS_STATE")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     assert state_folder() == tmp_path / "featlas"
+
+
+def test_temporary_files_are_private_and_their_paths_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for home in (tmp_path / "home", tmp_path / ("deep" * 30)):
+        folder = private_temporary(home)
+        assert folder == private_temporary(home)
+        assert folder.stat().st_mode & 0o077 == 0
+        folder.rmdir()
+        folder.symlink_to(tmp_path)
+        with pytest.raises(UserError, match="belongs to somebody else"):
+            private_temporary(home)
 
 
 def test_a_free_port_is_free() -> None:

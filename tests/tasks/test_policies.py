@@ -14,6 +14,7 @@ from catalog.ledger import Claim, StageOutcome
 from catalog.store import SliceWrite
 from tasks.common.progress import Progress, ProgressListener, StageEvent
 from tasks.policies import (
+    LeftOut,
     Results,
     StageContext,
     UnitKey,
@@ -185,3 +186,14 @@ def test_an_artifact_key_is_one_that_prefect_takes(text: str) -> None:
     key = artifact_key(text)
     assert set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
     assert key != artifact_key(text + "!")
+
+
+def test_a_run_that_may_not_compute_a_stage_finds_it_or_leaves_it_out(tmp_path: Path) -> None:
+    context, calls = StageContext(tmp_path, "run-1"), list[str]()
+    labelling = StageContext(tmp_path, "run-2", only=frozenset({"explain_features"}))
+    with pytest.raises(LeftOut, match="train_dictionary toy is not in the catalogue"):
+        run_unit(labelling, KEY, computing(calls))
+    assert calls == []
+    run_unit(context, KEY, computing(calls))
+    found = run_unit(labelling, KEY, computing(calls))
+    assert (found.recomputed, len(calls)) == (False, 1)
