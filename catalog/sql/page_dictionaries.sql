@@ -1,6 +1,5 @@
 -- One row per dictionary: size, fidelity on eval documents, coverage by labels and how many beat chance, beside the
--- share of those of random directions on the same activation set (of several the one nearest in width): what labels of
--- no feature at all reach.
+-- share of those of random directions on the same activation set.
 with observed as (
     select
         dictionary_id,
@@ -9,9 +8,6 @@ with observed as (
         count_if(status = 'alive')::bigint as n_alive,
         count_if(status = 'unseen')::bigint as n_unseen,
         count_if(status = 'dense')::bigint as n_dense,
-        count_if(label is not null and status <> 'unseen')::bigint as n_labelled,
-        count(score) as n_scored,
-        count_if(above_chance)::bigint as n_above_chance,
         count_if(n_matches > 0)::bigint as n_matched,
         median(score) as median_score
     from feature_cards
@@ -20,20 +16,6 @@ with observed as (
 counts as (
     select * from observed
     qualify row_number() over (partition by dictionary_id order by n_features desc, activation_set_id) = 1
-),
-controls as (
-    select
-        c.dictionary_id,
-        arg_min(
-            {'id': r.dictionary_id, 'share': r.n_above_chance / (r.n_features - r.n_unseen)},
-            {'width': abs(ln(d.d_sae / k.d_sae)), 'id': r.dictionary_id}
-        ) as random
-    from counts as c
-    join dictionaries as d on d.dictionary_id = c.dictionary_id
-    join counts as r on r.activation_set_id = c.activation_set_id and r.n_scored > 0 and r.n_features > r.n_unseen
-    join dictionaries as k on k.dictionary_id = r.dictionary_id and k.architecture = 'random_directions'
-    where c.dictionary_id <> r.dictionary_id
-    group by c.dictionary_id
 ),
 -- A metric with several forms (hookpoints, quantiles, a skip path alone) has the whole under the empty variant.
 metrics as (
@@ -74,11 +56,11 @@ select
     coalesce(c.n_alive, 0) as n_alive,
     coalesce(c.n_unseen, 0) as n_unseen,
     coalesce(c.n_dense, 0) as n_dense,
-    coalesce(c.n_labelled, 0) as n_labelled,
-    coalesce(c.n_scored, 0) as n_scored,
-    coalesce(c.n_above_chance, 0) as n_above_chance,
-    x.random.share as random_above_share,
-    x.random.id as random_dictionary_id,
+    coalesce(q.n_labelled, 0) as n_labelled,
+    coalesce(q.n_scored, 0) as n_scored,
+    coalesce(q.n_above_chance, 0) as n_above_chance,
+    q.random_above_share,
+    q.random_dictionary_id,
     coalesce(c.n_matched, 0) as n_matched,
     c.median_score,
     m.fvu,
@@ -89,7 +71,7 @@ select
     m.n_metric_tokens
 from dictionaries as d
 left join counts as c using (dictionary_id)
-left join controls as x using (dictionary_id)
+left join label_quality as q on q.dictionary_id = c.dictionary_id and q.activation_set_id = c.activation_set_id
 left join metrics as m on m.dictionary_id = d.dictionary_id and m.activation_set_id = d.activation_set_id
 left join current on current.alias = d.alias
 order by is_current desc, model_id, hookpoint, d.alias, d.created_at desc

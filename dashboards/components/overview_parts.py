@@ -124,7 +124,8 @@ def _above_chance(row: Row, n_firing: int) -> Figure:
     """The share of labels above chance, that of random directions beside it."""
     share = figures.percent(_share(row["n_above_chance"], n_firing), 2)
     if row["random_above_share"] is None:
-        return Figure("above chance", share, f"{definitions.ABOVE_CHANCE} {definitions.NO_RANDOM}")
+        advice = "" if row["origin"] == "baseline" else f" {definitions.NO_RANDOM}"
+        return Figure("above chance", share, definitions.ABOVE_CHANCE + advice)
     beside = f"{share} ({figures.percent(row['random_above_share'], 2)})"
     return Figure("above chance (random)", beside, f"{definitions.ABOVE_CHANCE} {definitions.BESIDE_RANDOM}")
 

@@ -42,6 +42,17 @@ class Draft:
     token_shares: tuple[dict[str, Any], ...] | None = None
     calls: tuple[CallRecord, ...] = ()
 
+    def columns(self) -> dict[str, Any]:
+        """Its columns of ``explanations``."""
+        return {
+            "text": self.text,
+            "predicate": self.predicate,
+            "token_shares": None if self.token_shares is None else list(self.token_shares),
+            "status": self.status,
+            "error": self.error,
+            "call_id": self.calls[-1].call_id if self.calls else None,
+        }
+
 
 class Explainer(ABC):
     """Explains features one at a time; a subclass registers itself in `EXPLAINERS`.

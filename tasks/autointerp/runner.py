@@ -73,47 +73,41 @@ def explain(
     explainer = kind(config, client_for(config.explainer, kind.needs_client, client))
     prompt_digest = explainer.prompt_digest(config)
     model = explainer.client.model if explainer.client else None
+    common = {
+        "dictionary_id": dictionary_id,
+        "activation_set_id": activation_set_id,
+        "explainer": config.explainer,
+        "model": model,
+        "prompt_digest": prompt_digest,
+        "position": position,
+    }
 
     async def work(feature: FeatureEvidence) -> dict[str, Any]:
         draft = await explainer.explain(feature)
-        asked = [fingerprint, dictionary_id, activation_set_id, feature.feature_index, config.canonical()]
-        asked += [prompt_digest, model, feature.digest("explain")]
-        row = {
-            "explanation_id": digest([*asked, draft.text, draft.predicate, draft.status, draft.error])[:32],
-            "dictionary_id": dictionary_id,
-            "activation_set_id": activation_set_id,
-            "feature_index": feature.feature_index,
-            "explainer": config.explainer,
-            "model": model,
-            "prompt_digest": prompt_digest,
-            "text": draft.text,
-            "predicate": draft.predicate,
-            "token_shares": None if draft.token_shares is None else list(draft.token_shares),
-            "status": draft.status,
-            "error": draft.error,
-            "call_id": draft.calls[-1].call_id if draft.calls else None,
-            "created_at": now_text(),
-            "position": position,
-        }
+        index, said = feature.feature_index, [draft.text, draft.predicate, draft.status, draft.error]
+        asked = [
+            fingerprint,
+            dictionary_id,
+            activation_set_id,
+            index,
+            config.canonical(),
+            prompt_digest,
+            model,
+        ]
+        named = digest([*asked, feature.digest("explain"), *said])[:32]
+        row = {**common, "explanation_id": named, "feature_index": index, **draft.columns()}
+        row["created_at"] = now_text()
         return {"explanation": row, "calls": [call.to_plain() for call in draft.calls]}
 
     keyed = ((f"{feature.feature_index:010d}", feature) for feature in evidence)
     drive = Drive(scratch / "explained.jsonl", explainer.client, "features explained", n_features, listener)
     records, ending = asyncio.run(drive.run(keyed, work))
     explanations = [record["explanation"] for record in (*records, *ending.failed)]
-    statuses = Counter(row["status"] for row in explanations)
     calls = _call_rows([*ending.probes, *records, *ending.failed], run_id)
-    texts = sorted(row["explanation_id"] for row in explanations if row["status"] == "ok")
-    facts = {
-        "n_features": len(explanations),
-        "n_ok": statuses["ok"],
-        "statuses": dict(statuses),
-        "texts_digest": digest(texts),
-    }
     return Explained(
         table_of("explanations", explanations),
         table_of("llm_calls", calls),
-        {**facts, **_money(calls), **ending.facts()},
+        {**_counted(explanations), **_money(calls), **ending.facts()},
     )
 
 
@@ -181,6 +175,18 @@ def read_explanations(explanations: pa.Table) -> list[Explanation]:
         for row in rows
         if row["status"] == "ok" and row["text"]
     ]
+
+
+def _counted(explanations: list[dict[str, Any]]) -> dict[str, Any]:
+    """Explanations by status, and a digest of those with a text."""
+    statuses = Counter(row["status"] for row in explanations)
+    texts = sorted(row["explanation_id"] for row in explanations if row["status"] == "ok")
+    return {
+        "n_features": len(explanations),
+        "n_ok": statuses["ok"],
+        "statuses": dict(statuses),
+        "texts_digest": digest(texts),
+    }
 
 
 def _call_rows(records: list[dict[str, Any]], run_id: str | None) -> list[dict[str, Any]]:

@@ -173,6 +173,8 @@ def test_labels_above_chance_stand_beside_those_of_random_directions(root: Path,
     shown = {key: (row["random_dictionary_id"], row["random_above_share"]) for key, row in rows.items()}
     assert shown == {small.DICTIONARY: (near, 0.25), near: (far, 1.0), far: (near, 0.25)}
     assert rows[small.DICTIONARY]["n_above_chance"] == 3
+    quality = ask(root, f"from label_quality where dictionary_id = '{small.DICTIONARY}'")
+    assert quality == [(small.DICTIONARY, small.SET, 4, 4, 4, 3, 0.75, 0.25, near)]
 
 
 def test_an_unscored_label_is_shown_without_a_score(filled: Path) -> None:

@@ -1,0 +1,43 @@
+-- How many features of a dictionary fire on an activation set, have a label, a score, and a label above chance; beside
+-- it the share above chance of random directions on the same set (of several the dictionary nearest in width): what
+-- labels of no feature at all reach.
+with counted as (
+    select
+        f.dictionary_id,
+        f.activation_set_id,
+        any_value(d.architecture) as architecture,
+        any_value(d.d_sae) as d_sae,
+        count_if(f.status <> 'unseen')::bigint as n_firing,
+        count_if(f.label is not null and f.status <> 'unseen')::bigint as n_labelled,
+        count(f.score) as n_scored,
+        count_if(f.above_chance)::bigint as n_above_chance,
+        count_if(f.above_chance) / nullif(count_if(f.status <> 'unseen'), 0) as above_share
+    from feature_cards as f
+    join dictionaries as d using (dictionary_id)
+    group by f.dictionary_id, f.activation_set_id
+),
+controls as (
+    select
+        c.dictionary_id,
+        c.activation_set_id,
+        arg_min(
+            {'id': r.dictionary_id, 'share': r.above_share},
+            {'width': abs(ln(c.d_sae / r.d_sae)), 'id': r.dictionary_id}
+        ) as control
+    from counted as c
+    join counted as r using (activation_set_id)
+    where r.architecture = 'random_directions' and r.n_scored > 0 and r.dictionary_id <> c.dictionary_id
+    group by c.dictionary_id, c.activation_set_id
+)
+select
+    c.dictionary_id,
+    c.activation_set_id,
+    c.n_firing,
+    c.n_labelled,
+    c.n_scored,
+    c.n_above_chance,
+    c.above_share,
+    x.control.share as random_above_share,
+    x.control.id as random_dictionary_id
+from counted as c
+left join controls as x using (dictionary_id, activation_set_id)
