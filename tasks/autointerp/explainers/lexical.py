@@ -14,7 +14,7 @@ from tasks.autointerp.lexicon.windows import Windows
 from tasks.autointerp.lexicon.wording import in_words
 from tasks.autointerp.records import FIRING_BANDS, FeatureEvidence
 
-SEARCH_VERSION = 3
+SEARCH_VERSION = 4
 HOLDS_ALWAYS = 0.9
 WEAK_LISTED = 4
 """Tokens named of those that fire weakly; the rule has them all."""

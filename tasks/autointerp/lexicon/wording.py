@@ -31,6 +31,10 @@ _POSITIONS = {
     "repeat": "that occurred before in the context",
     "near_repeat": f"that occurred within the last {NEAR_TOKENS} tokens",
 }
+_FIRST = {
+    "context_first": "the first token of a context",
+    "context_start": f"the first {CONTEXT_START_TOKENS} tokens of a context",
+}
 
 
 def in_words(rule: Rule, most: int = MAX_LISTED) -> str:
@@ -48,6 +52,8 @@ def in_words(rule: Rule, most: int = MAX_LISTED) -> str:
         return f"{in_words(rule.rule, most)}, but not on {excepted}"
     if isinstance(rule, PositionRule) and rule.name in ("repeat", "near_repeat"):
         return f"words {_POSITIONS[rule.name]}"
+    if isinstance(rule, PositionRule) and rule.name in _FIRST:
+        return _FIRST[rule.name]
     return f"tokens {_circumstance(rule, most)}"
 
 
@@ -87,7 +93,8 @@ def _tokens(rule: TokenRule, most: int) -> str:
     if rule.kind == "is":
         return names
     if rule.kind == "word":
-        return f"{names} in any case"
+        has_case = any(value.upper() != value.lower() for value in rule.values)
+        return f"{names} in any case" if has_case else names
     verbs = {"starts": "that start with", "ends": "that end with", "contains": "that contain"}
     return f"tokens {verbs[rule.kind]} {names}"
 

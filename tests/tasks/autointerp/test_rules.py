@@ -197,6 +197,13 @@ def test_rules_survive_json_and_do_not_depend_on_the_company(rule: Rule, windows
         ),
         (LabelRule("language", "fr"), 'tokens in documents whose language is "fr"'),
         (PositionRule("repeat"), "words that occurred before in the context"),
+        (PositionRule("context_start"), "the first 4 tokens of a context"),
+        (
+            Both((TokenRule("is", ("a",)), PositionRule("context_first"))),
+            '"a" at the very beginning of a context',
+        ),
+        (TokenRule("word", ("def", "if")), '"def" or "if" in any case'),
+        (TokenRule("word", ("#",)), '"#"'),
     ],
 )
 def test_rules_in_words(rule: Rule, words: str) -> None:
