@@ -216,7 +216,7 @@ def feature_explanations(
 def feature_scores(
     connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int
 ) -> pa.Table:
-    """Every score of every explanation of a feature."""
+    """The newest scores of every explanation of a feature, by scorer and judge."""
     return read(
         connection, "feature_scores", {"dictionary_id": dictionary_id, "feature_index": feature_index}
     )
@@ -225,7 +225,7 @@ def feature_scores(
 def feature_judgements(
     connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int, explanation_id: str
 ) -> pa.Table:
-    """The judged items of one explanation."""
+    """The judged items of one explanation, those of its newest scores."""
     key = {"dictionary_id": dictionary_id, "feature_index": feature_index}
     return read(connection, "feature_judgements", {**key, "explanation_id": explanation_id})
 

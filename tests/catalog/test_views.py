@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from catalog import page_queries
 from catalog.connection import connect
 from catalog.relations import derived_views
 from catalog.slices import SliceWrite
@@ -175,6 +176,33 @@ def test_labels_above_chance_stand_beside_those_of_random_directions(root: Path,
     assert rows[small.DICTIONARY]["n_above_chance"] == 3
     quality = ask(root, f"from label_quality where dictionary_id = '{small.DICTIONARY}'")
     assert quality == [(small.DICTIONARY, small.SET, 4, 4, 4, 3, 0.75, 0.25, near)]
+
+
+def test_scores_of_other_settings_are_not_mixed(root: Path, small: ModuleType) -> None:
+    """The unit that landed last counts as a whole, in views and on the page, whatever its clock said."""
+    older = [score(small, "a", variant, 0.9) for variant in ("neighbour", "random", "mixed")]
+    newer = [
+        score(small, "a", variant, 0.6) | {"created_at": small.NOW - timedelta(hours=1)}
+        for variant in ("random", "mixed")
+    ]
+    item = {name: older[0][name] for name in ("explanation_id", "dictionary_id", "activation_set_id")}
+    item |= {"feature_index": 0, "scorer": "predicate", "judge": "none", "seed": 0, "band": "top", "rank": 0}
+    for fingerprint, scores in (("f" * 64, older), ("0" * 64, newer)):
+        answered = fingerprint == "0" * 64
+        judged = [{**item, "item": i, "truth": True, "answer": answered} for i in range(3)]
+        tables = {"scores": scores, "judgements": judged}
+        writes = [SliceWrite(name, "d", small.table(name, rows)) for name, rows in tables.items()]
+        publish_rows(root, writes, fingerprint=fingerprint)
+    assert ask(root, "select variant, value from latest_scores order by 1") == [
+        ("mixed", 0.6),
+        ("random", 0.6),
+    ]
+    assert ask(root, "select variant, score from explanation_scores") == [("mixed", 0.6)]
+    key = {"dictionary_id": small.DICTIONARY, "feature_index": 0}
+    with connect(root) as connection:
+        shown = page_queries.feature_scores(connection, **key)["value"].to_pylist()
+        items = page_queries.feature_judgements(connection, explanation_id="a", **key)
+    assert (shown, items["answer"].to_pylist()) == ([0.6, 0.6], [True, True, True])
 
 
 def test_an_unscored_label_is_shown_without_a_score(filled: Path) -> None:

@@ -1,7 +1,22 @@
--- The newest value of every score: seeds and reruns of one scorer, judge and kind of negatives make one row.
--- One row is chosen as a whole, so that a null of the newest is not filled from an older one. Newest is what came
--- with the latest version of the catalogue (place), whatever the clocks said.
-with newest as (
+-- The newest value of every score. Of seeds, settings and reruns of one scorer and judge the newest unit of work counts
+-- as a whole: no kind of negatives comes from other settings, and a null is not filled from an older row. Newest is
+-- what came with the latest version of the catalogue (place), whatever the clocks said.
+with placed as (
+    select s.*, coalesce(c.place, -2_000_000_000) as place
+    from scores as s
+    left join (select slice, place from commit_order where table_name = 'scores') as c using (slice)
+    where value is not null
+),
+units as (
+    select
+        explanation_id,
+        scorer,
+        judge,
+        arg_max(fingerprint, {'place': place, 'at': created_at, 'unit': fingerprint}) as fingerprint
+    from placed
+    group by explanation_id, scorer, judge
+),
+newest as (
     select
         dictionary_id,
         activation_set_id,
@@ -25,13 +40,12 @@ with newest as (
                 'answered_share': answered_share,
                 'position': position,
                 'created_at': created_at,
-                'place': coalesce(c.place, -2_000_000_000)
+                'place': place
             },
-            {'place': coalesce(c.place, -2_000_000_000), 'at': created_at}
+            {'place': place, 'at': created_at}
         ) as s
-    from scores
-    left join (select slice, place from commit_order where table_name = 'scores') as c using (slice)
-    where value is not null
+    from placed
+    join units using (explanation_id, scorer, judge, fingerprint)
     group by dictionary_id, activation_set_id, feature_index, explanation_id, scorer, judge, metric, variant
 )
 select * exclude (s), unnest(s) from newest
