@@ -10,7 +10,6 @@ from pydantic import TypeAdapter
 
 from catalog.checks import check_data
 from catalog.connection import connect
-from catalog.ledger import StageOutcome
 from flows.engine import free_port
 from tasks.autointerp.explainer import EXPLAINERS, AnyExplainerConfig, ExplainerConfig
 from tasks.autointerp.scorer import SCORERS, AnyScorerConfig, ScorerConfig
@@ -19,6 +18,7 @@ from tasks.policies import StageContext
 from tasks.score_explanations import ScoreUnit, score_explanations
 from tests.fakes.openai_server import Answer, Brain, FakeOpenAI, Question, answers, explanation
 from tests.tasks.labelled import mined
+from tests.tasks.landed import another, landed
 
 N = 3
 NEEDED = {"contexts": {"endpoint": "one"}, "detection": {"endpoint": "one"}, "fuzzing": {"endpoint": "one"}}
@@ -67,36 +67,14 @@ def scorer(name: str, **fields: Any) -> ScorerConfig:
     return TypeAdapter[ScorerConfig](AnyScorerConfig).validate_python(values)
 
 
-def another(config: ExplainerConfig | ScorerConfig, field: str) -> Any:
-    """A value that the field does not have, of a kind that it may have."""
-    value = getattr(config, field)
-    if field == "endpoint":
-        return "two"
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int):
-        return value + 1
-    if isinstance(value, float):
-        return value + 0.01
-    assert value is None, f"say what else {field} may be"
-    return 300
+def changed(config: ExplainerConfig | ScorerConfig, field: str) -> Any:
+    """The configuration with another value of one field."""
+    value = "two" if field == "endpoint" else another(getattr(config, field))
+    return config.model_copy(update={field: value})
 
 
 def fields_of(config: ExplainerConfig | ScorerConfig) -> list[str]:
     return [name for name in type(config).model_fields if name not in ("explainer", "scorer")]
-
-
-def landed(root: Path, outcome: StageOutcome) -> dict[str, int]:
-    """Rows in the catalogue that carry the fingerprint of an outcome."""
-    with connect(root) as connection:
-        return {
-            table: len(
-                connection.execute(
-                    f"select 1 from {table} where fingerprint = $1", [outcome.fingerprint]
-                ).fetchall()
-            )
-            for table in outcome.rows
-        }
 
 
 def answered(root: Path) -> list[float]:
@@ -135,9 +113,8 @@ def test_every_field_is_a_unit_of_its_own_whose_rows_land(
     """What the fingerprint tells apart, the rows, their keys and the line of the summary tell apart."""
     root = tmp_path / "catalogue"
     context, evidence = StageContext(root, "run-1"), mined(root, N)
-    changed = config.model_copy(update={field: another(config, field)})
     outcomes, labels = [], []
-    for each in (config, changed):
+    for each in (config, changed(config, field)):
         if isinstance(each, ExplainerConfig):
             unit: ExplainUnit | ScoreUnit = ExplainUnit(each, evidence)
             outcomes.append(explain_features.fn(context, unit))

@@ -1,7 +1,6 @@
 """A checkpoint tells trainings apart exactly where the fingerprint does."""
 
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -11,9 +10,10 @@ from catalog.ledger import StageOutcome
 from tasks.activations.model_source import ModelConfig
 from tasks.dictionaries.architectures import snmf
 from tasks.dictionaries.base import ARCHITECTURES, dictionary_config
-from tasks.dictionaries.config import DictionaryConfig, EvaluationConfig
+from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.training.training_checkpoint import _config_digest
 from tasks.training_units import Site, TrainUnit
+from tests.tasks.landed import another
 
 HOOKPOINT = "blocks.1.resid_post"
 SET = {"activation_set_id": "s-00000000", "uri": "_blobs/activations/s"}
@@ -44,19 +44,6 @@ def digest_in_checkpoint(config: DictionaryConfig) -> str:
         config=config, activations=activations, feed=SimpleNamespace(stream=SimpleNamespace(rows=[0, 1]))
     )
     return _config_digest(run)  # type: ignore[arg-type]
-
-
-def another(value: Any) -> Any:
-    """A value of the same kind that is not ``value``."""
-    if isinstance(value, EvaluationConfig):
-        return value.model_copy(update={"seed": value.seed + 1})
-    if isinstance(value, bool):
-        return not value
-    if isinstance(value, int | float):
-        return value + 1
-    if isinstance(value, str):
-        return f"another {value}"
-    return ("another",) if isinstance(value, tuple) else 3
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
