@@ -192,7 +192,10 @@ class _CappedStream(httpx2.AsyncByteStream):
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the endpoint asks, from a number or a date."""
+    """Seconds to wait as the endpoint asks, from a number, a number of milliseconds or a date."""
+    milliseconds = headers.get("retry-after-ms", "")
+    if milliseconds.replace(".", "", 1).isdecimal():
+        return float(milliseconds) / 1000
     text = headers.get("retry-after")
     if text is None:
         return None

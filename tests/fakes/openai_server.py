@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 FaultName = Literal[
     "rate_limit",
+    "rate_limit_ms",
     "quota",
     "server_error",
     "hang",
@@ -298,6 +299,7 @@ def _plain(body: object, status: int = 200) -> Body:
 
 _BODIES: dict[str, Callable[[FakeOpenAI, Fault], Body]] = {
     "rate_limit": lambda fake, fault: _error(429, "slow down", "rate_limit", retry_after=fault.retry_after),
+    "rate_limit_ms": lambda fake, fault: _error(429, "slow", "rate_limit", retry_after_ms=fault.retry_after),
     "quota": lambda fake, fault: _error(429, "no money left", "insufficient_quota"),
     "server_error": lambda fake, fault: _error(500, "oops"),
     "unauthorised": lambda fake, fault: _error(401, "Incorrect API key provided: sk-secret"),

@@ -135,9 +135,10 @@ def test_total_deadline_is_kept(tmp_path: Path, fault: Any) -> None:
     assert call["outcome"] == "error"
 
 
-def test_short_wait_is_waited_for(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fault", [Fault("rate_limit", "1"), Fault("rate_limit_ms", "1000")])
+def test_short_wait_is_waited_for(tmp_path: Path, fault: Fault) -> None:
     def brain(question: Question) -> Answer:
-        return Fault("rate_limit", retry_after="1") if question.number == 1 else GOOD
+        return fault if question.number == 1 else GOOD
 
     with FakeOpenAI(brain) as fake:
         started = time.monotonic()
