@@ -1,6 +1,7 @@
 """Stage: measure a dictionary on the eval documents, beside a PCA and a random dictionary."""
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from catalog.ledger import Claim, StageOutcome
@@ -13,8 +14,9 @@ from tasks.stored import evidence_subject, open_sites
 
 if TYPE_CHECKING:
     from tasks.dictionaries.config import EvaluationConfig
+    from tasks.dictionaries.measures.shared_controls import SharedControls
 
-STAGE, VERSION = "evaluate_dictionary", 3
+STAGE, VERSION = "evaluate_dictionary", 4
 
 
 @dataclass(frozen=True)
@@ -46,17 +48,31 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
         dictionary = load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device))
         second_model = others[0] if others else None
         metrics = evaluate(
-            dictionary, sites, language_model, unit.config, second_model=second_model, listener=listener
+            dictionary,
+            sites,
+            language_model,
+            unit.config,
+            second_model=second_model,
+            shared=_shared_controls(),
+            listener=listener,
         )
         keys = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
         subject = evidence_subject(**keys)
         headline = {
-            row["metric"]: row["value"]
+            " ".join(filter(None, (row["metric"], row["variant"]))): row["value"]
             for row in metrics.to_pylist()
-            if row["metric"] in ("fvu", "l0") and not row["variant"]
+            if row["metric"] in ("fvu", "l0") and row["variant"] in ("", "without_massive")
         }
         slices = [SliceWrite("dictionary_metrics", subject, with_constants(metrics, **keys))]
         return Results(slices, {**keys, "headline": headline})
 
     key = UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), [unit.trained.fingerprint])
     return run_unit(context, key, compute)
+
+
+@cache
+def _shared_controls() -> "SharedControls":
+    """Controls that this process has measured; what they are is decided by their key alone."""
+    from tasks.dictionaries.measures.shared_controls import SharedControls
+
+    return SharedControls()

@@ -27,7 +27,11 @@ metrics as (
         max(value) filter (where metric = 'l0' and variant = '') as l0,
         max(value) filter (where metric = 'ce_recovered' and variant = 'mean_ablation') as ce_recovered,
         max(note) filter (where metric = 'ce_recovered' and variant = 'mean_ablation') as ce_note,
-        max(n) filter (where metric = 'fvu' and variant = '') as n_metric_tokens
+        max(n) filter (where metric = 'fvu' and variant = '') as n_metric_tokens,
+        max(n_documents) filter (where metric = 'fvu' and variant = '') as n_metric_documents,
+        max(value) filter (where metric = 'fvu' and variant = 'without_massive') as fvu_without_massive,
+        max(ci_low) filter (where metric = 'fvu' and variant = '') as fvu_ci_low,
+        max(ci_high) filter (where metric = 'fvu' and variant = '') as fvu_ci_high
     from dictionary_metrics
     where split = 'eval'
     group by dictionary_id, activation_set_id
@@ -68,7 +72,14 @@ select
     m.l0,
     m.ce_recovered,
     m.ce_note,
-    m.n_metric_tokens
+    m.n_metric_tokens,
+    m.n_metric_documents,
+    m.fvu_without_massive,
+    m.fvu_ci_low,
+    m.fvu_ci_high,
+    -- One massive token can hold half of the variance: where there are any, dictionaries are ranked without them.
+    coalesce(m.fvu_without_massive, m.fvu) as fvu_ranked,
+    case when m.fvu_without_massive is null then 'all tokens' else 'without massive tokens' end as fvu_ranked_by
 from dictionaries as d
 left join counts as c using (dictionary_id)
 left join label_quality as q on q.dictionary_id = c.dictionary_id and q.activation_set_id = c.activation_set_id

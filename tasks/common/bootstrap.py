@@ -67,20 +67,29 @@ def document_interval(
     """
     if n_documents < FEWEST_DOCUMENTS:
         return Interval(None, None, n_documents)
-    values_R = statistic(document_draws(n_documents, seed, n_replicates))
+    return interval_of(statistic(document_draws(n_documents, seed, n_replicates)), n_documents)
+
+
+def interval_of(values_R: Floats, n_documents: int) -> Interval:
+    """The interval that the replicates of one value give; None where they are not finite often."""
     low, high = ends(values_R[:, None], n_documents)
     if np.isnan(low[0]):
         return Interval(None, None, n_documents)
     return Interval(float(low[0]), float(high[0]), n_documents)
 
 
-def ratio_interval(numerator_G: Floats, denominator_G: Floats, seed: int = 0) -> Interval:
-    """Interval of a ratio of sums, such as a mean per token; documents without weight do not count."""
-    counted_G = denominator_G > 0
+def ratio_interval(
+    numerator_G: Floats, denominator_G: Floats, seed: int = 0, weight_G: Floats | None = None
+) -> Interval:
+    """Interval of a ratio of sums, such as a mean per token; documents without weight do not count.
+
+    The denominator is the weight where none is given. A replicate in which it is not positive has no value.
+    """
+    counted_G = (denominator_G if weight_G is None else weight_G) > 0
     above_G, below_G = numerator_G[counted_G], denominator_G[counted_G]
 
     def ratio(draws_RG: Floats) -> Floats:
-        values: Floats = (draws_RG @ above_G) / (draws_RG @ below_G)
-        return values
+        below_R = draws_RG @ below_G
+        return np.where(below_R > 0, (draws_RG @ above_G) / np.where(below_R > 0, below_R, 1.0), np.nan)
 
     return document_interval(ratio, len(above_G), seed)

@@ -6,13 +6,15 @@ written it is the reduced-rank regression of the target on the input (``linear``
 Legend: N tokens, D d_in, E d_out, L d_sae.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary, Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.measures.fidelity import Fidelity
 from tasks.dictionaries.measures.metric_rows import control_values
+from tasks.dictionaries.measures.metrics import Values
 
 _BATCH = 4096
 _SCALE_TOKENS = 16_384
@@ -58,6 +60,10 @@ class Controls:
     random: Dictionary
     mean_input: Tensor
     mean_target: Tensor
+    measured: dict[str, Values] = field(default_factory=dict)
+    """Metrics of the controls, ``linear`` and ``random``, once they are known."""
+    fidelity: dict[str, Fidelity] = field(default_factory=dict)
+    """What replacing by the controls and ablating did, by the hookpoint replaced where there are several."""
 
     @property
     def linear_name(self) -> str:

@@ -64,6 +64,37 @@ class Fidelity:
     n: int = 0
     ce_sums: dict[str, float] = field(default_factory=dict)
     kl_sums: dict[str, float] = field(default_factory=dict)
+    documents: list[NDArray[Any]] = field(default_factory=list)
+    """Document of each predicted token, by batch."""
+    parts: dict[tuple[str, str], list[NDArray[Any]]] = field(default_factory=dict)
+    """Cross-entropy and KL of each predicted token, by ("ce" or "kl", replacement) and batch."""
+
+    def by_document(self, measure: str, name: str) -> NDArray[Any]:
+        """Sum over the tokens of each document: (G,)."""
+        return np.bincount(self._document(), np.concatenate(self.parts[measure, name]))
+
+    def tokens_by_document(self) -> NDArray[Any]:
+        """Tokens of each document: (G,)."""
+        return np.bincount(self._document()).astype(np.float64)
+
+    def _document(self) -> NDArray[Any]:
+        return np.unique(np.concatenate(self.documents), return_inverse=True)[1]
+
+    def with_controls(self, controls: "Fidelity") -> "Fidelity":
+        """This and the replacements that were run on the same tokens for another dictionary."""
+        return Fidelity(
+            self.n,
+            {**controls.ce_sums, **self.ce_sums},
+            {**controls.kl_sums, **self.kl_sums},
+            self.documents,
+            {**controls.parts, **self.parts},
+        )
+
+    def without(self, name: str) -> "Fidelity":
+        """What other dictionaries of this place can use: everything but one replacement."""
+        kept = {key: part for key, part in self.parts.items() if key[1] != name}
+        ce, kl = ({k: v for k, v in sums.items() if k != name} for sums in (self.ce_sums, self.kl_sums))
+        return Fidelity(self.n, ce, kl, self.documents, kept)
 
     def ce(self, name: str) -> float:
         """Mean cross-entropy in nats."""
@@ -101,6 +132,8 @@ class Batch(NamedTuple):
     scored_BT: Tensor
     """At which tokens the predictions count."""
     targets_P: Tensor
+    document_P: NDArray[Any]
+    """Document of each token that is scored."""
 
 
 Splicing = Callable[[Batch], Callable[[Replacement], AbstractContextManager[Any]]]
@@ -129,6 +162,7 @@ def measure_fidelity(
     *,
     reads: Sequence[str] | None = None,
     seed: int = 0,
+    ablate: bool = True,
 ) -> Fidelity:
     """Run the sequences ``rows`` untouched, with each replacement, and with both ablations.
 
@@ -137,10 +171,11 @@ def measure_fidelity(
         tokens: The packed tokens of the activation set.
         rows: Sequences to run, of the eval split.
         hookpoint: Where values are replaced.
-        mean_E: Mean activation of the train tokens, for the mean ablation.
+        mean_E: Mean activation of the train tokens that controls are fitted on, for the mean ablation.
         replacements: What to put in place of valid activations, by name.
         reads: Hookpoints that replacements are made from, side by side; left out, the replaced one itself.
         seed: Chooses the masked tokens of a masked model.
+        ablate: Whether to run the ablations; they are the same for all dictionaries of a place.
     """
 
     def splicing(batch: Batch) -> Callable[[Replacement], AbstractContextManager[Any]]:
@@ -153,7 +188,7 @@ def measure_fidelity(
 
         return at_hookpoint
 
-    return measure_spliced(language_model, tokens, rows, mean_E, replacements, splicing, seed)
+    return measure_spliced(language_model, tokens, rows, mean_E, replacements, splicing, seed, ablate)
 
 
 @torch.no_grad()
@@ -165,19 +200,22 @@ def measure_spliced(
     replacements: Mapping[str, Replacement],
     splicing: Splicing,
     seed: int,
+    ablate: bool = True,
 ) -> Fidelity:
     """The same for any way to bring a replacement into a forward pass."""
     ablations: dict[str, Replacement] = {
         "zero_ablation": lambda x_ND: mean_E.to(x_ND).new_zeros(len(x_ND), len(mean_E)),
         "mean_ablation": lambda x_ND: mean_E.to(x_ND).expand(len(x_ND), -1),
     }
+    together = {**(ablations if ablate else {}), **replacements}
     result = Fidelity()
     for batch in _batches(language_model, tokens, rows, seed):
         spliced = splicing(batch)
         clean_PV = _log_probs(language_model, batch, nullcontext())
         result.n += len(batch.targets_P)
+        result.documents.append(batch.document_P)
         _add(result, CLEAN, clean_PV, clean_PV, batch.targets_P)
-        for name, replace in {**ablations, **replacements}.items():
+        for name, replace in together.items():
             log_probs_PV = _log_probs(language_model, batch, spliced(replace))
             _add(result, name, clean_PV, log_probs_PV, batch.targets_P)
     return result
@@ -231,7 +269,8 @@ def _causal(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[A
     segment, scored, valid = (
         torch.from_numpy(part).to(language_model.device) for part in (segment_BT, scored_BT, valid_BT)
     )
-    return Batch(rows, inputs, segment, valid, scored, inputs["input_ids"].roll(-1, dims=1)[scored])
+    targets_P = inputs["input_ids"].roll(-1, dims=1)[scored]
+    return Batch(rows, inputs, segment, valid, scored, targets_P, tokens.document_index[rows][scored_BT])
 
 
 def _masked(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[Any], seed: int) -> Batch:
@@ -239,14 +278,15 @@ def _masked(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[A
     inputs = model_inputs(language_model, tokens, rows)
     valid_BT = np.asarray(tokens.valid[rows])
     drawn_BT = np.stack([np.random.default_rng((seed, int(row))).random(valid_BT.shape[1]) for row in rows])
+    scored_BT = valid_BT & (drawn_BT < MASKED_SHARE)
     segment, scored, valid = (
         torch.from_numpy(part).to(language_model.device)
-        for part in (np.array(tokens.segment[rows]), valid_BT & (drawn_BT < MASKED_SHARE), valid_BT)
+        for part in (np.array(tokens.segment[rows]), scored_BT, valid_BT)
     )
     targets_P = inputs["input_ids"][scored]
     mask_token = torch.tensor(language_model.spec.mask_token_id, device=language_model.device)
     inputs["input_ids"] = torch.where(scored, mask_token, inputs["input_ids"])
-    return Batch(rows, inputs, segment, valid, scored, targets_P)
+    return Batch(rows, inputs, segment, valid, scored, targets_P, tokens.document_index[rows][scored_BT])
 
 
 def _log_probs(language_model: LanguageModel, batch: Batch, spliced: AbstractContextManager[Any]) -> Tensor:
@@ -257,13 +297,16 @@ def _log_probs(language_model: LanguageModel, batch: Batch, spliced: AbstractCon
 
 
 def _add(result: Fidelity, name: str, clean_PV: Tensor, log_probs_PV: Tensor, targets_P: Tensor) -> None:
-    ce = -log_probs_PV.gather(1, targets_P.unsqueeze(1)).double().sum()
-    kl = torch.zeros((), dtype=torch.float64, device=ce.device)
+    ce_P = -log_probs_PV.gather(1, targets_P.unsqueeze(1)).double().squeeze(1)
+    kl_parts = []
     for clean, other in zip(
         torch.split(clean_PV, _POSITIONS_AT_ONCE),
         torch.split(log_probs_PV, _POSITIONS_AT_ONCE),
         strict=True,
     ):
-        kl += (clean.exp() * (clean - other)).sum(dim=1).double().sum()
-    result.ce_sums[name] = result.ce_sums.get(name, 0.0) + float(ce)
-    result.kl_sums[name] = result.kl_sums.get(name, 0.0) + float(kl)
+        kl_parts.append((clean.exp() * (clean - other)).sum(dim=1).double())
+    kl_P = torch.cat(kl_parts)
+    result.ce_sums[name] = result.ce_sums.get(name, 0.0) + float(ce_P.sum())
+    result.kl_sums[name] = result.kl_sums.get(name, 0.0) + float(kl_P.sum())
+    for measure, value_P in (("ce", ce_P), ("kl", kl_P)):
+        result.parts.setdefault((measure, name), []).append(value_P.cpu().numpy())

@@ -42,7 +42,7 @@ class Layers(NamedTuple):
     """As many; each is made from those read up to its own."""
     widths: Widths
     mean_D: Tensor
-    """Mean of the train tokens of what is read."""
+    """Mean of what is read over the train tokens that controls are fitted on."""
     mean_E: Tensor
     """The same of what is written, for the mean ablation."""
 
@@ -55,6 +55,7 @@ def measure_layers(
     replacements: Mapping[str, Replacement],
     *,
     seed: int = 0,
+    ablate: bool = True,
 ) -> Fidelity:
     """Run the sequences ``rows`` untouched, with each replacement, and with both ablations.
 
@@ -66,12 +67,13 @@ def measure_layers(
         replacements: By name, maps from all that is read (N, D) to all that is written (N, E). Each is asked
             once per layer, and its answer for that layer is used.
         seed: Chooses the masked tokens of a masked model.
+        ablate: Whether to run the ablations.
     """
 
     def splicing(batch: Batch) -> Callable[[Replacement], AbstractContextManager[None]]:
         return partial(_spliced, language_model, layers, batch.valid_BT)
 
-    return measure_spliced(language_model, tokens, rows, layers.mean_E, replacements, splicing, seed)
+    return measure_spliced(language_model, tokens, rows, layers.mean_E, replacements, splicing, seed, ablate)
 
 
 @torch.no_grad()

@@ -3,13 +3,15 @@
 Legend: N tokens, D d_in, E d_out.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from tasks.activations.language_model import LanguageModel
+from tasks.common.bootstrap import Interval, ratio_interval
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.coding.cross_layer import CrossLayer
 from tasks.dictionaries.coding.crosscoding import Crosscoding
@@ -28,7 +30,7 @@ from tasks.dictionaries.measures.fidelity import (
 from tasks.dictionaries.measures.fidelity_layers import Layers, measure_layers, why_not_in_layers
 from tasks.dictionaries.measures.fidelity_sites import Spot, measure_site
 from tasks.dictionaries.measures.metric_rows import metric_row
-from tasks.dictionaries.measures.metrics import MetricName, Values
+from tasks.dictionaries.measures.metrics import Intervals, MetricName, Values
 from tasks.dictionaries.sites import SiteActivations, site_names
 from tasks.dictionaries.stream import sample_rows
 
@@ -66,14 +68,52 @@ def _rows_of(measured: Fidelity, controls: Controls, note: str | None, at: str =
     """All rows of one measurement; ``at`` is the hookpoint where that is one of several."""
     names = ("dictionary", controls.linear_name, "random")
     own, linear, random = (_values(measured, name) for name in names)
+    intervals = fidelity_intervals(measured, "dictionary")
     rows = [
-        _row(_at(name, at), own[name], measured.n, controls.values(linear.get(name), random.get(name)), note)
+        _row(
+            _at(name, at),
+            own[name],
+            measured.n,
+            controls.values(linear.get(name), random.get(name)),
+            note,
+            intervals[name],
+        )
         for name in _NAMES
     ]
+    n_G = measured.tokens_by_document()
     return rows + [
-        _row(_at(MetricName("ce", name), at), measured.ce(name), measured.n, None, note)
+        _row(
+            _at(MetricName("ce", name), at),
+            measured.ce(name),
+            measured.n,
+            None,
+            note,
+            ratio_interval(measured.by_document("ce", name), n_G),
+        )
         for name in (CLEAN, *ABLATIONS)
     ]
+
+
+def fidelity_intervals(measured: Fidelity, name: str) -> Intervals:
+    """Intervals of all values of a replacement; the baselines are resampled with it."""
+    n_G = measured.tokens_by_document()
+    ce, kl = (
+        {key: measured.by_document(measure, key) for key in (name, CLEAN, *ABLATIONS)}
+        for measure in ("ce", "kl")
+    )
+    recovered = {
+        MetricName(f"{measure}_recovered", ablation): ratio_interval(
+            sums[ablation] - sums[name], sums[ablation] - sums[CLEAN], weight_G=n_G
+        )
+        for measure, sums in (("ce", ce), ("kl", kl))
+        for ablation in ABLATIONS
+    }
+    return {
+        MetricName("ce", "dictionary"): ratio_interval(ce[name], n_G),
+        MetricName("delta_ce"): ratio_interval(ce[name] - ce[CLEAN], n_G),
+        MetricName("kl"): ratio_interval(kl[name], n_G),
+        **recovered,
+    }
 
 
 def _at(name: MetricName, hookpoint: str) -> MetricName:
@@ -107,8 +147,11 @@ def _rows_of_crosscoder(
     means = torch.split(controls.mean_target, list(sites.widths.writes))
     chosen = sample_rows(sites.sequence_rows("eval"), config.fidelity_sequences)
     for number, name in enumerate(sites.target_names):
-        measured = measure_site(
-            spots, number, sites.tokens, chosen, means, _outputs(dictionary, controls), seed=config.seed
+        measured = _shared(
+            partial(measure_site, spots, number, sites.tokens, chosen, means, seed=config.seed),
+            dictionary,
+            controls,
+            name,
         )
         rows += _rows_of(measured, controls, None, at=name)
     return rows
@@ -139,29 +182,36 @@ def _measured(
     config: EvaluationConfig,
 ) -> Fidelity:
     rows = sample_rows(sites.sequence_rows("eval"), config.fidelity_sequences)
-    replacements = _outputs(dictionary, controls)
     reads, written, seed = site_names(sites.reads), sites.target_names, config.seed
     if len(written) > 1:
         layers = Layers(reads, written, sites.widths, controls.mean_input, controls.mean_target)
-        return measure_layers(language_model, sites.tokens, rows, layers, replacements, seed=seed)
-    return measure_fidelity(
+        measure = partial(measure_layers, language_model, sites.tokens, rows, layers, seed=seed)
+        return _shared(measure, dictionary, controls)
+    measure = partial(
+        measure_fidelity,
         language_model,
         sites.tokens,
         rows,
         written[0],
         controls.mean_target,
-        replacements,
         reads=None if sites.writes is None else reads,
         seed=seed,
     )
+    return _shared(measure, dictionary, controls)
 
 
-def _outputs(dictionary: Dictionary, controls: Controls) -> dict[str, Replacement]:
-    return {
-        "dictionary": _output(dictionary),
-        controls.linear_name: controls.linear,
-        "random": _output(controls.random),
-    }
+def _shared(
+    measure: Callable[..., Fidelity], dictionary: Dictionary, controls: Controls, at: str = ""
+) -> Fidelity:
+    """Run the dictionary, and the controls with the ablations unless they were run for another one."""
+    own = {"dictionary": _output(dictionary)}
+    known = controls.fidelity.get(at)
+    if known is not None:
+        return measure(own, ablate=False).with_controls(known)
+    others = {controls.linear_name: controls.linear, "random": _output(controls.random)}
+    measured = measure({**own, **others})
+    controls.fidelity[at] = measured.without("dictionary")
+    return measured
 
 
 def _output(dictionary: Dictionary) -> Replacement:
@@ -187,7 +237,8 @@ def _row(
     n: int,
     control: Mapping[str, float] | None = None,
     note: str | None = None,
+    interval: Interval | None = None,
 ) -> dict[str, Any]:
     if value is None and note is None:
         note = "the ablation does no damage, so nothing can be recovered"
-    return metric_row(name, value, n, control, note, version=VERSION)
+    return metric_row(name, value, n, control, note, VERSION, interval if value is not None else None)

@@ -45,6 +45,7 @@ def measure_site(
     replacements: Mapping[str, Replacement],
     *,
     seed: int = 0,
+    ablate: bool = True,
 ) -> Fidelity:
     """Run the sequences ``rows`` through one model, with one hookpoint replaced.
 
@@ -53,9 +54,10 @@ def measure_site(
         number: Which of them is replaced.
         tokens: The packed tokens, the same for all models.
         rows: Sequences to run, of the eval split.
-        means: Mean activation of the train tokens at each hookpoint.
+        means: Mean at each hookpoint over the train tokens that controls are fitted on.
         replacements: By name, maps from all that is read to all that is written, both (N, D).
         seed: Chooses the masked tokens of a masked model.
+        ablate: Whether to run the ablations.
     """
     place, widths = spots[number], [len(mean) for mean in means]
 
@@ -73,7 +75,7 @@ def measure_site(
         return at_hookpoint
 
     parts = {name: partial(part, replace) for name, replace in replacements.items()}
-    return measure_spliced(place.language_model, tokens, rows, means[number], parts, splicing, seed)
+    return measure_spliced(place.language_model, tokens, rows, means[number], parts, splicing, seed, ablate)
 
 
 def _read(spots: Sequence[Spot], scored: LanguageModel, tokens: PackedTokens, batch: Batch) -> Tensor:

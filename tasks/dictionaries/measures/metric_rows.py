@@ -6,6 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from tasks.common.bootstrap import Interval
 from tasks.dictionaries.measures import metrics
 from tasks.dictionaries.measures.metrics import MetricName
 
@@ -19,6 +20,9 @@ SCHEMA = pa.schema(
         ("metric_version", pa.int32()),
         ("control", pa.string()),
         ("note", pa.string()),
+        ("ci_low", pa.float64()),
+        ("ci_high", pa.float64()),
+        ("n_documents", pa.int64()),
     ]
 )
 
@@ -30,6 +34,7 @@ def metric_row(
     control: Mapping[str, float] | None = None,
     note: str | None = None,
     version: int = metrics.VERSION,
+    interval: Interval | None = None,
 ) -> dict[str, Any]:
     """One row; a value that is missing says why."""
     if value is None and note is None:
@@ -43,6 +48,9 @@ def metric_row(
         "metric_version": version,
         "control": json.dumps(control, allow_nan=False) if control else None,
         "note": note,
+        "ci_low": interval.low if interval else None,
+        "ci_high": interval.high if interval else None,
+        "n_documents": interval.n_documents if interval else None,
     }
 
 

@@ -12,19 +12,33 @@ which is the input except for transcoders:
 - ``cosine`` = mean_N cos(x, recon); ``l2_ratio`` = mean_N |recon| / |x|.
 - ``shrinkage`` = E|recon|^2 / E[recon . x]: 1 is unbiased, below 1 shrunk (Rajamanoharan et al. 2024,
   arXiv 2404.16014, there called relative reconstruction bias).
+- each of these once more as variant ``without_massive`` where the set has tokens of massive norm
+  (`tasks.activations.massive`), for one such token can hold half of the variance.
 - ``l0`` = active latents per token; ``density`` of a latent = share of tokens on which it is active;
   ``unseen_share`` = share of latents never active; ``dense_share`` = share with density above 0.1.
 """
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from tasks.common.bootstrap import (
+    FEWEST_DOCUMENTS,
+    Interval,
+    document_draws,
+    interval_of,
+    ratio_interval,
+)
 from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.measures.document_table import DocumentTable
 
 VERSION = 1
+WITHOUT_MASSIVE = "without_massive"
+"""Variant of a metric over the tokens that are left when those of massive norm are taken out."""
 DENSE = 0.1
 _QUANTILES = {"p05": 0.05, "median": 0.5, "p95": 0.95}
 
@@ -39,43 +53,73 @@ class MetricName(NamedTuple):
 Values = dict[MetricName, float | None]
 
 
+Intervals = dict[MetricName, Interval]
+
+
 @dataclass
 class ReconstructionSums:
-    """Running sums over tokens; ``values`` gives the metrics of all tokens added."""
+    """Running sums over tokens, by document; ``values`` gives the metrics of all tokens added."""
 
-    n: int = 0
-    sse: float = 0.0
-    squares: float = 0.0
-    recon_squares: float = 0.0
-    products: float = 0.0
-    cosines: float = 0.0
-    ratios: float = 0.0
-    total: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
+    table: DocumentTable = field(default_factory=DocumentTable)
+    origin: Tensor | None = None
+    """Mean of the first batch: squares are taken from there, so that a large mean costs no digits."""
 
-    def add(self, x_ND: Tensor, recon_ND: Tensor) -> None:
-        """Add a batch of targets and reconstructions."""
-        x, recon = x_ND.double().cpu(), recon_ND.double().cpu()
+    def add(self, x_ND: Tensor, recon_ND: Tensor, document_N: NDArray[Any] | None = None) -> None:
+        """Add a batch of targets and reconstructions; without their documents it is all one document."""
+        x, recon = x_ND.detach().double().cpu(), recon_ND.detach().double().cpu()
+        if self.origin is None:
+            self.origin = x.mean(dim=0)
         norm_N, recon_norm_N = x.norm(dim=1), recon.norm(dim=1)
         product_N = (x * recon).sum(dim=1)
-        self.n += len(x)
-        self.total = self.total + x.sum(dim=0)
-        self.sse += float((x - recon).square().sum())
-        self.squares += float(x.square().sum())
-        self.recon_squares += float(recon.square().sum())
-        self.products += float(product_N.sum())
-        self.cosines += float((product_N / (norm_N * recon_norm_N).clamp_min(1e-30)).sum())
-        self.ratios += float((recon_norm_N / norm_N.clamp_min(1e-30)).sum())
+        centred = x - self.origin
+        columns = (
+            torch.ones_like(norm_N),
+            (x - recon).square().sum(dim=1),
+            centred.square().sum(dim=1),
+            recon.square().sum(dim=1),
+            product_N,
+            product_N / (norm_N * recon_norm_N).clamp_min(1e-30),
+            recon_norm_N / norm_N.clamp_min(1e-30),
+        )
+        self.table.add(torch.stack(columns, dim=1), centred, document_N)
+
+    @property
+    def n(self) -> int:
+        """Tokens added."""
+        return int(self.table.sums_GC[:, 0].sum())
+
+    @property
+    def sse(self) -> float:
+        """Sum of squared errors."""
+        return float(self.table.sums_GC[:, 1].sum())
 
     def values(self) -> Values:
         """The metrics; None where a denominator is zero."""
-        variance = self.squares - float(self.total.square().sum()) / self.n
+        found = self._metrics(np.ones((1, self.table.n_documents)))
         return {
-            MetricName("fvu"): _ratio(self.sse, variance),
-            MetricName("sse_per_token"): self.sse / self.n,
-            MetricName("mse"): self.sse / self.n / self.total.numel(),
-            MetricName("cosine"): self.cosines / self.n,
-            MetricName("l2_ratio"): self.ratios / self.n,
-            MetricName("shrinkage"): _ratio(self.recon_squares, self.products),
+            name: float(value_R[0]) if np.isfinite(value_R[0]) else None for name, value_R in found.items()
+        }
+
+    def intervals(self) -> Intervals:
+        """Their intervals by resampling documents."""
+        n_documents = self.table.n_documents
+        if n_documents < FEWEST_DOCUMENTS:
+            return dict.fromkeys(self.values(), Interval(None, None, n_documents))
+        found = self._metrics(document_draws(n_documents))
+        return {name: interval_of(value_R, n_documents) for name, value_R in found.items()}
+
+    def _metrics(self, weight_RG: NDArray[np.float64]) -> dict[MetricName, NDArray[np.float64]]:
+        """The metrics of documents that count so often; NaN where a denominator is zero."""
+        sums = weight_RG @ self.table.sums_GC
+        n, sse, squares, recon_squares, products, cosines, ratios = (sums[:, c] for c in range(7))
+        variance = squares - np.square(weight_RG @ self.table.totals_GD).sum(axis=1) / n
+        return {
+            MetricName("fvu"): _ratios(sse, variance),
+            MetricName("sse_per_token"): sse / n,
+            MetricName("mse"): sse / n / self.table.totals_GD.shape[1],
+            MetricName("cosine"): cosines / n,
+            MetricName("l2_ratio"): ratios / n,
+            MetricName("shrinkage"): _ratios(recon_squares, products),
         }
 
 
@@ -86,10 +130,10 @@ class SkipSums:
     sums: ReconstructionSums = field(default_factory=ReconstructionSums)
     error: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
 
-    def add(self, x_ND: Tensor, recon_ND: Tensor) -> None:
+    def add(self, y_NE: Tensor, recon_NE: Tensor, document_N: NDArray[Any] | None = None) -> None:
         """Add a batch of targets and what the skip path alone makes of them."""
-        self.sums.add(x_ND, recon_ND)
-        self.error = self.error + (x_ND - recon_ND).double().cpu().sum(dim=0)
+        self.sums.add(y_NE, recon_NE, document_N)
+        self.error = self.error + (y_NE - recon_NE).double().cpu().sum(dim=0)
 
     def values(self) -> Values:
         """The two metrics; None where the targets do not vary."""
@@ -97,6 +141,10 @@ class SkipSums:
         constant = float(self.error.square().sum()) / self.sums.n / max(self.sums.sse, 1e-30)
         share = None if fvu is None else 1 - fvu * (1 - constant)
         return {MetricName("fvu", "latents_zero"): fvu, MetricName("skip_share"): share}
+
+    def intervals(self) -> Intervals:
+        """The interval of the first of them."""
+        return {MetricName("fvu", "latents_zero"): self.sums.intervals()[MetricName("fvu")]}
 
 
 @dataclass
@@ -106,16 +154,28 @@ class SparsitySums:
     d_sae: int
     firing: Tensor = field(init=False)
     l0_counts: Tensor = field(init=False)
+    table: DocumentTable = field(default_factory=DocumentTable)
 
     def __post_init__(self) -> None:
         self.firing = torch.zeros(self.d_sae, dtype=torch.int64)
         self.l0_counts = torch.zeros(self.d_sae + 1, dtype=torch.int64)
 
-    def add(self, values_NK: Tensor, indices_NK: Tensor) -> None:
+    def add(self, values_NK: Tensor, indices_NK: Tensor, document_N: NDArray[Any] | None = None) -> None:
         """Add the sparse codes of a batch."""
         active_NK = values_NK > 0
+        l0_N = active_NK.sum(dim=1).cpu()
         self.firing += torch.bincount(indices_NK[active_NK].cpu(), minlength=self.d_sae)
-        self.l0_counts += torch.bincount(active_NK.sum(dim=1).cpu(), minlength=self.d_sae + 1)
+        self.l0_counts += torch.bincount(l0_N, minlength=self.d_sae + 1)
+        columns_NC = torch.stack([torch.ones(len(l0_N)), l0_N.float()], dim=1).double()
+        self.table.add(columns_NC, columns_NC[:, :0], document_N)
+
+    def intervals(self) -> Intervals:
+        """Intervals of the means; quantiles and shares of latents have none."""
+        n_G, active_G = self.table.sums_GC.T
+        return {
+            MetricName("l0"): ratio_interval(active_G, n_G),
+            MetricName("density", "mean"): ratio_interval(active_G / self.d_sae, n_G),
+        }
 
     @property
     def n(self) -> int:
@@ -182,5 +242,6 @@ def nearest_cosine(unit_LD: Tensor, block: int = 2048) -> Tensor:
     return torch.cat(nearest)
 
 
-def _ratio(numerator: float, denominator: float) -> float | None:
-    return numerator / denominator if denominator > 0 else None
+def _ratios(numerator_R: NDArray[np.float64], denominator_R: NDArray[np.float64]) -> NDArray[np.float64]:
+    positive_R = denominator_R > 0
+    return np.where(positive_R, numerator_R / np.where(positive_R, denominator_R, 1.0), np.nan)

@@ -4,16 +4,20 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from catalog.errors import UserError
 from tasks.activations.language_model import LanguageModel
 from tasks.activations.shards import ActivationSet
-from tasks.dictionaries.base import build_dictionary, dictionary_config
+from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.measures.evaluation import SCHEMA, evaluate
+from tasks.dictionaries.measures.shared_controls import SharedControls
 from tasks.dictionaries.training.trainer import train
+from tests.tasks.dictionaries.conftest import PlantedActivations
 
 
 def by_name(table: pa.Table) -> dict[tuple[str, str], dict[str, Any]]:
@@ -63,3 +67,84 @@ def test_another_width_is_refused(activation_set: ActivationSet) -> None:
     config = dictionary_config({"architecture": "topk", "k": 4, "d_sae": 64, "n_tokens": 1})
     with pytest.raises(UserError, match="width 17"):
         evaluate(build_dictionary(config, 17), activation_set, None, EvaluationConfig())
+
+
+class WithMassive(PlantedActivations):
+    """The same activations, one eval token of which is enormous and points where a dictionary looks."""
+
+    def __init__(self, along: int) -> None:
+        super().__init__(n_sequences=200)
+        self.massive = np.zeros((self.n_sequences, self.context_length), dtype=bool)
+        self.massive[-1, 1] = True
+        self.values = self.values.astype(np.float32)
+        self.values[-1, 1] = 2_000 * self.directions[along]
+        self.tokens.document_index = np.repeat(np.arange(self.n_sequences)[:, None], self.context_length, 1)
+
+
+def directions(rows: np.ndarray) -> Dictionary:
+    config = dictionary_config({"architecture": "topk", "k": 2, "d_sae": len(rows), "n_tokens": 1})
+    dictionary = build_dictionary(config, rows.shape[1])
+    with torch.no_grad():
+        dictionary.W_dec.copy_(torch.from_numpy(rows))
+        dictionary.W_enc.copy_(dictionary.W_dec.T)
+        dictionary.b_dec.fill_(0.5)
+    return dictionary.requires_grad_(False)
+
+
+def test_one_massive_token_turns_the_ranking_round_and_the_variant_shows_it() -> None:
+    """The poor dictionary has the one direction of the enormous token; the good one all but that."""
+    activations = WithMassive(along=0)
+    good = directions(activations.directions[1:])
+    poor = directions(activations.directions[:8])
+    config = EvaluationConfig(fidelity_sequences=0)
+    rows = [by_name(evaluate(d, activations, None, config)) for d in (good, poor)]
+    with_it = [row["fvu", ""]["value"] for row in rows]
+    without = [row["fvu", "without_massive"] for row in rows]
+    assert with_it[0] > with_it[1], "that token decides"
+    assert without[0]["value"] < without[1]["value"], "without it the better dictionary is better"
+    assert without[0]["n"] == rows[0]["fvu", ""]["n"] - 1
+    for metric in ("sse_per_token", "mse", "cosine", "l2_ratio", "shrinkage"):
+        assert rows[0][metric, "without_massive"]["value"] is not None
+        assert json.loads(rows[0][metric, "without_massive"]["control"])["random"] is not None
+    plain = PlantedActivations(n_sequences=200)
+    assert ("fvu", "without_massive") not in by_name(evaluate(good, plain, None, config))
+
+
+def test_intervals_are_over_documents_and_hold_the_value() -> None:
+    activations = PlantedActivations(n_sequences=400)
+    activations.tokens.document_index = np.repeat(np.arange(400)[:, None], activations.context_length, 1)
+    rows = by_name(evaluate(directions(activations.directions[:20]), activations, None, EvaluationConfig()))
+    fvu = rows["fvu", ""]
+    assert fvu["n_documents"] == 40
+    assert fvu["n"] == 40 * 31
+    assert fvu["ci_low"] < fvu["value"] < fvu["ci_high"]
+    assert rows["l0", ""]["ci_low"] <= rows["l0", ""]["value"] <= rows["l0", ""]["ci_high"]
+    assert rows["unseen_share", ""]["ci_low"] is None
+
+
+def test_dictionaries_of_one_place_and_k_share_their_controls(
+    activation_set: ActivationSet, language_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forwards: list[int] = []
+    real = type(language_model.model).forward
+
+    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        forwards.append(1)
+        return real(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(language_model.model), "forward", counted)
+    config, shared = EvaluationConfig(fidelity_sequences=4, max_tokens=2_000), SharedControls()
+    tables = []
+    for seed in (0, 1):
+        options = {"architecture": "topk", "k": 4, "d_sae": 64, "n_tokens": 1, "seed": seed}
+        dictionary = build_dictionary(dictionary_config(options), activation_set.d_in)
+        forwards.clear()
+        tables.append(evaluate(dictionary, activation_set, language_model, config, shared=shared))
+        if seed == 0:
+            first = len(forwards)
+    n_batches = first // 6
+    assert first == 6 * n_batches
+    assert len(forwards) == 2 * n_batches, "the untouched run and the dictionary's own"
+    alone = by_name(evaluate(dictionary, activation_set, language_model, config))
+    for key, row in by_name(tables[1]).items():
+        assert row == {**alone[key], "value": pytest.approx(alone[key]["value"])}
