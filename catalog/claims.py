@@ -152,17 +152,26 @@ class Claim:
         if self._finished or self._held is None:
             return False
         self._finished = True
-        file = LeaseFile(self.root, self.fingerprint)
-        with file.lock:
-            if self._held.is_ours(file.read()):
-                if error is not None and not isinstance(error, Fenced):
-                    self._record_failure(error)
-                self._held.release(file)
+        try:
+            self._give_up(self._held, error)
+        except (CatalogueError, OSError) as second:
+            if error is None:
+                raise
+            logger.warning("the lease of %s runs out by itself: %s", self.request.label, second)
         self._held.abandon()
         self._headway.remove()
         if self.scratch.is_dir() and not any(self.scratch.iterdir()):
             self.scratch.rmdir()
         return False
+
+    def _give_up(self, held: HeldLease, error: BaseException | None) -> None:
+        """Record how it ended and free the lease; never in place of the error that ended it."""
+        file = LeaseFile(self.root, self.fingerprint)
+        with file.lock:
+            if held.is_ours(file.read()):
+                if error is not None and not isinstance(error, Fenced):
+                    self._record_failure(error)
+                held.release(file)
 
     def _record_failure(self, error: BaseException) -> None:
         """Record how the attempt ended: failed, or cancelled where a signal or a person stopped it."""

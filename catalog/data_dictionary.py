@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from catalog.relations import VIEW_FOLDER, derived_views, sql_type
+from catalog.relations import derived_views, sql_type, view_comment
 from catalog.schemas import COMMON_COLUMNS, TABLES, TableSpec
 
 README = Path(__file__).with_name("README.md")
@@ -14,7 +14,7 @@ def data_dictionary() -> str:
     """The generated part: common columns, derived views, and one section per table."""
     runs = TABLES["runs"]
     common = "\n".join(f"- `{name}`: {runs.column(name).description}." for name in COMMON_COLUMNS)
-    views = "\n".join(f"| `{name}` | {_comment(name)} |" for name, _ in derived_views())
+    views = "\n".join(f"| `{name}` | {view_comment(name)} |" for name, _ in derived_views())
     tables = "\n\n".join(_section(spec) for spec in TABLES.values())
     return (
         f"Every row of every table also has\n\n{common}\n\n### Derived views\n\n| view | rows |\n|--|--|\n"
@@ -51,12 +51,6 @@ def _section(spec: TableSpec) -> str:
             notes.append("may be null")
         lines.append(f"| `{column.name}` | `{sql_type(column.type)}` | {'; '.join(notes)} |")
     return "\n".join(lines)
-
-
-def _comment(view: str) -> str:
-    lines = (VIEW_FOLDER / f"{view}.sql").read_text().splitlines()
-    comment = [line.removeprefix("--").strip() for line in lines if line.startswith("--")]
-    return " ".join(comment)
 
 
 if __name__ == "__main__":

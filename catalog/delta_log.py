@@ -4,11 +4,13 @@ Only ``create``, ``add_columns`` and ``create_write_transaction`` of delta-rs wr
 delta-rs never flushes to disk, so every commit is flushed here.
 """
 
+import errno
 import json
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,20 +97,22 @@ class DeltaLog:
         spec = TABLES[self.table]
         if not self.exists():
             make_folder(self.log_folder)
-            DeltaTable.create(
-                str(self.folder),
-                spec.schema,
-                mode="ignore",
-                partition_by=list(spec.partition_by),
-                description=spec.row,
-                configuration={"delta.enableExpiredLogCleanup": "false"},
-            )
+            with plain_errors(self.log_folder):
+                DeltaTable.create(
+                    str(self.folder),
+                    spec.schema,
+                    mode="ignore",
+                    partition_by=list(spec.partition_by),
+                    description=spec.row,
+                    configuration={"delta.enableExpiredLogCleanup": "false"},
+                )
             self._flush()
         table = self._open()
         known = {field.name for field in table.schema().fields}
         if any(column.name not in known for column in spec.columns):
             wanted = Schema.from_arrow(spec.schema)
-            table.alter.add_columns([field for field in wanted.fields if field.name not in known])
+            with plain_errors(self.log_folder):
+                table.alter.add_columns([field for field in wanted.fields if field.name not in known])
             self._flush()
             return self.latest()
         return int(table.version())
@@ -144,13 +148,14 @@ class DeltaLog:
             table = self._open()
             try:
                 fault_point("delta.commit")
-                table.create_write_transaction(
-                    actions,
-                    "append",
-                    table.schema(),
-                    list(TABLES[self.table].partition_by),
-                    commit_properties=CommitProperties(custom_metadata=dict(properties)),
-                )
+                with plain_errors(self.log_folder):
+                    table.create_write_transaction(
+                        actions,
+                        "append",
+                        table.schema(),
+                        list(TABLES[self.table].partition_by),
+                        commit_properties=CommitProperties(custom_metadata=dict(properties)),
+                    )
             except CommitFailedError:
                 continue
             fault_point("delta.flush")
@@ -167,14 +172,14 @@ class DeltaLog:
 
     def _open(self, version: int | None = None) -> "DeltaTable":
         from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
 
         try:
-            return DeltaTable(str(self.folder), version=version)
-        except (DeltaError, OSError, ValueError) as error:
+            with plain_errors(self.log_folder):
+                return DeltaTable(str(self.folder), version=version)
+        except (CatalogueError, OSError) as error:
+            reason = str(error).splitlines()[0]
             raise CatalogueError(
-                f"the log of table {self.table} cannot be read: {str(error).splitlines()[0]}; "
-                "run `featlas repair`"
+                f"the log of table {self.table} cannot be read: {reason}; run `featlas repair`"
             ) from error
 
     def _flush(self) -> None:
@@ -184,6 +189,46 @@ class DeltaLog:
         for path in (*entries, *checkpoints, *self.log_folder.glob("_last_checkpoint")):
             flush_file(path)
         flush_folder(self.log_folder)
+
+
+@contextmanager
+def plain_errors(place: Path) -> Iterator[None]:
+    """Say what delta-rs says in one line without colours, a full disk as the system's own error.
+
+    Raises:
+        OSError: for what the disk refuses.
+        CatalogueError: for anything else but a lost race.
+    """
+    from deltalake.exceptions import CommitFailedError
+
+    try:
+        yield
+    except CommitFailedError as error:
+        number = _system_error(str(error))
+        if number is None:
+            raise
+        raise OSError(number, os.strerror(number), str(place)) from error
+    except Exception as error:
+        number = _system_error(str(error))
+        if number is not None:
+            raise OSError(number, os.strerror(number), str(place)) from error
+        raise CatalogueError(f"{place}: {_one_line(str(error))}") from error
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":
+            raise
+        raise CatalogueError(f"{place}: {_one_line(str(error))}") from error
+
+
+def _system_error(text: str) -> int | None:
+    """Number of the system's error in a message of delta-rs, for example ``(os error 28)``."""
+    match = re.search(r"os error (\d+)\)", text)
+    number = int(match[1]) if match else 0
+    return number if number not in {0, errno.ENOENT, errno.EEXIST} else None
+
+
+def _one_line(text: str) -> str:
+    lines = [line.strip() for line in re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()]
+    return next((line for line in lines if line), "unknown error")[:300]
 
 
 def is_entry(path: Path) -> bool:

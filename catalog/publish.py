@@ -92,9 +92,9 @@ def _created(connection: "DuckDBPyConnection", snapshot: Snapshot) -> list[str]:
 
     connection.execute("BEGIN TRANSACTION")
     try:
-        statements, _ = create_views(connection, snapshot)
+        statements, _ = create_views(connection, snapshot, with_comments=True)
         connection.execute("COMMIT")
     except duckdb.TransactionException:
         connection.execute("ROLLBACK")
-        statements, _ = create_views(connection, snapshot)
+        statements, _ = create_views(connection, snapshot, with_comments=True)
     return statements

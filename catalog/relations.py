@@ -85,6 +85,8 @@ def create_views(
     snapshot: Snapshot,
     prefix: str = "",
     left_out: Mapping[str, str] | None = None,
+    *,
+    with_comments: bool = False,
 ) -> tuple[list[str], list[Damage]]:
     """Create every table's and derived view; files that cannot be read are left out and named.
 
@@ -96,6 +98,7 @@ def create_views(
         snapshot: Version of the catalogue they show.
         prefix: Put before each path: the root folder with a slash, or nothing for relative paths.
         left_out: Path → reason of files that are known to be damaged.
+        with_comments: Whether tables, views and columns say what they mean (``COMMENT ON``).
 
     Returns:
         The statements that were executed, and what is damaged.
@@ -112,6 +115,9 @@ def create_views(
     for name, select in derived_views():
         statements.append(_view(name, select))
         connection.execute(statements[-1])
+    if with_comments:
+        connection.execute(";\n".join(comments()))
+        statements += comments()
     for damage in damaged:
         logger.warning("%s: %s %s; run `featlas verify`", damage.table, damage.path, damage.reason)
     return statements, damaged
@@ -191,6 +197,27 @@ def derived_views() -> tuple[tuple[str, str], ...]:
             raise ValueError(f"views build on each other in a circle: {sorted(set(texts) - set(ordered))}")
         ordered += ready
     return tuple((name, texts[name]) for name in ordered)
+
+
+@cache
+def comments() -> tuple[str, ...]:
+    """What every table, view and column of a table means, as ``COMMENT ON`` statements."""
+    found = [f"COMMENT ON VIEW {name} IS {quoted(view_comment(name))}" for name, _ in derived_views()]
+    for spec in TABLES.values():
+        kind = "append-only" if spec.append_only else "replaceable by subject"
+        text = f"One row per {spec.row}; key: {', '.join(spec.key)}; {kind}"
+        found.append(f"COMMENT ON VIEW {spec.name} IS {quoted(text)}")
+        found += [
+            f'COMMENT ON COLUMN {spec.name}."{column.name}" IS {quoted(column.description)}'
+            for column in spec.columns
+        ]
+    return tuple(found)
+
+
+def view_comment(name: str) -> str:
+    """What a derived view says of itself in the first lines of its file."""
+    lines = (VIEW_FOLDER / f"{name}.sql").read_text().splitlines()
+    return " ".join(line.removeprefix("--").strip() for line in lines if line.startswith("--"))
 
 
 def quoted(text: str) -> str:

@@ -1,5 +1,6 @@
 """Where the catalogue is and how much memory its queries may take."""
 
+import re
 from pathlib import Path
 
 from pydantic import Field
@@ -8,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from catalog.errors import UserError
 
 GLOB_CHARACTERS = "*?["
+_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 
 
 class CatalogSettings(BaseSettings):
@@ -43,5 +45,10 @@ def catalogue_root(uri: str | Path | None = None) -> Path:
         raise UserError(
             f"catalogue folder {root} contains one of {GLOB_CHARACTERS!r}, which query engines expand: "
             "choose another folder"
+        )
+    if _ENCODED.search(str(root)):
+        raise UserError(
+            f"catalogue folder {root} contains a percent sign before two hexadecimal digits, which the table "
+            "log takes for an encoded character: choose another folder"
         )
     return root

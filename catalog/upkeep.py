@@ -121,7 +121,7 @@ def _dead_blobs(root: Path, kept: list[Snapshot]) -> Iterator[Path]:
     for snapshot in {
         (s.tables.get("activation_sets"), s.tables.get("dictionaries")): s for s in kept
     }.values():
-        with connect(root, snapshot=snapshot) as connection:
+        with connect(root, snapshot=snapshot, comments=False) as connection:
             if connection.execute(_UNKNOWN_BLOBS).fetchone():
                 return  # nobody knows what their rows name
             rows = connection.execute(

@@ -50,7 +50,7 @@ def current() -> Catalogue:
 
 @st.cache_resource(max_entries=ENGINES_KEPT, show_spinner=False)
 def _engine(root: str, version: int) -> duckdb.DuckDBPyConnection:
-    connection = connect(snapshot=_snapshot(root, version))
+    connection = connect(snapshot=_snapshot(root, version), comments=False)
     page_queries.prepare(connection)
     return connection
 

@@ -251,3 +251,14 @@ def test_a_second_commit_of_one_claim_is_refused(root: Path, small: ModuleType) 
         mine.commit([], facts={})
         with pytest.raises(CatalogueError, match="already committed"):
             mine.commit([], facts={})
+
+
+def test_what_ended_an_attempt_is_told_though_its_lease_cannot_be_freed(
+    root: Path, small: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On a full disk neither the failure nor the end of the lease can be written down."""
+    small.do_stage(root)
+    monkeypatch.setenv("FEATLAS_FAULT", "lease.write:2:enospc")
+    with pytest.raises(RuntimeError, match="the real reason"), small.claim(root, 1):
+        raise RuntimeError("the real reason")
+    assert "No space left on device" in caplog.text

@@ -363,3 +363,20 @@ def test_a_unit_that_was_replaced_is_not_done_whatever_the_clocks_said(
     small.do_stage(root, 1)
     assert not small.do_stage(root, 1)
     assert small.do_stage(root, 0), "generation 1 took its place"
+
+
+def test_tables_views_and_columns_say_what_they_mean(root: Path, small: ModuleType) -> None:
+    import duckdb
+
+    from catalog.schemas import TABLES
+
+    small.do_stage(root)
+    columns = "select table_name, column_name, comment from duckdb_columns() where comment is not null"
+    views = "select view_name, comment from duckdb_views() where comment is not null"
+    meanings = {(spec.name, c.name, c.description) for spec in TABLES.values() for c in spec.columns}
+    with connect(root) as direct, duckdb.connect(str(root / "catalogue.duckdb"), read_only=True) as plain:
+        for connection in (direct, plain):
+            assert set(connection.execute(columns).fetchall()) == meanings
+            found = dict(connection.execute(views).fetchall())
+            assert set(found) == {*TABLES, *(name for name, _ in derived_views())}
+            assert found["current_aliases"].startswith("The dictionary that each name means now")
