@@ -70,9 +70,7 @@ class Budget:
             after = Spend(before.usd + change.usd, before.tokens + change.tokens)
             if enforce:
                 self._refuse_above(after)
-            temporary = account.with_suffix(f".{os.getpid()}.tmp")
-            temporary.write_text(json.dumps({"usd": after.usd, "tokens": after.tokens}), "utf-8")
-            temporary.replace(account)
+            _write(account, after)
 
     def _refuse_above(self, spend: Spend) -> None:
         usd, tokens = self.profile.budget_usd, self.profile.budget_tokens
@@ -88,8 +86,47 @@ class Budget:
         return self.folder / f"{self.profile.name}-{datetime.now(UTC):%Y-%m-%d}.json"
 
 
+def _write(account: Path, spend: Spend) -> None:
+    """Put account and copy on disk: neither a power cut nor one damaged file forgets what was spent."""
+    content = json.dumps({"usd": spend.usd, "tokens": spend.tokens})
+    for path in (_copy(account), account):
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    descriptor = os.open(account.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _read(account: Path) -> Spend:
-    if not account.exists():
-        return Spend()
-    plain = json.loads(account.read_text("utf-8"))
-    return Spend(float(plain["usd"]), int(plain["tokens"]))
+    """What an account says; of an account that is empty or damaged its copy.
+
+    Raises:
+        Stopped: when neither can be read, because the limit could be passed then.
+    """
+    found = [spend for path in (account, _copy(account)) if (spend := _parsed(path)) is not None]
+    if found:
+        return found[0]
+    if account.exists() or _copy(account).exists():
+        raise Stopped(
+            f"{account}, what was spent today, is damaged and so is its copy: delete both to "
+            "count from zero again"
+        )
+    return Spend()
+
+
+def _copy(account: Path) -> Path:
+    return account.with_name(f"{account.stem}.copy.json")
+
+
+def _parsed(path: Path) -> Spend | None:
+    try:
+        plain = json.loads(path.read_text("utf-8"))
+        return Spend(float(plain["usd"]), int(plain["tokens"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
