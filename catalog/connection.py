@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from catalog.relations import create_views
 from catalog.schemas import TABLES
-from catalog.settings import CatalogSettings, catalogue_root
+from catalog.settings import catalog_settings, catalogue_root
 from catalog.snapshot import Snapshot, newest_snapshot
 from catalog.soundness import content_fault, sound_files
 
@@ -40,7 +40,7 @@ def connect(
 
     if snapshot is None:
         snapshot = newest_snapshot(catalogue_root(uri))
-    settings = CatalogSettings()
+    settings = catalog_settings()
     connection = duckdb.connect(
         config={"memory_limit": settings.memory_limit, "threads": settings.query_threads}
     )

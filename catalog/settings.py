@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from catalog.errors import UserError
@@ -29,18 +29,39 @@ class CatalogSettings(BaseSettings):
     """Threads of one DuckDB connection."""
 
 
+def catalog_settings() -> CatalogSettings:
+    """The settings of the environment.
+
+    Raises:
+        UserError: for a variable with a value that it cannot have.
+    """
+    try:
+        return CatalogSettings()
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        variable = f"FEATLAS_{fault['loc'][0]}".upper()
+        raise UserError(f"{variable} is {fault['input']!r}: {fault['msg']}") from None
+
+
 def catalogue_root(uri: str | Path | None = None) -> Path:
     """Absolute root folder: ``uri``, else ``FEATLAS_CATALOG``, else ``./catalogue``.
 
     Raises:
         UserError: for a remote address or a folder name that SQL engines would expand.
     """
-    text = str(CatalogSettings().catalog if uri is None else uri)
+    text = str(catalog_settings().catalog if uri is None else uri)
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     if "://" in text:
         raise UserError(f"catalogue {text!r} is not a local folder: give a path on this machine")
-    root = Path(text).expanduser().absolute()
+    try:
+        root = Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(
+            f"catalogue {text!r} is in a home folder that does not exist: check its name"
+        ) from None
+    if "\0" in text:
+        raise UserError(f"catalogue {text!r} is not a path: it holds a null character")
     if any(character in str(root) for character in GLOB_CHARACTERS):
         raise UserError(
             f"catalogue folder {root} contains one of {GLOB_CHARACTERS!r}, which query engines expand: "

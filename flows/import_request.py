@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -11,6 +10,7 @@ from catalog.errors import UserError
 from catalog.ids import check_name
 from flows.config import PipelineConfig, first_fault, load_pipeline
 from tasks.activations.model_source import ModelConfig
+from tasks.common.paths import user_path
 from tasks.common.plain_files import parse_yaml
 from tasks.dictionaries.formats.foreign import Foreign
 from tasks.dictionaries.formats.reading import ReadingConfig
@@ -52,7 +52,7 @@ def import_request(
     config = load_pipeline(pipeline, overrides)
     source = ForeignSource(
         format=format,
-        path=Path(path).expanduser().absolute(),
+        path=user_path(path).absolute(),
         reading=_reading(settings),
         allow_pickle=unsafe_allow_pickle,
     )

@@ -13,9 +13,9 @@ from prefect import Flow, runtime
 from prefect.utilities.callables import parameter_schema
 from pydantic import Field
 
-PipelineName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_./ -]{1,400}$", examples=["demo"])]
-Catalogue = Annotated[str, Field(pattern=r"^[A-Za-z0-9_./ ~-]{0,400}$")]
-Override = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.]+=[^\n]{0,2000}$", examples=["dictionaries.0.k=16"])]
+PipelineName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,400}$", examples=["demo"])]
+Catalogue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,400}$")]
+Override = Annotated[str, Field(pattern=r"^[^=\x00]+=[^\x00]{0,2000}$", examples=["dictionaries.0.k=16"])]
 FilePath = Annotated[str, Field(min_length=1, max_length=4000)]
 
 

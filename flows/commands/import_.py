@@ -24,8 +24,10 @@ def import_command(arguments: dict[str, Any], catalogue: str | None, *, force: b
 
     def check() -> None:
         from flows.import_request import import_request
+        from flows.preflight import check_import
 
-        import_request(**{name: value for name, value in arguments.items() if name != "accept_unverified"})
+        asked = {name: value for name, value in arguments.items() if name != "accept_unverified"}
+        check_import(import_request(**asked))
 
     def call() -> dict[str, Any]:
         from flows.import_dictionary import import_dictionary

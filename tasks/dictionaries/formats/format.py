@@ -89,6 +89,8 @@ def read_foreign(
         read_so = first_reading(foreign, reading or ReadingConfig())
         check_foreign(read_so)
         _check_said_sizes(read_so)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{path} does not have the layout of a {name} dictionary: {reason}") from error
