@@ -118,7 +118,7 @@ def _search(parameters: Parameters, value: str) -> Parameters:
     number = BrowseSelection(q=typed).number
     if typed in RANDOM or (number is not None and dictionary):
         feature = links.RANDOM if number is None else str(number)
-        st.session_state[JUMP] = {"feature": feature} | ({"dictionary": dictionary} if dictionary else {})
+        st.session_state[JUMP] = ({"dictionary": dictionary} if dictionary else {}) | {"feature": feature}
         return parameters
     return _filtered(parameters, q=value or "")
 

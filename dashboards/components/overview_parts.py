@@ -38,8 +38,11 @@ CHANGE_COLUMNS = (Column("change"), Column("where"), Column("before", wide=True)
 
 
 def troubles(runs: Sequence[Row]) -> Iterator[Element]:
-    """A notice for the newest run that is over, if it did not complete; a run going on hides nothing."""
-    over = [run for run in runs if run["state"] != "running"]
+    """A notice for the newest run that came to an end of its own, if it did not complete.
+
+    A run going on, or one that a person cancelled, hides nothing.
+    """
+    over = [run for run in runs if run["state"] not in ("running", "cancelled")]
     if over and over[0]["state"] in ("failed", "crashed"):
         run = over[0]
         why = run["error"] or "no reason was recorded"

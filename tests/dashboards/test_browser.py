@@ -278,6 +278,8 @@ def test_numbers_and_random_lead_to_features(visit: Visit, drawn: Drawn, synthet
     page.get_by_label(links.SEARCH_LABEL).fill("#73")
     page.keyboard.press("Enter")
     expect(page.get_by_text(f"{a}#73", exact=True).first).to_be_visible(timeout=WAIT)
+    page.wait_for_url("**/feature?dictionary=**&feature=73", timeout=WAIT)
+    drawn(page)
     page.keyboard.press("r")
     page.wait_for_url(lambda url: "feature=73" not in url and "feature=random" not in url, timeout=WAIT)
     drawn(page)

@@ -309,6 +309,10 @@ def test_a_crash_stays_on_the_overview_while_a_later_run_goes_on(
     synthetic.publish_run(root, "going on", "running", synthetic.NIGHT.replace(day=22))
     with living_run(root, "going on", "nightly"):
         assert "The run of 2026-11-21 02:14 UTC failed" in said(_open("overview", {}))
+    synthetic.publish_run(root, "going on", "cancelled", synthetic.NIGHT.replace(day=22))
+    text = said(_open("overview", {}))
+    assert "The run of 2026-11-21 02:14 UTC failed" in text
+    assert "cancelled, 2026-11-22 02:14 UTC" in text
     synthetic.publish_run(root, "the next", "completed", synthetic.NIGHT.replace(day=23))
     assert "failed: " not in said(_open("overview", {}))
 
