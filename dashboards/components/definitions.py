@@ -6,6 +6,9 @@ FVU_ALONE = (
     "Fraction of variance unexplained, pooled over eval documents (0 is perfect, 1 is the mean). Version 1."
 )
 FVU = f"{FVU_ALONE} In brackets that of the best linear map of as many directions as fire on a token."
+WITHOUT_MASSIVE = (
+    "The same without the tokens of massive norm, which can decide it alone; the figure beside it has them."
+)
 SKIP_SHARE = "Share of the variance that the linear path beside the features explains without them."
 DELTA_CE = "Cross-entropy that the reconstruction adds to the model's predictions, in nats per token."
 KL = "KL divergence of the predictions with the reconstruction from the model's own, in nats per token."

@@ -66,7 +66,13 @@ SUITES = (
 SPECTRUM, CERTIFICATE = "density_spectrum", "import_"
 _LEFT_OUT = {"sse_per_token", "mse", "cosine", "l2_ratio", "density", "decoder_norm", "ce", "kl_recovered"}
 _KNOWN = {measure.metric for measure in (*CORE, *SUITES)} | _LEFT_OUT | {SPECTRUM}
-_VARIANTS = {"latents_zero": "skip path alone", "p05": "5 %", "p95": "95 %"}
+WITHOUT_MASSIVE = "without_massive"
+_VARIANTS = {
+    WITHOUT_MASSIVE: "without massive tokens",
+    "latents_zero": "skip path alone",
+    "p05": "5 %",
+    "p95": "95 %",
+}
 _CONTROLS = {
     "pca": "PCA",
     "linear": "linear map",
@@ -74,7 +80,7 @@ _CONTROLS = {
     "raw": "all dimensions",
     "raw_k": "as many dimensions",
     "shuffled": "shuffled labels",
-    "shuffled_words": "letters dealt out anew",
+    "shuffled_words": "letters shuffled among words",
     "without_child": "where no child is active",
 }
 
@@ -95,7 +101,8 @@ def lines(rows: Sequence[Row], measures: Sequence[Measure]) -> Iterator[Line]:
     for measure in measures:
         own = [row for row in rows if row["metric"] == measure.metric]
         for row in own:
-            if measure.variants is None or row["variant"] in measure.variants:
+            wanted = measure.variants is None or row["variant"] in (*measure.variants, WITHOUT_MASSIVE)
+            if wanted:
                 yield _line(row, measure)
 
 
@@ -119,14 +126,22 @@ def together(found: Iterable[Line]) -> list[Line]:
 
 
 def _line(row: Row, measure: Measure) -> Line:
-    variant = "" if measure.variants is not None else row["variant"]
+    whole = measure.variants is not None and row["variant"] != WITHOUT_MASSIVE
+    variant = "" if whole else row["variant"]
     is_hookpoint = "." in variant and variant.startswith("blocks")
     words = variant if is_hookpoint else _VARIANTS.get(variant, variant.replace("_", " "))
     name = f"{measure.name}, {words}" if words else measure.name
     beside = (row["note"] or "") if row["value"] is None else beside_value(row, measure)
     return Line(
-        (row["metric"], row["variant"]), name, measure.help, measure.shown(row["value"]), beside, row["n"]
+        (row["metric"], row["variant"]), name, measure.help, _with_interval(row, measure), beside, row["n"]
     )
+
+
+def _with_interval(row: Row, measure: Measure) -> str:
+    """The value with its interval over documents, where one was measured."""
+    low, high = row.get("ci_low"), row.get("ci_high")
+    shown = measure.shown(row["value"])
+    return shown if low is None or high is None else f"{shown} ({measure.shown(low)}–{measure.shown(high)})"
 
 
 def beside_value(row: Row, measure: Measure) -> str:

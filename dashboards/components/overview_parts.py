@@ -157,6 +157,9 @@ def _card(row: Row) -> Element:
         _above_chance(row, n_firing),
         Figure("matched", figures.percent(_share(row["n_matched"], n_firing), 2), definitions.MATCHED),
     ]
+    if row["fvu_without_massive"] is not None:
+        without = figures.decimal(row["fvu_without_massive"])
+        items.insert(2, Figure("FVU without massive", without, definitions.WITHOUT_MASSIVE))
     marks: list[Node] = [badge(str(row["architecture"]).replace("_", " "))]
     if row["origin"] != "trained":
         marks.append(badge(row["origin"]))

@@ -434,6 +434,7 @@ def _metric_rows(model: str) -> list[dict[str, Any]]:
     values = [
         ("fvu", "", 0.112, control),
         ("fvu", "latents_zero", 0.83, None),
+        ("fvu", "without_massive", 0.291, None),
         ("l0", "", 16.0, None),
         ("l0", "p95", 31.0, None),
         ("ce_recovered", "mean_ablation", 0.967, None),

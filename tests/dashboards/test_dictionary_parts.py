@@ -144,3 +144,18 @@ def test_two_dictionaries_stand_side_by_side() -> None:
 
 def test_every_measure_of_the_pages_has_a_definition() -> None:
     assert all(measure.help.endswith(".") for measure in (*measures.CORE, *measures.SUITES))
+
+
+def test_a_measure_has_its_interval_and_its_form_without_massive_tokens() -> None:
+    shared = {"metric": "fvu", "n": 40, "note": None, "control": None}
+    rows = [
+        {**shared, "variant": "", "value": 0.19, "ci_low": 0.124, "ci_high": 0.31},
+        {**shared, "variant": "without_massive", "value": 0.291, "ci_low": None, "ci_high": None},
+        {**shared, "metric": "l0", "variant": "without_massive", "value": 16.0},
+    ]
+    found = {line.name: line.value for line in measures.lines(rows, measures.CORE)}
+    assert found == {
+        "FVU": "0.190 (0.124–0.310)",
+        "FVU, without massive tokens": "0.291",
+        "L0, without massive tokens": "16.0",
+    }

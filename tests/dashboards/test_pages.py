@@ -97,7 +97,16 @@ def test_every_page_draws_on_an_empty_catalogue(
 
 def test_overview_tells_models_coverage_and_changes(open_page: Open) -> None:
     text = said(open_page("overview"))
-    for expected in ("pico-a", "pico-b", "0.11 (0.31)", "above chance", "new labels", "Last run "):
+    for expected in (
+        "pico-a",
+        "pico-b",
+        "0.11 (0.31)",
+        "FVU without massive",
+        "0.29",
+        "above chance",
+        "new labels",
+        "Last run ",
+    ):
         assert expected in text
 
 
