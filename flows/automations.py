@@ -36,6 +36,20 @@ def _of(kind: str) -> ResourceSpecification:
     return ResourceSpecification(root={"prefect.resource.id": f"prefect.{kind}.*"})
 
 
+def _absence(pools: list[str], after: str, expect: set[str], seconds: float) -> EventTrigger:
+    """Fires for a run of our pools when, after an event, none of the expected ones follows in time."""
+    return EventTrigger(
+        posture=Posture.Proactive,
+        match=_of("flow-run"),
+        match_related=_of_pools(pools),
+        for_each={"prefect.resource.id"},
+        after={f"prefect.flow-run.{after}"},
+        expect={f"prefect.flow-run.{event}" for event in expect},
+        threshold=1,
+        within=timedelta(seconds=seconds),
+    )
+
+
 def recoveries(pools: list[str]) -> list[AutomationCore]:
     """The two automations that bring a killed run back without a hand.
 
@@ -44,50 +58,60 @@ def recoveries(pools: list[str]) -> list[AutomationCore]:
     otherwise kill the new attempt.
     """
     endings = {"Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused", "Suspended"}
-    zombie = EventTrigger(
-        posture=Posture.Proactive,
-        match=_of("flow-run"),
-        match_related=_of_pools(pools),
-        for_each={"prefect.resource.id"},
-        after={"prefect.flow-run.heartbeat"},
-        expect={"prefect.flow-run.heartbeat", *(f"prefect.flow-run.{state}" for state in endings)},
-        threshold=1,
-        within=timedelta(seconds=ZOMBIE_SECONDS),
-    )
-    resume = EventTrigger(
-        posture=Posture.Proactive,
-        match=_of("flow-run"),
-        match_related=_of_pools(pools),
-        for_each={"prefect.resource.id"},
-        after={"prefect.flow-run.Crashed"},
-        expect={"prefect.flow-run.*"},
-        threshold=1,
-        within=timedelta(seconds=QUIET_SECONDS),
-    )
+    gone, resumed = "no heartbeat: its process is gone", "resumed after a crash"
     return [
         AutomationCore(
             name="featlas: a silent run is crashed",
             description=f"No heartbeat for {ZOMBIE_SECONDS} s: worker and flow are gone",
             enabled=True,
-            trigger=zombie,
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.CRASHED, name="Crashed", message="no heartbeat: its process is gone"
-                )
-            ],
+            trigger=_absence(pools, "heartbeat", {"heartbeat", *endings}, ZOMBIE_SECONDS),
+            actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=gone)],
         ),
         AutomationCore(
             name="featlas: a crashed run is resumed",
             description=f"Crashed, then quiet for {QUIET_SECONDS} s: start it again",
             enabled=True,
-            trigger=resume,
-            actions=[
-                ChangeFlowRunState(
-                    state=StateType.SCHEDULED, name="AwaitingRetry", message="resumed after a crash"
-                )
-            ],
+            trigger=_absence(pools, "Crashed", {"*"}, QUIET_SECONDS),
+            actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=resumed)],
         ),
     ]
+
+
+def _presence(pools: list[str], state: str) -> EventTrigger:
+    """Fires when a run of our pools enters a state."""
+    return EventTrigger(
+        posture=Posture.Reactive,
+        match=_of("flow-run"),
+        match_related=_of_pools(pools),
+        for_each={"prefect.resource.id"},
+        expect={f"prefect.flow-run.{state}"},
+        threshold=1,
+    )
+
+
+def _pool_not_ready(pools: list[str]) -> EventTrigger:
+    named = {"prefect.resource.id": "prefect.work-pool.*", "prefect.resource.name": list(pools)}
+    return EventTrigger(
+        posture=Posture.Reactive,
+        match=ResourceSpecification(root=named),
+        for_each={"prefect.resource.id"},
+        expect={"prefect.work-pool.not-ready"},
+        threshold=1,
+    )
+
+
+def _nothing_fresh() -> EventTrigger:
+    nightly = {"prefect.resource.role": "flow", "prefect.resource.name": "nightly"}
+    return EventTrigger(
+        posture=Posture.Proactive,
+        match=_of("flow-run"),
+        match_related=ResourceSpecification(root=nightly),
+        for_each={"related:deployment:prefect.resource.id"},
+        after={"prefect.flow-run.Scheduled", "prefect.flow-run.Completed"},
+        expect={"prefect.flow-run.Completed"},
+        threshold=1,
+        within=timedelta(hours=FRESH_HOURS),
+    )
 
 
 def alerts(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:
@@ -95,64 +119,23 @@ def alerts(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:
 
     Without a webhook they fire all the same and are seen in the event feed of the Prefect UI.
     """
-    named_pools = ResourceSpecification(
-        root={"prefect.resource.id": "prefect.work-pool.*", "prefect.resource.name": list(pools)}
-    )
-    failed = EventTrigger(
-        posture=Posture.Reactive,
-        match=_of("flow-run"),
-        match_related=_of_pools(pools),
-        for_each={"prefect.resource.id"},
-        expect={"prefect.flow-run.Failed"},
-        threshold=1,
-    )
-    late = failed.model_copy(update={"expect": {"prefect.flow-run.Late"}})
-    not_ready = EventTrigger(
-        posture=Posture.Reactive,
-        match=named_pools,
-        for_each={"prefect.resource.id"},
-        expect={"prefect.work-pool.not-ready"},
-        threshold=1,
-    )
-    nothing_fresh = EventTrigger(
-        posture=Posture.Proactive,
-        match=_of("flow-run"),
-        match_related=ResourceSpecification(
-            root={"prefect.resource.role": "flow", "prefect.resource.name": "nightly"}
-        ),
-        for_each={"related:deployment:prefect.resource.id"},
-        after={"prefect.flow-run.Scheduled", "prefect.flow-run.Completed"},
-        expect={"prefect.flow-run.Completed"},
-        threshold=1,
-        within=timedelta(hours=FRESH_HOURS),
-    )
-    wanted = {
-        "a run failed": (
-            "a run ended as failed",
-            failed,
-            "flow_run.name ~ ' failed: ' ~ (flow_run.state.message or 'without a message')",
-        ),
-        "a run is late": ("a run was due and no worker took it", late, "flow_run.name ~ ' is late'"),
-        "a pool is not ready": (
-            "no worker polls a work pool",
-            not_ready,
-            "'no worker polls the work pool ' ~ work_pool.name",
-        ),
-        "nothing fresh": (
-            f"a nightly deployment that ran before completed nothing for {FRESH_HOURS} hours",
-            nothing_fresh,
-            f"'no nightly run completed for {FRESH_HOURS} hours'",
-        ),
-    }
+    why = "(flow_run.state.message or 'without a message')"
+    quiet = f"no nightly run of a deployment completed for {FRESH_HOURS} hours"
+    wanted = [
+        ("a run failed", _presence(pools, "Failed"), f"flow_run.name ~ ' failed: ' ~ {why}"),
+        ("a run is late", _presence(pools, "Late"), "flow_run.name ~ ' is late: no worker took it'"),
+        ("a pool is not ready", _pool_not_ready(pools), "'no worker polls ' ~ work_pool.name"),
+        ("nothing fresh", _nothing_fresh(), f"'{quiet}'"),
+    ]
     return [
         AutomationCore(
             name=f"featlas: {name}",
-            description=f"Tells the webhook {WEBHOOK_BLOCK}, if there is one: {description}",
+            description=f"Tells the webhook {WEBHOOK_BLOCK}, if there is one",
             enabled=True,
             trigger=trigger,
             actions=[_call(webhook, text) if webhook else DoNothing()],
         )
-        for name, (description, trigger, text) in wanted.items()
+        for name, trigger, text in wanted
     ]
 
 
