@@ -1,7 +1,7 @@
 -- The newest value of every score. Of seeds, settings and reruns of one scorer and judge the newest unit of work counts
 -- as a whole: no kind of negatives comes from other settings, and a null is not filled from an older row. Newest is
 -- what came with the latest version of the catalogue (place), whatever the clocks said.
-with placed as (
+with placed as not materialized (
     select s.*, coalesce(c.place, -2_000_000_000) as place
     from scores as s
     left join (select slice, place from commit_order where table_name = 'scores') as c using (slice)
@@ -9,12 +9,16 @@ with placed as (
 ),
 units as (
     select
+        dictionary_id,
+        activation_set_id,
+        feature_index,
         explanation_id,
         scorer,
         judge,
         arg_max(fingerprint, {'place': place, 'at': created_at, 'unit': fingerprint}) as fingerprint
     from placed
-    group by explanation_id, scorer, judge
+    where metric in ('balanced_accuracy', 'pessimistic_balanced_accuracy') -- every scoring that has a value has one of them
+    group by dictionary_id, activation_set_id, feature_index, explanation_id, scorer, judge
 ),
 newest as (
     select
@@ -45,7 +49,8 @@ newest as (
             {'place': place, 'at': created_at}
         ) as s
     from placed
-    join units using (explanation_id, scorer, judge, fingerprint)
+    join units
+        using (dictionary_id, activation_set_id, feature_index, explanation_id, scorer, judge, fingerprint)
     group by dictionary_id, activation_set_id, feature_index, explanation_id, scorer, judge, metric, variant
 )
 select * exclude (s), unnest(s) from newest
