@@ -103,9 +103,11 @@ def massive_tokens(connection: duckdb.DuckDBPyConnection) -> pa.Table:
     return read(connection, "massive_tokens", {})
 
 
-def changes(connection: duckdb.DuckDBPyConnection, *, per_kind: int = 8) -> pa.Table:
+def changes(
+    connection: duckdb.DuckDBPyConnection, *, per_kind: int = 8, limit: int = 100, offset: int = 0
+) -> pa.Table:
     """What the last finished run changed: dictionaries, labels and matches, so many of each kind at most."""
-    return read(connection, "changes", {"per_kind": per_kind})
+    return read(connection, "changes", {"per_kind": per_kind, "limit": limit, "offset": offset})
 
 
 def browse(

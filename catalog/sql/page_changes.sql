@@ -67,4 +67,4 @@ select kind, dictionary_id, feature_index, before, after, count(*) over (partiti
 from changed
 qualify row_number() over (partition by kind order by weight desc, dictionary_id, feature_index) <= $per_kind
 order by place, weight desc, dictionary_id, feature_index
-limit 1000
+limit $limit offset $offset

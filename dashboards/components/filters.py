@@ -9,7 +9,7 @@ import streamlit as st
 
 from catalog.schemas import FeatureStatus
 from dashboards import figures, links
-from dashboards.bound import JUMP, Parameters, Write, field
+from dashboards.bound import JUMP, Parameters, Write, address, field
 from dashboards.selection import DENSITIES, BrowseSelection, CompareSelection, Matched
 
 Row = Mapping[str, Any]
@@ -105,6 +105,18 @@ def draw_pages(n_pages: int, asked: BrowseSelection) -> None:
         value=min(asked.page, n_pages),
         write=write,
     )
+
+
+def draw_change_pages(n_pages: int) -> int:
+    """Steps through the changes of a run; the page that the address asks for, else the first."""
+    typed = address().get("changes", "1")
+    page = min(max(1, int(typed)), n_pages) if typed.isdecimal() and len(typed) < 9 else 1
+
+    def write(parameters: Parameters, chosen: int) -> Parameters:
+        return {**parameters, "changes": str(chosen)}
+
+    field(st.pagination, n_pages, key="overview-changes", value=page, write=write)
+    return page
 
 
 def _filter(name: str) -> Write[Any]:

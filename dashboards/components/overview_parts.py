@@ -20,7 +20,7 @@ from dashboards.components.blocks import (
     table,
 )
 from dashboards.components.markup import Element, Node, el
-from dashboards.components.text_marks import visible
+from dashboards.components.text_marks import label_words
 
 Row = Mapping[str, Any]
 KINDS = {
@@ -31,7 +31,6 @@ KINDS = {
     "lost_label": ("lost label", "lost labels"),
     "new_match": ("new match", "new matches"),
 }
-CHANGES_READ = 1000
 LARGE_SHARE = 0.05  # of the squared norms, from which a few tokens are worth a notice
 LINEAR = (("pca", "PCA"), ("linear", "linear"))
 CHANGE_COLUMNS = (Column("change"), Column("where"), Column("before", wide=True), Column("after"))
@@ -198,7 +197,7 @@ def change_table(changes: Sequence[Row]) -> Element:
         (
             KINDS[row["kind"]][0],
             _reference(row["dictionary_id"], row["feature_index"]),
-            el("span", visible(row["before"] or figures.MISSING), cls="isolate"),
+            el("span", label_words(row["before"] or figures.MISSING), cls="isolate"),
             _after(row),
         )
         for row in changes
@@ -210,7 +209,7 @@ def _after(row: Row) -> Element:
     if row["kind"] == "new_match":
         dictionary, _, index = row["after"].rpartition("#")
         return _reference(dictionary, int(index))
-    return el("span", visible(row["after"] or figures.MISSING), cls="isolate")
+    return el("span", label_words(row["after"] or figures.MISSING), cls="isolate")
 
 
 def _reference(dictionary: str, index: int | None) -> Element:

@@ -5,10 +5,12 @@ import streamlit as st
 from dashboards import data, frame
 from dashboards.components import overview_parts as parts
 from dashboards.components.canvas import draw
+from dashboards.components.filters import draw_change_pages
 from dashboards.components.sql_text import draw_sql
 
 RUNS_SHOWN = 14
 CHANGES_SHOWN = 8
+PAGE_ROWS = 100
 
 
 def view() -> None:
@@ -37,7 +39,7 @@ def view() -> None:
         draw_sql(
             {
                 "Dictionaries": data.query("dictionaries"),
-                "Changes": data.query("changes", per_kind=parts.CHANGES_READ),
+                "Changes": data.query("changes", per_kind=1000, limit=1000, offset=0),
                 "Runs": data.query("runs", limit=RUNS_SHOWN),
             }
         )
@@ -50,7 +52,9 @@ def every_change(catalogue: data.Catalogue, first: list[data.Row]) -> None:
         return
     with st.expander(f"All {n_changes} changes", key="every-change", on_change="rerun") as unfolded:
         if unfolded.open:
-            found = data.rows(catalogue, "changes", per_kind=parts.CHANGES_READ)
+            page = draw_change_pages(-(-n_changes // PAGE_ROWS))
+            offset = (page - 1) * PAGE_ROWS
+            found = data.rows(catalogue, "changes", per_kind=n_changes, limit=PAGE_ROWS, offset=offset)
             draw(parts.change_table(found), key="changes-all")
 
 
