@@ -7,29 +7,37 @@ from pydantic import Field
 
 from catalog.errors import CatalogueError
 from catalog.ids import digest
+from catalog.scrub import data_units, scrub
 from catalog.store import TableStore
-from flows.commands.upkeep import damaged_shards
+from flows.commands.upkeep import shard_units
 from flows.parameters import Catalogue, run_name
 from flows.reports import started_run
 
+ScrubNights = Annotated[int, Field(ge=1, le=365)]
 KeepHours = Annotated[int, Field(ge=24, le=24 * 365)]
 
 
 @flow(name="housekeeping", flow_run_name=lambda: run_name("housekeeping", ""), persist_result=False)
-def housekeeping(catalogue: Catalogue = "", keep_hours: KeepHours = 168, deep: bool = True) -> dict[str, Any]:
-    """Verify, compact small files, remove files that no kept version needs; fails on a fault.
+def housekeeping(
+    catalogue: Catalogue = "", keep_hours: KeepHours = 168, deep: bool = False, scrub_nights: ScrubNights = 28
+) -> dict[str, Any]:
+    """Verify, read a share of all files, compact small files, remove dead ones; fails on a fault.
 
     Args:
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
         keep_hours: Hours a file stays after no version needs it; more than the longest run takes
-        deep: Read every file and check its checksums, not only lists, schema and keys
+        deep: Read every file by its checksums tonight, not only the night's share
+        scrub_nights: Nights within which every file is read by its checksums
     """
-    config_digest = digest({"keep_hours": keep_hours, "deep": deep})
+    config_digest = digest({"keep_hours": keep_hours, "deep": deep, "scrub_nights": scrub_nights})
     with started_run("housekeeping", None, catalogue, frozenset(), config_digest) as run:
         store = TableStore(run.context.root)
         before = _files(store)
         _refuse_faults(store, deep=deep)  # before a rewrite of files hides what is wrong with them
         run.say(f"verified {_amount(before)}, {'every byte' if deep else 'lists and schemas'}")
+        read = scrub(store.root, [*data_units(store.root), *shard_units(store)], 1 if deep else scrub_nights)
+        _refuse(store, read.faults)
+        run.say(read.sentence(1 if deep else scrub_nights))
         store.compact()
         after = _files(store)
         run.say(f"compacted {len(before - after):,} files to {len(after - before):,}")
@@ -51,6 +59,9 @@ def _amount(files: set[tuple[str, int]]) -> str:
 
 
 def _refuse_faults(store: TableStore, *, deep: bool) -> None:
-    faults = store.verify(deep=deep) + (damaged_shards(store) if deep else [])
+    _refuse(store, store.verify(deep=deep))
+
+
+def _refuse(store: TableStore, faults: list[str]) -> None:
     if faults:
         raise CatalogueError(f"{len(faults)} fault(s) in {store.root}: {'; '.join(faults[:5])}")

@@ -1,9 +1,14 @@
 """``featlas verify`` and ``featlas repair``."""
 
-from catalog.connection import connect
+from functools import partial
+from pathlib import Path
+
+from catalog.connection import read
 from catalog.errors import UserError
+from catalog.scrub import Unit
 from catalog.settings import catalogue_root
 from catalog.store import TableStore
+from catalog.untrusted import inside
 
 
 def verify_command(catalogue: str | None, *, deep: bool) -> int:
@@ -19,14 +24,21 @@ def verify_command(catalogue: str | None, *, deep: bool) -> int:
 
 def damaged_shards(store: TableStore) -> list[str]:
     """One line per activation shard whose bytes are not the recorded ones."""
+    return [fault for unit in shard_units(store) for fault in unit.check()]
+
+
+def shard_units(store: TableStore) -> list[Unit]:
+    """The folders of activation sets that are there, to be checked by their shards' digests."""
     from tasks.activations.shards import ActivationSet
 
-    with connect(store.root) as connection:
-        uris = [
-            uri for (uri,) in connection.execute("select uri from activation_sets order by uri").fetchall()
-        ]
-    folders = [store.root / uri for uri in uris if (store.root / uri).is_dir()]
-    return [fault for folder in folders for fault in ActivationSet.open(folder).verify()]
+    query = "select uri, max(n_bytes) from activation_sets group by uri order by uri"
+    rows = read(lambda connection: connection.execute(query).fetchall(), store.root)
+
+    def check(folder: Path) -> list[str]:
+        return ActivationSet.open(folder).verify()
+
+    folders = [(uri, inside(store.root, uri, "the folder of an activation set"), n) for uri, n in rows]
+    return [Unit(uri, int(n), partial(check, folder)) for uri, folder, n in folders if folder.is_dir()]
 
 
 def repair_command(catalogue: str | None) -> int:

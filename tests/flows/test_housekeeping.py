@@ -37,9 +37,10 @@ def test_rows_stay_and_the_run_is_recorded(root: Path) -> None:
     assert (summary["state"], summary["n_removed"]) == ("completed", 0)
     said = summary["message"].split("; ")
     assert said[0].startswith("verified ")
-    assert said[0].endswith(" MB, every byte")
-    assert said[1].startswith("compacted ")
-    assert said[2] == "removed 0 files and folders"
+    assert said[0].endswith(" MB, lists and schemas")
+    assert "everything is read within 28 nights" in said[1]
+    assert said[2].startswith("compacted ")
+    assert said[3] == "removed 0 files and folders"
     with connect(root) as connection:
         names = connection.execute("select model_id from models order by model_id").fetchall()
         assert names == [("toy-0",), ("toy-1",), ("toy-2",)]
