@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from tasks.dictionaries.sites import SiteActivations
 
 
-_COLUMNS = ("metric", "variant", "split", "value", "n", "metric_version", "control", "note")
+_INTERVAL = ("ci_low", "ci_high", "n_documents")
+_COLUMNS = ("metric", "variant", "split", "value", "n", "metric_version", "control", "note", *_INTERVAL)
 
 
 class SuiteConfig(StrictConfig):

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary, Widths, build_dictionary, dictionary_config
-from tasks.dictionaries.measures.fidelity import Fidelity
+from tasks.dictionaries.measures.fidelity_sums import Fidelity
 from tasks.dictionaries.measures.metric_rows import control_values
 from tasks.dictionaries.measures.metrics import Values
 

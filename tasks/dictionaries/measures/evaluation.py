@@ -202,9 +202,9 @@ def _measure(dictionary: Dictionary, sites: SiteActivations, config: EvaluationC
         )
     values, intervals = reconstruction.results()
     if dictionary.has_skip:
-        values, intervals = (
-            own | other for own, other in zip((values, intervals), skip.results(), strict=True)
-        )
+        skip_values, skip_intervals = skip.results()
+        values |= skip_values
+        intervals |= skip_intervals
     values |= sparsity.values()
     intervals |= sparsity.intervals()
     k = max(round(sparsity.l0), 1)

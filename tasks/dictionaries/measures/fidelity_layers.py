@@ -26,12 +26,12 @@ from tasks.activations.packing import PackedTokens
 from tasks.dictionaries.base import Widths
 from tasks.dictionaries.measures.fidelity import (
     Batch,
-    Fidelity,
     Replacement,
     measure_spliced,
     replace_valid,
     why_unmeasurable,
 )
+from tasks.dictionaries.measures.fidelity_sums import Fidelity
 
 
 class Layers(NamedTuple):

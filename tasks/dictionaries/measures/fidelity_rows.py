@@ -19,9 +19,7 @@ from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.measures.controls import Controls
 from tasks.dictionaries.measures.fidelity import (
     ABLATIONS,
-    CLEAN,
     VERSION,
-    Fidelity,
     Replacement,
     ReplacementInContext,
     measure_fidelity,
@@ -29,6 +27,7 @@ from tasks.dictionaries.measures.fidelity import (
 )
 from tasks.dictionaries.measures.fidelity_layers import Layers, measure_layers, why_not_in_layers
 from tasks.dictionaries.measures.fidelity_sites import Spot, measure_site
+from tasks.dictionaries.measures.fidelity_sums import CLEAN, Fidelity
 from tasks.dictionaries.measures.metric_rows import metric_row
 from tasks.dictionaries.measures.metrics import Intervals, MetricName, Values
 from tasks.dictionaries.sites import SiteActivations, site_names

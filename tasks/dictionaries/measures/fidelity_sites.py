@@ -22,11 +22,11 @@ from tasks.activations.language_model import LanguageModel
 from tasks.activations.packing import PackedTokens
 from tasks.dictionaries.measures.fidelity import (
     Batch,
-    Fidelity,
     Replacement,
     measure_spliced,
     replace_valid,
 )
+from tasks.dictionaries.measures.fidelity_sums import Fidelity
 
 
 class Spot(NamedTuple):

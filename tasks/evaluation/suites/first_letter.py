@@ -7,14 +7,15 @@ which stand for single words, carry the letter. Definitions in `tasks.evaluation
 - ``first_letter_probe_f1``: what there is to find; its null ``shuffled_words`` deals the letters out anew
   over the words, so it says how far a probe gets by knowing the words by heart.
 - ``first_letter_sparse_f1``: probes on the first latent (``k1``) and on the main latents (``main``).
-- ``absorption_fraction``, ``absorption_full``, ``split_latents``: mean over letters, and by letter.
+- ``absorption_fraction``, ``absorption_full``, ``split_latents``: mean over letters, and by letter. Letters
+  whose probe has an F1 below ``min_probe_f1`` are left out of the means, as SAEBench leaves out poor probes.
 
 The control of the last two groups is a random dictionary of the same width and k.
 
 Shapes: N tokens, C letters, L latents.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -53,6 +54,8 @@ class FirstLetterConfig(SuiteConfig):
     """A letter needs so many tokens in both splits."""
     min_words: int = Field(default=4, ge=1)
     """A letter needs so many different words in the train split."""
+    min_probe_f1: float = Field(default=0.5, ge=0, le=1)
+    """A letter whose raw probe is worse is left out of the means: what the probe misses is not absorbed."""
     max_main: int = Field(default=10, ge=1)
     """At most so many latents may count as main latents of a letter."""
 
@@ -62,6 +65,7 @@ class FirstLetter(Suite):
     """Counted in eval tokens that the probe calls right."""
 
     Config: ClassVar[type[SuiteConfig]] = FirstLetterConfig
+    version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"texts"})
     config: FirstLetterConfig
 
@@ -74,16 +78,18 @@ class FirstLetter(Suite):
         y_NC, test_y_NC = one_hot(train.letters, letters), one_hot(test.letters, letters)
         probe = fit_probe(train.x_ND.numpy(), y_NC)
         listener(Progress("first letter", 1, 3))
-        probe_f1 = _mean_f1(probe, test, test_y_NC)
-        metrics = [
-            Metric(PROBE, "", probe_f1, len(test.words), {"shuffled_words": self._null(train, test, letters)})
-        ]
+        by_letter = dict(zip(letters, _f1_by_letter(probe, test, test_y_NC), strict=True))
+        probe_f1 = float(np.mean(list(by_letter.values())))
+        null = {"shuffled_words": self._null(train, test, letters)}
+        metrics = [Metric(PROBE, "", probe_f1, len(test.words), null)]
         random = fit_controls(subject.dictionary, subject.activations, self.config.seed).random
         sides = []
         for number, dictionary in enumerate((subject.dictionary, random), start=2):
             sides.append(self._by_letter(dictionary, probe, (train, y_NC), (test, test_y_NC), letters))
             listener(Progress("first letter", number, 3))
-        return metrics + _metrics(sides[0], sides[1])
+        good = {letter for letter, f1 in by_letter.items() if f1 >= self.config.min_probe_f1}
+        metrics += [Metric(PROBE, letter, f1, len(test.words), null) for letter, f1 in by_letter.items()]
+        return metrics + _metrics(sides[0], sides[1], good)
 
     def _tokens(self, subject: Subject) -> tuple[LetterTokens, LetterTokens, list[str]]:
         config = self.config
@@ -117,7 +123,7 @@ class FirstLetter(Suite):
         if not dealt_C.any():
             return None
         probe = fit_probe(train.x_ND.numpy(), y_NC[:, dealt_C])
-        return _mean_f1(probe, test, test_y_NC[:, dealt_C])
+        return float(np.mean(_f1_by_letter(probe, test, test_y_NC[:, dealt_C])))
 
     def _by_letter(
         self,
@@ -171,19 +177,22 @@ def _codes(dictionary: Dictionary, x_ND: torch.Tensor) -> Any:
     return sparse.vstack(parts).tocsr().astype(np.float64)
 
 
-def _mean_f1(probe: Probe, test: LetterTokens, y_NC: NDArray[np.bool_]) -> float:
+def _f1_by_letter(probe: Probe, test: LetterTokens, y_NC: NDArray[np.bool_]) -> list[float]:
     predicted_NC = probe.predict(test.x_ND.numpy())
-    return float(np.mean([f1_score(predicted_NC[:, c], y_NC[:, c]) for c in range(y_NC.shape[1])]))
+    return [float(f1_score(predicted_NC[:, c], y_NC[:, c])) for c in range(y_NC.shape[1])]
 
 
-def _metrics(own: ByLetter, random: ByLetter) -> list[Metric]:
+def _metrics(own: ByLetter, random: ByLetter, good: Set[str]) -> list[Metric]:
+    """Means over the letters in ``good``, and every letter on its own."""
     names = {"k1": (SPARSE, "k1"), "main": (SPARSE, "main")}
     names |= {name: (name, "") for name in (FRACTION, FULL, SPLIT)}
     metrics = []
     for key, (metric, variant) in names.items():
-        value, n = _mean(own, key)
-        note = "the probe calls no eval token right" if value is None else None
-        metrics.append(Metric(metric, variant, value, n, {"random": _mean(random, key)[0]}, note))
+        value, n = _mean(own, key, good)
+        note = f"mean over {len(good)} of {len(own)} letters: the others have a poor probe"
+        if value is None:
+            note = "the probe is good for no letter" if not good else "the probe calls no eval token right"
+        metrics.append(Metric(metric, variant, value, n, {"random": _mean(random, key, good)[0]}, note))
         if not variant:
             metrics += [
                 Metric(metric, letter, *values[key], _control(random[letter], key))
@@ -193,9 +202,9 @@ def _metrics(own: ByLetter, random: ByLetter) -> list[Metric]:
     return metrics
 
 
-def _mean(letters: ByLetter, key: str) -> tuple[float | None, int]:
-    """Mean over the letters that have the value, and the sum of their counts."""
-    values = [entry[key] for entry in letters.values() if key in entry]
+def _mean(letters: ByLetter, key: str, good: Set[str]) -> tuple[float | None, int]:
+    """Mean over the good letters that have the value, and the sum of their counts."""
+    values = [entry[key] for letter, entry in letters.items() if key in entry and letter in good]
     if not values:
         return None, 0
     return float(np.mean([value for value, _ in values])), sum(n for _, n in values)

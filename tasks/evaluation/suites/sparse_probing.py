@@ -69,6 +69,7 @@ class SparseProbing(Suite):
 
     def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
         self._check_label(subject)
+        self._refuse_hopeless(subject)
         controls = fit_controls(subject.dictionary, subject.activations, self.config.seed)
         dictionaries = {"own": subject.dictionary, "random": controls.random}
         config = self.config
@@ -104,10 +105,28 @@ class SparseProbing(Suite):
             columns = f"its label columns are {', '.join(known)}" if known else "it has no label columns"
             raise UserError(f"sparse_probing: the corpus has no label {self.config.label!r}; {columns}")
 
-    def _labelled(self, train: Pooled, test: Pooled, subject: Subject) -> tuple[_Split, _Split]:
-        """Both splits reduced to documents of the classes that have enough of them in both."""
-        names = [labels_of(part.documents_M, subject.labels, self.config.label) for part in (train, test)]
-        counts = [Counter(name for name in part if name is not None) for part in names]
+    def _refuse_hopeless(self, subject: Subject) -> None:
+        """Count labelled documents before anything is encoded: tokens read can only leave some out.
+
+        Raises:
+            Unmeasurable: when fewer than two values can have enough documents.
+        """
+        tokens = subject.activations.tokens
+        counts = []
+        for split in get_args(Split):
+            rows = subject.activations.sequence_rows(split)
+            documents, n_tokens = np.unique(
+                np.asarray(tokens.document_index[rows])[np.asarray(tokens.valid[rows], dtype=bool)],
+                return_counts=True,
+            )
+            names = labels_of(
+                documents[n_tokens >= self.config.min_tokens], subject.labels, self.config.label
+            )
+            counts.append(Counter(name for name in names if name is not None))
+        self._enough(counts)
+
+    def _enough(self, counts: Sequence[Counter[str]]) -> list[str]:
+        """Values with enough train and eval documents, commonest first."""
         enough = [
             name
             for name, n in counts[0].most_common()
@@ -118,7 +137,13 @@ class SparseProbing(Suite):
                 f"fewer than two values of label {self.config.label!r} have {self.config.min_documents} "
                 "train documents and half as many eval documents"
             )
-        classes = enough[: self.config.max_classes]
+        return enough
+
+    def _labelled(self, train: Pooled, test: Pooled, subject: Subject) -> tuple[_Split, _Split]:
+        """Both splits reduced to documents of the classes that have enough of them in both."""
+        names = [labels_of(part.documents_M, subject.labels, self.config.label) for part in (train, test)]
+        counts = [Counter(name for name in part if name is not None) for part in names]
+        classes = self._enough(counts)[: self.config.max_classes]
         return _split(train, names[0], classes), _split(test, names[1], classes)
 
 

@@ -10,7 +10,7 @@ import pytest
 from tasks.evaluation.absorption import absorption, main_latents
 from tasks.evaluation.letters import word_begun
 from tasks.evaluation.suite import Subject, run_suite
-from tasks.evaluation.suites.first_letter import FirstLetterConfig
+from tasks.evaluation.suites.first_letter import FRACTION, FirstLetterConfig, _metrics
 
 # Latent 0 is the label's own; 1 carries 0.8 of it and something of its own; 2 has nothing to do with it.
 W_DEC = np.array([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
@@ -104,3 +104,16 @@ def test_a_corpus_without_words_is_null_with_the_reason(subject: Subject) -> Non
     rows = rows_of(replace(subject, texts=["1 + 2" for _ in subject.texts]))
     assert rows["absorption_full", ""]["value"] is None
     assert "fewer than two letters" in rows["absorption_full", ""]["note"]
+
+
+def test_letters_with_a_poor_probe_are_no_part_of_the_mean() -> None:
+    own = {letter: {FRACTION: (value, 10)} for letter, value in (("a", 0.1), ("b", 0.3), ("z", 1.0))}
+    rows = {(row.metric, row.variant): row for row in _metrics(own, own, good={"a", "b"})}
+    assert rows[FRACTION, ""].value == pytest.approx(0.2)
+    assert rows[FRACTION, ""].n == 20
+    assert rows[FRACTION, ""].control["random"] == pytest.approx(0.2)
+    assert rows[FRACTION, ""].note == "mean over 2 of 3 letters: the others have a poor probe"
+    assert rows[FRACTION, "z"].value == 1.0
+    none = {(row.metric, row.variant): row for row in _metrics(own, own, good=set())}
+    assert none[FRACTION, ""].value is None
+    assert none[FRACTION, ""].note == "the probe is good for no letter"

@@ -100,7 +100,14 @@ def test_an_unknown_label_names_the_known_ones(subject: Subject) -> None:
         run_suite(subject, config_of("sparse_probing", label="colour"))
 
 
-def test_too_few_documents_are_null_with_the_reason(subject: Subject) -> None:
+def test_too_few_documents_are_null_with_the_reason_before_anything_is_encoded(
+    subject: Subject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing is fitted or encoded for a suite that cannot end in a value")
+
+    monkeypatch.setattr("tasks.evaluation.suites.sparse_probing.fit_controls", refuse)
+    monkeypatch.setattr("tasks.evaluation.suites.sparse_probing.pool_documents", refuse)
     rows = measured(subject, "sparse_probing", min_documents=1_000)
     row = rows["sparse_probe_accuracy", "answer:k1"]
     assert row["value"] is None
