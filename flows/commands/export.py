@@ -1,6 +1,8 @@
 """``featlas export``: a dictionary of the catalogue, or its measurements, in the format of another tool."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from catalog.connection import connect
 from catalog.errors import UserError
@@ -51,6 +53,47 @@ def _write_weights(format_name: str, root: Path, dictionary_id: str, path: Path)
         " ".join(dict.fromkeys(hook["model_id"] for hook in row["reads"])),
         tuple(hook["hookpoint"] for hook in row["reads"]),
         tuple(hook["hookpoint"] for hook in row["writes"]),
-        {"featlas_dictionary_id": dictionary_id, "featlas_activation_set_id": row["activation_set_id"]},
+        described(root, row),
     )
     format_named(format_name).write(written, path)
+
+
+def described(root: Path, dictionary: Mapping[str, Any]) -> dict[str, Any]:
+    """What other tools need to use a dictionary: texts, context and BOS it was trained on, and the model.
+
+    Names in the catalogue are a person's own; the digests and the revision say what they mean. Keys without
+    the prefix are those of SAELens; what the catalogue does not know is left out.
+
+    Args:
+        root: The catalogue.
+        dictionary: Its row of ``dictionaries``.
+    """
+    from tasks.stored import stored_rows
+
+    found: dict[str, Any] = {
+        "featlas_dictionary_id": dictionary["dictionary_id"],
+        "featlas_activation_set_id": dictionary["activation_set_id"],
+    }
+    sets = stored_rows(root, "activation_sets", activation_set_id=dictionary["activation_set_id"])
+    for row in sets.to_pylist():
+        found |= {
+            "context_size": row["context_length"],
+            "prepend_bos": row["bos"] != "none",
+            "dataset_path": row["corpus_id"],
+            "featlas_bos": row["bos"],
+            "featlas_packing": row["packing"],
+        }
+        for corpus in stored_rows(root, "corpora", corpus_id=row["corpus_id"]).to_pylist():
+            found |= {
+                "featlas_dataset_source": corpus["source"],
+                "featlas_dataset_revision": corpus["revision"],
+                "featlas_dataset_digest": corpus["digest"],
+            }
+        for model in stored_rows(root, "models", model_id=row["model_id"]).to_pylist():
+            found |= {
+                "featlas_model_source": model["source"],
+                "featlas_model_revision": model["revision"],
+                "featlas_model_architecture": model["architecture"],
+                "featlas_model_weights_digest": model["weights_digest"],
+            }
+    return {name: value for name, value in found.items() if value is not None}
