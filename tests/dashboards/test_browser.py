@@ -38,9 +38,10 @@ def test_a_page_fits_its_window_and_axe_finds_nothing_serious(
     assert _overflow(page) <= 0, "at 390 pixels"
 
 
-@pytest.mark.parametrize("name", [*DARK_TOO, "a filter", "an answer"])
+@pytest.mark.parametrize("name", [*DARK_TOO, "a filter", "an answer", "no hits"])
 def test_axe_finds_nothing_serious_in_the_dark(visit: Visit, addresses: dict[str, str], name: str) -> None:
     chosen = {"a filter": "browse?status=alive&matched=yes&sort=index", "an answer": "sql?q=select+1"}
+    chosen["no hits"] = "browse?q=retrun"
     assert _serious(visit({**addresses, **chosen}[name], 390, "dark")) == []
 
 
