@@ -112,6 +112,10 @@ def create_views(
             select, found = _by_footers(connection, snapshot, spec, prefix, left_out)
         damaged += found
         statements.append(_view(name, select))
+    for name in _other_types(connection):
+        select, found = _by_footers(connection, snapshot, TABLES[name], prefix, left_out)
+        damaged = [damage for damage in damaged if damage.table != name] + found
+        statements[list(TABLES).index(name)] = _view(name, select)
     for name, select in derived_views():
         statements.append(_view(name, select))
         connection.execute(statements[-1])
@@ -136,6 +140,19 @@ def _creates(connection: "DuckDBPyConnection", name: str, select: str) -> bool:
     except duckdb.Error:
         return False
     return True
+
+
+def _other_types(connection: "DuckDBPyConnection") -> list[str]:
+    """Tables whose view has a column of another type than the schemas say, because a file has."""
+    query = "select table_name, column_name, data_type from duckdb_columns() where not internal"
+    found = {
+        (str(t), str(c)): str(kind).replace('"', "") for t, c, kind in connection.execute(query).fetchall()
+    }
+    return [
+        name
+        for name, spec in TABLES.items()
+        if any(found.get((name, c.name)) != sql_type(c.type).replace('"', "") for c in spec.columns)
+    ]
 
 
 def _by_footers(

@@ -20,7 +20,7 @@ KeepHours = Annotated[int, Field(ge=24, le=24 * 365)]
 @flow(name="housekeeping", flow_run_name=lambda: run_name("housekeeping", ""), persist_result=False)
 def housekeeping(
     catalogue: Catalogue = "", keep_hours: KeepHours = 168, deep: bool = False, scrub_nights: ScrubNights = 28
-) -> dict[str, Any]:
+) -> Any:
     """Verify, read a share of all files, compact small files, remove dead ones; fails on a fault.
 
     Args:
