@@ -189,10 +189,14 @@ def _without_bos(model: LanguageModel) -> Any:
 
 
 def test_ids_outside_the_vocabulary(
-    model_builder: Callable[..., Path], corpus: SimpleNamespace, tmp_path: Path
+    language_model: Loader, model_builder: Callable[..., Path], corpus: SimpleNamespace, tmp_path: Path
 ) -> None:
+    whole = language_model("llama")
     folder = model_builder("llama", tmp_path / "model", vocab_size=60)
-    model = load_language_model(ModelConfig(id="m", source="local", path=str(folder)), "cpu")
+    with pytest.raises(UserError, match="has 395 tokens, its model 60"):
+        load_language_model(ModelConfig(id="m", source="local", path=str(folder)), "cpu")
+    small = AutoModelForCausalLM.from_pretrained(folder)
+    model = LanguageModel(whole.spec, small, whole.tokenizer, whole.device)
     with pytest.raises(UserError, match="the model's vocabulary has 60 tokens"):
         cache_activations(model, corpus, _config(), tmp_path / "scratch")
 
