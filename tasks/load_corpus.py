@@ -33,7 +33,7 @@ def load_corpus(context: StageContext, unit: CorpusUnit) -> StageOutcome:
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.activations.tables import corpus_id, corpus_row, document_rows
 
-        corpus = corpus_table(unit.config, unit.eval_share)
+        corpus = corpus_table(unit.config, unit.eval_share, listener)
         name = corpus_id(corpus)
         slices = [
             SliceWrite("corpora", name, corpus_row(corpus)),

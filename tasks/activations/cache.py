@@ -192,15 +192,27 @@ def _write_missing(
             _refuse_nonfinite(name, done[name], n_valid, plan)
             write_index(folders[name], done[name])
 
+    def told(n_sequences: int) -> None:
+        listener(Progress("tokens cached", n_sequences * packed.context_length, n_places))
+
     with Background(waiting_arrays(len(folders))) as background:
         for number in range(layout.n_shards):
             missing = {name: folder for name, folder in folders.items() if number not in done[name]}
             if missing:
                 shard = write_shard(
-                    language_model, packed, layout, number, missing, plan.dtypes, plan.widths, background
+                    language_model,
+                    packed,
+                    layout,
+                    number,
+                    missing,
+                    plan.dtypes,
+                    plan.widths,
+                    background,
+                    told,
                 )
                 background.run(partial(land, number, shard))
-            listener(Progress("tokens cached", layout.bounds(number)[1] * packed.context_length, n_places))
+            else:
+                told(layout.bounds(number)[1])
     return done
 
 

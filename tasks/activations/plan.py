@@ -22,6 +22,8 @@ from tasks.activations.shard_files import ShardFormat
 
 PLAN = "plan.json"
 PROBED_BATCHES = 4
+PROBED_SHARE = 0.03
+"""At most so much of a set is run through the model for the probe, but always one sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +85,18 @@ def choose_formats(
     if config.dtype != "auto":
         return dict.fromkeys(config.hookpoints, config.dtype)
     probes = {name: RangeProbe() for name in config.hookpoints}
-    last = max(packed.n_sequences - config.batch_sequences, 0)
-    for start in sorted({int(place) for place in np.linspace(0, last, PROBED_BATCHES)}):
-        rows = slice(start, min(start + config.batch_sequences, packed.n_sequences))
+    for rows in probed_rows(packed.n_sequences, config.batch_sequences):
         _probe_batch(language_model, packed, rows, probes)
     return {name: probe.choose() for name, probe in probes.items()}
+
+
+def probed_rows(n_sequences: int, batch_sequences: int) -> list[slice]:
+    """Sequences for the probe, spread over the set: up to four batches, 3 % of the set, at least one."""
+    n_probed = max(1, int(PROBED_SHARE * n_sequences))
+    n_batches = min(PROBED_BATCHES, n_probed)
+    size = min(batch_sequences, n_probed // n_batches)
+    starts = np.linspace(0, n_sequences - size, n_batches).astype(int)
+    return [slice(start, start + size) for start in starts.tolist()]
 
 
 def _probe_batch(

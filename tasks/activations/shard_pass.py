@@ -3,7 +3,7 @@
 Shapes: B sequences, T context, D width.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,8 +117,11 @@ def write_shard(
     dtypes: Mapping[str, ShardFormat],
     widths: Mapping[str, int],
     background: Background,
+    told: Callable[[int], None] = lambda _: None,
 ) -> UnfinishedShards:
     """Run the model over the sequences of one shard and hand the values of each hookpoint to the writer.
+
+    ``told`` hears after each forward pass up to which sequence the model was run.
 
     Returns:
         What `UnfinishedShards.finish`, queued on the same writer, makes durable.
@@ -135,6 +138,7 @@ def write_shard(
         shards[name] = _GrowingShard(ShardWriter(folder, number, shape, dtypes[name]), dtypes[name], first)
     for rows in layout.batches(number):
         _run_batch(language_model, packed, rows, shards, background)
+        told(rows.stop)
     return unfinished
 
 

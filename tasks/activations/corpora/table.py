@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, SerializeAsAny
 from catalog.errors import UserError
 from tasks.activations.corpora.near_duplicates import NearDuplicates
 from tasks.activations.corpora.source import CORPUS_SOURCES, Document, SourceConfig
+from tasks.common.progress import ProgressListener, silent, track
 
 CorpusConfig = Annotated[
     SerializeAsAny[SourceConfig], BeforeValidator(CORPUS_SOURCES.resolve_config("source"))
@@ -47,8 +48,8 @@ class CorpusTable(NamedTuple):
     """Digest of the template that conversations were rendered with; None for plain texts."""
 
 
-def corpus_table(config: SourceConfig, eval_share: float) -> CorpusTable:
-    """Read the corpus a configuration names.
+def corpus_table(config: SourceConfig, eval_share: float, listener: ProgressListener = silent) -> CorpusTable:
+    """Read the corpus a configuration names, telling the listener how many documents were read.
 
     Half surrogates, which no UTF-8 file can hold, become U+FFFD; nothing else is changed.
 
@@ -58,7 +59,7 @@ def corpus_table(config: SourceConfig, eval_share: float) -> CorpusTable:
     source = CORPUS_SOURCES[str(getattr(config, "source", ""))](config)
     about = source.describe()
     table = _TableInMaking(config.near_duplicates)
-    for document in source.documents():
+    for document in track(source.documents(), "documents read", listener):
         table.add(document, source.split_of(document.document_id, eval_share))
     if not table.text_digests:
         raise UserError(

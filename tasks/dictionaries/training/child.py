@@ -189,7 +189,7 @@ def _leave(number: int, training: TrainingRequest, outcome: Outcome) -> None:
 
 
 def _tell(progress: Progress) -> None:
-    print(json.dumps([progress.done, progress.total]), flush=True)
+    print(json.dumps([progress.what, progress.done, progress.total]), flush=True)
 
 
 if __name__ == "__main__":

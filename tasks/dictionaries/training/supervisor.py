@@ -210,7 +210,7 @@ def _run_child(
                 yield from _take_ended(pending)
             else:
                 patience = options.watchdog_seconds
-                listener(Progress("tokens trained", *said))
+                listener(Progress(*said))
 
 
 def _command(home: Path, n_processes: int) -> list[str]:

@@ -17,6 +17,7 @@ from tasks.activations.cache import ActivationsConfig, CachedActivations, cache_
 from tasks.activations.language_model import LanguageModel, load_language_model
 from tasks.activations.model_source import ModelConfig
 from tasks.activations.packing import PADDING
+from tasks.activations.plan import probed_rows
 from tasks.common.progress import Progress
 
 Loader = Callable[[str], LanguageModel]
@@ -128,9 +129,22 @@ def test_progress_is_told_to_the_end(language_model: Loader, corpus: SimpleNames
     told: list[Progress] = []
     cache_activations(language_model("llama"), corpus, _config(), tmp_path, told.append)
     cached = [progress for progress in told if progress.what == "tokens cached"]
-    assert len(cached) >= 3
+    n_shard_ends = len({progress.done for progress in cached})
+    assert n_shard_ends == len(cached) >= 3, "each forward pass is told once"
     assert cached[-1].done == cached[-1].total
     assert any(progress.what == "tokens packed" for progress in told)
+
+
+@pytest.mark.parametrize("n_sequences", [1, 2, 33, 100, 134, 1_000, 100_000])
+@pytest.mark.parametrize("batch", [1, 16, 64])
+def test_the_probe_of_the_number_format_reads_a_small_share(n_sequences: int, batch: int) -> None:
+    probed = probed_rows(n_sequences, batch)
+    places = [place for rows in probed for place in range(rows.start, rows.stop)]
+    assert 1 <= len(places) <= max(1, 0.03 * n_sequences)
+    assert len(set(places)) == len(places)
+    assert 0 <= min(places) <= max(places) < n_sequences
+    assert all(1 <= rows.stop - rows.start <= batch for rows in probed)
+    assert len(probed) <= 4
 
 
 def test_finished_work_is_not_done_again(
