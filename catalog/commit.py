@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from filelock import FileLock, Timeout
@@ -167,11 +168,8 @@ def read_note(root: Path) -> Note:
 def take_back_logs(newest: Snapshot) -> list[str]:
     """Let every log that is ahead of ``newest`` show its files again; the commit lock must be held.
 
-    A log is ahead after a kill, and in a copy of a catalogue that was written to meanwhile. One that cannot
-    be read is left to ``featlas repair``.
-
-    Returns:
-        The tables whose logs were taken back.
+    A log is ahead after a kill and in a copy of a live catalogue; one that cannot be read is left to
+    ``featlas repair``. Returns the tables whose logs were taken back.
     """
     taken = []
     for table in dict.fromkeys((*TABLES, *newest.tables)):
@@ -294,11 +292,7 @@ class _Plan:
                     f"the log of table {table} lost its newest entries; run `featlas repair` before writing"
                 )
             log.show(self.base.all_files(table), "taken back")
-        note = {
-            "commit_id": self.commit_id,
-            "base": self.base.version,
-            "fingerprint": self.fingerprint,
-            "tables": sorted(tables),
-            "folders": self.folders,
-        }
+        note: dict[str, Any] = {"commit_id": self.commit_id, "base": self.base.version}
+        note["fingerprint"] = self.fingerprint
+        note |= {"tables": sorted(tables), "folders": self.folders}
         replace_file(self.root / FOLDER / PENDING, to_json(note), "note")
