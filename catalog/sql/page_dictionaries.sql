@@ -66,7 +66,9 @@ select
     coalesce(q.n_above_chance, 0) as n_above_chance,
     q.random_above_share,
     q.random_dictionary_id,
-    coalesce(c.n_matched, 0) as n_matched,
+    -- Null where it was never compared: 0 would say that nothing of it was found again.
+    case when d.dictionary_id in (select dictionary_a from matches union all select dictionary_b from matches)
+        then coalesce(c.n_matched, 0) end as n_matched,
     c.median_score,
     m.fvu,
     m.fvu_control,
@@ -76,7 +78,6 @@ select
     m.ce_note,
     m.n_metric_tokens,
     m.n_metric_documents,
-    m.fvu_without_massive,
     m.fvu_ci_low,
     m.fvu_ci_high,
     -- One massive token can hold half of the variance: where there are any, dictionaries are ranked without them.

@@ -118,8 +118,8 @@ def dictionary_cards(rows: Sequence[Row]) -> Element:
     return el("div", *(_card(row) for row in rows), cls="cards")
 
 
-def _share(part: int, whole: int) -> float | None:
-    return part / whole if whole else None
+def _share(part: int | None, whole: int) -> float | None:
+    return part / whole if whole and part is not None else None
 
 
 def _above_chance(row: Row, n_firing: int) -> Figure:

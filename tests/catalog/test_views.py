@@ -380,3 +380,14 @@ def test_tables_views_and_columns_say_what_they_mean(root: Path, small: ModuleTy
             found = dict(connection.execute(views).fetchall())
             assert set(found) == {*TABLES, *(name for name, _ in derived_views())}
             assert found["current_aliases"].startswith("The dictionary that each name means now")
+
+
+def test_a_dictionary_that_was_never_compared_has_no_count_of_matches(
+    filled: Path, root: Path, small: ModuleType
+) -> None:
+    small.do_stage(root)
+    for catalogue, expected in ((root, None), (filled, 1)):
+        with connect(catalogue) as connection:
+            rows = page_queries.dictionaries(connection).to_pylist()
+        (row,) = (row for row in rows if row["dictionary_id"] == small.DICTIONARY)
+        assert row["n_matched"] == expected
