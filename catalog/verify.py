@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.checks import check_data
-from catalog.commit import PENDING
+from catalog.commit import PENDING, read_note
 from catalog.connection import connect
 from catalog.delta_log import DeltaLog
 from catalog.errors import CatalogueError
@@ -67,7 +67,7 @@ def _check_commits(snapshot: Snapshot) -> Iterator[str]:
     copy = newest_copy(root)
     if copy is None and (root / FOLDER / NEWEST).exists():
         yield f"{FOLDER}/{NEWEST} is damaged: run `featlas repair`"
-    if (root / FOLDER / PENDING).exists():
+    if (root / FOLDER / PENDING).exists() and not _has_landed(snapshot):
         yield "an interrupted commit waits to be rolled back: run `featlas repair`"
     for table in dict.fromkeys((*snapshot.tables, *TABLES)):
         if table not in TABLES:
@@ -76,6 +76,14 @@ def _check_commits(snapshot: Snapshot) -> Iterator[str]:
             yield from _check_log(snapshot, table)
     if snapshot.version and published_version(root) < snapshot.version:
         yield f"catalogue.sql and catalogue.duckdb are older than version {snapshot.version}"
+
+
+def _has_landed(snapshot: Snapshot) -> bool:
+    """Whether the commit that left its note is the newest version; the next one takes the note away."""
+    try:
+        return read_note(snapshot.root).commit_id == snapshot.commit_id
+    except (CatalogueError, FileNotFoundError):
+        return False
 
 
 def _check_log(snapshot: Snapshot, table: str) -> Iterator[str]:
