@@ -8,6 +8,7 @@ from typing import Any, Literal
 import duckdb
 import pyarrow as pa
 
+from catalog.relations import of_files
 from catalog.statements import bound
 
 Sort = Literal[
@@ -24,10 +25,6 @@ Sort = Literal[
     "index",
     "index_down",
 ]
-_FILES = """with examples as (select * from read_parquet($files, hive_partitioning = false))
-select * from (
-{text}
-)"""
 
 
 @cache
@@ -50,7 +47,7 @@ def read(
     """Run a query; with ``files``, ``examples`` are those in these files of it."""
     text = page_sql(name)
     if files is not None:
-        text, parameters = _FILES.format(text=text), {**parameters, "files": list(files)}
+        text, parameters = of_files(text, "examples"), {**parameters, "files": list(files)}
     if not parameters:
         return connection.sql(text).to_arrow_table()
     return connection.sql(text, params=dict(parameters)).to_arrow_table()

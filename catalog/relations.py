@@ -80,6 +80,13 @@ def table_select(
     return " UNION ALL ".join(selects)
 
 
+def of_files(text: str, table: str) -> str:
+    """The query ``text`` with ``table`` read from ``$files`` alone; columns that a file lacks are null."""
+    typed = table_select(TABLES[table], [])
+    own = "select * from read_parquet($files, hive_partitioning = false, union_by_name = true)"
+    return f"with {table} as ({typed} union all by name {own})\nselect * from (\n{text}\n)"
+
+
 def create_views(
     connection: "DuckDBPyConnection",
     snapshot: Snapshot,

@@ -1,4 +1,4 @@
--- Mined contexts of one feature. The files are those of its block, as the store names them.
+-- Mined contexts of one feature. The files are those of its block, as the store names them; what old ones lack is null.
 select
     activation_set_id,
     band,
@@ -13,8 +13,14 @@ select
     activations,
     peak_position,
     max_activation,
-    split
-from read_parquet($files, hive_partitioning = false)
+    split,
+    is_special,
+    text_before
+from (
+    select null::boolean[] as is_special, null::integer as text_before where false
+    union all by name
+    select * from read_parquet($files, hive_partitioning = false, union_by_name = true)
+)
 where dictionary_id = $dictionary_id and feature_index = $feature_index
 order by activation_set_id, case band when 'top' then 0 when 'random' then 8 when 'neighbour' then 9 else 5 end, band, rank
 limit $limit

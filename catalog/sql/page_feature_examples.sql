@@ -1,7 +1,7 @@
 -- The mined contexts of one feature.
 select
     band, rank, document_id, char_start, char_end, token_ids, tokens, activations, peak_position, max_activation, split,
-    is_special
+    is_special, text_before
 from examples
 where
     dictionary_id = $dictionary_id

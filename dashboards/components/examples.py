@@ -29,16 +29,18 @@ def line_of(row: Mapping[str, Any], suffix: str = "") -> Line:
         ("peak_position", "max_activation") if not suffix else (f"peak{suffix}", f"max{suffix}")
     )
     most = float(row[most_key])
-    tokens = group_tokens(texts, row[f"token_ids{suffix}"], row[f"activations{suffix}"])
+    special = row.get(f"is_special{suffix}")
+    tokens = group_tokens(texts, row[f"token_ids{suffix}"], row[f"activations{suffix}"], special)
     return Line(
         tokens=tuple(tokens),
-        peak=peak_of(texts, row[peak_key]) if most > 0 else len(tokens) // 2,
+        peak=peak_of(texts, row[peak_key], special) if most > 0 else len(tokens) // 2,
         max_activation=most,
         document_id=str(row["document_id"]),
         char_start=int(row[f"char_start{suffix}"]),
         char_end=int(row[f"char_end{suffix}"]),
         split=str(row[f"split{suffix}"]),
         name="" if suffix else name_of(row),
+        text_before=row.get(f"text_before{suffix}"),
     )
 
 

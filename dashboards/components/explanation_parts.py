@@ -9,7 +9,7 @@ from dashboards.components.examples import BANDS, name_of
 from dashboards.components.feature_parts import headline, score_of
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.scores import score_block
-from dashboards.components.text_marks import visible
+from dashboards.components.text_marks import special_name, visible
 
 Row = Mapping[str, Any]
 AROUND = 12
@@ -115,7 +115,7 @@ def _item(judgement: Row, example: Row | None) -> Element:
         judgement["activation_set_id"],
         name_of(judgement),
     )
-    peak, tokens = example["peak_position"], example["tokens"]
+    peak, tokens = example["peak_position"], _texts(example)
     before = tokens[max(0, peak - AROUND) : peak]
     after = tokens[peak + 1 : peak + 1 + AROUND]
     shown = el(
@@ -126,6 +126,13 @@ def _item(judgement: Row, example: Row | None) -> Element:
         cls="isolate mono",
     )
     return el("a", el("span", named, cls="quiet small"), " ", shown, href=href, cls="plain")
+
+
+def _texts(example: Row) -> list[str]:
+    """The text of each token, of special ones their name."""
+    special = example.get("is_special") or [False] * len(example["tokens"])
+    stored = zip(example["tokens"], example["token_ids"], special, strict=True)
+    return [f"⟨{special_name(text, token)}⟩" if named else text for text, token, named in stored]
 
 
 def _yes(value: bool) -> str:

@@ -22,6 +22,7 @@ function tokenElement(token) {
     }
   }
   if (token.split) element.classList.add("shared")
+  if (token.special) element.classList.add("special")
   return element
 }
 

@@ -1,5 +1,6 @@
 """Examples of a feature as lines of text with a heat-map over their tokens."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ import streamlit as st
 
 from dashboards import figures
 from dashboards.components.canvas import STYLE
-from dashboards.components.text_marks import runs, token_label
+from dashboards.components.text_marks import runs, special_name, token_label
 
 _HERE = Path(__file__).parent
 DEFAULT_CONTEXT = 24
@@ -25,6 +26,8 @@ class Token:
     activation: float
     token_ids: tuple[int, ...]
     activations: tuple[float, ...]
+    special: bool = False
+    """Whether it stands in no text, as BOS does, or is a control token of a template."""
 
     @property
     def split(self) -> bool:
@@ -45,12 +48,19 @@ class Line:
     split: str
     name: str = ""
     """Its band and rank, as the address of the page names it."""
+    text_before: int | None = None
+    """Tokens of text that the model read before it; None where that was not stored."""
 
     @property
     def cut(self) -> tuple[bool, bool]:
-        """Whether the text goes on before and after it, as far as can be told: within a word it does."""
-        last = self.tokens[-1].text[-1:] if self.tokens else ""
-        return self.char_start > 0, last.isalnum()
+        """Whether the text goes on before and after it, as far as can be told: within a word it does.
+
+        Where the model read nothing before, a document or a part of one begins, perhaps within a word.
+        """
+        text = "".join(token.text for token in self.tokens if not token.special)
+        within = self.char_start > 0 and text[:1].isalnum()
+        read = self.char_start > 0 if self.text_before is None else self.text_before > 0
+        return read or within, text[-1:].isalnum()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,36 +80,61 @@ class Place(NamedTuple):
     end: int
 
 
-def group_tokens(texts: Sequence[str], token_ids: Sequence[int], activations: Sequence[float]) -> list[Token]:
-    """Join the further tokens of one character (stored with an empty text) to the token that shows it."""
-    grouped: list[Token] = []
-    for piece, token_id, activation in zip(texts, token_ids, activations, strict=True):
-        if piece == "" and grouped:
-            last = grouped[-1]
-            ids, values = (*last.token_ids, token_id), (*last.activations, activation)
-            grouped[-1] = Token(last.text, max(values), ids, values)
-        else:
-            grouped.append(Token(piece, activation, (token_id,), (activation,)))
+def group_tokens(
+    texts: Sequence[str],
+    token_ids: Sequence[int],
+    activations: Sequence[float],
+    special: Sequence[bool] | None = None,
+) -> list[Token]:
+    """Join the further tokens of one character (stored with an empty text) to the token that shows it.
+
+    A special token has an empty text too and is drawn alone, where ``special`` is known.
+    """
+    flags = _flags(texts, special)
+    starts = [*_starts(texts, flags), len(texts)]
+    grouped = []
+    for first, end in itertools.pairwise(starts):
+        values = tuple(activations[first:end])
+        grouped.append(Token(texts[first], max(values), tuple(token_ids[first:end]), values, flags[first]))
     return grouped
 
 
-def peak_of(texts: Sequence[str], peak_position: int) -> int:
+def peak_of(texts: Sequence[str], peak_position: int, special: Sequence[bool] | None = None) -> int:
     """The drawn token that holds the stored token ``peak_position``."""
-    shown = [position for position, piece in enumerate(texts) if position == 0 or piece != ""]
-    return sum(position <= peak_position for position in shown) - 1
+    starts = _starts(texts, _flags(texts, special))
+    return sum(position <= peak_position for position in starts) - 1
+
+
+def _flags(texts: Sequence[str], special: Sequence[bool] | None) -> Sequence[bool]:
+    return [False] * len(texts) if special is None else special
+
+
+def _starts(texts: Sequence[str], special: Sequence[bool]) -> list[int]:
+    """Positions of the stored tokens that begin a drawn one."""
+    return [
+        place
+        for place, piece in enumerate(texts)
+        if place == 0 or piece != "" or special[place] or special[place - 1]
+    ]
 
 
 def _tip(token: Token) -> list[str]:
     ids = ", ".join(str(token_id) for token_id in token.token_ids)
     values = ", ".join(figures.significant(value) for value in token.activations)
-    tip = [token_label(token.text), f"id {ids}", f"activation {values}"]
+    tip = [_marks(token) or token_label(token.text), f"id {ids}", f"activation {values}"]
     return [*tip, f"{len(token.token_ids)} tokens share this text"] if token.split else tip
+
+
+def _marks(token: Token) -> str:
+    """What stands for a special token: its name, else its id; nothing for other tokens."""
+    return special_name(token.text, token.token_ids[0]) if token.special else ""
 
 
 def _line_data(line: Line, scale: float) -> dict[str, object]:
     tokens = [
         {
-            "runs": [[run.text, run.mark] for run in runs(token.text)] or [["∅", True]],
+            "runs": _runs(token),
+            "special": token.special,
             "heat": _heat(token.activation, scale),
             "tip": _tip(token),
             "split": token.split,
@@ -117,6 +152,12 @@ def _line_data(line: Line, scale: float) -> dict[str, object]:
         "name": line.name,
         "cut": list(line.cut),
     }
+
+
+def _runs(token: Token) -> list[list[str | bool]]:
+    if token.special:
+        return [[_marks(token), True]]
+    return [[run.text, run.mark] for run in runs(token.text)] or [["∅", True]]
 
 
 def _heat(activation: float, scale: float) -> float:

@@ -65,6 +65,11 @@ def label_words(value: str) -> str:
     return re.sub(" {2,}", lambda found: "·" * len(found[0]), visible(value))
 
 
+def special_name(text: str, token_id: int) -> str:
+    """What stands for a special token: its own text, as that of a template has, else its id."""
+    return visible(text) if text else f"special {token_id}"
+
+
 def token_label(value: str) -> str:
     """A token as a label: hidden characters as marks and spaces as a small dot."""
     return visible(value).replace(" ", "·") if value else "∅"

@@ -6,9 +6,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from catalog import queries
+from catalog import page_queries, queries
 from catalog.connection import connect
 from catalog.data_dictionary import README, updated
 from catalog.errors import UserError
@@ -74,6 +75,28 @@ def test_a_query_binds_its_parameters_and_gives_its_columns(
     expected = {"feature_matches": 0, "feature_examples": 2, "search_labels": 3, "run_list": 0}
     expected |= {"dictionary_metrics": 0, "dictionary_geometry": 4}
     assert table.num_rows == expected.get(name, 1)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_files_of_an_older_layout_are_read_with_nulls(
+    mixed: bool, filled: Path, small: ModuleType, tmp_path: Path
+) -> None:
+    newer = [column.name for column in TABLES["examples"].columns if column.since > 1]
+    given = {**arguments(filled, small, "feature_examples"), "limit": 100}
+    (path,) = given["files"]
+    table = pq.read_table(path, partitioning=None)
+    old = str(tmp_path / "old.parquet")
+    pq.write_table(table.drop_columns(newer), old)
+    files = [old, path] if mixed else [old]
+    page = {"files": files, "dictionary_id": small.DICTIONARY, "activation_set_id": small.SET}
+    with connect(filled) as connection:
+        found = queries.feature_examples(connection, **{**given, "files": files})
+        on_page = page_queries.feature_examples(connection, **page, feature_index=1)
+    for read in (found, on_page):
+        assert read.num_rows == (4 if mixed else 2)
+        assert set(newer) <= set(read.column_names)
+        if not mixed:
+            assert all(read[name].null_count == read.num_rows for name in newer)
 
 
 def test_optional_filters_filter(filled: Path, small: ModuleType) -> None:

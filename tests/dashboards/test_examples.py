@@ -3,8 +3,10 @@
 import math
 from types import ModuleType
 
-from dashboards.components.examples import BANDS, bands_of
-from dashboards.components.heatmap import group_tokens, heatmap_data, peak_of
+import pytest
+
+from dashboards.components.examples import BANDS, bands_of, line_of
+from dashboards.components.heatmap import Band, Line, Token, group_tokens, heatmap_data, peak_of
 
 
 def test_tokens_of_one_character_are_one_unit() -> None:
@@ -46,3 +48,56 @@ def test_a_feature_without_scale_is_drawn_without_colour(synthetic: ModuleType) 
     assert {
         token["heat"] for band in data["bands"] for line in band["lines"] for token in line["tokens"]
     } == {0.0}
+
+
+def test_a_special_token_is_a_mark_of_its_own() -> None:
+    texts, special = ["", "Ü", "", "", "<|user|>", "", "a"], [True, False, False, True, True, False, False]
+    grouped = group_tokens(texts, range(7), [3.0, 1.0, 2.0, 0.0, 5.0, 0.0, 0.0], special)
+    assert [token.token_ids for token in grouped] == [(0,), (1, 2), (3,), (4,), (5,), (6,)]
+    assert [token.special for token in grouped] == [True, False, True, True, False, False]
+    assert [peak_of(texts, place, special) for place in range(7)] == [0, 1, 1, 2, 3, 4, 5]
+    row = {
+        "tokens": texts,
+        "token_ids": list(range(7)),
+        "activations": [0.0] * 7,
+        "is_special": special,
+        "text_before": 3,
+        "peak_position": 4,
+        "max_activation": 5.0,
+        "document_id": "d",
+        "char_start": 0,
+        "char_end": 2,
+        "split": "explain",
+        "band": "top",
+        "rank": 0,
+    }
+    drawn = heatmap_data([Band("", "", (line_of(row),))], 5.0)["bands"][0]["lines"][0]
+    assert [token["runs"] for token in drawn["tokens"]] == [
+        [["special 0", True]],
+        [["Ü", False]],
+        [["special 3", True]],
+        [["<|user|>", True]],
+        [["∅", True]],
+        [["a", False]],
+    ]
+    assert drawn["tokens"][0]["tip"][0] == "special 0"
+    assert drawn["peak"] == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "char_start", "text_before", "goes_on"),
+    [
+        ("Once", 0, 0, False),
+        ("Once", 0, None, False),
+        (" word", 7, 2, True),
+        (" word", 7, 0, False),
+        ("ord", 7, 0, True),
+        (" word", 7, None, True),
+    ],
+)
+def test_the_mark_before_a_context_follows_what_the_model_read(
+    first: str, char_start: int, text_before: int | None, goes_on: bool
+) -> None:
+    tokens = (Token("", 0.0, (0,), (0.0,), special=True), Token(first, 1.0, (5,), (1.0,)))
+    line = Line(tokens, 1, 1.0, "d", char_start, char_start + 4, "explain", text_before=text_before)
+    assert line.cut[0] is goes_on
