@@ -23,6 +23,7 @@ from catalog.ids import digest
 from flows.access import access_key, client_settings
 from flows.attached import attached_command
 from flows.named_server import connect_named
+from tasks.common.paths import state_folder
 
 STARTUP_SECONDS = 120.0
 LONGEST_TEMPORARY = 60
@@ -35,12 +36,6 @@ ENGINE_SETTINGS = {
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
 }
-
-
-def state_folder() -> Path:
-    """Where this machine keeps what is not the catalogue: Prefect's database, locks, logs."""
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    return Path(os.environ.get("FEATLAS_STATE") or Path(base) / "featlas").absolute()
 
 
 def prefect_home() -> Path:

@@ -55,7 +55,7 @@ def cache_activations(context: StageContext, unit: CacheUnit) -> StageOutcome:
         cached = cache(language_model, corpus, config, claim.scratch, listener)
         return _results(unit, claim.fingerprint, cached, corpus)
 
-    return run_unit(context, key, compute)
+    return run_unit(context, key, compute, shares_cores=True)
 
 
 def _corpus(root: Path, corpus_id: str) -> "CorpusTable":

@@ -67,7 +67,7 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
         return Results(slices, {**keys, "headline": headline})
 
     key = UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), [unit.trained.fingerprint])
-    return run_unit(context, key, compute)
+    return run_unit(context, key, compute, shares_cores=True)
 
 
 @cache

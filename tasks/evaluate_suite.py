@@ -61,7 +61,8 @@ def evaluate_suite(context: StageContext, unit: SuiteUnit) -> StageOutcome:
 
     parents = [unit.trained.fingerprint, *sorted(sibling.fingerprint for sibling in siblings)]
     config = {**unit.config.canonical(), "suite_version": suite.version}
-    return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config, parents), compute)
+    key = UnitKey(STAGE, VERSION, unit.label, config, parents)
+    return run_unit(context, key, compute, shares_cores=True)
 
 
 def _subject(

@@ -65,7 +65,8 @@ def match_features(context: StageContext, unit: MatchUnit) -> StageOutcome:
         return Results([SliceWrite("matches", unit.label, matched.table)], facts)
 
     parents = [unit.first.fingerprint, unit.second.fingerprint]
-    return run_unit(context, UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), parents), compute)
+    key = UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), parents)
+    return run_unit(context, key, compute, shares_cores=True)
 
 
 def _hooks(trained: StageOutcome, sites: str) -> tuple[str, ...]:

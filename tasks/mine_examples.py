@@ -76,7 +76,7 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
         return Results(slices, {**ids, **corpus, **counts, "n_nonfinite": mined.n_nonfinite})
 
     key = UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), [unit.trained.fingerprint])
-    return run_unit(context, key, compute)
+    return run_unit(context, key, compute, shares_cores=True)
 
 
 def _writing_model(unit: MineUnit, device: str) -> "LanguageModel":

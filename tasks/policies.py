@@ -7,7 +7,7 @@ Prefect's own cache is off by name, and a task holds nothing but small reference
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from catalog.errors import AlreadyRunning, CatalogueError
 from catalog.ids import slug, stage_fingerprint
 from catalog.ledger import Claim, Ledger, StageOutcome
 from catalog.store import SliceWrite
+from tasks.common.cores import shared_cores
 from tasks.common.progress import Progress, ProgressListener, StageEvent, StageListener, ignore_stages
 from tasks.reporting import raise_if_server_is_lost, tell_progress, tell_table
 
@@ -109,11 +110,14 @@ def run_unit(
     key: UnitKey,
     compute: Callable[[Claim, ProgressListener], Results],
     is_current: Callable[[StageOutcome], bool] = is_complete,
+    *,
+    shares_cores: bool = False,
 ) -> StageOutcome:
     """Do a unit of work once: find it committed, or claim it, compute it and commit it.
 
     A unit that another run is working on is waited for and then found. One that is committed but not
-    ``is_current`` is taken up again: its rows are added to, nothing is paid for twice.
+    ``is_current`` is taken up again: its rows are added to, nothing is paid for twice. One that
+    ``shares_cores`` computes in this process and leaves room for the others of this machine.
 
     Raises:
         AlreadyRunning: when the other run holds the unit for longer than ``context.wait_seconds``.
@@ -131,7 +135,8 @@ def run_unit(
         if claim.done is not None:
             report_outcome(key, claim.done)
             return claim.done
-        with progress_listener(key, (claim,)) as listener:
+        cores = shared_cores(claim.scratch) if shares_cores else nullcontext()
+        with progress_listener(key, (claim,)) as listener, cores:
             results = compute(claim, listener)
             outcome = claim.commit(results.slices, facts=results.facts, folders=results.folders)
     report_outcome(key, outcome)

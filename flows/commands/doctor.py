@@ -13,8 +13,9 @@ from typing import NamedTuple
 from catalog.errors import UserError
 from catalog.settings import catalogue_root
 from catalog.version import code_version
-from flows.engine import prefect_home, state_folder
+from flows.engine import prefect_home
 from flows.named_server import connect_named
+from tasks.common.paths import state_folder
 
 PACKAGES = ("torch", "transformers", "prefect", "duckdb", "deltalake", "pyarrow", "streamlit", "openai")
 LOW_DISK_BYTES = 5 * 10**9

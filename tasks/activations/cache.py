@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from catalog.durable import TEMPORARY_PREFIX, make_folder, said_plainly
 from catalog.errors import UserError
@@ -35,6 +36,7 @@ from tasks.activations.plan import CachingPlan, choose_formats, open_plan, save_
 from tasks.activations.shard_files import ShardRecord, is_intact, read_index, write_index
 from tasks.activations.shard_pass import ShardLayout, UnfinishedShards, write_shard
 from tasks.activations.shards import TOKENS, ActivationSet
+from tasks.common.cores import torch_threads
 from tasks.common.progress import Progress, ProgressListener, silent
 
 __all__ = ["ActivationsConfig", "CachedActivations", "cache_activations", "open_intact", "recompute_shards"]
@@ -105,7 +107,7 @@ def recompute_shards(activation_set: ActivationSet, language_model: LanguageMode
 
     Raises:
         UserError: when the model or tokenizer is another one, the tokens are damaged too, or the new
-            bytes are not the recorded ones (another device or number of threads).
+            bytes are not the recorded ones (another device, other libraries).
     """
     damaged = activation_set.corrupt_shards()
     if not damaged:
@@ -121,7 +123,8 @@ def recompute_shards(activation_set: ActivationSet, language_model: LanguageMode
     formats, widths = {name: meta["dtype"]}, {name: meta["d_in"]}
     for number in damaged:
         records: dict[str, ShardRecord] = {}
-        with Background(waiting_arrays(1)) as background:
+        n_threads = meta.get("n_threads")  # sets of before 0.2 do not say it
+        with torch_threads(n_threads), Background(waiting_arrays(1)) as background:
             shard = write_shard(
                 language_model,
                 activation_set.tokens,
@@ -136,7 +139,7 @@ def recompute_shards(activation_set: ActivationSet, language_model: LanguageMode
         if records[name].sha256 != activation_set.shards[number].sha256:
             raise UserError(
                 f"shard {number} of {folder} was recomputed, but not to the same bytes (another device or "
-                "number of threads than when it was cached): force the caching stage"
+                "other libraries than when it was cached): force the caching stage"
             )
     return damaged
 
@@ -234,6 +237,7 @@ def _facts(language_model: LanguageModel, corpus: CorpusTable, config: Activatio
         "special_token_ids": special_token_ids(language_model.tokenizer, corpus.chat_template is not None),
         "context_length": config.context_length,
         "config": config.canonical(),
+        "n_threads": torch.get_num_threads(),
     }
 
 

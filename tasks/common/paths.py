@@ -1,5 +1,6 @@
-"""Paths that a user wrote: ``~`` stands for a home, and what cannot be a path is said in a sentence."""
+"""Paths that a user wrote, in words where they cannot be paths, and where this machine keeps its state."""
 
+import os
 from pathlib import Path
 
 from catalog.errors import UserError
@@ -17,6 +18,12 @@ def user_path(text: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError:
         raise UserError(f"{text!r} is not a path here: there is no such home folder") from None
+
+
+def state_folder() -> Path:
+    """Where this machine keeps what is not the catalogue: Prefect's database, locks, logs."""
+    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    return Path(os.environ.get("FEATLAS_STATE") or Path(base) / "featlas").absolute()
 
 
 def is_folder(path: Path) -> bool:

@@ -15,8 +15,8 @@ from flows.engine import (
     port_is_free,
     prefect_environment,
     private_temporary,
-    state_folder,
 )
+from tasks.common.paths import state_folder
 
 
 def test_a_named_server_that_does_not_answer_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from catalog.settings import catalogue_root
-from flows.engine import state_folder
+from tasks.common.paths import state_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = sorted((ROOT / "infra" / "systemd").glob("*.service"))

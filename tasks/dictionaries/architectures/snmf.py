@@ -194,6 +194,7 @@ def _restore(config: SnmfConfig, fitting: Fitting, digest: str) -> _Iteration | 
             f"the checkpoint at iteration {checkpoint.step} belongs to another configuration or other "
             f"activations than {config.name()!r}: delete the checkpoints folder"
         )
+    torch.set_num_threads(saved["n_threads"])
     return _Iteration(
         weights["codes"],
         saved["error"],

@@ -32,6 +32,7 @@ from catalog.errors import UserError
 from tasks.activations.model_source import ModelConfig
 from tasks.activations.shards import ActivationSet
 from tasks.common.config import StrictConfig
+from tasks.common.cores import shared_cores
 from tasks.common.progress import Progress
 from tasks.dictionaries.base import AnyDictionaryConfig
 from tasks.dictionaries.config import Precision
@@ -150,18 +151,20 @@ def _train(request: ChildRequest, stop: threading.Event) -> None:
             training.config, opened[place], training.scratch, training.labels, training.model
         )
     numbers = list(jobs)
-    train_many(
-        list(jobs.values()),
-        TrainingOptions(
-            request.device,
-            request.n_threads,
-            request.precision,
-            request.checkpoint_seconds,
-            _tell,
-            stop.is_set,
-        ),
-        lambda place, outcome: _leave(numbers[place], request.trainings[numbers[place]], outcome),
+    options = TrainingOptions(
+        request.device,
+        request.n_threads,
+        request.precision,
+        request.checkpoint_seconds,
+        _tell,
+        stop.is_set,
     )
+    with shared_cores():
+        train_many(
+            list(jobs.values()),
+            options,
+            lambda place, outcome: _leave(numbers[place], request.trainings[numbers[place]], outcome),
+        )
 
 
 def _open(reads: tuple[Path, ...], writes: tuple[Path, ...] | None) -> SiteActivations:

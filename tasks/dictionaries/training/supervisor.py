@@ -69,7 +69,7 @@ class ChildOptions:
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     n_threads: int | None = None
-    """CPU threads of each process."""
+    """CPU threads of each process; left out, its share of the cores and as many as the size deserves."""
     precision: Precision = "auto"
     """Of matrix products, see `TrainingOptions`."""
     n_processes: int = 1

@@ -1,7 +1,6 @@
 """Train dictionaries on activations, several from one stream; a stopped training goes on bit for bit."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from catalog.errors import UserError
 from tasks.activations.model_source import ModelConfig
+from tasks.common.cores import chosen_by_user, torch_threads
 from tasks.common.device import choose_device
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.architectures.end_to_end import EndToEndConfig
@@ -21,6 +21,7 @@ from tasks.dictionaries.stream import ActivationReader
 from tasks.dictionaries.training.feed import Feed
 from tasks.dictionaries.training.replicas import Replicas, local_device, replicas
 from tasks.dictionaries.training.shared_training import Outcome, SharedTraining
+from tasks.dictionaries.training.step_threads import step_flops, threads_of_step
 from tasks.dictionaries.training.training_run import (
     NonFiniteLoss,
     TrainedDictionary,
@@ -65,7 +66,8 @@ class TrainingOptions:
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     n_threads: int | None = None
-    """CPU threads of a new training; a resumed one keeps the number it began with."""
+    """CPU threads of a new training, left out as many as its size deserves of those that torch uses here
+    (`threads_of_step`); a resumed one keeps the number it began with."""
     precision: Precision = "auto"
     """Of matrix products: ``auto`` is bfloat16 on cards that have it, else float32. Weights stay float32."""
     checkpoint_seconds: float = 15.0
@@ -131,7 +133,7 @@ def train_many(
     """
     outcomes: dict[int, Outcome] = {}
     device = local_device(choose_device(options.device))
-    with replicas(device) as group, _threads(options.n_threads):
+    with replicas(device) as group, torch_threads(options.n_threads):
         meter = _Meter(jobs, options.listener if group.is_first else silent)
 
         def end(number: int, outcome: Outcome) -> None:
@@ -170,7 +172,8 @@ def _fit(job: TrainingJob, options: TrainingOptions) -> Outcome:
     sites = SiteActivations.of(job.activations)
     fitting = Fitting(sites, job.scratch, job.labels, options.listener, options.should_stop)
     try:
-        return architecture.fit(job.config, fitting)
+        with torch_threads(None):  # a fit that goes on takes the number of its checkpoint
+            return architecture.fit(job.config, fitting)
     except UserError as error:
         return error
 
@@ -225,7 +228,10 @@ def _new_run(
         from tasks.dictionaries.training.end_to_end_run import EndToEndRun
 
         return EndToEndRun(job.config, job.activations, device, job.model, feed, group)
-    return TrainingRun(job.config, job.activations, device, feed, group, options.precision)
+    run = TrainingRun(job.config, job.activations, device, feed, group, options.precision)
+    if options.n_threads is None and not chosen_by_user():
+        run.n_threads = threads_of_step(step_flops(run), run.n_threads)
+    return run
 
 
 class _Meter:
@@ -241,14 +247,3 @@ class _Meter:
         """Take note of the tokens that one training has seen, and say what all have seen."""
         self._done[number] = n_tokens
         self._listener(Progress("tokens trained", sum(self._done), self._total))
-
-
-@contextmanager
-def _threads(n_threads: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if n_threads is not None:
-        torch.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

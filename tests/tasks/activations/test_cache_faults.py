@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ import torch
 from catalog.errors import UserError
 from tasks.activations.cache import ActivationsConfig, cache_activations, open_intact, recompute_shards
 from tasks.activations.language_model import LanguageModel, ModelConfig
+from tasks.activations.shard_pass import write_shard
 from tasks.activations.shards import ActivationSet, CorruptShard
+from tasks.common.cores import torch_threads
 
 Loader = Callable[[str], LanguageModel]
 HOOKPOINTS = ("blocks.1.resid_post", "blocks.0.attn_out")
@@ -169,6 +172,24 @@ def test_damaged_shard_is_not_read_and_can_be_recomputed(
     assert recompute_shards(reopened, language_model("llama")) == [1]
     assert np.array_equal(reopened.read(rows), expected)
     assert recompute_shards(reopened, language_model("llama")) == []
+
+
+def test_shards_are_recomputed_with_the_threads_of_their_set(
+    finished: ActivationSet, language_model: Loader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert finished.meta["n_threads"] == 1
+    finished.meta["n_threads"] = 2
+    (finished.folder / "shard-00000.npy").unlink()
+    used: list[int] = []
+
+    def look(*arguments: Any) -> Any:
+        used.append(torch.get_num_threads())
+        with torch_threads(1):  # no pool of threads in a process that forks
+            return write_shard(*arguments)
+
+    monkeypatch.setattr("tasks.activations.cache.write_shard", look)
+    assert recompute_shards(finished, language_model("llama")) == [0]
+    assert (used, torch.get_num_threads()) == ([2], 1)
 
 
 def test_recomputing_with_another_model_is_refused(finished: ActivationSet, language_model: Loader) -> None:
