@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tasks.dictionaries.sites import SiteActivations
     from tasks.mining.logits import Unembedding
 
-STAGE, VERSION = "mine_examples", 3
+STAGE, VERSION = "mine_examples", 4
 _OFF_STREAM = ("attn_z", "mlp_in", "mlp_act")
 
 

@@ -83,7 +83,11 @@ FEATURES: tuple[TableSpec, ...] = (
         optional(
             "reconstruction_ratio", F64, "Latent scaling of the reconstructions, first over last", since=2
         ),
-        version=2,
+        optional("density_ci_low", F64, "Low end of the 95 % interval of density over documents", since=3),
+        optional("density_ci_high", F64, "High end of the 95 % interval of density over documents", since=3),
+        optional("n_documents", I64, "Documents with valid tokens that density comes from", since=3),
+        optional("metric_version", I32, "Version of the definition of density and its interval", since=3),
+        version=3,
         row_group_rows=10_000,
     ),
     table(

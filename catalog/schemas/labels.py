@@ -98,6 +98,7 @@ LABELS: tuple[TableSpec, ...] = (
             "Place of its scorer in the pipeline when it was scored, from 0; the first is the headline",
             since=2,
         ),
+        optional("metric_version", I32, "Version of the definition of the metric", since=2),
         sort_by=(
             "dictionary_id",
             "activation_set_id",

@@ -15,6 +15,9 @@ Answers = npt.NDArray[np.int8]
 Z_95 = 1.959963984540054
 UNANSWERED = -1
 
+METRIC_VERSION = 2
+"""Of the definitions of scores and their chance; rows without a version are of the first."""
+
 
 @dataclass(frozen=True, slots=True)
 class Confusion:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tasks.autointerp.chance import donors_needed, with_chance
-from tasks.autointerp.metrics import Answers
+from tasks.autointerp.metrics import METRIC_VERSION, Answers
 from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.rows import now_text
 from tasks.autointerp.scorer import Explanation, Items, Judged, Scorer, score_rows, seeded
@@ -90,9 +90,8 @@ def _judgement_columns(feature: FeatureEvidence, items: Items, judged: Judged) -
 
 def all_score_rows(records: Sequence[Mapping[str, Any]], position: int | None) -> list[dict[str, Any]]:
     """The rows of ``scores`` of all records of the journal, with the chance that they measured together."""
-    rows = [
-        {**record["common"], **row, "position": position} for record in records for row in record["scores"]
-    ]
+    shared = {"position": position, "metric_version": METRIC_VERSION}
+    rows = [{**record["common"], **row, **shared} for record in records for row in record["scores"]]
     return with_chance(rows)
 
 

@@ -93,3 +93,46 @@ def ratio_interval(
         return np.where(below_R > 0, (draws_RG @ above_G) / np.where(below_R > 0, below_R, 1.0), np.nan)
 
     return document_interval(ratio, len(above_G), seed)
+
+
+def share_intervals(
+    n_L: npt.ArrayLike,
+    n_squared_L: Floats,
+    n_times_m_L: Floats,
+    n_tokens: int,
+    m_squared: int,
+    n_documents: int,
+) -> tuple[Floats, Floats]:
+    """Intervals of many shares of tokens from sums over documents, without replicates.
+
+    The share is a ratio of sums over documents, whose variance is that of the residuals n - p m (Cochran
+    1977, section 6.3). The binomial variance over that one is the number of independent tokens that tell as
+    much, and the interval is Wilson's for it (Korn and Graubard 1998) with the t of G - 1 degrees of freedom.
+    It stays within 0 and 1, and above 0 for a latent that fires in one document alone, where percentiles of
+    replicates reach 0.
+
+    Args:
+        n_L: Counted tokens of each of L shares.
+        n_squared_L: Sum over documents of the squares of their counts.
+        n_times_m_L: Sum over documents of their counts times their tokens.
+        n_tokens: Tokens of all documents.
+        m_squared: Sum over documents of the squares of their tokens.
+        n_documents: Documents, G.
+
+    Returns:
+        Low and high ends (L); NaN where nothing was counted and with fewer than ``FEWEST_DOCUMENTS``.
+    """
+    counted_L = np.asarray(n_L, dtype=np.float64)
+    if n_documents < FEWEST_DOCUMENTS:
+        return np.full(counted_L.shape, np.nan), np.full(counted_L.shape, np.nan)
+    p_L = counted_L / n_tokens
+    residuals_L = np.maximum(n_squared_L - 2 * p_L * n_times_m_L + p_L**2 * m_squared, 0.0)
+    variance_L = n_documents / (n_documents - 1) * residuals_L / n_tokens**2
+    binomial_L = p_L * (1 - p_L)
+    per_token_L = np.divide(variance_L, binomial_L, out=np.zeros_like(p_L), where=binomial_L > 0)
+    z = float(t.ppf((1 + CONFIDENCE) / 2, n_documents - 1))
+    pull_L = z**2 * per_token_L
+    middle_L = (p_L + pull_L / 2) / (1 + pull_L)
+    half_L = z * np.sqrt(variance_L + z**2 * per_token_L**2 / 4) / (1 + pull_L)
+    known_L = counted_L > 0
+    return np.where(known_L, middle_L - half_L, np.nan), np.where(known_L, middle_L + half_L, np.nan)

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _LEFT_TO_CALLER = ("dictionary_id", "activation_set_id", "fingerprint", "slice", "subject")
 _N_TOP_TOKENS = 5
 
+METRIC_VERSION = 1
+"""Of the definition of the density and its interval."""
+
 FEATURES_SCHEMA = pa.schema(
     [field for field in TABLES["features"].schema.remove_metadata() if field.name not in _LEFT_TO_CALLER]
 )
@@ -51,12 +54,17 @@ def feature_rows(
     status_L = np.select([~fired_L, density_L > config.dense_above], ["unseen", "dense"], "alive")
     mean_L = statistics.sum_L / np.maximum(n_tokens_L, 1)
     norms_L, cosine_L = decoder_geometry(dictionary)
+    low_L, high_L = _density_intervals(survey)
     n_features = len(n_tokens_L)
     columns: dict[str, pa.Array] = {
         "feature_index": pa.array(np.arange(n_features), pa.int32()),
         "status": pa.array(status_L.tolist(), pa.string()),
         "n_tokens": pa.array(n_tokens_L),
         "density": pa.array(density_L),
+        "density_ci_low": pa.array(low_L, mask=np.isnan(low_L)),
+        "density_ci_high": pa.array(high_L, mask=np.isnan(high_L)),
+        "n_documents": pa.array(np.full(n_features, survey.spread.n_documents), pa.int64()),
+        "metric_version": pa.array(np.full(n_features, METRIC_VERSION), pa.int32()),
         "max_activation": pa.array(statistics.max_L, mask=~fired_L),
         "mean_activation": pa.array(mean_L.astype(np.float32), mask=~fired_L),
         "quantiles": _quantiles(statistics, fired_L),
@@ -75,6 +83,13 @@ def feature_rows(
         for field in FEATURES_SCHEMA
     ]
     return pa.table(rows, schema=FEATURES_SCHEMA)
+
+
+def _density_intervals(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval of each density; tokens that are not finite are taken to be so in all documents alike."""
+    low_L, high_L = survey.spread.intervals(survey.statistics.n_tokens_L)
+    scale = survey.spread.n_tokens / max(1, survey.n_tokens)
+    return low_L * scale, np.minimum(high_L * scale, 1.0)
 
 
 def decoder_geometry(dictionary: "Dictionary") -> tuple[np.ndarray, np.ndarray]:

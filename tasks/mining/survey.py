@@ -16,6 +16,7 @@ from tasks.mining.config import N_QUANTILE_BANDS, MiningConfig
 from tasks.mining.hashing import hash64, uniform
 from tasks.mining.nearest import Coactivation
 from tasks.mining.selection import BoundedSelection
+from tasks.mining.spread import DocumentSpread
 from tasks.mining.statistics import FiringStatistics
 from tasks.mining.windows import chunk_starts, find_peaks
 
@@ -47,6 +48,8 @@ class Survey:
     """Chunks with at least one token that is mined."""
     n_tokens: int
     """Tokens mined."""
+    spread: DocumentSpread
+    """How firings spread over documents."""
 
 
 def survey(
@@ -68,7 +71,14 @@ def survey(
         pass_.read(shard)
         listener(Progress("shards surveyed", number, len(shards)))
     return Survey(
-        pass_.statistics, pass_.top, pass_.sample, pass_.pool, pass_.coactivation, pass_.n_chunks, n_tokens
+        pass_.statistics,
+        pass_.top,
+        pass_.sample,
+        pass_.pool,
+        pass_.coactivation,
+        pass_.n_chunks,
+        n_tokens,
+        pass_.spread,
     )
 
 
@@ -84,6 +94,7 @@ class _Pass:
     ) -> None:
         self.tokens, self.split_of_document, self.config = tokens, split_of_document, config
         self.statistics = FiringStatistics(n_features)
+        self.spread = DocumentSpread(n_features)
         self.top = BoundedSelection(2 * n_features, config.n_top)
         self.sample = BoundedSelection(2 * n_features, config.n_per_band * N_QUANTILE_BANDS)
         self.pool = BoundedSelection(2, POOL_CHUNKS)
@@ -103,6 +114,8 @@ class _Pass:
         self._read_chunks(shard, begins, valid, document_of_position)
         firings = shard.firings()
         self.statistics.add(firings, self._on_special(shard, firings))
+        documents_E = document_of_position[firings.positions_E - shard.first_position]
+        self.spread.add(firings.features_E, documents_E, document_of_position[valid])
         self._read_peaks(shard, firings, chunk_of_position, document_of_position)
         self._read_coactivation(shard, firings)
 

@@ -11,6 +11,7 @@ import pytest
 
 from catalog.schemas import TABLES
 from tasks.autointerp.chat import Message
+from tasks.autointerp.metrics import METRIC_VERSION
 from tasks.autointerp.prompting import MARKS, choose_marks, fill, marked
 from tasks.autointerp.records import read_evidence
 from tasks.autointerp.rows import schema_of, table_of
@@ -94,6 +95,7 @@ def test_oracle_scores_one_and_shuffled_explanations_a_half(tmp_path: Path, scor
     rows = balanced(scored)
     assert {row["variant"] for row in rows} == {"random", "neighbour", "mixed"}
     assert {(row["value"], row["chance"], row["answered_share"]) for row in rows} == {(1.0, 0.5, 1.0)}
+    assert {row["metric_version"] for row in rows} == {METRIC_VERSION}
     assert {(row["variant"], row["n"]) for row in rows} == {("random", 14), ("neighbour", 13), ("mixed", 19)}
     assert all(row["ci_low"] < 1.0 and row["ci_high"] == 1.0 for row in rows)
     judgements = scored.judgements.to_pylist()

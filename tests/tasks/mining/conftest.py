@@ -66,7 +66,7 @@ def write_set(
         part = values[first : first + sequences_per_shard].astype(dtype)
         shard = ShardWriter(folder, number, part.shape, dtype)  # type: ignore[arg-type]
         shard.append(part)
-        records[number] = shard.finish(first, (), 0.0, 0)
+        records[number] = shard.finish(first_sequence=first, nonfinite=(), norm_sum=0.0, n_normed=0)
     write_index(folder, records)
     meta = {
         "hookpoint": "blocks.0.resid_post",

@@ -80,11 +80,15 @@ def _rows(examples: pa.Table, feature: int, band: str) -> list[dict[str, object]
 def test_statistics_equal_the_plain_loop(mined, codes: np.ndarray, planted_set: ActivationSet) -> None:
     features = mined[0].features.to_pylist()
     n_valid = int(np.asarray(planted_set.tokens.valid).sum())
+    n_documents = len(np.unique(planted_set.tokens.document_index[np.asarray(planted_set.tokens.valid)]))
     assert mined[0].n_tokens == n_valid
     for feature, row in enumerate(features):
         values = codes[..., feature][codes[..., feature] > 0]
         assert row["n_tokens"] == len(values)
         assert row["density"] == pytest.approx(len(values) / n_valid)
+        assert (row["n_documents"], row["metric_version"]) == (n_documents, 1)
+        if len(values):
+            assert 0 <= row["density_ci_low"] <= row["density"] <= row["density_ci_high"] <= 1
         if len(values):
             assert row["max_activation"] == pytest.approx(values.max())
             assert row["mean_activation"] == pytest.approx(values.mean())
@@ -100,6 +104,7 @@ def test_statistics_equal_the_plain_loop(mined, codes: np.ndarray, planted_set: 
 def test_a_silent_feature_has_a_row_and_no_examples(mined) -> None:
     row = mined[0].features.to_pylist()[-1]
     assert (row["density"], row["max_activation"], row["quantiles"], row["histogram"]) == (0.0, None, [], [])
+    assert (row["density_ci_low"], row["density_ci_high"]) == (None, None)
     assert not pc.any(pc.equal(mined[1]["feature_index"], N_FEATURES - 1)).as_py()
 
 
