@@ -12,6 +12,7 @@ from dashboards.components.markup import Element, Node, el
 from dashboards.components.text_marks import label_words, token_label, visible
 
 SHARES_SHOWN = 12
+CHIP_CHARACTERS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +74,8 @@ def key_figures(items: Iterable[Figure], *, compact: bool = False) -> Element:
     return el("dl", *parts, cls="figures compact" if compact else "figures")
 
 
-def facts(pairs: Iterable[tuple[str, Node]]) -> Element:
-    """Names and values below one another, for provenance."""
+def facts(pairs: Iterable[tuple[Node, Node]]) -> Element:
+    """Names and values below one another, for provenance; a name may be a term."""
     children: list[Node] = []
     for name, value in pairs:
         children += [el("dt", name), el("dd", value)]
@@ -95,9 +96,19 @@ def table(
     return drawn if fold else el("div", drawn, cls="scroll", role="region", aria_label=name, tabindex=0)
 
 
-def term(name: str, help: str) -> Node:
-    """A name with its definition, which a pointer, a finger and the keyboard all open."""
-    return el("button", name, cls="define", title=help) if help else name
+def term(name: Node, help: str, cls: str = "define") -> Node:
+    """A name or value with what it means, which a pointer, a finger and the keyboard all open."""
+    return el("button", name, cls=cls, title=help) if help else name
+
+
+def dictionary_term(dictionary: str) -> Node:
+    """A dictionary in few letters that opens to its whole name."""
+    return term(short_dictionary(dictionary), dictionary)
+
+
+def _mark(name: str, help: str) -> Element:
+    """A question mark that says what ``name`` is."""
+    return el("button", "?", cls="define mark", title=help, aria_label=f"What is {name}?")
 
 
 def _head(column: Column) -> list[Node]:
@@ -107,8 +118,7 @@ def _head(column: Column) -> list[Node]:
     link = el("a", column.name + arrow, href=column.href, title=f"Sort by {column.name}")
     if not column.help:
         return [link]
-    mark = el("button", "?", cls="define mark", title=column.help, aria_label=f"What is {column.name}?")
-    return [link, " ", mark]
+    return [link, " ", _mark(column.name, column.help)]
 
 
 def _cell(column: Column, content: Node) -> Element:
@@ -133,9 +143,15 @@ def badge(words: str, *, strong: bool = False, bad: bool = False) -> Element:
 
 def chips(tokens: Iterable[str]) -> Element:
     """Tokens in small frames, hidden characters visible."""
-    return el(
-        "span", *(el("span", token_label(token), cls="chip", title=token_label(token)) for token in tokens)
-    )
+    return el("span", *(_chip(token) for token in tokens))
+
+
+def _chip(token: str) -> Element:
+    """A token in a small frame; one too long for it opens."""
+    label = token_label(token)
+    if len(label) <= CHIP_CHARACTERS:
+        return el("span", label, cls="chip")
+    return el("button", label, cls="chip define", title=label)
 
 
 def share_chips(shares: Sequence[Mapping[str, Any]] | None) -> Element | None:
@@ -145,13 +161,13 @@ def share_chips(shares: Sequence[Mapping[str, Any]] | None) -> Element | None:
     parts = [
         el(
             "span",
-            el("span", token_label(share["token"]), cls="chip", title=token_label(share["token"])),
+            _chip(share["token"]),
             el("span", figures.percent(share["share"], 2), cls="quiet small"),
             cls="share",
         )
         for share in shares[:SHARES_SHOWN]
     ]
-    return el("div", *parts, cls="row", title=definitions.TOKEN_SHARES)
+    return el("div", *parts, _mark("the share of a token", definitions.TOKEN_SHARES), cls="row")
 
 
 def highlighted(value: str, words: Sequence[str]) -> Element:

@@ -7,7 +7,7 @@ from typing import Any
 from catalog.page_texts import Sort
 from dashboards import figures, links
 from dashboards.components import definitions
-from dashboards.components.blocks import Column, chips, highlighted, quiet, short_dictionary, table
+from dashboards.components.blocks import Column, chips, dictionary_term, highlighted, quiet, table
 from dashboards.components.feature_parts import score_of, status_badge
 from dashboards.components.filters import ORDERS
 from dashboards.components.markup import Element, Node, el
@@ -127,12 +127,7 @@ def _cells(row: Row, selection: BrowseSelection) -> tuple[Node, ...]:
     status = status_badge(row["status"]) if row["status"] != "alive" else None
     where = None
     if not selection.dictionary:
-        where = el(
-            "span",
-            short_dictionary(row["dictionary_id"]),
-            cls="quiet small one-line",
-            title=row["dictionary_id"],
-        )
+        where = el("span", dictionary_term(row["dictionary_id"]), cls="quiet small one-line")
     named = el("div", el("a", f"#{row['feature_index']}", href=href, cls="mono"), status, where, cls="stack")
     return (
         named,

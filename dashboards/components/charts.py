@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from dashboards import figures
-from dashboards.components.markup import Element, Node, el, strings
+from dashboards.components.blocks import term
+from dashboards.components.markup import Element, Node, el
 
 WIDTH, HEIGHT = 400, 120
 BASE = 98
@@ -111,14 +112,13 @@ def line(values: Sequence[float], *, name: str) -> Element:
     )
 
 
-def bars(items: Sequence[Bar], *, wrap: bool = False, full: float | None = None) -> Element:
-    """Labelled horizontal bars, numbers at the right; a bar of value ``full`` (else the largest) fills."""
+def bars(items: Sequence[Bar], *, full: float | None = None) -> Element:
+    """Horizontal bars with whole labels, numbers at the right; a bar of ``full``, else the largest, fills."""
     largest = full or max((abs(item.value) for item in items), default=0.0) or 1.0
     cells: list[Node] = []
     for item in items:
         width = f"width:{100 * abs(item.value) / largest:.1f}%"
-        whole = item.help or "".join(strings(item.label))
-        cells.append(el("span", item.label, cls="label wrap" if wrap else "label", title=whole))
+        cells.append(el("span", term(item.label, item.help), cls="label"))
         cells.append(el("span", cls="bar less" if item.value < 0 else "bar", style=width, aria_hidden="true"))
         cells.append(el("span", item.text, cls="number"))
     return el("div", *cells, cls="bars")

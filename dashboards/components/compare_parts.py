@@ -9,10 +9,10 @@ from dashboards.comparison import Dictionaries
 from dashboards.components import definitions
 from dashboards.components.blocks import (
     Column,
+    dictionary_term,
     label_text,
     quiet,
     section,
-    short_dictionary,
     table,
     verdict_words,
 )
@@ -67,7 +67,7 @@ def rates(found: Dictionaries) -> Element:
         drawn = bars(items, full=1.0) if items else el("span", "no firing features", cls="quiet small")
         return el(
             "div",
-            el("h3", short_dictionary(name), title=name),
+            el("h3", dictionary_term(name)),
             el("span", said, cls="quiet small"),
             drawn,
             cls="stack",
@@ -89,7 +89,7 @@ def floors(rows: Sequence[Row]) -> Element | None:
     cells = [
         (
             row["method"].replace("_", " "),
-            el("span", short_dictionary(row["dictionary_a"]), title=row["dictionary_a"]),
+            dictionary_term(row["dictionary_a"]),
             figures.count(row["n_features"]),
             figures.percent(row["share_same"], 2),
             figures.percent(row["floor_share_same"], 2),
@@ -177,7 +177,7 @@ def unmatched(found: Dictionaries) -> Element:
         ]
         drawn = table(UNMATCHED_COLUMNS, cells, name=f"Unmatched features of {name}") if cells else None
         every = None if cells else quiet("Every firing feature has a match.")
-        return el("div", el("h3", short_dictionary(name), title=name), drawn, every, cls="stack")
+        return el("div", el("h3", dictionary_term(name)), drawn, every, cls="stack")
 
     body = el("div", side(found.a, found.unmatched_a), side(found.b, found.unmatched_b), cls="pair")
     return section("Unmatched", body, note="best labelled first")

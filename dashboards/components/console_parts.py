@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from dashboards import figures
-from dashboards.components.blocks import notice
+from dashboards.components.blocks import notice, term
 from dashboards.components.markup import Element, Node, el
 
 
@@ -102,9 +102,7 @@ def column_list(columns: Sequence[tuple[str, str, str]]) -> Element:
     """Names, types and meanings of columns."""
     children: list[Node] = []
     for name, kind, meaning in columns:
-        children.append(
-            el("li", el("code", name), " ", el("span", kind, cls="quiet small"), title=meaning or None)
-        )
+        children.append(el("li", term(el("code", name), meaning), " ", el("span", kind, cls="quiet small")))
     return el("ul", *children, cls="columns", tabindex=0, aria_label="Columns")
 
 

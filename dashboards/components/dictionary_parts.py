@@ -7,7 +7,7 @@ from typing import Any
 
 from dashboards import figures
 from dashboards.components import definitions, measures
-from dashboards.components.blocks import Column, badge, facts, section, short_dictionary, table
+from dashboards.components.blocks import Column, badge, dictionary_term, facts, section, table, term
 from dashboards.components.charts import Bar, bars
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.measures import Line
@@ -76,7 +76,7 @@ def provenance(row: Row) -> Element:
     marks: list[Node] = [el("span", origin)]
     if not row["verified"]:
         marks += [" ", badge("unverified", bad=True)]
-    pairs: list[tuple[str, Node]] = [
+    pairs: list[tuple[Node, Node]] = [
         ("method", str(row["architecture"]).replace("_", " ")),
         ("features", f"{figures.count(row['d_sae'])} of type {row['unit_type']}"),
         *reads_and_writes(row),
@@ -95,7 +95,7 @@ def _setting(value: Any) -> str:
 
 def _cells(line: Line) -> tuple[Node, ...]:
     return (
-        el("span", line.name, title=line.help or None),
+        term(line.name, line.help),
         line.value,
         el("span", visible(line.beside), cls="quiet small"),
         figures.count(line.n) if line.n else "",
@@ -150,7 +150,7 @@ def _l0_of(note: str | None) -> str:
 
 def density_spectrum(rows: Sequence[Row]) -> Element:
     """Share of the features in every half decade of density, from the rarest that there are."""
-    title = el("h3", "How often features fire", title=definitions.DENSITY)
+    title = el("h3", term("How often features fire", definitions.DENSITY))
     (never, *bins) = sorted(rows, key=_edge)
     if not bins:
         return el(
@@ -186,11 +186,11 @@ def quality(first: Row, second: Row, metrics: Sequence[Row]) -> Element:
     for key in dict.fromkeys((*sides[0], *sides[1])):
         line = sides[0].get(key) or sides[1][key]
         values = [_with_controls(side.get(key)) for side in sides]
-        cells.append((el("span", line.name, title=line.help or None), *values))
+        cells.append((term(line.name, line.help), *values))
     named = [
         el(
             "div",
-            el("h3", short_dictionary(row["dictionary_id"]), title=row["dictionary_id"]),
+            el("h3", dictionary_term(row["dictionary_id"])),
             el("span", summary(row), cls="quiet small"),
             cls="stack",
         )
@@ -206,4 +206,4 @@ def quality(first: Row, second: Row, metrics: Sequence[Row]) -> Element:
 
 
 def _with_controls(line: Line | None) -> Node:
-    return figures.MISSING if line is None else el("span", line.value, title=visible(line.beside) or None)
+    return figures.MISSING if line is None else term(line.value, visible(line.beside))

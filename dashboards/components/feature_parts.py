@@ -155,9 +155,19 @@ def logits(row: Row) -> Element | None:
             ]
         )
 
-    raised = el("div", el("span", "raises", cls="quiet small"), side(row["top_logits"]), cls="stack")
-    lowered = el("div", el("span", "lowers", cls="quiet small"), side(row["bottom_logits"]), cls="stack")
-    return section("Logits", el("div", raised, lowered, cls="pair", title=definitions.LOGITS))
+    raised = el(
+        "div",
+        el("span", term("raises", definitions.LOGITS), cls="quiet small"),
+        side(row["top_logits"]),
+        cls="stack",
+    )
+    lowered = el(
+        "div",
+        el("span", term("lowers", definitions.LOGITS), cls="quiet small"),
+        side(row["bottom_logits"]),
+        cls="stack",
+    )
+    return section("Logits", el("div", raised, lowered, cls="pair"))
 
 
 def neighbours(row: Row, labels: Labels) -> Element:
@@ -172,7 +182,7 @@ def neighbours(row: Row, labels: Labels) -> Element:
             )
             for i in items[:6]
         ]
-        found: Node = bars(drawn, wrap=True) if drawn else el("span", "none", cls="quiet small")
+        found: Node = bars(drawn) if drawn else el("span", "none", cls="quiet small")
         return el("div", el("span", term(title, help), cls="quiet small"), found, cls="stack")
 
     return section(
@@ -198,8 +208,8 @@ def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
         words = [f"{match['method'].replace('_', ' ')} {match['score']:.2f}{figures.interval(match)}"]
         if match["floor_score"] is not None:
             words.append(f"random direction {figures.decimal(match['floor_score'])}")
-        words += [f"q = {figures.significant(match['q_value'], 2)}"] if match["q_value"] is not None else []
-        words += ["mutual best" if match["mutual"] else "one-sided", verdict_words(match["verdict"])]
+        q = f"q = {figures.significant(match['q_value'], 2)}" if match["q_value"] is not None else None
+        further = ["mutual best" if match["mutual"] else "one-sided", verdict_words(match["verdict"])]
         parts.append(
             el(
                 "div",
@@ -209,10 +219,11 @@ def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
                 el("span", label_words(label), cls="isolate") if label else None,
                 el(
                     "span",
-                    ", ".join(words) + "  ",
+                    ", ".join(words) + ", ",
+                    term(q, definitions.Q_VALUE) if q else None,
+                    (", " if q else "") + ", ".join(further) + "  ",
                     el("a", "compare", href=links.compare(here, there)),
                     cls="quiet small",
-                    title=definitions.Q_VALUE,
                 ),
                 cls="stack",
             )
@@ -227,28 +238,24 @@ def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
 
 def provenance(row: Row, stages: Sequence[Row]) -> Element:
     """Where the numbers of this page come from."""
-    pairs: list[tuple[str, Node]] = [
+    pairs: list[tuple[Node, Node]] = [
         ("model", row["model_id"]),
         *reads_and_writes(row),
         ("corpus", row["corpus_id"] or figures.MISSING),
         ("activation set", el("code", row["activation_set_id"])),
         ("valid tokens", figures.count(row["n_valid_tokens"])),
+        (term("decoder norm", definitions.DECODER_NORM), figures.significant(row["decoder_norm"])),
         (
-            "decoder norm",
-            el("span", figures.significant(row["decoder_norm"]), title=definitions.DECODER_NORM),
-        ),
-        (
-            "encoder · decoder",
-            el("span", figures.significant(row["encoder_decoder_cosine"]), title=definitions.ENCODER_COSINE),
+            term("encoder · decoder", definitions.ENCODER_COSINE),
+            figures.significant(row["encoder_decoder_cosine"]),
         ),
         ("top tokens", chips(row["top_tokens"][:8])),
     ]
     for stage in stages:
         said = f"{figures.moment(stage['finished_at'])}, featlas {stage['code_version']}"
         run = el("a", "run", href=links.page("runs", run=stage["run_id"])) if stage["run_id"] else None
-        pairs.append(
-            (stage["stage"].replace("_", " "), el("span", said, " ", run, title=_config(stage["config"])))
-        )
+        name = stage["stage"].replace("_", " ")
+        pairs.append((term(name, _config(stage["config"])), el("span", said, " ", run)))
     pairs.append(("fingerprint", el("code", row["fingerprint"][:16])))
     return section("Provenance", facts(pairs))
 

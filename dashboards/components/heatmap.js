@@ -29,7 +29,6 @@ function tokenElement(token) {
 function lineElement(line, onDocument, target) {
   const row = make("div", "example")
   const value = make("span", "max", line.value)
-  value.title = "largest activation in this context"
   const tokens = make("div", "tokens")
   tokens.dir = "ltr"
   tokens.append(make("span", "gap before", "…"))
@@ -112,8 +111,8 @@ function topBar(data, onWidth, width) {
   label.append("Context ± ", slider, value)
   const legend = make("span", "legend")
   legend.append("0", make("i"), data.scale)
-  legend.title = "depth of colour is the root of the share of the feature's largest activation"
-  bar.append(label, legend, make("span", "", "the peak is underlined"))
+  const said = "colour: root of the share of the largest activation; the peak is underlined; at the left the largest of each context"
+  bar.append(label, legend, make("span", "", said))
   return bar
 }
 

@@ -36,11 +36,14 @@ def el(tag: str, *children: Node | None, cls: str = "", **attributes: str | floa
     """An element; ``cls`` is its class, underscores in names become hyphens, ``None`` is left out.
 
     Raises:
-        ValueError: for a tag or attribute that the browser side would not draw.
+        ValueError: for a tag or attribute that the browser side would not draw, and for a title of what
+            neither a key nor a finger opens.
     """
     if tag not in TAGS:
         raise ValueError(f"element {tag!r} is not drawn; known: {', '.join(sorted(TAGS))}")
     named = {name.replace("_", "-"): str(value) for name, value in attributes.items() if value is not None}
+    if "title" in named and tag not in ("a", "button"):
+        raise ValueError(f"a title of {tag!r} opens for a pointer alone: use blocks.term")
     unknown = named.keys() - ATTRIBUTES
     if unknown:
         raise ValueError(f"attribute {sorted(unknown)[0]!r} is not drawn")

@@ -5,7 +5,7 @@ from typing import Any
 
 from dashboards import figures, links
 from dashboards.components import definitions
-from dashboards.components.blocks import facts, section
+from dashboards.components.blocks import facts, section, term
 from dashboards.components.charts import Bar, bars
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.text_marks import label_words
@@ -24,23 +24,22 @@ _NUMBERS = (
 
 def method(row: Row, labels: Labels) -> Element | None:
     """The facts the feature's method has; nothing where it has none."""
-    pairs: list[tuple[str, Node]] = []
+    pairs: list[tuple[Node, Node]] = []
     if row["feature_group"] is not None:
         pairs.append(_group(row))
     if row["parent_feature"] is not None:
-        pairs.append(("parent", _parent(row, labels)))
+        pairs.append((term("parent", definitions.PARENT), _parent(row, labels)))
     for name, column, help in _NUMBERS:
         if row[column] is not None:
-            pairs.append((name, el("span", figures.significant(row[column]), title=help)))
+            pairs.append((term(name, help), figures.significant(row[column])))
     if row["dfa_offset"] is not None:
-        offset = el("span", _distance(row["dfa_offset"]), title=definitions.DFA_OFFSET)
-        pairs.append(("reads from", offset))
+        pairs.append((term("reads from", definitions.DFA_OFFSET), _distance(row["dfa_offset"])))
     if row["dfa_entropy"] is not None:
         entropy = f"{figures.significant(row['dfa_entropy'])} nats"
-        pairs.append(("source entropy", el("span", entropy, title=definitions.DFA_ENTROPY)))
+        pairs.append((term("source entropy", definitions.DFA_ENTROPY), entropy))
     if row["special_share"] is not None:
         share = figures.percent(row["special_share"])
-        pairs.append(("on special tokens", el("span", share, title=definitions.SPECIAL_SHARE)))
+        pairs.append((term("on special tokens", definitions.SPECIAL_SHARE), share))
     parts: list[Node] = [facts(pairs)] if pairs else []
     if len(row["site_norms"] or ()) > 1:
         parts.append(_sites(row["site_norms"], row["writes"]))
@@ -65,12 +64,12 @@ def reads_and_writes(row: Row) -> list[tuple[str, Node]]:
     return [("reads", ", ".join(reads)), ("writes", ", ".join(writes))]
 
 
-def _group(row: Row) -> tuple[str, Node]:
+def _group(row: Row) -> tuple[Node, Node]:
     """The hookpoint that it reads, where groups are the layers of a transcoder; else the group's number."""
     reads, group = hookpoints(row["reads"]), row["feature_group"]
     if row["architecture"] == "cross_layer_transcoder" and group < len(reads):
-        return "reads", el("span", reads[group], title=definitions.LAYER)
-    return "group", el("span", str(group), title=definitions.GROUP)
+        return term("reads", definitions.LAYER), reads[group]
+    return term("group", definitions.GROUP), str(group)
 
 
 def _distance(offset: int) -> str:
@@ -86,18 +85,18 @@ def _parent(row: Row, labels: Labels) -> Element:
     label = labels.get((row["dictionary_id"], index))
     link = el("a", f"#{index}", href=links.feature(row["dictionary_id"], index))
     shown = el("span", " ", label_words(label), cls="quiet isolate") if label else None
-    return el("span", link, shown, title=definitions.PARENT)
+    return el("span", link, shown)
 
 
 def _sites(norms: Sequence[float], sites: Sequence[Row]) -> Element:
     named = zip(hookpoints(sites), norms, strict=True)
     drawn = [Bar(site, norm, figures.significant(norm)) for site, norm in named]
-    title = el("span", "decoder norm by hookpoint", cls="quiet small", title=definitions.SITE_NORMS)
+    title = el("span", term("decoder norm by hookpoint", definitions.SITE_NORMS), cls="quiet small")
     return el("div", title, bars(drawn), cls="stack")
 
 
 def _heads(shares: Sequence[float]) -> Element:
     strongest = sorted(range(len(shares)), key=lambda head: -shares[head])[:HEADS_SHOWN]
     drawn = [Bar(f"head {head}", shares[head], figures.percent(shares[head])) for head in strongest]
-    title = el("span", "attention heads", cls="quiet small", title=definitions.HEAD_SHARES)
+    title = el("span", term("attention heads", definitions.HEAD_SHARES), cls="quiet small")
     return el("div", title, bars(drawn, full=1.0), cls="stack")

@@ -6,7 +6,16 @@ from typing import Any
 from dashboards import figures, links
 from dashboards.comparison import Features, FeatureSide
 from dashboards.components import definitions
-from dashboards.components.blocks import Figure, badge, key_figures, label_line, quiet, section, verdict_words
+from dashboards.components.blocks import (
+    Figure,
+    badge,
+    key_figures,
+    label_line,
+    quiet,
+    section,
+    term,
+    verdict_words,
+)
 from dashboards.components.feature_parts import firing_figures, score_of, status_badge
 from dashboards.components.markup import Element, el
 from dashboards.components.scores import score_block
@@ -60,7 +69,7 @@ def _method(row: Mapping[str, Any]) -> Element:
         "div",
         el(
             "div",
-            el("span", verdict, title=definitions.VERDICT),
+            term(verdict, definitions.VERDICT),
             el("span", mutual, cls="quiet small"),
             cls="row",
         ),

@@ -19,6 +19,7 @@ from dashboards.components.blocks import (
     run_name,
     section,
     table,
+    term,
 )
 from dashboards.components.charts import line
 from dashboards.components.markup import Element, Node, el
@@ -67,7 +68,7 @@ def run_section(run: Row, prefect: str, answered: bool) -> Element:
         Figure("LLM calls", figures.count(run["n_calls"])),
         Figure("spent", figures.money(run["cost_usd"])),
     ]
-    pairs: list[tuple[str, Node]] = [
+    pairs: list[tuple[Node, Node]] = [
         ("run", el("code", run["run_id"])),
         ("flow", run["flow"] + (f" / {run['deployment']}" if run["deployment"] else "")),
         ("featlas", run["code_version"]),
@@ -156,7 +157,7 @@ def trend_section(rows: Sequence[Row]) -> Element:
     cards = [
         el(
             "div",
-            el("h3", METRIC_NAMES[metric], title=METRIC_HELP[metric]),
+            el("h3", term(METRIC_NAMES[metric], METRIC_HELP[metric])),
             el("span", alias, cls="quiet small"),
             line(values, name=f"{METRIC_NAMES[metric]} of {alias}"),
             cls="card",

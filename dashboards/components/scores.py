@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from dashboards import figures
+from dashboards.components.blocks import term
 from dashboards.components.markup import Element, el
 
 NO_BETTER = "no label better than chance"
@@ -29,7 +30,7 @@ class Score:
 
 
 def explanation_of(score: Score) -> str:
-    """What a hover over a score says."""
+    """What a score says of itself when it is opened."""
     return (
         "Balanced accuracy: mean of the share of firing and of silent examples that the label tells rightly, "
         f"on documents the explainer did not see. 95 % interval {figures.decimal(score.low)} to "
@@ -65,7 +66,11 @@ def score_block(score: Score, *, brief: bool = False) -> Element:
         return el("span", NOT_SCORED, cls="quiet small")
     interval = f"{figures.decimal(score.low)}–{figures.decimal(score.high)}"
     value = el(
-        "span", figures.decimal(score.value), " ", el("span", interval, cls="quiet small"), cls="value"
+        "span",
+        term(figures.decimal(score.value), explanation_of(score)),
+        " ",
+        el("span", interval, cls="quiet small"),
+        cls="value",
     )
     words = {True: None, False: NO_BETTER, None: NOT_KNOWN}[score.above_chance]
     if not brief:
@@ -77,5 +82,4 @@ def score_block(score: Score, *, brief: bool = False) -> Element:
         score_bar(score),
         el("span", words, cls="words") if words else None,
         cls="score" if score.above_chance else "score none",
-        title=explanation_of(score),
     )

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dashboards import figures
-from dashboards.components.blocks import notice
+from dashboards.components.blocks import notice, term
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.text_marks import visible
 
@@ -74,14 +74,14 @@ def timeline(spans: Sequence[Span]) -> Element:
             span.stage.replace("_", " "),
             " ",
             el("span", visible(span.label), cls="quiet isolate"),
-            cls="label wrap",
+            cls="label",
         )
         left = 100 * (span.start - first).total_seconds() / whole
         width = max(0.5, 100 * span.seconds / whole)
         style = f"left:{min(left, 99.5):.2f}%;width:{min(width, 100 - min(left, 99.5)):.2f}%"
         bar = el("span", cls=f"span {span.state}", style=style)
         began = f"began {figures.moment(span.start)}" + (f", {span.help}" if span.help else "")
-        cells += [name, el("span", bar, cls="lane", title=began), el("span", _said(span), cls="number")]
+        cells += [name, el("span", bar, cls="lane"), el("span", term(_said(span), began), cls="number")]
     ticks = el(
         "span", *(el("span", figures.duration(share * whole)) for share in (0.0, 0.5, 1.0)), cls="ticks"
     )

@@ -306,3 +306,29 @@ def test_definitions_open_by_keyboard_and_touch(visit: Visit) -> None:
     expect(definition).to_contain_text("mutual best match")
     page.keyboard.press("Escape")
     expect(definition).to_have_count(0)
+
+
+@pytest.mark.parametrize(
+    ("name", "term", "meaning"),
+    [
+        ("feature", "decoder norm", "Euclidean length"),
+        ("feature", "raises", "unembedding"),
+        ("browse", "0[.]", "Balanced accuracy: mean of"),
+        ("runs", "[0-9]", "rows"),
+        ("compare dictionaries", "FVU", "Fraction of variance"),
+    ],
+)
+def test_the_tab_key_reaches_what_a_fact_means_on_a_narrow_screen(
+    visit: Visit, addresses: dict[str, str], name: str, term: str, meaning: str
+) -> None:
+    page = visit(addresses[name], 390)
+    button = page.get_by_role("button", name=re.compile(f"^{term}")).first
+    button.scroll_into_view_if_needed(timeout=WAIT)
+    button.focus()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    definition = page.locator(".definition")
+    expect(definition).to_contain_text(meaning)
+    expect(definition).to_be_in_viewport()
+    assert _overflow(page) <= 0

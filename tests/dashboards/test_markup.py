@@ -24,6 +24,12 @@ def test_unknown_tags_and_attributes_are_refused() -> None:
         el("p", "x", onclick="alert(1)")
 
 
+@pytest.mark.parametrize("tag", sorted(markup.TAGS - {"a", "button"}))
+def test_what_opens_for_a_pointer_alone_is_refused(tag: str) -> None:
+    with pytest.raises(ValueError, match=r"blocks\.term"):
+        el(tag, "0.82", title="its definition")
+
+
 @pytest.mark.parametrize(("name", "known"), [("TAGS", markup.TAGS), ("ATTRIBUTES", markup.ATTRIBUTES)])
 def test_the_browser_side_has_the_same_list(name: str, known: frozenset[str]) -> None:
     found = re.search(rf"const {name} = new Set\(\n(.*?)\.split", DRAWING, re.DOTALL)

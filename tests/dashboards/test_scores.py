@@ -1,7 +1,7 @@
 """A score is never shown without its chance level and interval."""
 
 from dashboards.components.feature_parts import headline, label_row
-from dashboards.components.markup import Element, strings
+from dashboards.components.markup import Node, strings
 from dashboards.components.scores import NO_BETTER, NOT_KNOWN, NOT_SCORED, Score, score_block
 
 
@@ -9,14 +9,19 @@ def _said(score: Score) -> str:
     return " ".join(strings(score_block(score)))
 
 
-def _title(node: Element) -> str:
-    return dict(node.attributes)["title"]
+def _opened(node: Node) -> list[str]:
+    """What the buttons in a node open."""
+    if isinstance(node, str):
+        return []
+    own = [dict(node.attributes).get("title", "")] if node.tag == "button" else []
+    return own + [said for child in node.children for said in _opened(child)]
 
 
 def test_value_interval_chance_and_n_are_all_there() -> None:
     score = Score(0.84, 0.75, 0.91, 0.51, 40, True)
     assert _said(score).split() == ["0.84", "0.75–0.91", "chance", "0.51,", "n", "=", "40"]
-    assert "0.75 to 0.91" in _title(score_block(score, brief=True))
+    (meaning,) = _opened(score_block(score, brief=True))
+    assert "0.75 to 0.91" in meaning
 
 
 def test_no_better_than_chance_is_said_in_words() -> None:
