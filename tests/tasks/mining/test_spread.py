@@ -43,6 +43,8 @@ def test_intervals_agree_with_replicates_of_documents() -> None:
     low_L, high_L = _spread(n_GL, m_G, []).intervals(n_GL.sum(axis=0))
     for feature in range(3):
         replicates = ratio_interval(n_GL[:, feature].astype(float), m_G.astype(float))
+        assert replicates.low is not None
+        assert replicates.high is not None
         width = replicates.high - replicates.low
         assert abs(low_L[feature] - replicates.low) < 0.12 * width
         assert abs(high_L[feature] - replicates.high) < 0.12 * width
