@@ -15,7 +15,7 @@ from tasks.activations.model_source import (
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
-STAGE, VERSION = "describe_model", 1
+STAGE, VERSION = "describe_model", 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def describe_model(context: StageContext, unit: ModelUnit) -> StageOutcome:
         from tasks.activations.language_model import read_model_spec
         from tasks.activations.tables import model_row
 
-        row = model_row(read_model_spec(unit.model))
+        row = model_row(read_model_spec(unit.model), unit.model.path)
         return Results([SliceWrite("models", unit.label, row)], {"model_id": unit.model.id, **digests})
 
     return run_unit(

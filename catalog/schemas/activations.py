@@ -24,6 +24,13 @@ ACTIVATIONS: tuple[TableSpec, ...] = (
         column("tokenizer_digest", TEXT, "SHA-256 of the tokenizer"),
         column("weights_digest", TEXT, "SHA-256 of the weights"),
         optional("parent_model_id", TEXT, "Model this one was tuned from"),
+        optional(
+            "location",
+            TEXT,
+            "Repository of the hub (owner/name) or folder it was read from; null for embedded ones",
+            since=2,
+        ),
+        version=2,
         partition_by=(),
     ),
     table(

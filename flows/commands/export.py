@@ -1,6 +1,6 @@
 """``featlas export``: a dictionary of the catalogue, or its measurements, in the format of another tool."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +50,23 @@ def _write_weights(format_name: str, root: Path, dictionary_id: str, path: Path)
     (row,) = stored_rows(root, "dictionaries", dictionary_id=dictionary_id).to_pylist()
     written = Written(
         load_dictionary(root / row["weights_uri"]),
-        " ".join(dict.fromkeys(hook["model_id"] for hook in row["reads"])),
+        " ".join(public_names(root, dict.fromkeys(hook["model_id"] for hook in row["reads"]))),
         tuple(hook["hookpoint"] for hook in row["reads"]),
         tuple(hook["hookpoint"] for hook in row["writes"]),
         described(root, row),
     )
     format_named(format_name).write(written, path)
+
+
+def public_names(root: Path, model_ids: Iterable[str]) -> list[str]:
+    """The models as other tools find them: hub repository or folder, and the id where neither is known."""
+    from tasks.stored import stored_rows
+
+    names = []
+    for model_id in model_ids:
+        rows = stored_rows(root, "models", model_id=model_id).to_pylist()
+        names.append(next((row["location"] for row in rows if row["location"]), model_id))
+    return names
 
 
 def described(root: Path, dictionary: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,6 +102,7 @@ def described(root: Path, dictionary: Mapping[str, Any]) -> dict[str, Any]:
             }
         for model in stored_rows(root, "models", model_id=row["model_id"]).to_pylist():
             found |= {
+                "featlas_model_id": model["model_id"],
                 "featlas_model_source": model["source"],
                 "featlas_model_revision": model["revision"],
                 "featlas_model_architecture": model["architecture"],

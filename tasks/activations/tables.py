@@ -24,8 +24,8 @@ def corpus_id(corpus: CorpusTable) -> str:
     return f"{corpus.source}-{corpus.digest[:N_HEX]}"
 
 
-def model_row(spec: ModelSpec) -> pa.Table:
-    """One row of ``models``."""
+def model_row(spec: ModelSpec, location: str | None = None) -> pa.Table:
+    """One row of ``models``; ``location`` is the hub repository or folder that the files are from."""
     return _row(
         "models",
         model_id=spec.model_id,
@@ -40,6 +40,7 @@ def model_row(spec: ModelSpec) -> pa.Table:
         tokenizer_digest=spec.tokenizer_digest,
         weights_digest=spec.weights_digest,
         parent_model_id=None,
+        location=location,
     )
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from catalog.schemas import COMMON_COLUMNS, TABLES
 from catalog.slices import SliceWrite
 from catalog.store import publish_rows
-from flows.commands.export import described
+from flows.commands.export import described, public_names
 
 _BLANK: dict[str, Any] = {"string": "x", "int32": 1, "int64": 1, "double": 1.0, "bool": True}
 
@@ -47,7 +47,17 @@ def test_context_bos_texts_and_model_are_named(tmp_path: Path) -> None:
     assert found["featlas_dataset_digest"] == "d1"
     assert found["featlas_model_weights_digest"] == "w1"
     assert found["featlas_model_source"] == "local"
+    assert found["featlas_model_id"] == "mine"
     assert "featlas_model_revision" not in found
+
+
+def test_models_are_named_as_others_find_them(tmp_path: Path) -> None:
+    slices = [
+        SliceWrite("models", "a", one_row("models", model_id="a", source="huggingface", location="org/name")),
+        SliceWrite("models", "b", one_row("models", model_id="b", source="embedded")),
+    ]
+    publish_rows(tmp_path, slices, fingerprint="f")
+    assert public_names(tmp_path, ["a", "b", "unknown"]) == ["org/name", "b", "unknown"]
 
 
 def test_a_set_that_is_gone_leaves_the_ids(tmp_path: Path) -> None:
