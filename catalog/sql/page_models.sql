@@ -9,7 +9,8 @@ select
     m.vocab_size,
     m.n_parameters,
     count(distinct a.activation_set_id) as n_activation_sets,
-    coalesce(sum(a.n_valid_tokens), 0)::bigint as n_valid_tokens
+    -- Sets of several hookpoints hold the same texts: their tokens are not added up.
+    coalesce(max(a.n_valid_tokens), 0)::bigint as n_valid_tokens
 from models as m
 left join activation_sets as a using (model_id)
 group by all

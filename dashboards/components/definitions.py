@@ -18,6 +18,10 @@ CE_RECOVERED = (
 )
 L0 = "Features that fire on a token, mean over eval documents. Version 1."
 UNSEEN = "Share of features that never fired on the activation set."
+SILENT_ON_EVAL = (
+    "Share of features that never fired on the eval tokens: a part of the activation set, so this is at "
+    "least the share of unseen features."
+)
 DENSE_SHARE = "Share of features that fire on more than a tenth of the tokens."
 SHRINKAGE = (
     "Mean squared length of the reconstruction over its product with the input: below 1 it is too short."

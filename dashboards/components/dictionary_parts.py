@@ -114,7 +114,7 @@ def certificate(row: Row, metrics: Sequence[Row]) -> Element:
     why = fvu["note"] or "it does on this model what it should"
     control = measures.beside_value(fvu, measures.CORE[0])
     unseen = figures.percent(own["import_unseen_share"]["value"]) if "import_unseen_share" in own else ""
-    said = f"{figures.count(fvu['n'])} tokens" + (f", {unseen} unseen" if unseen else "")
+    said = f"{figures.count(fvu['n'])} tokens" + (f", {unseen} of features silent on them" if unseen else "")
     said += f", FVU of a {control}" if control else ""
     l0 = own.get("import_l0", {}).get("value")
     asked = ("as it was imported", figures.significant(fvu["value"]), figures.significant(l0))

@@ -32,7 +32,7 @@ CORE = (
     Measure("delta_ce", "CE added", definitions.DELTA_CE, _nats),
     Measure("kl", "KL", definitions.KL, _nats),
     Measure("l0", "L0", definitions.L0),
-    Measure("unseen_share", "unseen", definitions.UNSEEN, figures.percent),
+    Measure("unseen_share", "silent on eval tokens", definitions.SILENT_ON_EVAL, figures.percent),
     Measure("dense_share", "dense", definitions.DENSE_SHARE, figures.percent),
     Measure("shrinkage", "shrinkage", definitions.SHRINKAGE),
     Measure("encoder_decoder_cosine", "encoder · decoder", definitions.ENCODER_COSINE, variants=("mean",)),

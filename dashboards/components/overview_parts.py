@@ -101,21 +101,43 @@ def model_sections(models: Sequence[Row], dictionaries: Sequence[Row]) -> Elemen
         model = known.get(model_id)
         note = "" if model is None else _about(model)
         own = [row for row in dictionaries if row["model_id"] == model_id]
+        note = "; ".join(filter(None, (note, _ranked_by(own))))
         body = dictionary_cards(own) if own else el("p", "No dictionary yet.", cls="quiet")
         sections.append(el("section", heading(model_id, note), body))
     return el("div", *sections, cls="models block")
 
 
 def _about(model: Row) -> str:
+    n_sets = model["n_activation_sets"]
+    sets = "one activation set" if n_sets == 1 else f"the largest of {n_sets} activation sets"
+    tokens = (
+        f"{figures.compact(model['n_valid_tokens'])} tokens in {sets}" if n_sets else "no activations yet"
+    )
     return (
         f"{model['architecture']}, {figures.compact(model['n_parameters'])} parameters, "
-        f"{model['n_layers']} layers, {figures.compact(model['n_valid_tokens'])} tokens read"
+        f"{model['n_layers']} layers, {tokens}"
     )
 
 
 def dictionary_cards(rows: Sequence[Row]) -> Element:
-    """A card per dictionary."""
-    return el("div", *(_card(row) for row in rows), cls="cards")
+    """A card per dictionary; at each hookpoint the one with the least unexplained variance is first."""
+
+    def rank(row: Row) -> tuple[bool, str, bool, float]:
+        fvu = row["fvu_ranked"]
+        return not row["is_current"], str(row["hookpoint"]), fvu is None, fvu or 0.0
+
+    ranked = sorted(rows, key=rank)
+    return el("div", *(_card(row) for row in ranked), cls="cards")
+
+
+def _ranked_by(rows: Sequence[Row]) -> str:
+    """By which FVU the cards are ordered, in words; empty where nothing is ranked."""
+    by = {row["fvu_ranked_by"] for row in rows if row["fvu_ranked"] is not None}
+    if not by or len(rows) < 2:
+        return ""
+    words = {"all tokens": "of all tokens", "without massive tokens": "without massive tokens"}
+    which = words[by.pop()] if len(by) == 1 else "without massive tokens where there are any"
+    return f"at each hookpoint ranked by FVU {which}"
 
 
 def _share(part: int | None, whole: int) -> float | None:

@@ -78,7 +78,7 @@ def test_values_stand_with_units_and_controls() -> None:
         "FVU 0.112 PCA 0.310, random dictionary 0.940 4\u202f096",
         "FVU, skip path alone 0.830",
         "CE added 0.0420 nats",
-        "unseen 25.0 %",
+        "silent on eval tokens 25.0 %",
         "absorbed 7.00 % random dictionary 40.0 %",
     ):
         assert expected in text, expected
@@ -119,7 +119,7 @@ def test_a_certificate_tells_the_verdict_and_other_readings(verified: bool) -> N
     ]
     text = said({**ROW, "origin": "imported", "verified": verified}, metrics)
     for expected in (
-        "4\u202f096 tokens, 12.5 % unseen, FVU of a random dictionary 0.900",
+        "4\u202f096 tokens, 12.5 % of features silent on them, FVU of a random dictionary 0.900",
         "as it was imported 0.610 15.0",
         "0.120 14.5",
     ):

@@ -1,0 +1,60 @@
+"""Models and dictionaries on the overview: one word has one value, and the order says what it goes by."""
+
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from dashboards.components import measures
+from dashboards.components.markup import Element, strings
+from dashboards.components.overview_parts import dictionary_cards, model_sections
+
+MODEL = {
+    "model_id": "m",
+    "architecture": "llama",
+    "n_parameters": 1_000,
+    "n_layers": 2,
+    "n_activation_sets": 2,
+    "n_valid_tokens": 174_000,
+}
+
+
+def dictionary(alias: str, ranked: float | None, by: str = "all tokens") -> dict[str, Any]:
+    known = {"alias": f"m/{alias}", "model_id": "m", "hookpoint": "h", "is_current": True, "d_sae": 8}
+    told = {"architecture": "topk", "origin": "trained", "verified": True, "n_alive": 6, "n_dense": 0}
+    counted = {"n_features": 8, "n_unseen": 2, "fvu": ranked, "fvu_ranked": ranked, "fvu_ranked_by": by}
+    return defaultdict(lambda: None, {**known, **told, **counted})
+
+
+def said(element: Element) -> str:
+    """All text, in order."""
+    return " ".join(strings(element))
+
+
+def test_cards_are_in_the_order_of_the_fvu_that_ranks() -> None:
+    rows = [dictionary("c", None), dictionary("b", 0.4), dictionary("a", 0.2)]
+    names = [text for text in strings(dictionary_cards(rows)) if text in "abc"]
+    assert names == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [
+        (("all tokens", "all tokens"), "at each hookpoint ranked by FVU of all tokens"),
+        (("without massive tokens",) * 2, "ranked by FVU without massive tokens"),
+        (("all tokens", "without massive tokens"), "without massive tokens where there are any"),
+    ],
+)
+def test_the_page_says_by_which_fvu_it_ranks(by: tuple[str, str], expected: str) -> None:
+    rows = [dictionary(name, 0.3, which) for name, which in zip("ab", by, strict=True)]
+    assert expected in said(model_sections([MODEL], rows))
+    assert "ranked" not in said(model_sections([MODEL], rows[:1])), "one alone has no rank"
+
+
+def test_tokens_of_several_sets_are_not_added_up() -> None:
+    assert "tokens in the largest of 2 activation sets" in said(model_sections([MODEL], []))
+
+
+def test_a_measure_on_eval_tokens_has_another_name_than_the_count_on_the_whole_set() -> None:
+    assert "unseen" in list(strings(dictionary_cards([dictionary("a", 0.3)])))
+    assert "unseen" not in {measure.name for measure in (*measures.CORE, *measures.SUITES)}
