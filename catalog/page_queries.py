@@ -46,6 +46,7 @@ __all__ = [
     "massive_tokens",
     "match_rates",
     "models",
+    "nearest_labels",
     "nearest_words",
     "pair",
     "prepare",
@@ -160,6 +161,13 @@ def nearest_words(
 ) -> pa.Table:
     """What comes nearest to a search that found nothing: words of labels, and tokens, with their features."""
     return read(connection, "nearest_words", {"dictionary_id": dictionary_id, "words": list(words)})
+
+
+def nearest_labels(
+    connection: duckdb.DuckDBPyConnection, *, dictionary_id: str | None = None, words: Sequence[str]
+) -> pa.Table:
+    """Labels that hold at least one of ``words`` (lower case), each with its best feature."""
+    return read(connection, "nearest_labels", {"dictionary_id": dictionary_id, "words": list(words)})
 
 
 def random_feature(

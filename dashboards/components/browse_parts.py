@@ -12,7 +12,7 @@ from dashboards.components.feature_parts import score_of, status_badge
 from dashboards.components.filters import ORDERS
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.scores import score_block
-from dashboards.components.text_marks import token_label
+from dashboards.components.text_marks import label_words, token_label
 from dashboards.selection import PAGE_ROWS, BrowseSelection
 
 Row = Mapping[str, Any]
@@ -61,10 +61,25 @@ def show_all(href: str) -> Element:
     return el("a", "Show all features", href=href)
 
 
-def nearest(rows: Sequence[Row], selection: BrowseSelection) -> Element:
-    """What comes nearest to a search without hits, each a search that has some."""
+def nearest(rows: Sequence[Row], labels: Sequence[Row], selection: BrowseSelection) -> Element:
+    """What comes nearest to a search without hits: labels, then words and tokens that have some."""
     if not rows:
         return quiet("No word of a label and no token is spelt alike.")
+    whole = [
+        el(
+            "li",
+            el(
+                "a", label_words(row["label"]), href=links.feature(row["dictionary_id"], row["feature_index"])
+            ),
+            el("span", f" #{row['feature_index']}", cls="quiet small mono"),
+        )
+        for row in labels
+    ]
+    found = el("div", el("h3", "Nearest labels"), el("ul", *whole, cls="plain-list"), cls="stack section")
+    return el("div", found if whole else None, _words(rows, selection))
+
+
+def _words(rows: Sequence[Row], selection: BrowseSelection) -> Element:
 
     def side(kind: str, name: str) -> Element | None:
         own = [row for row in rows if row["kind"] == kind]
@@ -95,6 +110,8 @@ def found_line(rows: Sequence[Row], selection: BrowseSelection) -> Element:
     found = figures.count(rows[0]["n_found"])
     shown = f"{figures.count(first)} to {figures.count(first + len(rows) - 1)}"
     said = f"{found} features, {shown} shown, {ORDERS[selection.sort]}"
+    if selection.number is not None and not selection.dictionary:
+        said = f"{found} dictionaries have a feature #{selection.number}: open one, or choose a dictionary"
     return el("p", said, cls="quiet small section")
 
 

@@ -45,7 +45,7 @@ def draw_filters(asked: BrowseSelection, known: Sequence[Row]) -> None:
         links.SEARCH_LABEL,
         key="browse-q",
         value=asked.q,
-        write=_search,
+        write=partial(_search, _names(known)[1:]),
         type="search",
         placeholder="words of a label, #73, or random",
     )
@@ -124,9 +124,11 @@ def _filter(name: str) -> Write[Any]:
     return lambda parameters, value: _filtered(parameters, **{name: value})
 
 
-def _search(parameters: Parameters, value: str) -> Parameters:
-    """Writes the search words; a number of the chosen dictionary, or “random”, leads to a feature instead."""
+def _search(known: Sequence[str], parameters: Parameters, value: str) -> Parameters:
+    """Writes the search words; a number of the chosen or only dictionary, or “random”, leads to a feature."""
     typed, dictionary = (value or "").strip().lower(), parameters.get("dictionary", "")
+    if not dictionary and len(known) == 1:
+        (dictionary,) = known
     number = BrowseSelection(q=typed).number
     if typed in RANDOM or (number is not None and dictionary):
         feature = links.RANDOM if number is None else str(number)

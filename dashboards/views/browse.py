@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from dashboards import bound, data, frame, links
+from dashboards import bound, data, frame, links, nearest
 from dashboards.components import browse_parts as parts
 from dashboards.components import dictionary_parts
 from dashboards.components.blocks import notice
@@ -39,8 +39,8 @@ def view() -> None:
         else:
             draw(notice(parts.NOTHING, parts.show_all(links.page("browse"))), key="nothing")
             words = selection.words or ((selection.token.lower(),) if selection.token else ())
-            near = data.rows(shown.catalogue, "nearest_words", dictionary_id=chosen, words=words)
-            draw(parts.nearest(near, selection), key="nearest")
+            near, labels = nearest.gather(shown.catalogue, chosen, words)
+            draw(parts.nearest(near, labels, selection), key="nearest")
         draw_sql({"Features": data.query("browse", **parameters), **queries})
 
 

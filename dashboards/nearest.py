@@ -1,0 +1,36 @@
+"""What comes nearest to a search without hits: words, tokens and whole labels."""
+
+import re
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+from dashboards import data
+from dashboards.data import Catalogue, Row
+
+LABELS_SHOWN = 5
+_WORD = re.compile(r"\w{2,}")
+
+
+def gather(catalogue: Catalogue, dictionary: str | None, words: Sequence[str]) -> tuple[list[Row], list[Row]]:
+    """Words and tokens spelt like ``words``, and the labels nearest to them."""
+    searched = tuple(words)
+    near = data.rows(catalogue, "nearest_words", dictionary_id=dictionary, words=searched)
+    spelt = tuple(row["word"] for row in near if row["kind"] == "label")
+    if not spelt:
+        return near, []
+    found = data.rows(catalogue, "nearest_labels", dictionary_id=dictionary, words=spelt)
+    return near, nearest_labels(found, searched)
+
+
+def nearest_labels(rows: Sequence[Row], searched: Sequence[str]) -> list[Row]:
+    """The few labels whose words are spelt most like those searched."""
+    return sorted(rows, key=lambda row: -likeness(row["label"], searched))[:LABELS_SHOWN]
+
+
+def likeness(label: str, searched: Sequence[str]) -> float:
+    """Mean over the searched words of the ratio of ``difflib`` with the word of the label most like it."""
+    words = _WORD.findall(label.lower())
+    best = (
+        max((SequenceMatcher(None, word, one).ratio() for one in words), default=0.0) for word in searched
+    )
+    return sum(best) / max(1, len(searched))
