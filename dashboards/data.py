@@ -4,9 +4,11 @@ A publish makes a new version, so that nothing here needs to be told; entries of
 number. Every call takes a cursor of its own from the one engine of a version and fetches fully.
 """
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -19,7 +21,7 @@ from catalog.ids import slug
 from catalog.queries import resolve_dictionary
 from catalog.runs import crash_of, stages_at_work
 from catalog.schemas import feature_block
-from catalog.settings import catalogue_root
+from catalog.settings import CatalogSettings, catalogue_root
 from catalog.snapshot import Snapshot, newest_snapshot, read_snapshot
 
 Row = dict[str, Any]
@@ -46,6 +48,13 @@ def current() -> Catalogue:
     root = catalogue_root(None)
     snapshot = newest_snapshot(root)
     return Catalogue(str(root), snapshot.version, snapshot.committed_at)
+
+
+def catalog_option(catalogue: Catalogue) -> str:
+    """What a command in a shell needs to find this catalogue; nothing where it is the default one."""
+    default = CatalogSettings.model_fields["catalog"].default
+    is_default = Path(catalogue.root) == catalogue_root(default)
+    return "" if is_default else f" --catalog {shlex.quote(catalogue.root)}"
 
 
 @st.cache_resource(max_entries=ENGINES_KEPT, show_spinner=False)

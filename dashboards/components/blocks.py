@@ -136,9 +136,9 @@ def short_dictionary(dictionary: str) -> str:
     return " ".join(part.removeprefix("blocks.") for part in parts) if len(parts) > 1 else dictionary
 
 
-def badge(words: str, *, strong: bool = False, bad: bool = False) -> Element:
+def badge(words: str, *, strong: bool = False, bad: bool = False, cls: str = "") -> Element:
     """A word in a rounded frame."""
-    return el("span", words, cls="badge bad" if bad else "badge strong" if strong else "badge")
+    return el("span", words, cls=f"badge {'bad' if bad else 'strong' if strong else cls}".rstrip())
 
 
 def chips(tokens: Iterable[str]) -> Element:

@@ -1,5 +1,16 @@
 """One definition per number, shown by hovering over it."""
 
+STATES = {
+    "running": "It goes on now.",
+    "completed": "Every stage is complete, computed by this run or found finished.",
+    "committed": "Its rows are in the catalogue.",
+    "failed": "It ended with an error; what was committed before stays.",
+    "crashed": "Its process is gone without a word; what was committed before stays.",
+    "cancelled": "Somebody stopped it; this is no failure, and running it again goes on from there.",
+    "lost": "It ended well, but files with its rows were damaged later and repaired away: run it again.",
+}
+"""What the states of runs and of stages mean."""
+
 DENSITY = "Share of valid tokens on which the feature fires."
 MAX_ACTIVATION = "Largest activation of the feature on this activation set."
 FVU_ALONE = (

@@ -51,9 +51,10 @@ def seconds_of(run: Row) -> float | None:
     return (run["finished_at"] - run["started_at"]).total_seconds() if run["finished_at"] else None
 
 
-def state_badge(state: str) -> Element:
-    """The state of a run or attempt."""
-    return badge(state, strong=state in ("completed", "committed"), bad=state in ("failed", "crashed"))
+def state_badge(state: str) -> Node:
+    """The state of a run, which opens to what it means."""
+    word = badge(state, strong=state == "completed", bad=state in ("failed", "crashed"), cls=state)
+    return term(word, definitions.STATES.get(state, ""), "define state")
 
 
 def run_section(run: Row, prefect: str, answered: bool) -> Element:
@@ -94,16 +95,23 @@ def run_section(run: Row, prefect: str, answered: bool) -> Element:
 
 
 def stage_section(
-    run: Row, stages: Sequence[Row], working: Sequence[Row], typical: Mapping[str, float]
+    run: Row, stages: Sequence[Row], working: Sequence[Row], typical: Mapping[str, float], option: str
 ) -> Element:
-    """The stages of a run through time, those at work now among them; failures with how to repeat them."""
+    """The stages of a run through time, those at work now among them; failures with how to repeat them.
+
+    ``option`` tells the command which catalogue is meant.
+    """
     found = [item for item in _summary(run) if item.get("state") == "found"]
     complete = run["state"] == "completed"
     none = quiet(
         "No stage was recomputed: everything was found finished." if complete else "No stage ended yet."
     )
     spans = spans_of(stages, working, typical)
-    parts: list[Node] = [el("h3", "Stages"), *failures(run, stages), timeline(spans) if spans else none]
+    parts: list[Node] = [
+        el("h3", "Stages"),
+        *failures(run, stages, option),
+        timeline(spans) if spans else none,
+    ]
     if found:
         names = ", ".join(sorted({str(item.get("stage", "")).replace("_", " ") for item in found}))
         parts.append(el("p", f"Found finished: {len(found)} ({visible(names)}).", cls="quiet small"))

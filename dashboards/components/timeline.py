@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from dashboards import figures
+from dashboards.components import definitions
 from dashboards.components.blocks import notice, term
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.text_marks import visible
@@ -81,12 +82,21 @@ def timeline(spans: Sequence[Span]) -> Element:
         style = f"left:{min(left, 99.5):.2f}%;width:{min(width, 100 - min(left, 99.5)):.2f}%"
         bar = el("span", cls=f"span {span.state}", style=style)
         began = f"began {figures.moment(span.start)}" + (f", {span.help}" if span.help else "")
-        cells += [name, el("span", bar, cls="lane"), el("span", term(_said(span), began), cls="number")]
+        cells += [
+            name,
+            el("span", bar, cls="lane"),
+            el("span", term(_said(span), _meant(span, began)), cls="number"),
+        ]
     ticks = el(
         "span", *(el("span", figures.duration(share * whole)) for share in (0.0, 0.5, 1.0)), cls="ticks"
     )
     axis: list[Node] = [el("span", "since the first began", cls="quiet"), ticks, el("span", "")]
     return el("div", *cells, *axis, cls="timeline")
+
+
+def _meant(span: Span, began: str) -> str:
+    meaning = definitions.STATES.get(span.state, "")
+    return f"{began}\n{span.state}: {meaning}" if meaning else began
 
 
 def _said(span: Span) -> str:
@@ -101,8 +111,8 @@ def _said(span: Span) -> str:
     return took if span.state == "committed" else f"{took}, {span.state}"
 
 
-def failures(run: Row, stages: Sequence[Row]) -> list[Element]:
-    """For every stage that failed: why, and the command that repeats it."""
+def failures(run: Row, stages: Sequence[Row], option: str) -> list[Element]:
+    """For every stage that did not end well, or is lost: why, and the command that repeats it."""
     found = []
     for row in stages:
         if row["state"] == "committed" or not row["error"]:
@@ -110,7 +120,8 @@ def failures(run: Row, stages: Sequence[Row]) -> list[Element]:
         name = row["stage"].replace("_", " ")
         command = None
         if run["pipeline"]:
-            said = f"featlas run {shlex.quote(run['pipeline'])} --stage {shlex.quote(row['stage'])}"
-            command = el("p", "Repeat it: ", el("code", visible(said)))
-        found.append(notice(f"{name} of {row['label']} {row['state']}: {row['error']}", command, bad=True))
+            line = f"featlas run {shlex.quote(run['pipeline'])} --stage {shlex.quote(row['stage'])}{option}"
+            command = el("p", "Repeat it: ", el("code", visible(line)))
+        said = f"{name} of {row['label']} {row['state']}: {row['error']}"
+        found.append(notice(said, command, bad=row["state"] == "failed"))
     return found

@@ -47,7 +47,8 @@ def stages(run: data.Row) -> None:
     ended = data.rows(catalogue, "stage_runs", run_id=run["run_id"])
     working = data.at_work(catalogue, run["run_id"]) if run["state"] == "running" else []
     usual = {row["stage"]: row["seconds"] for row in data.rows(catalogue, "typical_seconds")}
-    draw(parts.stage_section(run, ended, working, usual), key="stages")
+    option = data.catalog_option(catalogue)
+    draw(parts.stage_section(run, ended, working, usual, option), key="stages")
 
 
 view()

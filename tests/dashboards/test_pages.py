@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -15,9 +15,12 @@ from streamlit.testing.v1 import AppTest
 import dashboards
 from catalog.ids import slug
 from catalog.ledger import Ledger
+from catalog.repair import repair
 from catalog.runs import living_run
+from catalog.schemas import RunState, StageState
 from catalog.store import TableStore
 from dashboards import links
+from dashboards.components import canvas, definitions, run_parts
 
 APP = Path(dashboards.__file__).with_name("app.py")
 Open = Callable[..., AppTest]
@@ -160,6 +163,7 @@ def test_browse_says_when_nothing_fits_and_what_comes_nearest(open_page: Open) -
     assert "No feature fits these filters." in said(open_page("browse", q="zebra"))
     text = said(open_page("browse", q="retrun asert"))
     assert "browse?q=return" in text
+    assert "Nearest labels" in text
     assert "browse?token=assert" in text
 
 
@@ -348,9 +352,31 @@ def test_a_run_shows_the_stage_at_work_and_how_to_repeat_the_one_that_failed(
     assert "pico-d" in text
     assert "25 % of steps, about" in further
     assert f"mine examples of pico-c failed: {full}" in text.replace("OSError: ", "")
-    assert "featlas run demo --stage mine_examples" in text
+    assert f"featlas run demo --stage mine_examples --catalog {root}" in text
     assert "at work for" not in after
     assert "train dictionary" in after
+
+
+def test_every_state_of_a_run_or_stage_has_a_meaning_and_a_look() -> None:
+    known = {*get_args(RunState), *get_args(StageState)}
+    assert set(definitions.STATES) == known
+    for state in ("lost", "cancelled"):
+        assert f".badge.{state} {{" in canvas.STYLE
+        assert f".lane .span.{state} {{" in canvas.STYLE
+        assert f"'badge {state}'" in str(run_parts.state_badge(state))
+
+
+def test_a_stage_whose_rows_were_damaged_later_is_lost_in_its_run(
+    catalogue: Path, tmp_path: Path, synthetic: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "damaged"
+    shutil.copytree(catalogue, root)
+    next((root / "features").rglob("*.parquet")).write_bytes(b"no longer Parquet")
+    repair(root)
+    monkeypatch.setenv("FEATLAS_CATALOG", str(root))
+    text = said(_open("runs", {"run": synthetic.RUN}))
+    assert "lost" in text
+    assert f"--stage mine_examples --catalog {root}" in text
 
 
 def test_all_changes_are_there_not_only_the_first(open_page: Open) -> None:
