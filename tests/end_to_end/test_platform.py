@@ -22,9 +22,11 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Cancelling
 
 from catalog.connection import connect
 from catalog.schemas import TABLES
+from flows.endings import CANCELLED
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(1200)]
 
@@ -227,6 +229,26 @@ def test_a_failed_run_keeps_its_name_and_tells_the_webhook(
     assert "featlas: before the change failed: " in " ".join(platform.alerts)
     seen = client.read_flow_run(run.id)
     assert (seen.name, seen.state.name) == ("before the change", "Failed")
+
+
+def test_a_run_that_is_cancelled_in_prefect_is_stored_as_cancelled(
+    platform: Any, client: SyncPrefectClient, wait_for: Any
+) -> None:
+    catalogue = platform.user.folder / "cancelled"
+    pipeline = platform.user.pipeline("slow", **SLOW)
+    run = start(client, pipeline=str(pipeline), catalogue=str(catalogue))
+    wait_for("caching", lambda: any((catalogue / "_scratch").glob("*/tokens")), 240, every=0.05)
+    client.set_flow_run_state(run.id, Cancelling())
+
+    def ended() -> list[tuple[str, str]]:
+        with connect(catalogue) as connection:
+            return connection.execute("select state, error from runs where state <> 'running'").fetchall()
+
+    assert wait_for("the end of the run", ended, 120) == [("cancelled", CANCELLED)]
+    wait_for("Prefect", lambda: client.read_flow_run(run.id).state.is_cancelled(), 60)
+    with connect(catalogue) as connection:
+        states = connection.execute("select distinct state from stage_runs").fetchall()
+    assert not {"failed", "crashed"} & {state for (state,) in states}
 
 
 def test_many_requests_at_once_are_all_accepted(platform: Any, client: SyncPrefectClient) -> None:
