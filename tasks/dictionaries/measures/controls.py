@@ -64,6 +64,8 @@ class Controls:
     """Metrics of the controls, ``linear`` and ``random``, once they are known."""
     fidelity: dict[str, Fidelity] = field(default_factory=dict)
     """What replacing by the controls and ablating did, by the hookpoint replaced where there are several."""
+    ablated: dict[str, Fidelity] = field(default_factory=dict)
+    """What ablating did, likewise: the same at every k, so controls of one place hold one of these."""
 
     @property
     def linear_name(self) -> str:

@@ -202,13 +202,18 @@ def _measured(
 def _shared(
     measure: Callable[..., Fidelity], dictionary: Dictionary, controls: Controls, at: str = ""
 ) -> Fidelity:
-    """Run the dictionary, and the controls with the ablations unless they were run for another one."""
+    """Run the dictionary, and the controls and the ablations unless they were run for another one."""
     own = {"dictionary": _output(dictionary)}
     known = controls.fidelity.get(at)
     if known is not None:
         return measure(own, ablate=False).with_controls(known)
     others = {controls.linear_name: controls.linear, "random": _output(controls.random)}
-    measured = measure({**own, **others})
+    ablated = controls.ablated.get(at)
+    measured = measure({**own, **others}, ablate=ablated is None)
+    if ablated is None:
+        controls.ablated[at] = measured.only(ABLATIONS)
+    else:
+        measured = measured.with_controls(ablated)
     controls.fidelity[at] = measured.without("dictionary")
     return measured
 

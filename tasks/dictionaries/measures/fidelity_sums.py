@@ -3,6 +3,7 @@
 Shapes: N predicted tokens, G documents.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,9 +47,13 @@ class Fidelity:
         )
 
     def without(self, name: str) -> "Fidelity":
-        """What other dictionaries of this place can use: everything but one replacement."""
-        kept = {key: part for key, part in self.parts.items() if key[1] != name}
-        ce, kl = ({k: v for k, v in sums.items() if k != name} for sums in (self.ce_sums, self.kl_sums))
+        """What other dictionaries of this place and k can use: everything but one replacement."""
+        return self.only(self.ce_sums.keys() - {name})
+
+    def only(self, names: Collection[str]) -> "Fidelity":
+        """Some of the replacements."""
+        kept = {key: part for key, part in self.parts.items() if key[1] in names}
+        ce, kl = ({k: v for k, v in sums.items() if k in names} for sums in (self.ce_sums, self.kl_sums))
         return Fidelity(self.n, ce, kl, self.documents, kept)
 
     def ce(self, name: str) -> float:

@@ -1,14 +1,23 @@
-"""Controls of one hookpoint, fitted and measured once for all dictionaries of the same k and width."""
+"""Controls of one hookpoint, fitted and measured once for all dictionaries of the same k and width.
+
+What depends on the place alone, the ablations, is measured once for all its dictionaries.
+"""
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
 
 from catalog.ids import digest
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.coding.crosscoding import Crosscoding
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.measures.controls import Controls
+from tasks.dictionaries.measures.fidelity_sums import Fidelity
 from tasks.dictionaries.sites import SiteActivations
+
+_Ablated = dict[str, Fidelity]
+T = TypeVar("T")
 
 
 class SharedControls:
@@ -16,6 +25,7 @@ class SharedControls:
 
     def __init__(self, n_kept: int = 4) -> None:
         self._kept: OrderedDict[str, Controls] = OrderedDict()
+        self._ablated: OrderedDict[str, _Ablated] = OrderedDict()
         self._n_kept = n_kept
 
     def of(
@@ -34,11 +44,17 @@ class SharedControls:
         if None in digests:
             return make()
         place = [digests, sites.writes is None, isinstance(dictionary, Crosscoding)]
-        settings = [k, dictionary.d_sae, str(dictionary.W_dec.device), config.canonical()]
-        key = digest([place, settings])
-        if key not in self._kept:
-            self._kept[key] = make()
-        self._kept.move_to_end(key)
-        while len(self._kept) > self._n_kept:
-            self._kept.popitem(last=False)
-        return self._kept[key]
+        place += [str(dictionary.W_dec.device), config.canonical()]
+        ablated = _newest(self._ablated, digest(place), dict, self._n_kept)
+        key = digest([place, k, dictionary.d_sae])
+        return _newest(self._kept, key, lambda: replace(make(), ablated=ablated), self._n_kept)
+
+
+def _newest(kept: OrderedDict[str, T], key: str, make: Callable[[], T], n_kept: int) -> T:
+    """The value of a key, made unless it is known; those asked for longest ago are forgotten."""
+    if key not in kept:
+        kept[key] = make()
+    kept.move_to_end(key)
+    while len(kept) > n_kept:
+        kept.popitem(last=False)
+    return kept[key]

@@ -122,8 +122,13 @@ def test_intervals_are_over_documents_and_hold_the_value() -> None:
     assert rows["unseen_share", ""]["ci_low"] is None
 
 
-def test_dictionaries_of_one_place_and_k_share_their_controls(
-    activation_set: ActivationSet, language_model: LanguageModel, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("ks", "second"), [((4, 4), 2), ((4, 9), 4)])
+def test_dictionaries_of_one_place_share_controls_of_their_k_and_the_ablations(
+    activation_set: ActivationSet,
+    language_model: LanguageModel,
+    monkeypatch: pytest.MonkeyPatch,
+    ks: tuple[int, int],
+    second: int,
 ) -> None:
     forwards: list[int] = []
     real = type(language_model.model).forward
@@ -135,8 +140,8 @@ def test_dictionaries_of_one_place_and_k_share_their_controls(
     monkeypatch.setattr(type(language_model.model), "forward", counted)
     config, shared = EvaluationConfig(fidelity_sequences=4, max_tokens=2_000), SharedControls()
     tables = []
-    for seed in (0, 1):
-        options = {"architecture": "topk", "k": 4, "d_sae": 64, "n_tokens": 1, "seed": seed}
+    for seed, k in enumerate(ks):
+        options = {"architecture": "topk", "k": k, "d_sae": 64, "n_tokens": 1, "seed": seed}
         dictionary = build_dictionary(dictionary_config(options), activation_set.d_in)
         forwards.clear()
         tables.append(evaluate(dictionary, activation_set, language_model, config, shared=shared))
@@ -144,7 +149,7 @@ def test_dictionaries_of_one_place_and_k_share_their_controls(
             first = len(forwards)
     n_batches = first // 6
     assert first == 6 * n_batches
-    assert len(forwards) == 2 * n_batches, "the untouched run and the dictionary's own"
+    assert len(forwards) == second * n_batches, "untouched, its own, and of another k both controls"
     alone = by_name(evaluate(dictionary, activation_set, language_model, config))
     for key, row in by_name(tables[1]).items():
         assert row == {**alone[key], "value": pytest.approx(alone[key]["value"])}
