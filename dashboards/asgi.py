@@ -1,5 +1,8 @@
 """The dashboard as an ASGI application: the Streamlit script, security headers and a check of who asks."""
 
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import streamlit as st
@@ -10,4 +13,16 @@ from dashboards.own_origin import OwnOrigin
 
 MIDDLEWARE = [Middleware(SecurityHeaders), Middleware(OwnOrigin)]
 
-app = st.App(Path(__file__).parent / "app.py", middleware=MIDDLEWARE)
+
+@asynccontextmanager
+async def lifespan(_: st.App) -> AsyncIterator[None]:
+    """Beside the server a thread reads every new version ahead of its first page."""
+    from dashboards.warming import keep_warm  # caches want a server that is there already
+
+    ended = threading.Event()
+    threading.Thread(target=keep_warm, args=(ended,), name="keep-warm", daemon=True).start()
+    yield
+    ended.set()
+
+
+app = st.App(Path(__file__).parent / "app.py", middleware=MIDDLEWARE, lifespan=lifespan)
