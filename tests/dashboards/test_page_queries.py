@@ -56,7 +56,7 @@ def values(catalogue: Path, synthetic: ModuleType) -> dict[str, Any]:
         "run_id": synthetic.RUN,
         "relation": "feature_cards",
         "alias": a.rpartition("-")[0],
-        "words": ["retrun"],
+        "words": ["retrun", "return"],
         "seed": 7,
     }
 
