@@ -18,7 +18,7 @@ from catalog.parquet_io import DataFile, hash_file
 from catalog.schemas import TABLES
 from catalog.snapshot import FOLDER, Snapshot, newest_snapshot
 from catalog.soundness import content_fault
-from catalog.untrusted import inside, read_json
+from catalog.untrusted import blob_folder, read_json
 
 STATE = "scrub.json"
 WEIGHTS = "sae_weights.safetensors"
@@ -102,7 +102,7 @@ def _weights_units(root: Path) -> list[Unit]:
 
 
 def _weights_unit(root: Path, uri: str, digest: str) -> Unit:
-    path = inside(root, uri, "the folder of a dictionary") / WEIGHTS
+    path = blob_folder(root, uri, "the folder of a dictionary") / WEIGHTS
     name = f"{uri}/{WEIGHTS}"
 
     def check() -> list[str]:

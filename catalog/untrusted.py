@@ -96,6 +96,18 @@ def inside(root: Path, relative: Any, what: str) -> Path:
     return path
 
 
+def blob_folder(root: Path, relative: Any, what: str) -> Path:
+    """The absolute path of a folder of weights or shards that a row of the catalogue names.
+
+    Raises:
+        CatalogueError: unless it is below the root and neither reached through a link nor holds one.
+    """
+    folder = inside(root, relative, what)
+    for path in map(Path, _entries(folder)):
+        inside(root, path.relative_to(root).as_posix(), f"a file of {what}")
+    return folder
+
+
 def has_link(root: Path, path: Path) -> bool:
     """Whether ``path`` or a folder between it and ``root`` is a symbolic link."""
     while path != root:

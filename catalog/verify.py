@@ -16,6 +16,7 @@ from catalog.publish import published_version
 from catalog.relations import sql_type
 from catalog.schemas import TABLES, TableSpec
 from catalog.snapshot import FOLDER, NEWEST, Snapshot, newest_copy, newest_snapshot
+from catalog.untrusted import blob_folder
 
 FOLDERS = (("activation_sets", "uri", ""), ("dictionaries", "weights_uri", "sae_weights.safetensors"))
 
@@ -140,10 +141,12 @@ def _check_schema(spec: TableSpec, file: DataFile, schema: pa.Schema) -> Iterato
 
 
 def _check_folder(root: Path, table: str, uri: str, weights: str, digest: str) -> Iterator[str]:
-    folder = (root / uri).resolve()
-    if Path(uri).is_absolute() or not folder.is_relative_to(root.resolve()):
-        yield f"{table}: folder {uri} is not below the catalogue"
-    elif not folder.is_dir():
+    try:
+        folder = blob_folder(root, uri, f"{table}: the folder")
+    except CatalogueError as error:
+        yield str(error)
+        return
+    if not folder.is_dir():
         yield f"{table}: folder {uri} is missing"
     elif weights and not (folder / weights).is_file():
         yield f"{table}: {uri}/{weights} is missing"

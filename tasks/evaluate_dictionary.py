@@ -10,7 +10,7 @@ from catalog.store import SliceWrite
 from tasks.activations.model_source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.stored import evidence_subject, open_sites
+from tasks.stored import evidence_subject, open_sites, weights_folder
 
 if TYPE_CHECKING:
     from tasks.dictionaries.config import EvaluationConfig
@@ -45,7 +45,7 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
 
         sites = open_sites(context.root, facts, unit.models, context.device)
         language_model, *others = (load_language_model(model, context.device) for model in unit.models)
-        dictionary = load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device))
+        dictionary = load_dictionary(weights_folder(context.root, facts)).to(choose_device(context.device))
         second_model = others[0] if others else None
         metrics = evaluate(
             dictionary,

@@ -10,7 +10,7 @@ from catalog.store import SliceWrite
 from tasks.activations.model_source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.stored import evidence_subject, open_sites, stored_documents
+from tasks.stored import evidence_subject, open_sites, stored_documents, weights_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -83,8 +83,8 @@ def _subject(
         columns = ["document_id", *(["text"] if "texts" in reads else []), "labels"]
         table = stored_documents(context.root, facts["corpus_id"], columns)
         documents |= {name: table[name].to_pylist() for name in columns if name != "document_id"}
-    dictionary = load_dictionary(context.root / facts["weights_uri"]).to(device)
-    weights = (load_dictionary(context.root / found.facts["weights_uri"]).to(device) for found in siblings)
+    dictionary = load_dictionary(weights_folder(context.root, facts)).to(device)
+    weights = (load_dictionary(weights_folder(context.root, found.facts)).to(device) for found in siblings)
     return Subject(
         dictionary=dictionary,
         activations=sites.as_read_by(dictionary),

@@ -7,7 +7,7 @@ from catalog.ledger import Claim, StageOutcome
 from catalog.store import SliceWrite
 from tasks.common.progress import ProgressListener
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.stored import open_sites
+from tasks.stored import open_sites, weights_folder
 
 if TYPE_CHECKING:
     from tasks.matching.matcher import Side
@@ -83,7 +83,7 @@ def _side(context: StageContext, trained: StageOutcome) -> "Side":
     from tasks.matching.matcher import Side
 
     facts = trained.facts
-    dictionary = load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device))
+    dictionary = load_dictionary(weights_folder(context.root, facts)).to(choose_device(context.device))
     return Side(
         facts["dictionary_id"],
         facts["activation_set_id"],

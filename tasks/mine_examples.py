@@ -13,7 +13,7 @@ from tasks.activations.model_source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.mining.config import MiningConfig
 from tasks.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.stored import evidence_subject, open_sites, stored_documents
+from tasks.stored import evidence_subject, open_sites, stored_documents, weights_folder
 
 if TYPE_CHECKING:
     from tasks.activations.language_model import LanguageModel
@@ -49,7 +49,7 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
         from tasks.dictionaries.weights import load_dictionary
         from tasks.mining.miner import mine
 
-        dictionary = load_dictionary(context.root / facts["weights_uri"]).to(choose_device(context.device))
+        dictionary = load_dictionary(weights_folder(context.root, facts)).to(choose_device(context.device))
         sites = open_sites(context.root, facts, unit.models, context.device)
         language_model = _writing_model(unit, context.device)
         mined = mine(

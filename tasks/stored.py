@@ -13,6 +13,7 @@ from catalog.ids import slug
 from catalog.ledger import Ledger, StageOutcome
 from catalog.schemas import TABLES
 from catalog.store import TableStore
+from catalog.untrusted import blob_folder
 from tasks.activations.model_source import ModelConfig
 
 if TYPE_CHECKING:
@@ -96,6 +97,24 @@ def _place(facts: Mapping[str, Any]) -> list[Any]:
     return [facts["corpus_id"], *sides]
 
 
+def weights_folder(root: Path, dictionary: Mapping[str, Any]) -> Path:
+    """Where the weights of a dictionary are: of its row, or of the facts of the stage that landed it.
+
+    Raises:
+        CatalogueError: when it names a place outside the catalogue, or one reached through a link.
+    """
+    return blob_folder(root, dictionary["weights_uri"], "the weights folder")
+
+
+def shards_folder(root: Path, site: Mapping[str, Any]) -> Path:
+    """Where the shards of an activation set are.
+
+    Raises:
+        CatalogueError: when it names a place outside the catalogue, or one reached through a link.
+    """
+    return blob_folder(root, site["uri"], "the activation folder")
+
+
 def open_sites(
     root: Path,
     facts: Mapping[str, Any],
@@ -118,7 +137,7 @@ def open_sites(
     by_id = {model.id: model for model in models or ()}
 
     def open_set(site: Mapping[str, str]) -> ActivationSet:
-        folder = root / site["uri"]
+        folder = shards_folder(root, site)
         return open_intact(folder, by_id[site["model_id"]], device) if by_id else ActivationSet.open(folder)
 
     writes = facts["writes"] if facts["writes"] != facts["reads"] else ()

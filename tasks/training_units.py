@@ -15,7 +15,7 @@ from tasks.aliases import alias_write
 from tasks.dictionaries.config import TrainingConfig, place_name
 from tasks.landing import dictionary_row, landing_facts
 from tasks.policies import Results, StageContext, UnitKey
-from tasks.stored import stored_documents
+from tasks.stored import shards_folder, stored_documents
 
 if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
@@ -114,9 +114,11 @@ def request_for(context: StageContext, unit: TrainUnit, claim: Claim) -> "Traini
         pq.write_table(stored_documents(context.root, facts["corpus_id"], ["document_id", "labels"]), labels)
     return training_request(
         unit.config,
-        [context.root / site["uri"] for site in facts["reads"]],
+        [shards_folder(context.root, site) for site in facts["reads"]],
         claim.scratch,
-        writes=None if unit.writes is None else [context.root / site["uri"] for site in facts["writes"]],
+        writes=None
+        if unit.writes is None
+        else [shards_folder(context.root, site) for site in facts["writes"]],
         metadata=_metadata(unit),
         labels=labels,
         model=unit.models[0],

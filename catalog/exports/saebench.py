@@ -20,6 +20,7 @@ from catalog.exports.saebench_metrics import Row, evaluations
 from catalog.ids import slug
 from catalog.queries import dictionary_geometry, dictionary_metrics, dictionary_record
 from catalog.resolve import resolve_dictionary
+from catalog.untrusted import blob_folder
 from catalog.version import code_version
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def write_saebench(root: Path, connection: "DuckDBPyConnection", dictionary: str
             "run its pipeline with --stage evaluate_dictionary first"
         )
     geometry = dictionary_geometry(connection, **place).to_pylist()
-    config_file = root / record["weights_uri"] / "cfg.json"
+    config_file = blob_folder(root, record["weights_uri"], "the weights folder") / "cfg.json"
     sae_config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else None
     written = []
     for result in saebench_results(record, rows, geometry, sae_config):

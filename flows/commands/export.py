@@ -45,11 +45,11 @@ def _check_format(name: str) -> None:
 def _write_weights(format_name: str, root: Path, dictionary_id: str, path: Path) -> None:
     from tasks.dictionaries.formats.format import Written, format_named
     from tasks.dictionaries.weights import load_dictionary
-    from tasks.stored import stored_rows
+    from tasks.stored import stored_rows, weights_folder
 
     (row,) = stored_rows(root, "dictionaries", dictionary_id=dictionary_id).to_pylist()
     written = Written(
-        load_dictionary(root / row["weights_uri"]),
+        load_dictionary(weights_folder(root, row)),
         " ".join(public_names(root, dict.fromkeys(hook["model_id"] for hook in row["reads"]))),
         tuple(hook["hookpoint"] for hook in row["reads"]),
         tuple(hook["hookpoint"] for hook in row["writes"]),

@@ -8,7 +8,7 @@ from catalog.errors import UserError
 from catalog.scrub import Unit
 from catalog.settings import catalogue_root
 from catalog.store import TableStore
-from catalog.untrusted import inside
+from catalog.untrusted import blob_folder
 
 
 def verify_command(catalogue: str | None, *, deep: bool) -> int:
@@ -37,7 +37,7 @@ def shard_units(store: TableStore) -> list[Unit]:
     def check(folder: Path) -> list[str]:
         return ActivationSet.open(folder).verify()
 
-    folders = [(uri, inside(store.root, uri, "the folder of an activation set"), n) for uri, n in rows]
+    folders = [(uri, blob_folder(store.root, uri, "the folder of an activation set"), n) for uri, n in rows]
     return [Unit(uri, int(n), partial(check, folder)) for uri, folder, n in folders if folder.is_dir()]
 
 

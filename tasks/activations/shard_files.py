@@ -62,11 +62,19 @@ def shard_name(number: int) -> str:
 
 
 def read_index(folder: Path) -> dict[int, ShardRecord]:
-    """The finished shards of a folder by number."""
+    """The finished shards of a folder by number.
+
+    Raises:
+        CorruptShard: when the index names a file that is no shard of the folder.
+    """
     if not (folder / INDEX).is_file():
         return {}
     records = json.loads((folder / INDEX).read_text("utf-8"))["shards"]
-    return {record["number"]: ShardRecord.from_json(record) for record in records}
+    found = {record["number"]: ShardRecord.from_json(record) for record in records}
+    for number, record in found.items():
+        if not isinstance(number, int) or record.file != shard_name(number):
+            raise CorruptShard(f"{folder / INDEX} names {record.file!r:.200}, which is no shard; not trusted")
+    return found
 
 
 def write_index(folder: Path, records: dict[int, ShardRecord]) -> None:
