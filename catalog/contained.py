@@ -21,10 +21,11 @@ from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
 
-from catalog.errors import UserError
+from catalog.errors import CatalogueError, UserError
 from catalog.relations import derived_views
 from catalog.schemas import TABLES
 from catalog.snapshot import Snapshot, newest_snapshot
+from catalog.spoilt import spoilt_sentence
 
 MEMORY_BYTES = 3 * 2**30
 DUCKDB_MEMORY = "1GB"
@@ -37,6 +38,13 @@ AT_ONCE = 2
 CHILD = Path(__file__).with_name("contained_child.py")
 _INTROSPECTION = re.compile(
     r"\b(show|describe|summarize|information_schema|pg_\w+|duckdb_\w+|sqlite_\w+)\b", re.I
+)
+_MISTAKES = (
+    "ParserException",
+    "BinderException",
+    "CatalogException",
+    "SyntaxException",
+    "OutOfMemoryException",
 )
 _ERROR_KIND = re.compile(r"^(?:\w*(?:Exception|Error): )?(?:[A-Z]\w*(?: \w+)? Error: )?")
 
@@ -126,7 +134,11 @@ def _run(
     if "refused" in reply:
         raise UserError(f"the query was refused: {reply['refused']}")
     if "error" in reply:
-        raise UserError(f"the query failed: {_sentence(str(reply['error']))}")
+        error = str(reply["error"])
+        is_mistake = error.startswith(_MISTAKES) or "out of memory" in error.lower()
+        if not is_mistake and (spoilt := spoilt_sentence(root, list(request["tables"]))):
+            raise CatalogueError(spoilt)
+        raise UserError(f"the query failed: {_sentence(error)}")
     return reply, content
 
 

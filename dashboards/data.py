@@ -23,6 +23,7 @@ from catalog.runs import crash_of, stages_at_work
 from catalog.schemas import feature_block
 from catalog.settings import CatalogSettings, catalogue_root
 from catalog.snapshot import Snapshot, newest_snapshot, read_snapshot
+from catalog.spoilt import naming_spoilt_files
 
 Row = dict[str, Any]
 ENGINES_KEPT = 2
@@ -90,11 +91,12 @@ def rows(catalogue: Catalogue, query: str, **parameters: Any) -> list[Row]:
     A file that housekeeping removed between two reads is answered by one reload from the newest version.
     """
     named = tuple(parameters.items())
-    try:
-        return _rows(catalogue.root, catalogue.version, query, named)
-    except duckdb.IOException:
-        _engine.clear()
-        return _rows(catalogue.root, current().version, query, named)
+    with naming_spoilt_files(catalogue_root(catalogue.root)):
+        try:
+            return _rows(catalogue.root, catalogue.version, query, named)
+        except duckdb.IOException:
+            _engine.clear()
+            return _rows(catalogue.root, current().version, query, named)
 
 
 def one(catalogue: Catalogue, query: str, **parameters: Any) -> Row | None:
@@ -135,7 +137,8 @@ def dictionary_id(catalogue: Catalogue, name: str) -> str:
     Raises:
         UserError: naming what comes close, when there is none.
     """
-    return _resolved(catalogue.root, catalogue.version, name)
+    with naming_spoilt_files(catalogue_root(catalogue.root)):
+        return _resolved(catalogue.root, catalogue.version, name)
 
 
 @st.cache_data(max_entries=RESULTS_KEPT, show_spinner=False)

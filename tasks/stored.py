@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 from catalog.ids import slug
 from catalog.ledger import Ledger, StageOutcome
 from catalog.schemas import TABLES
+from catalog.spoilt import naming_spoilt_files
 from catalog.store import TableStore
 from catalog.untrusted import blob_folder
 from tasks.activations.model_source import ModelConfig
@@ -35,7 +36,8 @@ def stored_rows(root: Path, table: str, columns: Sequence[str] | None = None, **
         return empty if columns is None else empty.select(list(columns))
     filters = [(name, "=", value) for name, value in equals.items()]
     schema = TABLES[table].schema.remove_metadata()
-    return pq.read_table(paths, columns=columns, filters=filters, partitioning=None, schema=schema)
+    with naming_spoilt_files(root, [table]):
+        return pq.read_table(paths, columns=columns, filters=filters, partitioning=None, schema=schema)
 
 
 def with_earlier(root: Path, fingerprint: str, table: str, rows: pa.Table) -> pa.Table:
@@ -70,7 +72,9 @@ def example_blocks(root: Path, dictionary_id: str, activation_set_id: str) -> It
     for file in files:
         by_block.setdefault(int(file.partition["feature_block"]), []).append(str(root / file.path))
     for block in sorted(by_block):
-        yield pq.read_table(by_block[block], partitioning=None)
+        with naming_spoilt_files(root, ["examples"]):
+            rows = pq.read_table(by_block[block], partitioning=None)
+        yield rows
 
 
 def landed_beside(root: Path, facts: Mapping[str, Any]) -> list[StageOutcome]:

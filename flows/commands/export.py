@@ -8,6 +8,7 @@ from catalog.connection import connect
 from catalog.errors import UserError
 from catalog.resolve import resolve_dictionary
 from catalog.settings import catalogue_root
+from catalog.spoilt import naming_spoilt_files
 from catalog.store import TableStore
 
 SAEBENCH = "saebench"
@@ -24,14 +25,15 @@ def export_command(format_name: str, dictionary: str, path: Path, catalogue: str
     root = catalogue_root(catalogue)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} exists and is not an empty folder: name a new one")
-    with connect(root, snapshot=TableStore(root).snapshot()) as connection:
-        dictionary_id = resolve_dictionary(connection, dictionary)
-        if format_name == SAEBENCH:
-            from catalog.exports.saebench import write_saebench
+    with naming_spoilt_files(root):
+        with connect(root, snapshot=TableStore(root).snapshot()) as connection:
+            dictionary_id = resolve_dictionary(connection, dictionary)
+            if format_name == SAEBENCH:
+                from catalog.exports.saebench import write_saebench
 
-            write_saebench(root, connection, dictionary_id, path)
-    if format_name != SAEBENCH:
-        _write_weights(format_name, root, dictionary_id, path)
+                write_saebench(root, connection, dictionary_id, path)
+        if format_name != SAEBENCH:
+            _write_weights(format_name, root, dictionary_id, path)
     print(f"{dictionary_id} written to {path} for {format_name}")
 
 
