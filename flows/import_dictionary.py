@@ -10,6 +10,7 @@ from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig, Stage
 from flows.import_request import ImportRequest, import_request
 from flows.parameters import Catalogue, FilePath, Override, PipelineName, run_name
+from flows.preflight import check_import
 from flows.reports import Run, started_run
 from flows.spine import dictionary_stages, suite_stages
 from tasks.activations.config import ActivationsConfig
@@ -77,6 +78,7 @@ def import_dictionary(
 
 
 def _run(run: Run, request: ImportRequest, accept_unverified: bool) -> None:
+    check_import(request)
     config, source, models, place, name = request
     corpus_unit = CorpusUnit(config.corpus, config.activations.eval_share)
     corpus = run.add(corpus_unit.label, load_corpus(run.context, corpus_unit))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from catalog.errors import UserError
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig, Stage
+from flows.preflight import check_models
 from flows.reports import Run
 from tasks.activations.model_source import ModelConfig
 from tasks.autointerp.scorer import ScorerConfig
@@ -74,8 +75,14 @@ def with_needs(stages: Sequence[Stage]) -> frozenset[Stage]:
 
 
 def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = ()) -> None:
-    """Walk the graph of a pipeline; ``stages`` limits it to those named and what they need."""
+    """Walk the graph of a pipeline; ``stages`` limits it to those named and what they need.
+
+    Raises:
+        UserError: before anything is computed, for the first model whose files cannot do what is asked.
+    """
     chosen = with_needs(stages)
+    if "describe_model" in chosen:
+        check_models(config)
     unit = CorpusUnit(config.corpus, config.activations.eval_share)
     corpus = run.add(unit.label, load_corpus(run.context, unit))
     cached: dict[str, StageOutcome] = {}

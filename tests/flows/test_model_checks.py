@@ -1,0 +1,63 @@
+"""A model that cannot do what is asked stops every flow before anything is computed, in one sentence."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from catalog.connection import connect
+from catalog.errors import UserError
+from flows.backfill import backfill
+from flows.evaluate import evaluate
+from flows.import_dictionary import import_dictionary
+from flows.match_models import match_models
+from flows.nightly import nightly
+from flows.reexplain import reexplain
+from tasks.activations.model_source import ModelConfig, model_folder
+
+SAELENS = Path(__file__).resolve().parents[1] / "golden" / "formats" / "saelens" / "topk"
+PIPELINE = """
+name: broken
+corpus: {{source: stdlib}}
+models: [{{id: quantised, source: local, path: {path}}}]
+activations: {{hookpoints: [blocks.0.resid_post], context_length: 32, n_tokens: 1000}}
+dictionaries: [{{architecture: topk, expansion_factor: 2, k: 4, n_tokens: 1000}}]
+"""
+FLOWS: dict[str, Callable[[str, str], object]] = {
+    "nightly": lambda pipeline, root: nightly.fn(pipeline, root),
+    "backfill": lambda pipeline, root: backfill.fn([pipeline], root),
+    "reexplain": lambda pipeline, root: reexplain.fn(pipeline, root),
+    "match-models": lambda pipeline, root: match_models.fn(pipeline, root),
+    "evaluate": lambda pipeline, root: evaluate.fn(pipeline, root),
+    "import-dictionary": lambda pipeline, root: import_dictionary.fn(
+        "saelens", str(SAELENS), pipeline, hookpoint="blocks.0.resid_post", catalogue=root
+    ),
+}
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> str:
+    """A pipeline whose model is quantised in a way that no stage can read."""
+    model = shutil.copytree(model_folder(ModelConfig(id="pico-a", source="embedded")), tmp_path / "model")
+    config = json.loads((model / "config.json").read_text())
+    config |= {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+    (model / "config.json").write_text(json.dumps(config))
+    path = tmp_path / "broken.yaml"
+    path.write_text(PIPELINE.format(path=model))
+    return str(path)
+
+
+@pytest.mark.parametrize("name", FLOWS)
+def test_every_flow_looks_into_its_models_first(pipeline: str, tmp_path: Path, name: str) -> None:
+    root = tmp_path / "catalogue"
+    with pytest.raises(UserError, match="gptq") as said:
+        FLOWS[name](pipeline, str(root))
+    assert "\n" not in str(said.value)
+    with connect(root) as connection:
+        runs = connection.execute("select state, error from runs").fetchall()
+        n_stages = connection.execute("select count(*) from stage_runs").fetchall()
+    assert [state for state, _ in runs] == ["failed"]
+    assert "gptq" in runs[0][1]
+    assert n_stages == [(0,)], "nothing was computed, the corpus neither"
