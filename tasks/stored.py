@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,11 +42,30 @@ def stored_rows(root: Path, table: str, columns: Sequence[str] | None = None, **
 
 
 def with_earlier(root: Path, fingerprint: str, table: str, rows: pa.Table) -> pa.Table:
-    """``rows`` and what earlier attempts at the unit left about other explanations or calls."""
+    """``rows`` and what earlier attempts at the unit left about other explanations or calls.
+
+    All of them are one slice, so that only their times tell which is newer: where the clock went back
+    meanwhile, new rows get times after those of earlier attempts.
+    """
     key = TABLES[table].key[0]
     earlier = stored_rows(root, table, fingerprint=fingerprint)
+    rows = _later_than(earlier, rows, key)
     others = earlier.filter(pc.invert(pc.is_in(earlier[key], value_set=rows[key].combine_chunks())))
     return pa.concat_tables([others.select(rows.column_names).cast(rows.schema), rows])
+
+
+def _later_than(earlier: pa.Table, rows: pa.Table, key: str) -> pa.Table:
+    """``rows`` with those that ``earlier`` lacks moved behind it in time, where they are not already."""
+    if not earlier.num_rows or "created_at" not in rows.column_names:
+        return rows
+    times = rows["created_at"]
+    is_new = pc.invert(pc.is_in(rows[key], value_set=earlier[key].combine_chunks()))
+    first, last = pc.min(times.filter(is_new)).as_py(), pc.max(earlier["created_at"]).as_py()
+    if first is None or first > last:
+        return rows
+    shift = pa.scalar(last - first + timedelta(microseconds=1), pa.duration("us"))
+    moved = pc.if_else(is_new, pc.add(times, shift), times).cast(times.type)
+    return rows.set_column(rows.column_names.index("created_at"), "created_at", moved)
 
 
 def stored_documents(root: Path, corpus_id: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -82,10 +102,14 @@ def landed_beside(root: Path, facts: Mapping[str, Any]) -> list[StageOutcome]:
 
     Args:
         root: The catalogue.
-        facts: Of the stage that put a dictionary there. Of each name the newest meaning counts.
+        facts: Of the stage that put a dictionary there. Of each name the newest meaning counts: what came
+            with the latest version of the catalogue, whatever the clocks said.
     """
     columns = ["fingerprint", "stage", "finished_at", "facts", "state"]
     ended = stored_rows(root, "stage_runs", columns, state="committed").sort_by("finished_at").to_pylist()
+    slices = stored_rows(root, "slices", table_name="dictionaries").sort_by("committed_at").to_pylist()
+    came = {row["fingerprint"]: row["committed_in"] or 0 for row in slices}
+    ended.sort(key=lambda run: came.get(run["fingerprint"], 0))
     landed = ((run["fingerprint"], json.loads(run["facts"])) for run in ended if run["stage"] in _LANDING)
     newest = {found["alias"]: (fingerprint, found) for fingerprint, found in landed}
     outcomes = (

@@ -1,7 +1,10 @@
 -- What the last finished run changed: dictionaries, labels (new, better, worse, lost) and matches; at most so many
 -- of each kind, with how many of the kind there are.
 with last as (
-    select max_by(run_id, started_at) as run_id from runs where state <> 'running'
+    select max_by(r.run_id, {'place': coalesce(o.place, -2_000_000_000), 'at': r.started_at}) as run_id
+    from runs as r
+    left join commit_order as o on o.table_name = 'runs' and o.slice = r.slice
+    where r.state <> 'running'
 ),
 written as (
     select distinct s.fingerprint from stage_runs as s join last using (run_id) where s.state = 'committed'

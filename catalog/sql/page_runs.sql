@@ -1,6 +1,12 @@
--- Runs, newest first, with what their stages recomputed and what they spent.
-with latest as (
-    select * from runs qualify row_number() over (partition by run_id order by finished_at desc nulls last) = 1
+-- Runs, newest first by when they came into the catalogue, with what their stages recomputed and what they spent.
+with came as (
+    select slice, place, min(place) over (partition by subject) as began from commit_order where table_name = 'runs'
+),
+latest as (
+    select r.*, c.began
+    from runs as r
+    left join came as c using (slice)
+    qualify row_number() over (partition by run_id order by c.place desc nulls last, finished_at desc nulls last) = 1
 ),
 stages as (
     select run_id, count_if(state = 'committed')::bigint as n_stages, count_if(state = 'failed')::bigint as n_failed,
@@ -18,5 +24,5 @@ select
 from latest as r
 left join stages as s using (run_id)
 left join spend as c using (run_id)
-order by r.started_at desc
+order by r.began desc nulls last, r.started_at desc
 limit $limit

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from catalog import page_queries
+from catalog import page_queries, queries
 from catalog.connection import connect
 from catalog.relations import derived_views
 from catalog.slices import SliceWrite
@@ -346,6 +346,62 @@ def test_what_was_committed_last_is_current_whatever_the_clocks_said(
         from catalog.queries import resolve_dictionary
 
         assert resolve_dictionary(connection, "unset") == newest
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_the_last_run_is_the_last_that_came(root: Path, small: ModuleType, hours: int) -> None:
+    """Whatever the clocks said; a run keeps the place of its first row when it ends."""
+    later = small.NOW + timedelta(hours=hours)
+    for run_id, state, at in (
+        ("r0", "running", small.NOW),
+        ("r1", "running", later),
+        ("r1", "completed", later),
+        ("r0", "completed", small.NOW),
+    ):
+        ended = None if state == "running" else at + timedelta(minutes=1)
+        row = small.run(run_id, state, started_at=at, finished_at=ended)
+        publish_rows(root, [SliceWrite("runs", run_id, row)], fingerprint=f"{run_id} {state}")
+    with connect(root) as connection:
+        assert queries.run_list(connection)["run_id"].to_pylist() == ["r1", "r0"]
+        shown = page_queries.runs(connection, limit=5)
+        assert shown["run_id"].to_pylist() == ["r1", "r0"]
+        assert shown["state"].to_pylist() == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("hours", [1, -1])
+def test_what_changed_is_of_the_run_that_finished_last(root: Path, small: ModuleType, hours: int) -> None:
+    for number, at in enumerate((small.NOW, small.NOW + timedelta(hours=hours))):
+        name = f"{small.DICTIONARY[:-9]}-{number:08d}"
+        stage = {
+            "attempt": 1,
+            "stage": "train_dictionary",
+            "stage_version": 1,
+            "label": name,
+            "run_id": f"r{number}",
+            "state": "committed",
+            "lease_token": 1,
+            "parents": [],
+            "config": "{}",
+            "rows": 1,
+            "bytes": 1,
+            "seconds": 1.0,
+            "started_at": at,
+            "finished_at": at,
+            "code_version": "0",
+            "facts": "{}",
+        }
+        publish_rows(
+            root,
+            [
+                SliceWrite("runs", f"r{number}", small.run(f"r{number}", started_at=at)),
+                SliceWrite("dictionaries", name, small.dictionary(name, created_at=at)),
+                SliceWrite("stage_runs", f"f{number}", small.table("stage_runs", [stage])),
+            ],
+            fingerprint=f"f{number}",
+        )
+    with connect(root) as connection:
+        changed = page_queries.changes(connection).to_pylist()
+    assert [row["dictionary_id"][-8:] for row in changed if row["kind"] == "new_dictionary"] == ["00000001"]
 
 
 def test_a_unit_that_was_replaced_is_not_done_whatever_the_clocks_said(
