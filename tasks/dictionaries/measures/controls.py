@@ -7,11 +7,13 @@ Legend: N tokens, D d_in, E d_out, L d_sae.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary, Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.measures.clean_runs import CleanRuns
 from tasks.dictionaries.measures.fidelity_sums import Fidelity
 from tasks.dictionaries.measures.metric_rows import control_values
 from tasks.dictionaries.measures.metrics import Values
@@ -66,6 +68,8 @@ class Controls:
     """What replacing by the controls and ablating did, by the hookpoint replaced where there are several."""
     ablated: dict[str, Fidelity] = field(default_factory=dict)
     """What ablating did, likewise: the same at every k, so controls of one place hold one of these."""
+    clean: CleanRuns = field(default_factory=partial(CleanRuns, most_bytes=0))
+    """Untouched runs of the place, where dictionaries share them."""
 
     @property
     def linear_name(self) -> str:

@@ -33,6 +33,7 @@ from tasks.activations.hookpoints import resolve_hookpoint
 from tasks.activations.inputs import model_inputs
 from tasks.activations.language_model import LanguageModel
 from tasks.activations.packing import PackedTokens
+from tasks.dictionaries.measures.clean_runs import CleanRuns
 from tasks.dictionaries.measures.fidelity_sums import CLEAN, Fidelity
 
 VERSION = 1
@@ -101,6 +102,7 @@ def measure_fidelity(
     reads: Sequence[str] | None = None,
     seed: int = 0,
     ablate: bool = True,
+    clean: CleanRuns | None = None,
 ) -> Fidelity:
     """Run the sequences ``rows`` untouched, with each replacement, and with both ablations.
 
@@ -114,6 +116,7 @@ def measure_fidelity(
         reads: Hookpoints that replacements are made from, side by side; left out, the replaced one itself.
         seed: Chooses the masked tokens of a masked model.
         ablate: Whether to run the ablations; they are the same for all dictionaries of a place.
+        clean: Untouched runs of these very sequences, model and seed; those that it lacks are added.
     """
 
     def splicing(batch: Batch) -> Callable[[Replacement], AbstractContextManager[Any]]:
@@ -126,7 +129,9 @@ def measure_fidelity(
 
         return at_hookpoint
 
-    return measure_spliced(language_model, tokens, rows, mean_E, replacements, splicing, seed, ablate)
+    return measure_spliced(
+        language_model, tokens, rows, mean_E, replacements, splicing, seed, ablate, clean=clean
+    )
 
 
 @torch.no_grad()
@@ -139,6 +144,7 @@ def measure_spliced(
     splicing: Splicing,
     seed: int,
     ablate: bool = True,
+    clean: CleanRuns | None = None,
 ) -> Fidelity:
     """The same for any way to bring a replacement into a forward pass."""
     ablations: dict[str, Replacement] = {
@@ -147,9 +153,11 @@ def measure_spliced(
     }
     together = {**(ablations if ablate else {}), **replacements}
     result = Fidelity()
-    for batch in _batches(language_model, tokens, rows, seed):
+    clean = clean or CleanRuns(most_bytes=0)
+    for number, batch in enumerate(_batches(language_model, tokens, rows, seed)):
         spliced = splicing(batch)
-        clean_PV = _log_probs(language_model, batch, nullcontext())
+        clean_PV = clean.of(number, partial(_log_probs, language_model, batch, nullcontext()))
+        clean_PV = clean_PV.to(language_model.device)
         result.n += len(batch.targets_P)
         result.documents.append(batch.document_P)
         _add(result, CLEAN, clean_PV, clean_PV, batch.targets_P)

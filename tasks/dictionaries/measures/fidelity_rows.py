@@ -195,6 +195,7 @@ def _measured(
         controls.mean_target,
         reads=None if sites.writes is None else reads,
         seed=seed,
+        clean=controls.clean,
     )
     return _shared(measure, dictionary, controls)
 

@@ -1,6 +1,6 @@
 """Controls of one hookpoint, fitted and measured once for all dictionaries of the same k and width.
 
-What depends on the place alone, the ablations, is measured once for all its dictionaries.
+What depends on the place alone, the ablations and the untouched model, is run once for all its dictionaries.
 """
 
 from collections import OrderedDict
@@ -12,6 +12,7 @@ from catalog.ids import digest
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.coding.crosscoding import Crosscoding
 from tasks.dictionaries.config import EvaluationConfig
+from tasks.dictionaries.measures.clean_runs import CleanRuns
 from tasks.dictionaries.measures.controls import Controls
 from tasks.dictionaries.measures.fidelity_sums import Fidelity
 from tasks.dictionaries.sites import SiteActivations
@@ -26,6 +27,7 @@ class SharedControls:
     def __init__(self, n_kept: int = 4) -> None:
         self._kept: OrderedDict[str, Controls] = OrderedDict()
         self._ablated: OrderedDict[str, _Ablated] = OrderedDict()
+        self._clean: OrderedDict[str, CleanRuns] = OrderedDict()
         self._n_kept = n_kept
 
     def of(
@@ -46,8 +48,10 @@ class SharedControls:
         place = [digests, sites.writes is None, isinstance(dictionary, Crosscoding)]
         place += [str(dictionary.W_dec.device), config.canonical()]
         ablated = _newest(self._ablated, digest(place), dict, self._n_kept)
+        clean = _newest(self._clean, digest(place), CleanRuns, 1)  # large: of the last place alone
         key = digest([place, k, dictionary.d_sae])
-        return _newest(self._kept, key, lambda: replace(make(), ablated=ablated), self._n_kept)
+        controls = _newest(self._kept, key, lambda: replace(make(), ablated=ablated), self._n_kept)
+        return replace(controls, clean=clean)
 
 
 def _newest(kept: OrderedDict[str, T], key: str, make: Callable[[], T], n_kept: int) -> T:

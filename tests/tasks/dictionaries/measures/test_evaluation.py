@@ -122,7 +122,7 @@ def test_intervals_are_over_documents_and_hold_the_value() -> None:
     assert rows["unseen_share", ""]["ci_low"] is None
 
 
-@pytest.mark.parametrize(("ks", "second"), [((4, 4), 2), ((4, 9), 4)])
+@pytest.mark.parametrize(("ks", "second"), [((4, 4), 1), ((4, 9), 3)])
 def test_dictionaries_of_one_place_share_controls_of_their_k_and_the_ablations(
     activation_set: ActivationSet,
     language_model: LanguageModel,
@@ -149,7 +149,7 @@ def test_dictionaries_of_one_place_share_controls_of_their_k_and_the_ablations(
             first = len(forwards)
     n_batches = first // 6
     assert first == 6 * n_batches
-    assert len(forwards) == second * n_batches, "untouched, its own, and of another k both controls"
+    assert len(forwards) == second * n_batches, "its own, and of another k both controls"
     alone = by_name(evaluate(dictionary, activation_set, language_model, config))
     for key, row in by_name(tables[1]).items():
         assert row == {**alone[key], "value": pytest.approx(alone[key]["value"])}
