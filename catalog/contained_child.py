@@ -79,7 +79,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
     description = connection.description or []
     rows = connection.fetchmany(int(request["max_rows"]) + 1)
     shown = rows[: request["max_rows"]]
-    names = [str(column[0]) for column in description]
+    names = distinct_names([str(column[0]) for column in description])
     reply = {
         "columns": names,
         "types": [str(column[1]) for column in description],
@@ -91,20 +91,28 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
     return {**reply, "rows": [[plain(value) for value in row] for row in shown]}, []
 
 
+def distinct_names(names: list[str]) -> list[str]:
+    """Column names without repeats: the second ``a`` is ``a_2``, or has the next number that is free."""
+    taken = set(names)
+    found: list[str] = []
+    for name in names:
+        number, free = 1, name
+        while free in found or (number > 1 and free in taken):
+            number += 1
+            free = f"{name}_{number}"
+        found.append(free)
+    return found
+
+
 def files_of(names: list[str], rows: list[tuple[Any, ...]]) -> list[bytes]:
     """The rows as an Arrow stream, as CSV (nested values as JSON) and as Parquet."""
     import pyarrow as pa
     import pyarrow.csv
     import pyarrow.parquet
 
-    seen: dict[str, int] = {}
-    unique = []
-    for name in names:
-        seen[name] = seen.get(name, 0) + 1
-        unique.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
     columns = [column_of([row[position] for row in rows]) for position in range(len(names))]
-    table = pa.Table.from_arrays(columns, names=unique)
-    flat = pa.Table.from_arrays([flat_column(column) for column in columns], names=unique)
+    table = pa.Table.from_arrays(columns, names=names)
+    flat = pa.Table.from_arrays([flat_column(column) for column in columns], names=names)
     stream, text, packed = (pa.BufferOutputStream() for _ in range(3))
     with pa.ipc.new_stream(stream, table.schema) as writer:
         writer.write_table(table)
