@@ -1,8 +1,12 @@
 """A real pipeline through a real Prefect server: complete, found again, partly redone, twice at once."""
 
 import json
+import os
+import pty
 import subprocess
 import sys
+import termios
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +33,49 @@ def states(summary: dict[str, Any]) -> dict[str, set[str]]:
     return found
 
 
+def run_on_terminal(user: Any, *arguments: str) -> tuple[dict[str, Any], str]:
+    """``featlas run --json`` with a terminal for what it tells: the summary, and all that was drawn."""
+    ours, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (50, 160))
+    command = [sys.executable, "-m", "flows.cli", "run", str(user.pipeline())]
+    command += ["--catalog", str(user.folder / "catalogue"), "--json", *arguments]
+    environment = {**user.environment, "TERM": "xterm-256color"}
+    process = subprocess.Popen(
+        command, cwd=user.folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=terminal
+    )
+    os.close(terminal)
+    drawn: list[bytes] = []
+
+    def read() -> None:
+        try:
+            while part := os.read(ours, 65_536):
+                drawn.append(part)
+        except OSError:
+            pass  # how Linux says that nobody writes any more
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        out, _ = process.communicate(timeout=500)
+    finally:
+        process.kill()
+    reader.join(20)
+    os.close(ours)
+    text = b"".join(drawn).decode()
+    assert process.returncode == 0, text[-3000:]
+    return dict(json.loads(out)), text
+
+
 @pytest.fixture(scope="module")
-def summary(user: Any) -> dict[str, Any]:
+def first_run(user: Any) -> tuple[dict[str, Any], str]:
+    """The summary of the first run on an empty catalogue, and what it drew on a terminal."""
+    return run_on_terminal(user)
+
+
+@pytest.fixture(scope="module")
+def summary(first_run: tuple[dict[str, Any], str]) -> dict[str, Any]:
     """The first run on an empty catalogue."""
-    return user.run(user.pipeline())
+    return first_run[0]
 
 
 def test_the_first_run_computes_every_stage_and_fills_every_table(user: Any, summary: dict[str, Any]) -> None:
@@ -43,6 +86,17 @@ def test_the_first_run_computes_every_stage_and_fills_every_table(user: Any, sum
     with connect(user.folder / "catalogue") as connection:
         counts = {name: connection.execute(f"select count(*) from {name}").fetchone() for name in FILLED}
     assert [name for name, (count,) in counts.items() if not count] == []
+
+
+def test_a_terminal_shows_what_goes_on_before_the_first_stage_is_done(
+    first_run: tuple[dict[str, Any], str],
+) -> None:
+    summary, drawn = first_run
+    before, *_ = drawn.split("\x1b[2Kcomputed ")
+    assert before.index("reading the request") < before.index("load_corpus ")
+    assert "documents read" in before
+    assert drawn.count("\x1b[2Kcomputed ") == len(summary["stages"])
+    assert {stage["stage"] for stage in summary["stages"]} <= set(drawn.split())
 
 
 def test_the_catalogue_is_sound(user: Any, summary: dict[str, Any]) -> None:
@@ -91,7 +145,9 @@ def test_an_unchanged_pipeline_recomputes_nothing(user: Any, summary: dict[str, 
 
 
 def test_a_changed_explainer_redoes_explanations_and_scores_alone(user: Any, summary: dict[str, Any]) -> None:
-    changed = states(user.run(user.pipeline(), "--set", "explain.max_values=3"))
+    summary_of_change, drawn = run_on_terminal(user, "--set", "explain.max_values=3", "--quiet")
+    assert drawn == "", "a quiet run tells a terminal nothing of its progress"
+    changed = states(summary_of_change)
     redone = {stage for stage, seen in changed.items() if "recomputed" in seen}
     assert redone == {"explain_features", "score_explanations"}
 
