@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,12 @@ def _load(name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(autouse=True)
+def uncounted_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test counts its own visits of the fault points."""
+    monkeypatch.setattr("catalog.faults._visits", Counter())
 
 
 @pytest.fixture
