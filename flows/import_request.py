@@ -90,7 +90,8 @@ def _models(config: PipelineConfig, text: str, foreign: Foreign) -> tuple[ModelC
     """The models named, joined by ``+``; the one of the file or of the pipeline where none is."""
     by_id = {model.id: model for model in config.models}
     known = ", ".join(by_id)
-    of_file = next((m.id for m in config.models if foreign.model_name in (m.id, m.path)), None)
+    told = foreign.model_name
+    of_file = next((m.id for m in config.models if told and told in (m.id, m.path)), None)
     said = text or of_file or "+".join(by_id)
     names = str(said).split("+")
     if not text and len(names) > 1:
