@@ -72,29 +72,6 @@ class ContainedFiles:
     truncated: bool
 
 
-class Cancel:
-    """Ends one contained query from another thread."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._lock = threading.Lock()
-        self._kill: Callable[[], None] | None = None
-
-    def stop(self) -> None:
-        """Kill the query's process, or the one that would be started."""
-        with self._lock:
-            self.asked = True
-            if self._kill is not None:
-                self._kill()
-
-    def attach(self, kill: Callable[[], None]) -> None:
-        """Say how the process is killed."""
-        with self._lock:
-            self._kill = kill
-            if self.asked:
-                kill()
-
-
 _slots = threading.BoundedSemaphore(AT_ONCE)
 
 
@@ -125,22 +102,15 @@ def run_contained(
 
 
 def run_to_files(
-    root: Path,
-    sql: str,
-    *,
-    max_rows: int = 1_000,
-    seconds: float = 15.0,
-    snapshot: Snapshot | None = None,
-    cancel: Cancel | None = None,
+    root: Path, sql: str, *, max_rows: int = 1_000, seconds: float = 15.0, snapshot: Snapshot | None = None
 ) -> ContainedFiles:
     """Run one query that nobody vouches for; its rows as an Arrow stream, CSV and Parquet.
 
     Equal column names are numbered, columns of mixed kinds become text. Arguments and errors are those of
-    ``run_contained``; all files together have at most ``MAX_FILE_BYTES``. ``cancel`` ends it from another
-    thread, with a ``UserError`` here.
+    ``run_contained``; all files together have at most ``MAX_FILE_BYTES``.
     """
     started = time.monotonic()
-    reply, content = _run(root, sql, max_rows, seconds, snapshot, as_files=True, cancel=cancel)
+    reply, content = _run(root, sql, max_rows, seconds, snapshot, as_files=True)
     ends = list(itertools.accumulate(int(size) for size in reply["sizes"]))
     arrow, csv, parquet = (content[start:end] for start, end in zip([0, *ends], ends, strict=False))
     return ContainedFiles(
@@ -149,14 +119,7 @@ def run_to_files(
 
 
 def _run(
-    root: Path,
-    sql: str,
-    max_rows: int,
-    seconds: float,
-    snapshot: Snapshot | None,
-    *,
-    as_files: bool,
-    cancel: Cancel | None = None,
+    root: Path, sql: str, max_rows: int, seconds: float, snapshot: Snapshot | None, *, as_files: bool
 ) -> tuple[dict[str, Any], bytes]:
     if len(sql) > MAX_SQL_CHARS:
         raise UserError(f"the query has {len(sql)} characters; at most {MAX_SQL_CHARS} are allowed")
@@ -165,7 +128,7 @@ def _run(
     if not _slots.acquire(timeout=seconds):
         raise UserError(f"{AT_ONCE} other queries are running here: try again when they have ended")
     try:
-        reply, content = _ask(json.dumps(request).encode(), seconds, cancel or Cancel())
+        reply, content = _ask(json.dumps(request).encode(), seconds)
     finally:
         _slots.release()
     if "refused" in reply:
@@ -218,7 +181,7 @@ def _request(snapshot: Snapshot, sql: str, max_rows: int, seconds: float) -> dic
     }
 
 
-def _ask(request: bytes, seconds: float, cancel: Cancel) -> tuple[dict[str, Any], bytes]:
+def _ask(request: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
     """Start the child, hand it the request, read its answer, and see to it that it ends."""
     child = subprocess.Popen(
         [sys.executable, "-I", str(CHILD)],
@@ -229,7 +192,6 @@ def _ask(request: bytes, seconds: float, cancel: Cancel) -> tuple[dict[str, Any]
         cwd="/",
         start_new_session=True,
     )
-    cancel.attach(child.kill)
     late = threading.Event()
 
     def stop() -> None:
@@ -253,8 +215,6 @@ def _ask(request: bytes, seconds: float, cancel: Cancel) -> tuple[dict[str, Any]
         child.wait()
         timer.cancel()
         child.stdout.close()
-    if cancel.asked:
-        raise UserError("the query was stopped: nobody waits for it any more")
     if late.is_set():
         raise UserError(f"the query was stopped after {seconds:g} s: narrow it down or add a LIMIT")
     said, _, content = reply.partition(b"\n")

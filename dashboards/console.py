@@ -1,14 +1,12 @@
 """The SQL console: a visitor's query runs in a contained process, which makes files of its rows."""
 
 import itertools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 
 import pyarrow as pa
 import streamlit as st
 
-from catalog.contained import Cancel, ContainedFiles, run_to_files
+from catalog.contained import ContainedFiles, run_to_files
 from catalog.errors import UserError
 from catalog.relations import derived_views
 from catalog.schemas import TABLES
@@ -18,7 +16,6 @@ from dashboards import data
 
 ANSWERS_KEPT = 8
 ANSWER_SECONDS = 600
-ASK_AGAIN_SECONDS = 0.1
 _NUMBERS = itertools.count()
 _TYPE_NAMES = {
     "VARCHAR": "text",
@@ -51,27 +48,12 @@ class Answer:
         return table
 
 
-def ask(catalogue: data.Catalogue, sql: str, awaited: Callable[[], object] = lambda: None) -> Answer:
+def ask(catalogue: data.Catalogue, sql: str) -> Answer:
     """Run ``sql`` contained; a user's error becomes the answer's sentence.
 
     The last few answers are kept, for everybody: drawing the page again does not run the query again.
-
-    Args:
-        catalogue: What the query sees.
-        sql: The query.
-        awaited: Is called several times a second. It raises when the session has ended or asks for
-            something else, and the query's process is killed then.
     """
-    cancel = Cancel()
-    pool = ThreadPoolExecutor(1)
-    try:
-        answer = pool.submit(_answer, catalogue.root, catalogue.version, sql, cancel)
-        while not wait([answer], ASK_AGAIN_SECONDS).done:
-            awaited()
-        return answer.result()
-    finally:
-        cancel.stop()
-        pool.shutdown(wait=False)
+    return _answer(catalogue.root, catalogue.version, sql)
 
 
 def forget(sql: str) -> None:
@@ -81,16 +63,14 @@ def forget(sql: str) -> None:
 
 
 @st.cache_resource(max_entries=ANSWERS_KEPT, ttl=ANSWER_SECONDS, show_spinner=False)
-def _answer(root: str, version: int, sql: str, _cancel: Cancel) -> Answer:
+def _answer(root: str, version: int, sql: str) -> Answer:
     if not sql.strip():
         return Answer(next(_NUMBERS), None, "Write a query first, or pick one of the examples above.")
     folder = catalogue_root(root)
     snapshot = read_snapshot(folder, version) if version else None
     try:
-        return Answer(next(_NUMBERS), run_to_files(folder, sql, snapshot=snapshot, cancel=_cancel), None)
+        return Answer(next(_NUMBERS), run_to_files(folder, sql, snapshot=snapshot), None)
     except UserError as error:
-        if _cancel.asked:
-            raise  # it is no answer, and is not kept
         return Answer(next(_NUMBERS), None, str(error))
 
 

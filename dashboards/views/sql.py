@@ -29,9 +29,8 @@ def view() -> None:
             write(asked)
             if "q" in asked:
                 shown.named(f"{' '.join(asked['q'].split())[:60]} · SQL")
-                place = st.empty()
                 with st.spinner("Running, at most 15 seconds"):
-                    found = console.ask(shown.catalogue, asked["q"], place.empty)
+                    found = console.ask(shown.catalogue, asked["q"])
                 answer(found)
 
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog import contained
-from catalog.contained import AT_ONCE, Cancel, ContainedResult, needed_relations, run_contained, run_to_files
+from catalog.contained import AT_ONCE, ContainedResult, needed_relations, run_contained, run_to_files
 from catalog.errors import UserError
 from catalog.relations import derived_views
 from catalog.schemas import TABLES
@@ -234,13 +234,13 @@ def test_a_server_asked_by_many_runs_two_queries_at_once(
     lock = threading.Lock()
     ask = contained._ask
 
-    def counted(request: bytes, seconds: float, cancel: Cancel) -> tuple[dict[str, Any], bytes]:
+    def counted(request: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
         try:
-            return ask(request, seconds, cancel)
+            return ask(request, seconds)
         finally:
             with lock:
                 running -= 1

@@ -1,15 +1,11 @@
 """The console's answers: tables whatever the rows are, and files to take home."""
 
-import signal
-import subprocess
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import pyarrow.parquet
 import pytest
 
-from catalog import contained
 from dashboards import console, data
 from dashboards.components.console_parts import EXAMPLES
 
@@ -76,31 +72,3 @@ def test_columns_are_named_typed_and_explained() -> None:
     assert found["density"] == ("number", "Share of valid tokens it fired on")
     assert found["top_tokens"][0] == "list of text"
     assert {name for name, _, _ in console.columns(data.current(), "runs")} >= {"run_id", "state"}
-
-
-class _Superseded(BaseException):
-    """What a session raises in the page that it no longer draws."""
-
-
-def test_a_query_that_nobody_waits_for_is_killed_and_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[subprocess.Popen[bytes]] = []
-    popen = subprocess.Popen
-
-    def kept(*arguments: Any, **options: Any) -> "subprocess.Popen[bytes]":
-        started.append(popen(*arguments, **options))
-        return started[-1]
-
-    def superseded() -> None:
-        if started:
-            raise _Superseded
-
-    monkeypatch.setattr(subprocess, "Popen", kept)
-    endless = "select max(a.range + b.range) from range(1000000000) as a, range(1000000) as b"
-    with pytest.raises(_Superseded):
-        console.ask(data.current(), endless, superseded)
-    assert started[0].wait(5) == -signal.SIGKILL
-    monkeypatch.setattr(contained, "CHILD", Path("/nowhere"))
-    again = console.ask(data.current(), endless)
-    assert again.error is not None
-    assert "nobody waits" not in again.error
-    console.forget(endless)
