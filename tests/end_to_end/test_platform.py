@@ -210,7 +210,7 @@ def test_a_run_does_not_hold_the_heavy_pool_while_it_waits_for_an_endpoint(
 def test_bad_parameters_are_refused_before_anything_runs(client: SyncPrefectClient) -> None:
     importing = "import-dictionary/on-demand"
     for name, parameters, fault in (
-        (DEPLOYMENT, {"pipeline": "demo; rm -rf /"}, "pipeline"),
+        (DEPLOYMENT, {"pipeline": "demo\nrm -rf /"}, "pipeline"),
         (DEPLOYMENT, {"pipelines": "demo"}, "pipelines"),
         (importing, {"format": "saelens"}, "path"),
         (importing, {"format": "sealens", "path": "x"}, "format"),
