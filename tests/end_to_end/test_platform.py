@@ -54,7 +54,7 @@ SLOW: dict[str, Any] = {
 VARYING = {
     *("run_id", "prefect_flow_run_id", "deployment", "code_version", "summary", "attempt", "lease_token"),
     *("started_at", "finished_at", "created_at", "committed_at", "valid_from", "seconds", "latency_ms"),
-    *("bytes", "sha256", "file_bytes", "files"),
+    *("bytes", "sha256", "file_bytes", "files", "committed_in"),
 }
 WHERE = {"stage_runs": "where state = 'committed'", "slices": "where table_name <> 'runs'"}
 
