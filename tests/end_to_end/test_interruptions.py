@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from catalog.connection import connect
+from flows.access import access_key, client_settings
 from flows.engine import free_port, is_healthy, start_server
 from flows.local import INTERRUPTED
 from flows.spine import NEEDS
@@ -65,15 +66,16 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture
-def own_server(tmp_path: Path, wait_for: Any) -> Iterator[tuple[str, psutil.Process]]:
-    """A server that a test may stop and continue."""
+def own_server(tmp_path: Path, wait_for: Any) -> Iterator[tuple[dict[str, str], psutil.Process]]:
+    """What names a server that a test may stop and continue, and its process."""
     port = free_port()
     home = tmp_path / "prefect"
     home.mkdir()
     server = start_server(port, home=home, log=home / "server.log", with_ui=False, with_services=False)
     address = f"http://127.0.0.1:{port}/api"
     wait_for("the Prefect server", lambda: is_healthy(address), 120)
-    yield address, psutil.Process(server.pid)
+    named = {"PREFECT_API_URL": address, **client_settings(access_key(home))}
+    yield named, psutil.Process(server.pid)
     server.send_signal(signal.SIGCONT)
     server.terminate()
     server.wait(20)
@@ -128,12 +130,12 @@ def test_a_server_that_is_gone_for_good_costs_no_stage_and_ends_in_one_sentence(
 
 @pytest.mark.engine
 def test_no_stage_waits_for_a_server_that_hangs(
-    user: Any, own_server: tuple[str, psutil.Process], wait_for: Any
+    user: Any, own_server: tuple[dict[str, str], psutil.Process], wait_for: Any
 ) -> None:
     """The server accepts connections and answers none, from the first stage to the last."""
-    address, server = own_server
+    named, server = own_server
     pipeline = user.pipeline("hanging", evaluate=[{"suite": "density_spectrum"}])
-    run = Started(user, pipeline, PREFECT_API_URL=address, **{PATIENCE_VARIABLE: "100000"})
+    run = Started(user, pipeline, **named, **{PATIENCE_VARIABLE: "100000"})
     begun_at = time.monotonic()
     wait_for("the first stage", lambda: ("load_corpus") in [stage for _, stage in run.events()], 120, 0.02)
     server.suspend()

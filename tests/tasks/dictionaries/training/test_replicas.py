@@ -96,15 +96,19 @@ def test_two_processes_train_as_one(activation_set: ActivationSet, tmp_path: Pat
 
 
 def test_processes_stop_together_and_go_on(activation_set: ActivationSet, tmp_path: Path) -> None:
+    def is_one_of_two(process: psutil.Process) -> bool:
+        try:
+            line = process.cmdline()
+        except psutil.Error:  # it has ended meanwhile
+            return False
+        return "tasks.dictionaries.training.child" in line and "--standalone" not in line
+
     def ask(progress: Progress) -> None:
         if progress.done >= 255 * 5:
-            for worker in psutil.Process().children(recursive=True):
-                if (
-                    "tasks.dictionaries.training.child" in worker.cmdline()
-                    and "--standalone" not in worker.cmdline()
-                ):
-                    worker.terminate()
-                    return  # one of them alone
+            workers = psutil.Process().children(recursive=True)
+            for worker in filter(is_one_of_two, workers):
+                worker.terminate()
+                return  # one of them alone
 
     with pytest.raises(TrainingInterrupted):
         train_by_two(tmp_path, activation_set, ask, n_tokens=255 * 100_000)
