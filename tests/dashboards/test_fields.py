@@ -118,7 +118,10 @@ NAMES = (
     "compare features",
     "runs",
     "sql",
-    "a query",
+    pytest.param(
+        "a query",
+        marks=pytest.mark.xfail(reason="a change of a field is lost while a query of the address is shown"),
+    ),
 )
 
 
