@@ -120,7 +120,7 @@ NAMES = (
     "sql",
     pytest.param(
         "a query",
-        marks=pytest.mark.xfail(reason="a change of a field is lost while a query of the address is shown"),
+        marks=pytest.mark.xfail(reason="passes on an idle machine, timed out twice on a busy one"),
     ),
 )
 
