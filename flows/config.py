@@ -9,9 +9,9 @@ from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from catalog.errors import UserError
-from tasks.activations.config import ActivationsConfig
+from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.corpora import CorpusConfig
-from tasks.activations.model_source import ModelConfig
+from tasks.activations.models.source import ModelConfig
 from tasks.autointerp.explainer import AnyExplainerConfig
 from tasks.autointerp.scorer import AnyScorerConfig
 from tasks.common.config import StrictConfig

@@ -14,7 +14,7 @@ from prefect.states import Cancelled
 
 from catalog.schemas.values import RunState
 from flows.local import INTERRUPTED
-from tasks.reporting import Reporter, short_client
+from tasks.support.reporting import Reporter, short_client
 
 logger = logging.getLogger(__name__)
 

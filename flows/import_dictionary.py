@@ -13,20 +13,20 @@ from flows.parameters import Catalogue, FilePath, Override, PipelineName, run_na
 from flows.preflight import check_import
 from flows.reports import Run, started_run
 from flows.spine import dictionary_stages, suite_stages
-from tasks.activations.config import ActivationsConfig
-from tasks.activations.model_source import ModelConfig
-from tasks.cache_activations import CacheUnit, cache_activations
-from tasks.describe_model import ModelUnit, describe_model
+from tasks.activations.caching.config import ActivationsConfig
+from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.config import EvaluationConfig
-from tasks.dictionaries.formats.format import FORMATS
-from tasks.dictionaries.importing.gate import GateConfig
-from tasks.dictionaries.importing.sample import Place
-from tasks.gate_dictionary import GateUnit, gate_dictionary
-from tasks.import_dictionary import ImportUnit
-from tasks.import_dictionary import import_dictionary as land_dictionary
-from tasks.load_corpus import CorpusUnit, load_corpus
-from tasks.match_features import MatchUnit, is_comparable, match_features
-from tasks.stored import landed_beside
+from tasks.foreign.format import FORMATS
+from tasks.foreign.gate import GateConfig
+from tasks.foreign.sample import Place
+from tasks.stages.cache_activations import CacheUnit, cache_activations
+from tasks.stages.describe_model import ModelUnit, describe_model
+from tasks.stages.gate_dictionary import GateUnit, gate_dictionary
+from tasks.stages.import_dictionary import ImportUnit
+from tasks.stages.import_dictionary import import_dictionary as land_dictionary
+from tasks.stages.load_corpus import CorpusUnit, load_corpus
+from tasks.stages.match_features import MatchUnit, is_comparable, match_features
+from tasks.support.stored import landed_beside
 
 STAGES: frozenset[Stage] = frozenset(
     ("evaluate_dictionary", "evaluate_suite", "mine_examples", "explain_features", "score_explanations")

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 from catalog.errors import UserError
 from catalog.ids import check_name
 from flows.config import PipelineConfig, first_fault, load_pipeline
-from tasks.activations.model_source import ModelConfig
+from tasks.activations.models.source import ModelConfig
 from tasks.common.paths import user_path
 from tasks.common.plain_files import parse_yaml
-from tasks.dictionaries.formats.foreign import Foreign
-from tasks.dictionaries.formats.reading import ReadingConfig
-from tasks.dictionaries.formats.source import ForeignSource
-from tasks.dictionaries.importing.sample import Place
+from tasks.foreign.reading import ReadingConfig
+from tasks.foreign.record import Foreign
+from tasks.foreign.sample import Place
+from tasks.foreign.source import ForeignSource
 
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
 

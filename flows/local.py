@@ -73,8 +73,8 @@ def _called(call: Callable[[], dict[str, Any]], show: Shown) -> tuple[int, dict[
 
         from flows.endings import causes_of
         from flows.reports import StagesFailed
-        from tasks.policies import stage_listener
-        from tasks.reporting import ServerLost
+        from tasks.support.policies import stage_listener
+        from tasks.support.reporting import ServerLost
 
     token = stage_listener.set(show.event)
     try:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from catalog.ledger import StageOutcome
 from tasks.common.progress import Progress
-from tasks.policies import UnitKey, progress_listener
+from tasks.support.policies import UnitKey, progress_listener
 
 MOST_SECONDS = 24 * 3600.0
 MOST_TRIES_IN_VAIN = 3

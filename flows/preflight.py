@@ -2,7 +2,7 @@
 
 from flows.config import PipelineConfig
 from flows.import_request import ImportRequest
-from tasks.activations.model_check import check_model
+from tasks.activations.caching.model_check import check_model
 
 
 def check_models(config: PipelineConfig) -> None:

@@ -24,8 +24,8 @@ from catalog.store import SliceWrite, publish_rows
 from catalog.version import code_version
 from flows.endings import ending_of, mark_cancelled, settle
 from flows.parking import Parking
-from tasks.policies import LeftOut, StageContext, artifact_key, is_complete
-from tasks.reporting import ServerLost, reporting, tell_link, tell_table
+from tasks.support.policies import LeftOut, StageContext, artifact_key, is_complete
+from tasks.support.reporting import ServerLost, reporting, tell_link, tell_table
 
 MAX_ATTEMPTS = 4
 

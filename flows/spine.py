@@ -13,20 +13,20 @@ from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig, Stage
 from flows.preflight import check_models
 from flows.reports import Run
-from tasks.activations.model_source import ModelConfig
+from tasks.activations.models.source import ModelConfig
 from tasks.autointerp.scorer import ScorerConfig
-from tasks.cache_activations import CacheUnit, cache_activations
-from tasks.describe_model import ModelUnit, describe_model
 from tasks.dictionaries.config import DictionaryConfig, EvaluationConfig
-from tasks.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
-from tasks.evaluate_suite import SuiteUnit, evaluate_suite
-from tasks.explain_features import ExplainUnit, explain_features
-from tasks.load_corpus import CorpusUnit, load_corpus
-from tasks.match_features import MatchUnit, is_comparable, match_features
-from tasks.mine_examples import MineUnit, mine_examples
-from tasks.score_explanations import ScoreUnit, score_explanations
-from tasks.train_dictionary import train_dictionary, train_together
-from tasks.training_units import Site, TrainGroup, TrainUnit
+from tasks.stages.cache_activations import CacheUnit, cache_activations
+from tasks.stages.describe_model import ModelUnit, describe_model
+from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
+from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
+from tasks.stages.explain_features import ExplainUnit, explain_features
+from tasks.stages.load_corpus import CorpusUnit, load_corpus
+from tasks.stages.match_features import MatchUnit, is_comparable, match_features
+from tasks.stages.mine_examples import MineUnit, mine_examples
+from tasks.stages.score_explanations import ScoreUnit, score_explanations
+from tasks.stages.train_dictionary import train_dictionary, train_together
+from tasks.support.training_units import Site, TrainGroup, TrainUnit
 
 NEEDS: dict[Stage, tuple[Stage, ...]] = {
     "load_corpus": (),

@@ -38,16 +38,16 @@ def export_command(format_name: str, dictionary: str, path: Path, catalogue: str
 
 
 def _check_format(name: str) -> None:
-    from tasks.dictionaries.formats.format import FORMATS, writers
+    from tasks.foreign.format import FORMATS, writers
 
     if name != SAEBENCH and name not in FORMATS:
         raise UserError(f"there is no format {name!r} to write; formats are {writers()}, {SAEBENCH}")
 
 
 def _write_weights(format_name: str, root: Path, dictionary_id: str, path: Path) -> None:
-    from tasks.dictionaries.formats.format import Written, format_named
     from tasks.dictionaries.weights import load_dictionary
-    from tasks.stored import stored_rows, weights_folder
+    from tasks.foreign.format import Written, format_named
+    from tasks.support.stored import stored_rows, weights_folder
 
     (row,) = stored_rows(root, "dictionaries", dictionary_id=dictionary_id).to_pylist()
     written = Written(
@@ -62,7 +62,7 @@ def _write_weights(format_name: str, root: Path, dictionary_id: str, path: Path)
 
 def public_names(root: Path, model_ids: Iterable[str]) -> list[str]:
     """The models as other tools find them: hub repository or folder, and the id where neither is known."""
-    from tasks.stored import stored_rows
+    from tasks.support.stored import stored_rows
 
     names = []
     for model_id in model_ids:
@@ -81,7 +81,7 @@ def described(root: Path, dictionary: Mapping[str, Any]) -> dict[str, Any]:
         root: The catalogue.
         dictionary: Its row of ``dictionaries``.
     """
-    from tasks.stored import stored_rows
+    from tasks.support.stored import stored_rows
 
     found: dict[str, Any] = {
         "featlas_dictionary_id": dictionary["dictionary_id"],

@@ -29,7 +29,7 @@ def damaged_shards(store: TableStore) -> list[str]:
 
 def shard_units(store: TableStore) -> list[Unit]:
     """The folders of activation sets that are there, to be checked by their shards' digests."""
-    from tasks.activations.shards import ActivationSet
+    from tasks.activations.reading.shards import ActivationSet
 
     query = "select uri, max(n_bytes) from activation_sets group by uri order by uri"
     rows = read(lambda connection: connection.execute(query).fetchall(), store.root)

@@ -1,1 +1,1 @@
-"""Dictionaries: sparse autoencoders, how they are trained, checkpointed, saved and measured."""
+"""What a dictionary is: architectures, encoding, weights on disk, the data it reads, reconstruction."""

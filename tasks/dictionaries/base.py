@@ -19,9 +19,9 @@ from torch.nn.functional import embedding_bag
 from catalog.errors import UserError
 from catalog.schemas import Origin
 from tasks.common.registry import Registry
-from tasks.dictionaries.coding.sparse import top_per_token
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.kernels.products import product
+from tasks.dictionaries.sparse_codes import top_per_token
 from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
 
 HowTrained = Literal["steps", "fit", "end_to_end", "imported"]

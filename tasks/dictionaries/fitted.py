@@ -23,13 +23,13 @@ from catalog.errors import UserError
 from catalog.schemas import Origin
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary, HowTrained, TrainingState, Widths
-from tasks.dictionaries.coding.sparse import top_per_token
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.measures.metrics import MetricName, ReconstructionSums
+from tasks.dictionaries.metrics import MetricName, ReconstructionSums
 from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.sparse_codes import top_per_token
 from tasks.dictionaries.stream import Counts, sample_rows
-from tasks.dictionaries.training.training_log import TrainingLog
-from tasks.dictionaries.training.training_run import TrainedDictionary, TrainingInterrupted
+from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
+from tasks.dictionaries.training_log import TrainingLog
 
 _TOKENS_PER_READ = 16_384
 _OF_A_FIT = {

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from catalog.schemas import Split
 from tasks.dictionaries.base import Dictionary
-from tasks.dictionaries.measures.controls import Pca, fit_pca, fit_random
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import sample_rows
 from tasks.evaluation.suite import Unmeasurable
+from tasks.measures.controls import Pca, fit_pca, fit_random
 
 _CODES_PER_BATCH = 2**24
 _CONTROL_TOKENS, _CONTROL_VALUES = 50_000, 2**25

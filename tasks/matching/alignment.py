@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tasks.activations.packing import PackedTokens
+from tasks.activations.text.packing import PackedTokens
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]

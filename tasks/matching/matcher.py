@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from tasks.activations.shards import ActivationSet
+from tasks.activations.reading.shards import ActivationSet
 from tasks.common.config import StrictConfig
 from tasks.common.progress import ProgressListener, silent
 from tasks.common.registry import Registry

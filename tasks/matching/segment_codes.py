@@ -11,9 +11,9 @@ from scipy.sparse import csr_array
 
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
-from tasks.dictionaries.measures.controls import fit_random
 from tasks.matching.alignment import Ints, Segments, TextTokens, common_segments, text_tokens
 from tasks.matching.matcher import Side
+from tasks.measures.controls import fit_random
 
 _SEQUENCES_PER_BATCH = 64
 

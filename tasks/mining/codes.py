@@ -26,7 +26,7 @@ from catalog.faults import fault_point
 from tasks.common.progress import Progress, ProgressListener
 
 if TYPE_CHECKING:
-    from tasks.activations.shards import ActivationSet
+    from tasks.activations.reading.shards import ActivationSet
     from tasks.dictionaries.base import Dictionary
 
 _FORMAT = "featlas codes 1"

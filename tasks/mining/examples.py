@@ -23,7 +23,7 @@ from tasks.mining.texts import cut_tokens, list_offsets
 from tasks.mining.windows import Windows, windows_around
 
 if TYPE_CHECKING:
-    from tasks.activations.packing import PackedTokens
+    from tasks.activations.text.packing import PackedTokens
 
 _LEFT_TO_CALLER = ("dictionary_id", "activation_set_id", "dictionary_slug", "fingerprint", "slice", "subject")
 

@@ -21,7 +21,7 @@ from tasks.mining.survey import Survey
 from tasks.mining.texts import cut_tokens, list_offsets
 
 if TYPE_CHECKING:
-    from tasks.activations.packing import PackedTokens
+    from tasks.activations.text.packing import PackedTokens
     from tasks.dictionaries.base import Dictionary
 
 _LEFT_TO_CALLER = ("dictionary_id", "activation_set_id", "fingerprint", "slice", "subject")

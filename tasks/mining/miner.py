@@ -23,7 +23,7 @@ from tasks.mining.split import split_codes
 from tasks.mining.survey import survey
 
 if TYPE_CHECKING:
-    from tasks.activations.shards import ActivationSet
+    from tasks.activations.reading.shards import ActivationSet
     from tasks.dictionaries.base import Dictionary
 
 

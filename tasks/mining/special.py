@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from tasks.activations.packing import PackedTokens
+    from tasks.activations.text.packing import PackedTokens
 
 _CONTEXTS_AT_ONCE = 16_384
 

@@ -21,7 +21,7 @@ from tasks.mining.statistics import FiringStatistics
 from tasks.mining.windows import chunk_starts, find_peaks
 
 if TYPE_CHECKING:
-    from tasks.activations.packing import PackedTokens
+    from tasks.activations.text.packing import PackedTokens
 
 POOL_CHUNKS = 4_096
 """Chunks of each split that random controls are drawn from."""

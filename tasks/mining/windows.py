@@ -15,7 +15,7 @@ import numpy as np
 from tasks.mining.codes import Firings
 
 if TYPE_CHECKING:
-    from tasks.activations.packing import PackedTokens
+    from tasks.activations.text.packing import PackedTokens
 
 _ROWS_AT_ONCE = 16_384
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
-from tasks.activations.cache import ActivationsConfig, cache_activations
+from tasks.activations.caching.cache import ActivationsConfig, cache_activations
 from tasks.activations.corpora import CORPUS_SOURCES, CorpusTable, corpus_table
 from tasks.activations.embedded import embedded_model_path
-from tasks.activations.language_model import LanguageModel, load_language_model
-from tasks.activations.model_source import ModelConfig
-from tasks.activations.shards import ActivationSet
+from tasks.activations.models.language_model import LanguageModel, load_language_model
+from tasks.activations.models.source import ModelConfig
+from tasks.activations.reading.shards import ActivationSet
 
 REPEATS = 3
 N_TOKENS = 25_000

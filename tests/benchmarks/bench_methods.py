@@ -26,21 +26,21 @@ from typing import Any, NamedTuple
 import torch
 
 from catalog.durable import replace_file, to_json
-from tasks.activations.cache import cache_activations
-from tasks.activations.config import ActivationsConfig
+from tasks.activations.caching.cache import cache_activations
+from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.corpora import CORPUS_SOURCES, CorpusTable, corpus_table
-from tasks.activations.language_model import LanguageModel, ModelConfig, load_language_model
-from tasks.activations.shards import ActivationSet
+from tasks.activations.models.language_model import LanguageModel, ModelConfig, load_language_model
+from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import Dictionary, dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
-from tasks.dictionaries.measures.evaluation import evaluate
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.training.trainer import train
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 from tasks.evaluation.suite import Subject, run_suite
 from tasks.evaluation.suites.first_letter import FirstLetterConfig
 from tasks.evaluation.suites.seed_consistency import SeedConsistencyConfig
 from tasks.evaluation.tokens import encoded, token_batches
+from tasks.measures.evaluation import evaluate
+from tasks.training.trainer import train
 from tests.benchmarks.equal_sparsity import Knob, Point, closest, next_setting
 from tests.benchmarks.methods_table import Result, table
 

@@ -9,13 +9,13 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from tasks.activations.cache import cache_activations
-from tasks.activations.capture import capture
-from tasks.activations.config import ActivationsConfig
+from tasks.activations.caching.cache import cache_activations
+from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.corpora import CORPUS_SOURCES, CorpusTable, corpus_table
-from tasks.activations.inputs import model_inputs
-from tasks.activations.language_model import LanguageModel, ModelConfig, load_language_model
-from tasks.activations.shards import ActivationSet
+from tasks.activations.models.language_model import LanguageModel, ModelConfig, load_language_model
+from tasks.activations.reading.capture import capture
+from tasks.activations.reading.shards import ActivationSet
+from tasks.activations.text.inputs import model_inputs
 from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.mining.codes import encode_batch
 from tasks.mining.config import MiningConfig

@@ -19,16 +19,16 @@ from typing import Any, Self
 
 import torch
 
-from tasks.activations.cache import ActivationsConfig, cache_activations
+from tasks.activations.caching.cache import ActivationsConfig, cache_activations
 from tasks.activations.corpora import CORPUS_SOURCES, CorpusTable, corpus_table
-from tasks.activations.language_model import LanguageModel, load_language_model
-from tasks.activations.model_source import ModelConfig
-from tasks.activations.shards import ActivationSet
+from tasks.activations.models.language_model import LanguageModel, load_language_model
+from tasks.activations.models.source import ModelConfig
+from tasks.activations.reading.shards import ActivationSet
 from tasks.common.cores import SETTINGS, shared_cores
 from tasks.dictionaries.base import build_dictionary, dictionary_config
-from tasks.dictionaries.training.trainer import train
 from tasks.mining.config import MiningConfig
 from tasks.mining.miner import mine
+from tasks.training.trainer import train
 
 ROUNDS = 1
 HOOKPOINT = "blocks.2.resid_post"

@@ -18,7 +18,7 @@ from flows.access import access_key, client_settings
 from flows.engine import free_port, is_healthy, start_server
 from flows.local import INTERRUPTED
 from flows.spine import NEEDS
-from tasks.reporting import PATIENCE_VARIABLE
+from tasks.support.reporting import PATIENCE_VARIABLE
 
 LONG = [{"architecture": "topk", "d_sae": 64, "k": 8, "lr": 0.001, "n_tokens": 400_000_000}]
 SHORT = [{"architecture": "topk", "d_sae": 64, "k": 8, "lr": 0.001, "n_tokens": 1_500_000}]

@@ -20,7 +20,7 @@ from flows.config import load_pipeline
 from flows.reports import Run
 from tasks.activations.embedded import embedded_model_path
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.policies import StageContext
+from tasks.support.policies import StageContext
 
 pytestmark = pytest.mark.timeout(600)
 

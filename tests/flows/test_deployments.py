@@ -28,7 +28,7 @@ from flows.deployments import (
     register,
 )
 from flows.parameters import form, is_generated, run_name
-from tasks.dictionaries.formats.format import FORMATS
+from tasks.foreign.format import FORMATS
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "deployments.json"
 DEPLOYMENTS = read_deployments()

@@ -18,8 +18,8 @@ from catalog.slices import SliceWrite
 from catalog.store import TableStore, publish_rows
 from flows.commands.export import export_command
 from flows.commands.upkeep import shard_units
-from tasks.activations.shard_files import CorruptShard, ShardRecord, read_index, write_index
-from tasks.stored import open_sites, shards_folder, weights_folder
+from tasks.activations.reading.shard_files import CorruptShard, ShardRecord, read_index, write_index
+from tasks.support.stored import open_sites, shards_folder, weights_folder
 
 SECRET = "a secret of the person who opens the catalogue"
 BLANKS = {"string": "x", "float": 1.0, "double": 1.0, "bool": True}

@@ -13,7 +13,7 @@ from catalog.store import SliceWrite, TableStore, publish_rows
 from flows.housekeeping import housekeeping
 from flows.local import INTERRUPTED
 from tasks.common.progress import ProgressListener
-from tasks.policies import Results, StageContext, UnitKey, run_unit
+from tasks.support.policies import Results, StageContext, UnitKey, run_unit
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from flows.import_dictionary import import_dictionary
 from flows.match_models import match_models
 from flows.nightly import nightly
 from flows.reexplain import reexplain
-from tasks.activations.model_source import ModelConfig, model_folder
+from tasks.activations.models.source import ModelConfig, model_folder
 
 SAELENS = Path(__file__).resolve().parents[1] / "golden" / "formats" / "saelens" / "topk"
 PIPELINE = """

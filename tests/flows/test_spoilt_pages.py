@@ -16,7 +16,7 @@ from dashboards import data
 from flows.commands.export import export_command
 from flows.commands.show import show_command
 from flows.commands.sql import sql_command
-from tasks.stored import stored_rows
+from tasks.support.stored import stored_rows
 from tests.catalog import small
 
 

@@ -11,12 +11,12 @@ from pydantic import PositiveInt, model_validator
 
 from catalog.errors import UserError
 from tasks.activations.corpora.source import Document, SourceConfig
-from tasks.activations.model_source import ModelConfig
+from tasks.activations.models.source import ModelConfig
 from tasks.common.config import StrictConfig
 from tasks.common.paths import is_file, is_folder, user_path
 
 if TYPE_CHECKING:
-    from tasks.activations.chat import ChatTemplate
+    from tasks.activations.text.chat import ChatTemplate
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def chat_template(config: ColumnsConfig) -> "ChatTemplate | None":
     """What renders the conversations of a source; None where it has texts."""
     if config.chat is None:
         return None
-    from tasks.activations.chat import ChatTemplate  # brings Transformers
+    from tasks.activations.text.chat import ChatTemplate  # brings Transformers
 
     return ChatTemplate(config.chat.model)
 

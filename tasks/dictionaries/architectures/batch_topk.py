@@ -7,10 +7,10 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, Widths
-from tasks.dictionaries.coding.encoding import encode_top_of_batch
-from tasks.dictionaries.coding.kept import KeptDictionary
-from tasks.dictionaries.coding.sparse import Pairs, top_of_batch
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.families.topk_family import KeptDictionary
+from tasks.dictionaries.sparse_codes import Pairs, top_of_batch
+from tasks.dictionaries.sparse_encoding import encode_top_of_batch
 
 _LARGEST_L0_ERROR = 0.1
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from tasks.dictionaries.architectures.batch_topk import BatchTopK, BatchTopKConfig
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState
-from tasks.dictionaries.coding.crosscoding import CrosscoderFields, Crosscoding
-from tasks.dictionaries.coding.sparse import Pairs
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.crosscoder_family import CrosscoderFields, Crosscoding
+from tasks.dictionaries.sparse_codes import Pairs
 
 
 class BatchTopKCrosscoderConfig(CrosscoderFields, BatchTopKConfig):

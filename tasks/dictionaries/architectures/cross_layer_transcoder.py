@@ -12,10 +12,10 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
-from tasks.dictionaries.coding.cross_layer import CrossLayer, CrossLayerFields
-from tasks.dictionaries.coding.revival import aux_ratio
-from tasks.dictionaries.coding.sparse import pairs_per_token, top_per_token
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.families.auxk import aux_ratio
+from tasks.dictionaries.families.cross_layer_family import CrossLayer, CrossLayerFields
+from tasks.dictionaries.sparse_codes import pairs_per_token, top_per_token
 
 
 class CrossLayerTranscoderConfig(CrossLayerFields, KeptConfig):

@@ -6,8 +6,8 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
-from tasks.dictionaries.coding.crosscoding import CrosscoderFields, Crosscoding
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.crosscoder_family import CrosscoderFields, Crosscoding
 
 
 class CrosscoderConfig(CrosscoderFields):

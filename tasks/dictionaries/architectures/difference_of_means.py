@@ -16,7 +16,7 @@ from catalog.ids import slug
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.fitted import Baseline, BaselineConfig, Fitting
-from tasks.dictionaries.training.training_run import TrainedDictionary
+from tasks.dictionaries.trained import TrainedDictionary
 
 _SMALLEST = 1e-6
 _PLAIN = re.compile(r"[A-Za-z0-9_.]{1,40}")

@@ -31,7 +31,7 @@ class EndToEndConfig(DictionaryConfig):
 
 @ARCHITECTURES.register("end_to_end")
 class EndToEnd(Dictionary):
-    """``relu(W_enc (x - b_dec) + b_enc)``, trained by `tasks.dictionaries.training.end_to_end_run`."""
+    """``relu(W_enc (x - b_dec) + b_enc)``, trained by `tasks.training.end_to_end_run`."""
 
     Config: ClassVar[type[DictionaryConfig]] = EndToEndConfig
     how_trained: ClassVar[HowTrained] = "end_to_end"

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, Widths
-from tasks.dictionaries.coding.sparse import Pairs, pairs_of_mask, top_of_batch
-from tasks.dictionaries.coding.utilisation import ChoiceConfig, ZipfRevival, integer_quotas
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.zipf_auxk import ChoiceConfig, ZipfRevival, integer_quotas
+from tasks.dictionaries.sparse_codes import Pairs, pairs_of_mask, top_of_batch
 
 _LARGEST_L0_ERROR = 0.1
 

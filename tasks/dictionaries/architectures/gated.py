@@ -11,10 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from tasks.dictionaries.active_pairs import active_pairs
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
-from tasks.dictionaries.coding.active import active_pairs
-from tasks.dictionaries.coding.sparse import Pairs, selected_pre_acts
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.sparse_codes import Pairs, selected_pre_acts
 
 
 class GatedConfig(DictionaryConfig):

@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from catalog.errors import UserError
+from tasks.dictionaries.active_pairs import active_pairs
 from tasks.dictionaries.base import ARCHITECTURES, Join, TrainingState, TrainingStep, Widths
-from tasks.dictionaries.coding.active import active_pairs
-from tasks.dictionaries.coding.sparse import Pairs, selected_pre_acts
-from tasks.dictionaries.coding.tied import TiedDictionary
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.tied import TiedDictionary
+from tasks.dictionaries.sparse_codes import Pairs, selected_pre_acts
 
 _SMALLEST_STEP, _LARGEST_STEP = 0.01, 0.2
 _FALLS = 6

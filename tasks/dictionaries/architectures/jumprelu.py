@@ -12,9 +12,9 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
-from tasks.dictionaries.coding.rectified import Rectified, Weights, rectified
-from tasks.dictionaries.coding.shortfall import shortfall
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.pre_activation_loss import shortfall
+from tasks.dictionaries.families.relu_loss import Rectified, Weights, rectified
 
 
 class JumpReLUConfig(DictionaryConfig):
@@ -112,11 +112,11 @@ class JumpReLU(Dictionary):
         return TrainingStep(loss, result.sse, result.l0.detach(), result.fired, parts)
 
     def rectified(self, x_ND: Tensor, y_NE: Tensor, weights: Weights) -> Rectified:
-        """Hook: encode, decode and measure one batch, see `coding.rectified`."""
+        """Hook: encode, decode and measure one batch, see `families.relu_loss`."""
         return rectified(self, x_ND, y_NE, self.threshold, torch.ones_like(self.b_enc), weights)
 
     def shortfall(self, x_ND: Tensor, chosen_L: Tensor) -> Tensor:
-        """Hook: by how much the chosen latents stay below their thresholds, see `coding.shortfall`."""
+        """Hook: how far the chosen latents stay below their thresholds, see `pre_activation_loss`."""
         return shortfall(self, x_ND, self.threshold, chosen_L)
 
     def _weights(self, state: TrainingState, ramp: float) -> Weights:

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from tasks.dictionaries.architectures.jumprelu import JumpReLU, JumpReLUConfig
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState
-from tasks.dictionaries.coding.cross_layer import CrossLayer, CrossLayerFields
-from tasks.dictionaries.coding.rectified import Rectified, Weights, jump, step
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.cross_layer_family import CrossLayer, CrossLayerFields
+from tasks.dictionaries.families.relu_loss import Rectified, Weights, jump, step
 
 
 class JumpReLUCrossLayerTranscoderConfig(CrossLayerFields, JumpReLUConfig):

@@ -6,8 +6,8 @@ from pydantic import Field
 
 from tasks.dictionaries.architectures.jumprelu import JumpReLU, JumpReLUConfig
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.coding.transcoding import TranscoderFields, Transcoding
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.transcoder_family import TranscoderFields, Transcoding
 
 
 class JumpReLUTranscoderConfig(TranscoderFields, JumpReLUConfig):

@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
-from tasks.dictionaries.coding.pursuit import Pursuit, pursue, pursue_orthogonally, pursued_residual
-from tasks.dictionaries.coding.revival import aux_ratio
-from tasks.dictionaries.coding.sparse import pairs_per_token, top_per_token
-from tasks.dictionaries.coding.tied import TiedDictionary
 from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.families.auxk import aux_ratio
+from tasks.dictionaries.families.pursuit import Pursuit, pursue, pursue_orthogonally, pursued_residual
+from tasks.dictionaries.families.tied import TiedDictionary
 from tasks.dictionaries.kernels.products import product
+from tasks.dictionaries.sparse_codes import pairs_per_token, top_per_token
 
 
 class MatchingPursuitConfig(KeptConfig):

@@ -14,8 +14,8 @@ from torch import Tensor
 from catalog.errors import UserError
 from tasks.dictionaries.architectures.batch_topk import BatchTopK, BatchTopKConfig
 from tasks.dictionaries.base import ARCHITECTURES, Widths
-from tasks.dictionaries.coding.sparse import Pairs
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.sparse_codes import Pairs
 
 
 class MatryoshkaConfig(BatchTopKConfig):

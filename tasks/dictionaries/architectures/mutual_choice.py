@@ -4,8 +4,8 @@ from typing import ClassVar, Literal
 
 from tasks.dictionaries.architectures.batch_topk import BatchTopK, BatchTopKConfig
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.coding.utilisation import ChoiceConfig, ZipfRevival
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.zipf_auxk import ChoiceConfig, ZipfRevival
 
 
 class MutualChoiceConfig(ChoiceConfig, BatchTopKConfig):

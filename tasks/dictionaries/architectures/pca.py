@@ -9,7 +9,7 @@ from torch import Tensor
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.fitted import Baseline, BaselineConfig, Fitting
-from tasks.dictionaries.training.training_run import TrainedDictionary
+from tasks.dictionaries.trained import TrainedDictionary
 
 
 class PcaConfig(BaselineConfig):

@@ -7,8 +7,8 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
-from tasks.dictionaries.coding.rectified import Weights, rectified
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.relu_loss import Weights, rectified
 
 
 class ReluL1Config(DictionaryConfig):

@@ -15,15 +15,15 @@ from pydantic import Field
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.common.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tasks.common.progress import Progress
 from tasks.dictionaries.base import ARCHITECTURES, Widths
-from tasks.dictionaries.coding import nonnegative
-from tasks.dictionaries.coding.nonnegative import Start
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families import nnls
+from tasks.dictionaries.families.nnls import Start
 from tasks.dictionaries.fitted import FittedConfig, FittedDictionary, Fitting
-from tasks.dictionaries.training.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from tasks.dictionaries.training.training_log import TrainingLog
-from tasks.dictionaries.training.training_run import TrainedDictionary, TrainingInterrupted
+from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
+from tasks.dictionaries.training_log import TrainingLog
 
 _MOST_VALUES = 2**28
 _LOGGED_ITERATIONS = 200
@@ -81,7 +81,7 @@ class Snmf(FittedDictionary):
 
     def encode(self, x_ND: Tensor) -> Tensor:
         """Non-negative weights (N, K) of the factors, each token by itself."""
-        return nonnegative.nonnegative_codes(x_ND, self.W_dec)
+        return nnls.nonnegative_codes(x_ND, self.W_dec)
 
     @classmethod
     @torch.no_grad()
@@ -108,7 +108,7 @@ class Snmf(FittedDictionary):
 def _begin(config: SnmfConfig, a_ND: Tensor) -> _Iteration:
     generator = torch.Generator().manual_seed(config.seed)
     n_factors = config.n_latents(a_ND.shape[1])
-    codes_NK = nonnegative.first_codes(a_ND, n_factors, config.start, generator)
+    codes_NK = nnls.first_codes(a_ND, n_factors, config.start, generator)
     return _Iteration(codes_NK, 1.0, torch.zeros(n_factors, a_ND.shape[1]), math.inf)
 
 
@@ -130,14 +130,14 @@ def _iterate(config: SnmfConfig, fitting: Fitting, sample_ND: Tensor, state: _It
 
 
 def _step(config: SnmfConfig, a_ND: Tensor, state: _Iteration) -> None:
-    factors_KD = nonnegative.factor_update(a_ND, state.codes_NK)
+    factors_KD = nnls.factor_update(a_ND, state.codes_NK)
     if config.winner_share is not None:
-        factors_KD = nonnegative.keep_winners(factors_KD, config.winner_share)
-    factors_KD, codes_NK = nonnegative.balanced(factors_KD, state.codes_NK)
-    state.codes_NK = nonnegative.code_update(a_ND, factors_KD, codes_NK)
+        factors_KD = nnls.keep_winners(factors_KD, config.winner_share)
+    factors_KD, codes_NK = nnls.balanced(factors_KD, state.codes_NK)
+    state.codes_NK = nnls.code_update(a_ND, factors_KD, codes_NK)
     state.step += 1
     state.change = state.error
-    state.error = nonnegative.squared_error(a_ND, factors_KD, state.codes_NK) / len(a_ND)
+    state.error = nnls.squared_error(a_ND, factors_KD, state.codes_NK) / len(a_ND)
     state.change -= state.error
     if not math.isfinite(state.error):
         raise UserError(

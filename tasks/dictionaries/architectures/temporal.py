@@ -29,9 +29,9 @@ from tasks.dictionaries.base import (
     Widths,
     imported_only,
 )
-from tasks.dictionaries.coding.code_attention import CodeAttention, Sources, sequence_product
-from tasks.dictionaries.coding.encoding import encode_top
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.temporal_attention import CodeAttention, Sources, sequence_product
+from tasks.dictionaries.sparse_encoding import encode_top
 from tasks.dictionaries.token_norm import normalise_tokens
 
 _NUMBERS_AT_ONCE = 2**24

@@ -13,16 +13,16 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
-from tasks.dictionaries.coding.encoding import Choice, encode_top
-from tasks.dictionaries.coding.kept import KeptDictionary
-from tasks.dictionaries.coding.sparse import (
+from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.families.topk_family import KeptDictionary
+from tasks.dictionaries.sparse_codes import (
     Pairs,
     pairs_per_token,
     selected_acts,
     top_per_group,
     top_per_token,
 )
-from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.sparse_encoding import Choice, encode_top
 
 _MULTI = 4  # times k latents are kept in the second reconstruction of multi-TopK
 

@@ -4,8 +4,8 @@ from typing import Any, ClassVar, Literal
 
 from tasks.dictionaries.architectures.topk import TopK, TopKConfig
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.coding.transcoding import TranscoderFields, Transcoding
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.transcoder_family import TranscoderFields, Transcoding
 
 
 class TopKTranscoderConfig(TranscoderFields, TopKConfig):

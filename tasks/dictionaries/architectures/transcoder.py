@@ -6,8 +6,8 @@ from pydantic import Field
 
 from tasks.dictionaries.architectures.relu_l1 import ReluL1, ReluL1Config
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.coding.transcoding import TranscoderFields, Transcoding
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.families.transcoder_family import TranscoderFields, Transcoding
 
 
 class TranscoderConfig(TranscoderFields, ReluL1Config):

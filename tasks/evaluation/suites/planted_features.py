@@ -28,11 +28,11 @@ from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary, dictionary_config
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.training.trainer import train
 from tasks.evaluation.recovery import best_cosines, random_directions, unit_rows
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
 from tasks.evaluation.synthetic import SyntheticActivations, SyntheticConfig
 from tasks.evaluation.tokens import encoded, refuse_unlike_output, token_batches
+from tasks.training.trainer import train
 
 MMCS, RECALL, PRECISION = "planted_mmcs", "planted_recall", "planted_precision"
 ABSORPTION = "planted_absorption"

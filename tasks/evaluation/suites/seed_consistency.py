@@ -23,10 +23,10 @@ from torch import Tensor
 
 from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
-from tasks.dictionaries.measures.scatter import scatter_of
 from tasks.evaluation.recovery import best_cosines, unit_rows
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
 from tasks.evaluation.tokens import encoded, token_batches
+from tasks.measures.scatter import scatter_of
 
 MMCS, SHARE, SHARED = "seed_mmcs", "seed_share", "seed_shared"
 THRESHOLDS = (0.7, 0.9)

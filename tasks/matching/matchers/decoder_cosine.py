@@ -2,7 +2,7 @@
 
 The p-value is that of the best of L_b random directions with the covariance of the second dictionary's rows:
 if one of them exceeds the cosine with probability t, the best of L_b does with 1 - (1 - t)^L_b
-(`tasks.dictionaries.measures.scatter`). Of isotropic directions t would be I_(1-c^2)((d-1)/2, 1/2) / 2; rows
+(`tasks.measures.scatter`). Of isotropic directions t would be I_(1-c^2)((d-1)/2, 1/2) / 2; rows
 of a dictionary share the strong directions of the activations, so that unrelated dictionaries come closer.
 
 The floor is one dictionary of such directions in the place of the second. Weights are compared and nothing is
@@ -20,10 +20,10 @@ import torch
 
 from catalog.errors import UserError
 from tasks.common.progress import Progress, ProgressListener, silent
-from tasks.dictionaries.measures.scatter import Scatter, scatter_of
 from tasks.matching.matcher import MATCHERS, Matched, Matcher, MatcherConfig, Side
 from tasks.matching.pairs import Evidence, Floats, best_pairs, pairs_table, summary
 from tasks.matching.significance import benjamini_hochberg
+from tasks.measures.scatter import Scatter, scatter_of
 
 _BLOCK = 4_096
 

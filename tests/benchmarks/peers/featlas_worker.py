@@ -10,7 +10,7 @@ from worker import Case, bias_for, serve
 
 from tasks.dictionaries.base import ARCHITECTURES, dictionary_config
 from tasks.dictionaries.kernels.products import product
-from tasks.dictionaries.training.training_run import TrainingRun
+from tasks.training.run import TrainingRun
 
 SPARSITY = {
     "topk": lambda case: {"k": case.k, "aux_alpha": 1 / 32 if case.n_dead else 0},

@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
-from tasks.activations.language_model import LanguageModel, ModelConfig, load_language_model
+from tasks.activations.models.language_model import LanguageModel, ModelConfig, load_language_model
 
 ENCODERS = ("bert", "roberta", "distilbert")
 CONFIGS: dict[str, dict[str, Any]] = {

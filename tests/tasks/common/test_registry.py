@@ -12,8 +12,8 @@ from tasks.autointerp.explainer import EXPLAINERS
 from tasks.autointerp.scorer import SCORERS
 from tasks.common.registry import Registry
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.formats.format import FORMATS
 from tasks.evaluation.suite import SUITES
+from tasks.foreign.format import FORMATS
 from tasks.matching.matcher import MATCHERS
 
 REGISTRIES: list[Registry[object]] = [

@@ -22,9 +22,7 @@ def settings_after(statement: str, **variables: str) -> list[str]:
     return done.stdout.split()
 
 
-@pytest.mark.parametrize(
-    "module", ["tasks.dictionaries.training.child", "flows.nightly", "flows.import_dictionary"]
-)
+@pytest.mark.parametrize("module", ["tasks.training.child", "flows.nightly", "flows.import_dictionary"])
 def test_every_process_that_computes_has_threads_that_sleep(module: str) -> None:
     """A training child, a flow run of a worker, a command: none depends on who started it."""
     assert settings_after(f"import {module}") == [SETTINGS[name] for name in sorted(SETTINGS)]
@@ -37,7 +35,7 @@ def test_settings_are_made_before_torch_is_loaded() -> None:
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'torch': print(os.environ.get('OMP_WAIT_POLICY'))\n"
         "sys.meta_path.insert(0, Look())\n"
-        "import tasks.dictionaries.training.child"
+        "import tasks.training.child"
     )
     environment = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)

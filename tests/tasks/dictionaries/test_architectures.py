@@ -17,10 +17,10 @@ from tasks.dictionaries.base import (
     dictionary_config,
 )
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.measures.metrics import ReconstructionSums
+from tasks.dictionaries.metrics import ReconstructionSums
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.training.trainer import TrainedDictionary, train
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
+from tasks.training.trainer import TrainedDictionary, train
 
 NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].how_trained == "steps")
 

@@ -9,8 +9,8 @@ from pydantic import ValidationError
 from catalog.errors import UserError
 from tasks.dictionaries.architectures.feature_choice import top_of_columns
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
-from tasks.dictionaries.coding.sparse import pairs_of_mask
-from tasks.dictionaries.coding.utilisation import ZipfCurve, fit_zipf, integer_quotas
+from tasks.dictionaries.families.zipf_auxk import ZipfCurve, fit_zipf, integer_quotas
+from tasks.dictionaries.sparse_codes import pairs_of_mask
 
 
 def build(name: str, **fields: Any) -> Any:

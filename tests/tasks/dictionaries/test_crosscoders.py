@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from tasks.dictionaries.base import Dictionary, Widths, build_dictionary, dictionary_config
-from tasks.dictionaries.coding.crosscoding import Crosscoding
-from tasks.dictionaries.measures.latent_scaling import best_factor, latent_scaling
+from tasks.dictionaries.families.crosscoder_family import Crosscoding
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.training.trainer import train
+from tasks.measures.latent_scaling import best_factor, latent_scaling
+from tasks.training.trainer import train
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "sites.json").read_text())
 MODELS = {"models": ["a", "b"], "reads": ["blocks.0.resid_post"]}

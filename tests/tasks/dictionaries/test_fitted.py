@@ -21,10 +21,10 @@ from tasks.dictionaries.base import (
     dictionary_config,
 )
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.measures.controls import fit_pca
-from tasks.dictionaries.measures.metrics import ReconstructionSums
-from tasks.dictionaries.training.trainer import TrainedDictionary, TrainingInterrupted, train
+from tasks.dictionaries.metrics import ReconstructionSums
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
+from tasks.measures.controls import fit_pca
+from tasks.training.trainer import TrainedDictionary, TrainingInterrupted, train
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "neurons": {},

@@ -5,15 +5,15 @@ from typing import Any
 import pytest
 import torch
 
+from tasks.dictionaries import active_pairs
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
-from tasks.dictionaries.coding import active
 
 
 @pytest.mark.parametrize("largest_share", [0.0, 1.0], ids=["dense", "pairs"])
 def test_every_gradient_is_that_of_the_plain_loss(
     planted: Any, largest_share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(active, "_LARGEST_SHARE", largest_share)
+    monkeypatch.setattr(active_pairs, "_LARGEST_SHARE", largest_share)
     fields = {"architecture": "gated", "d_sae": 24, "n_tokens": 1, "l1_coefficient": 0.3}
     dictionary: Any = build_dictionary(dictionary_config(fields), 16).double()
     random = torch.Generator().manual_seed(1)

@@ -9,11 +9,11 @@ from tasks.dictionaries.architectures.batch_topk import BatchTopK
 from tasks.dictionaries.architectures.jumprelu import JumpReLU
 from tasks.dictionaries.architectures.topk import TopK
 from tasks.dictionaries.base import TrainingState, Widths, dictionary_config
-from tasks.dictionaries.coding.rectified import jump, step
-from tasks.dictionaries.coding.revival import aux_loss, aux_ratio
-from tasks.dictionaries.measures.fidelity import CLEAN, Fidelity
-from tasks.dictionaries.measures.metrics import MetricName, ReconstructionSums
-from tasks.dictionaries.training.calibration import calibrate
+from tasks.dictionaries.families.auxk import aux_loss, aux_ratio
+from tasks.dictionaries.families.relu_loss import jump, step
+from tasks.dictionaries.metrics import MetricName, ReconstructionSums
+from tasks.measures.fidelity import CLEAN, Fidelity
+from tasks.training.calibration import calibrate
 
 
 def tensor(values: Any) -> torch.Tensor:

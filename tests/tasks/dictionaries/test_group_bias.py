@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from catalog.errors import UserError
+from tasks.dictionaries import active_pairs
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
-from tasks.dictionaries.coding import active
-from tasks.dictionaries.training.trainer import train
+from tasks.training.trainer import train
 
 
 def build(**fields: Any) -> Any:
@@ -101,7 +101,7 @@ def test_losses_on_pairs_and_on_dense_codes_are_those_of_autograd(
     x = planted.valid_tokens("train")[:80].double()
     found = []
     for largest_share in (0.0, 1.0):
-        monkeypatch.setattr(active, "_LARGEST_SHARE", largest_share)
+        monkeypatch.setattr(active_pairs, "_LARGEST_SHARE", largest_share)
         dictionary: Any = build_dictionary(config, 16).double()
         with torch.no_grad():
             dictionary.b_enc.fill_(-0.3)

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.dictionaries.coding import encoding, sparse
-from tasks.dictionaries.coding.encoding import encode_above, encode_top, encode_top_of_batch
-from tasks.dictionaries.coding.sparse import Pairs, smallest_kept, top_per_token
+from tasks.dictionaries import sparse_codes, sparse_encoding
 from tasks.dictionaries.kernels import native
 from tasks.dictionaries.kernels.native import kernels_for, without_kernels
 from tasks.dictionaries.kernels.products import product, token_slices
+from tasks.dictionaries.sparse_codes import Pairs, smallest_kept, top_per_token
+from tasks.dictionaries.sparse_encoding import encode_above, encode_top, encode_top_of_batch
 
 ROOT = Path(__file__).parents[3]
 needs_kernels = pytest.mark.skipif(not native.describe()[0], reason=f"kernels: {native.describe()[1]}")
@@ -29,7 +29,7 @@ def ragged_pairs(seed: int, n_tokens: int = 37, n_latents: int = 70) -> tuple[Pa
     values[3] = -1  # a token without a pair
     values[:, 5] = -1  # a latent without one
     mask = values > 0.8
-    return sparse.pairs_of_mask(mask), values[mask]
+    return sparse_codes.pairs_of_mask(mask), values[mask]
 
 
 @needs_kernels
@@ -110,7 +110,7 @@ def test_sums_and_gradients_equal_torch() -> None:
 def test_encoding_equals_torch(
     encode: Callable[..., tuple[torch.Tensor, ...]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoding, "token_slices", lambda x, n: [slice(0, 16), slice(16, 41)])
+    monkeypatch.setattr(sparse_encoding, "token_slices", lambda x, n: [slice(0, 16), slice(16, 41)])
     x, W, b = random_values(41, 6, seed=4), random_values(6, 80, seed=5), random_values(80, seed=6)
     found = encode(x, W, b)
     with without_kernels():

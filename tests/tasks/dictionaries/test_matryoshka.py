@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from catalog.errors import UserError
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.training.trainer import train
+from tasks.training.trainer import train
 
 
 def config_of(**fields: Any) -> DictionaryConfig:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.optimize import nnls
+from scipy.optimize import nnls as scipy_nnls
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import dictionary_config
-from tasks.dictionaries.coding import nonnegative
-from tasks.dictionaries.training.trainer import TrainedDictionary, TrainingInterrupted, train
+from tasks.dictionaries.families import nnls
+from tasks.training.trainer import TrainedDictionary, TrainingInterrupted, train
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "decompositions.json").read_text())
 CASES = {"positive": GOLDEN["G18_snmf_step"], "mixed": GOLDEN["G18_snmf_step"]["mixed_sign_case"]}
@@ -59,12 +59,12 @@ def loss(result: TrainedDictionary) -> list[float]:
 def test_one_step_is_the_golden_one(case: str) -> None:
     vector = CASES[case]
     a_ND, codes_NK = tensor(vector["A"]).T, tensor(vector["G"])
-    factors_KD = nonnegative.factor_update(a_ND, codes_NK, ridge=0)
+    factors_KD = nnls.factor_update(a_ND, codes_NK, ridge=0)
     torch.testing.assert_close(factors_KD.T, tensor(vector["F"]), atol=1e-9, rtol=0)
-    before = nonnegative.squared_error(a_ND, factors_KD, codes_NK)
-    after_NK = nonnegative.code_update(a_ND, factors_KD, codes_NK, floor=0)
+    before = nnls.squared_error(a_ND, factors_KD, codes_NK)
+    after_NK = nnls.code_update(a_ND, factors_KD, codes_NK, floor=0)
     torch.testing.assert_close(after_NK, tensor(vector["G_next"]), atol=1e-9, rtol=0)
-    after = nonnegative.squared_error(a_ND, factors_KD, after_NK)
+    after = nnls.squared_error(a_ND, factors_KD, after_NK)
     assert before == pytest.approx(vector["loss_before"], abs=1e-9)
     assert after == pytest.approx(vector.get("loss_after", vector.get("loss_after_G")), abs=1e-9)
 
@@ -72,24 +72,24 @@ def test_one_step_is_the_golden_one(case: str) -> None:
 @pytest.mark.parametrize("start", ["kmeans", "svd", "random"])
 def test_the_error_never_rises_without_winners(start: Any) -> None:
     a_ND = torch.randn(200, 12, generator=torch.Generator().manual_seed(0)).double()
-    codes_NK = nonnegative.first_codes(a_ND, 15, start, torch.Generator().manual_seed(0))
-    assert codes_NK.min() >= nonnegative.SMALLEST
+    codes_NK = nnls.first_codes(a_ND, 15, start, torch.Generator().manual_seed(0))
+    assert codes_NK.min() >= nnls.SMALLEST
     errors = []
     for _ in range(60):
-        factors_KD = nonnegative.factor_update(a_ND, codes_NK, ridge=0)
-        errors.append(nonnegative.squared_error(a_ND, factors_KD, codes_NK))
-        factors_KD, codes_NK = nonnegative.balanced(factors_KD, codes_NK)
-        assert nonnegative.squared_error(a_ND, factors_KD, codes_NK) == pytest.approx(errors[-1])
-        codes_NK = nonnegative.code_update(a_ND, factors_KD, codes_NK, floor=0)
-        errors.append(nonnegative.squared_error(a_ND, factors_KD, codes_NK))
+        factors_KD = nnls.factor_update(a_ND, codes_NK, ridge=0)
+        errors.append(nnls.squared_error(a_ND, factors_KD, codes_NK))
+        factors_KD, codes_NK = nnls.balanced(factors_KD, codes_NK)
+        assert nnls.squared_error(a_ND, factors_KD, codes_NK) == pytest.approx(errors[-1])
+        codes_NK = nnls.code_update(a_ND, factors_KD, codes_NK, floor=0)
+        errors.append(nnls.squared_error(a_ND, factors_KD, codes_NK))
     assert all(later <= earlier * (1 + 1e-12) for earlier, later in pairwise(errors))
     assert errors[-1] < 0.5 * errors[0]
 
 
 def test_winners_are_the_largest_entries_of_each_factor() -> None:
     factors_KD = tensor([[3.0, -4.0, 0.5, 1.0], [0.1, 0.2, -0.3, 0.0]])
-    assert nonnegative.keep_winners(factors_KD, 0.5).tolist() == [[3, -4, 0, 0], [0, 0.2, -0.3, 0]]
-    assert nonnegative.keep_winners(factors_KD, 0.01).tolist() == [[0, -4, 0, 0], [0, 0, -0.3, 0]]
+    assert nnls.keep_winners(factors_KD, 0.5).tolist() == [[3, -4, 0, 0], [0, 0.2, -0.3, 0]]
+    assert nnls.keep_winners(factors_KD, 0.01).tolist() == [[0, -4, 0, 0], [0, 0, -0.3, 0]]
 
 
 def test_planted_factors_are_found(tmp_path: Path) -> None:
@@ -121,13 +121,13 @@ def test_codes_are_the_non_negative_least_squares_solution(n_factors: int) -> No
     generator = torch.Generator().manual_seed(1)
     directions_KD = torch.nn.functional.normalize(torch.randn(n_factors, 20, generator=generator), dim=1)
     x_ND = torch.randn(40, 20, generator=generator)
-    codes_NK = nonnegative.nonnegative_codes(x_ND, directions_KD)
-    best_N = [nnls(directions_KD.T.double().numpy(), row)[1] for row in x_ND.double().numpy()]
+    codes_NK = nnls.nonnegative_codes(x_ND, directions_KD)
+    best_N = [scipy_nnls(directions_KD.T.double().numpy(), row)[1] for row in x_ND.double().numpy()]
     residual_N = (x_ND - codes_NK @ directions_KD).norm(dim=1)
     assert codes_NK.min() >= 0
     torch.testing.assert_close(residual_N, torch.tensor(best_N).float(), atol=2e-4, rtol=1e-4)
     empty_KD = torch.cat([directions_KD, torch.zeros(1, 20)])
-    assert nonnegative.nonnegative_codes(x_ND, empty_KD)[:, -1].tolist() == [0.0] * 40
+    assert nnls.nonnegative_codes(x_ND, empty_KD)[:, -1].tolist() == [0.0] * 40
 
 
 @pytest.mark.parametrize("winner_share", [None, 0.2])

@@ -14,16 +14,16 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import load_file, save_file
 
 from catalog.errors import UserError
-from tasks.activations.shards import ActivationSet
+from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.architectures.temporal import Temporal
 from tasks.dictionaries.base import AnyDictionaryConfig, Dictionary, build_dictionary, dictionary_config
-from tasks.dictionaries.coding.code_attention import CodeAttention
-from tasks.dictionaries.formats.assembly import assemble
-from tasks.dictionaries.formats.format import Written, format_named, read_foreign
-from tasks.dictionaries.formats.source import foreign_digest
+from tasks.dictionaries.families.temporal_attention import CodeAttention
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import read_valid
-from tasks.dictionaries.training.trainer import train
+from tasks.foreign.assembly import assemble
+from tasks.foreign.format import Written, format_named, read_foreign
+from tasks.foreign.source import foreign_digest
+from tasks.training.trainer import train
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats" / "saelens"
 CASES = sorted(path.name for path in GOLDEN.glob("*temporal*"))

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from catalog.errors import UserError
 from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.training.trainer import train
+from tasks.training.trainer import train
 
 
 def make(**changes: Any) -> tuple[Any, TrainingState]:

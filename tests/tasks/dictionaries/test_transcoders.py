@@ -11,10 +11,10 @@ import torch
 from catalog.errors import UserError
 from tasks.dictionaries.base import Widths, build_dictionary, dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
-from tasks.dictionaries.measures.controls import fit_pca, fit_rank_map
-from tasks.dictionaries.measures.evaluation import evaluate
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.training.trainer import train
+from tasks.measures.controls import fit_pca, fit_rank_map
+from tasks.measures.evaluation import evaluate
+from tasks.training.trainer import train
 
 SITES = {"reads": ["blocks.0.mlp_in"], "writes": ["blocks.0.mlp_out"]}
 FIELDS = {"d_sae": 48, "n_tokens": 100_000, "batch_tokens": 256, "lr": 4e-3}

@@ -12,18 +12,18 @@ from catalog.connection import connect
 from catalog.errors import UserError
 from catalog.exports.saebench import write_saebench
 from catalog.ledger import StageOutcome
-from tasks.activations.config import ActivationsConfig
+from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.corpora import CORPUS_SOURCES
-from tasks.activations.model_source import ModelConfig
-from tasks.cache_activations import CacheUnit, cache_activations
-from tasks.describe_model import ModelUnit, describe_model
+from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.base import dictionary_config
-from tasks.evaluate_suite import SuiteUnit, evaluate_suite
 from tasks.evaluation.suite import AnySuiteConfig
-from tasks.load_corpus import CorpusUnit, load_corpus
-from tasks.policies import StageContext
-from tasks.train_dictionary import train_dictionary
-from tasks.training_units import Site, TrainUnit
+from tasks.stages.cache_activations import CacheUnit, cache_activations
+from tasks.stages.describe_model import ModelUnit, describe_model
+from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
+from tasks.stages.load_corpus import CorpusUnit, load_corpus
+from tasks.stages.train_dictionary import train_dictionary
+from tasks.support.policies import StageContext
+from tasks.support.training_units import Site, TrainUnit
 
 HOOKPOINT = "blocks.1.resid_post"
 MODEL = ModelConfig(id="pico-a", source="embedded")

@@ -10,7 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import build_dictionary, dictionary_config
-from tasks.dictionaries.measures.evaluation import SCHEMA
 from tasks.evaluation.suite import (
     SUITES,
     AnySuiteConfig,
@@ -20,6 +19,7 @@ from tasks.evaluation.suite import (
     metric_table,
     run_suite,
 )
+from tasks.measures.evaluation import SCHEMA
 
 REQUIRED = {"sparse_probing": {"label": "answer"}}
 SMALL = {

@@ -6,7 +6,7 @@ import pyarrow.compute as pc
 import pytest
 import torch
 
-from tasks.activations.shards import ActivationSet
+from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.architectures.topk import TopKConfig
 from tasks.dictionaries.base import build_dictionary
 from tasks.evaluation.recovery import unit_rows

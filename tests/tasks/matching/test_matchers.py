@@ -11,8 +11,8 @@ from scipy.sparse import csc_array
 
 from catalog.errors import UserError
 from catalog.schemas import TABLES
-from tasks.activations.packing import PackedTokens
-from tasks.activations.shards import ActivationSet
+from tasks.activations.reading.shards import ActivationSet
+from tasks.activations.text.packing import PackedTokens
 from tasks.dictionaries.architectures.topk import TopKConfig
 from tasks.dictionaries.base import Dictionary, build_dictionary
 from tasks.matching.intervals import correlation_intervals

@@ -13,11 +13,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from catalog.durable import replace_file, to_json
-from tasks.activations.packing import PackingConfig, pack
-from tasks.activations.shard_files import ShardWriter, write_index
-from tasks.activations.shards import META, TOKENS, ActivationSet
-from tasks.activations.token_files import TokenWriter, open_tokens
-from tasks.activations.tokenisation import TokenisedDocument
+from tasks.activations.reading.shard_files import ShardWriter, write_index
+from tasks.activations.reading.shards import META, TOKENS, ActivationSet
+from tasks.activations.text.packing import PackingConfig, pack
+from tasks.activations.text.token_files import TokenWriter, open_tokens
+from tasks.activations.text.tokenisation import TokenisedDocument
 from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 
 WORDS = ["the", "cat", "sat", "on", "a", "mat", "and", "saw", "Émile's", "naïve", "猫", "🙂", "run\nfast"]

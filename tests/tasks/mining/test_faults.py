@@ -17,7 +17,7 @@ import pytest
 
 from catalog.errors import UserError
 from catalog.faults import ENVIRONMENT, InjectedFault
-from tasks.activations.shards import ActivationSet
+from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.mining.config import MiningConfig
 from tasks.mining.miner import mine

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from tasks.activations.shards import ActivationSet
+from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.mining import nearest
 from tasks.mining.config import MiningConfig

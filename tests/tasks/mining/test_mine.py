@@ -12,8 +12,8 @@ import torch
 
 from catalog.errors import UserError
 from catalog.schemas import TABLES
-from tasks.activations.packing import PackedTokens
-from tasks.activations.shards import ActivationSet
+from tasks.activations.reading.shards import ActivationSet
+from tasks.activations.text.packing import PackedTokens
 from tasks.dictionaries.base import Dictionary
 from tasks.mining.config import MiningConfig
 from tasks.mining.logits import Unembedding

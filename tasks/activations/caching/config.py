@@ -1,0 +1,62 @@
+"""What a pipeline says about caching activations."""
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from tasks.activations.models.source import ModelConfig
+from tasks.activations.text.packing import BosPolicy, LongDocuments, Packing
+from tasks.common.config import StrictConfig
+
+ShardDtype = Literal["auto", "float16", "float32"]
+
+
+class ActivationsConfig(StrictConfig):
+    """Which activations are cached, of how much text, and which tokens count."""
+
+    hookpoints: tuple[str, ...] = ()
+    """Where activations are taken, for example blocks.2.resid_post; a model may name its own."""
+    context_length: int = Field(ge=2)
+    """Tokens in a sequence, special tokens included."""
+    n_tokens: int = Field(ge=1)
+    """Token budget, train and eval together; a corpus that has fewer is used whole."""
+    packing: Packing = "block"
+    """block (several documents in a sequence, attention kept apart) or per_document."""
+    long_documents: LongDocuments = "split"
+    """split (a document that does not fit is cut into chunks) or truncate (its beginning alone is used)."""
+    bos: BosPolicy = "drop"
+    """none (no BOS), keep (BOS counts as a token) or drop (the model sees BOS, nothing else does)."""
+    drop_first_token: bool = False
+    """Leave out the first text token of every chunk as well, for models whose first token is a sink."""
+    massive_tokens: Literal["keep", "drop"] = "keep"
+    """keep, or drop (leave out valid tokens whose norm is over 5 times the median, mostly sinks)."""
+    dtype: ShardDtype = "auto"
+    """Number format on disk; auto is float16 unless a probe finds values that need float32."""
+    eval_share: float = Field(default=0.1, ge=0.0, lt=1.0)
+    """Share of the token budget that goes to documents of the eval split."""
+    seed: int = 0
+    """Seed of the order in which documents are taken."""
+    batch_sequences: int = Field(default=32, ge=1)
+    """Sequences in one forward pass."""
+    shard_mebibytes: float = Field(default=32, gt=0)
+    """Size of a shard: what is redone at most after a crash."""
+
+    @model_validator(mode="after")
+    def _hookpoints_differ(self) -> Self:
+        if len(set(self.hookpoints)) != len(self.hookpoints):
+            raise ValueError("activations.hookpoints names a hookpoint twice")
+        return self
+
+    def for_model(self, model: ModelConfig) -> "ActivationsConfig":
+        """The configuration with the model's own hookpoints where it names some."""
+        return self.model_copy(update={"hookpoints": model.hookpoints}) if model.hookpoints else self
+
+    @property
+    def n_eval_tokens(self) -> int:
+        """Token budget of the eval split."""
+        return round(self.n_tokens * self.eval_share)
+
+    @property
+    def n_train_tokens(self) -> int:
+        """Token budget of the train split."""
+        return self.n_tokens - self.n_eval_tokens

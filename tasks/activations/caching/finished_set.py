@@ -1,0 +1,108 @@
+"""The last step of caching: shards and tokens become an activation set that stands alone."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from catalog.durable import flush_file, make_folder, replace_file, to_json
+from tasks.activations.caching.massive import massive_facts
+from tasks.activations.caching.plan import CachingPlan
+from tasks.activations.reading.shard_files import ShardRecord, shards_digest, write_index
+from tasks.activations.reading.shards import META, TOKENS
+from tasks.activations.text.packing import ARRAYS, PackedTokens
+from tasks.activations.text.token_files import RECORD, file_sha256, read_token_record
+
+FORMAT = 1
+logger = logging.getLogger(__name__)
+
+
+def finish_set(
+    folder: Path,
+    token_folder: Path,
+    packed: PackedTokens,
+    records: dict[int, ShardRecord],
+    hookpoint: str,
+    plan: CachingPlan,
+    facts: dict[str, Any],
+) -> None:
+    """Put tokens and ``meta.json`` beside the finished shards of ``folder``.
+
+    Args:
+        folder: Shards of one hookpoint.
+        token_folder: Token files shared by all hookpoints.
+        packed: The same tokens, opened.
+        records: Every shard of the hookpoint.
+        hookpoint: Its name.
+        plan: Number format, width and size of shards.
+        facts: What else ``meta.json`` shall say (model, corpus, configuration).
+    """
+    write_index(folder, records)
+    drop = facts["config"]["massive_tokens"] == "drop"
+    n_valid = _place_tokens(folder / TOKENS, token_folder, packed, records, plan.sequences_per_shard, drop)
+    n_normed = sum(record.n_normed for record in records.values())
+    norm_sum = sum(records[number].norm_sum for number in sorted(records))
+    massive = massive_facts(records, packed)
+    if drop:
+        n_normed -= massive.n_train
+        norm_sum -= massive.train_norm_sum
+    if massive.n:
+        logger.warning(massive.sentence(hookpoint, dropped=drop))
+    meta: dict[str, Any] = {
+        **facts,
+        "format": FORMAT,
+        "hookpoint": hookpoint,
+        "d_in": plan.widths[hookpoint],
+        "dtype": plan.dtypes[hookpoint],
+        "sequences_per_shard": plan.sequences_per_shard,
+        "n_shards": len(records),
+        "n_sequences": packed.n_sequences,
+        "n_train_sequences": packed.n_train,
+        "n_tokens": packed.n_tokens,
+        "n_valid_tokens": n_valid,
+        "n_nonfinite": sum(len(record.nonfinite) for record in records.values()),
+        "norm": norm_sum / n_normed if n_normed else 0.0,
+        **massive.columns(),
+        "digest": shards_digest(records),
+        "n_bytes": sum(record.n_bytes for record in records.values()),
+    }
+    replace_file(folder / META, to_json(meta), "cache.meta")
+
+
+def _place_tokens(
+    target: Path,
+    source: Path,
+    packed: PackedTokens,
+    records: dict[int, ShardRecord],
+    sequences_per_shard: int,
+    drop_massive: bool,
+) -> int:
+    """Share the token files with the other hookpoints; ``valid`` is the hookpoint's own."""
+    make_folder(target)
+    for name in ARRAYS:
+        if name != "valid":
+            _share(source / f"{name}.npy", target / f"{name}.npy")
+    valid_ST = np.array(packed.valid)
+    places_per_shard = sequences_per_shard * packed.context_length
+    for number, record in records.items():
+        dropped = np.array(record.nonfinite + (record.massive if drop_massive else ()), dtype=np.int64)
+        valid_ST.reshape(-1)[number * places_per_shard + dropped] = False
+    np.save(target / "valid.npy", valid_ST, allow_pickle=False)
+    flush_file(target / "valid.npy")
+    token_record = read_token_record(source)
+    assert token_record is not None
+    sha256 = {**token_record["sha256"], "valid": file_sha256(target / "valid.npy")}
+    replace_file(target / RECORD, to_json({**token_record, "sha256": sha256}), "tokens.record")
+    return int(np.count_nonzero(valid_ST))
+
+
+def _share(source: Path, target: Path) -> None:
+    """One file under two names; a copy where the file system cannot do that."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

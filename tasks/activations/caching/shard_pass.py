@@ -1,0 +1,156 @@
+"""One pass of the model over packed tokens: shards of every hookpoint, made durable while the model runs on.
+
+Shapes: B sequences, T context, D width.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tasks.activations.caching.background import Background
+from tasks.activations.caching.massive import Norms, find_massive
+from tasks.activations.caching.precision import storable
+from tasks.activations.models.language_model import LanguageModel
+from tasks.activations.reading.capture import capture
+from tasks.activations.reading.shard_files import ShardFormat, ShardRecord, ShardWriter
+from tasks.activations.text.inputs import model_inputs
+from tasks.activations.text.packing import PADDING, PackedTokens
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLayout:
+    """How the sequences of a set are spread over shards, the same for all hookpoints of a pass."""
+
+    n_sequences: int
+    sequences_per_shard: int
+    batch_sequences: int
+
+    @property
+    def n_shards(self) -> int:
+        return -(-self.n_sequences // self.sequences_per_shard)
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """First sequence of a shard and the one after its last."""
+        first = number * self.sequences_per_shard
+        return first, min(first + self.sequences_per_shard, self.n_sequences)
+
+    def batches(self, number: int) -> Iterator[slice]:
+        """The sequences of each forward pass of a shard; always the same, so results are too."""
+        first, end = self.bounds(number)
+        for start in range(first, end, self.batch_sequences):
+            yield slice(start, min(start + self.batch_sequences, end))
+
+
+@dataclass(slots=True)
+class _GrowingShard:
+    """The shard of one hookpoint while it is written, with what its record will say."""
+
+    writer: ShardWriter
+    dtype: ShardFormat
+    first_sequence: int
+    nonfinite: list[int] = field(default_factory=list)
+    norm_sum: float = 0.0
+    n_normed: int = 0
+    norms: list[Norms] = field(default_factory=list)
+    """Of each batch: norms of its tokens, NaN where a token does not count."""
+
+    def take(
+        self, x_BTD: Tensor, padding_BT: Tensor, packed: PackedTokens, rows: slice, background: Background
+    ) -> None:
+        """Store a batch and count its norms and non-finite tokens."""
+        values, finite_tensor, norms_tensor = storable(x_BTD, padding_BT, self.dtype)
+        background.write(self.writer.append, values)
+        finite_BT, valid_BT = finite_tensor.numpy(), np.asarray(packed.valid[rows])
+        sequences, places = np.nonzero(valid_BT & ~finite_BT)
+        offset = rows.start - self.first_sequence
+        self.nonfinite += ((sequences + offset) * packed.context_length + places).tolist()
+        n_train = max(0, min(rows.stop, packed.n_train) - rows.start)
+        counted_BT = (valid_BT & finite_BT)[:n_train]
+        self.norm_sum += float(norms_tensor.numpy()[:n_train][counted_BT].sum(dtype=np.float64))
+        self.n_normed += int(np.count_nonzero(counted_BT))
+        self.norms.append(np.where(valid_BT & finite_BT, norms_tensor.numpy(), np.nan).astype(np.float32))
+
+    def finish(self) -> ShardRecord:
+        """Make the shard durable."""
+        found = find_massive(np.concatenate(self.norms))
+        return self.writer.finish(
+            first_sequence=self.first_sequence,
+            nonfinite=tuple(self.nonfinite),
+            norm_sum=self.norm_sum,
+            n_normed=self.n_normed,
+            massive=found.places,
+            massive_norms=found.norms,
+            median_norm=found.median,
+            square_sum=found.square_sum,
+        )
+
+
+class UnfinishedShards:
+    """One shard of every hookpoint, computed but still with the writer thread."""
+
+    def __init__(self, shards: Mapping[str, _GrowingShard]) -> None:
+        self._shards = shards
+
+    def finish(self) -> dict[str, ShardRecord]:
+        """Make the files durable; the records by hookpoint, indices are the caller's to write.
+
+        Runs on the writer thread, behind the writes of the shard.
+        """
+        return {name: shard.finish() for name, shard in self._shards.items()}
+
+    def abandon(self) -> None:
+        """Close and remove what is not finished; the writer thread must have ended."""
+        for shard in self._shards.values():
+            shard.writer.abandon()
+
+
+def write_shard(
+    language_model: LanguageModel,
+    packed: PackedTokens,
+    layout: ShardLayout,
+    number: int,
+    folders: Mapping[str, Path],
+    dtypes: Mapping[str, ShardFormat],
+    widths: Mapping[str, int],
+    background: Background,
+    told: Callable[[int], None] = lambda _: None,
+) -> UnfinishedShards:
+    """Run the model over the sequences of one shard and hand the values of each hookpoint to the writer.
+
+    ``told`` hears after each forward pass up to which sequence the model was run.
+
+    Returns:
+        What `UnfinishedShards.finish`, queued on the same writer, makes durable.
+
+    Raises:
+        OSError: from this or an earlier write on the writer thread.
+    """
+    first, end = layout.bounds(number)
+    shards: dict[str, _GrowingShard] = {}
+    unfinished = UnfinishedShards(shards)
+    background.on_failure(unfinished.abandon)
+    for name, folder in folders.items():
+        shape = (end - first, packed.context_length, widths[name])
+        shards[name] = _GrowingShard(ShardWriter(folder, number, shape, dtypes[name]), dtypes[name], first)
+    for rows in layout.batches(number):
+        _run_batch(language_model, packed, rows, shards, background)
+        told(rows.stop)
+    return unfinished
+
+
+def _run_batch(
+    language_model: LanguageModel,
+    packed: PackedTokens,
+    rows: slice,
+    shards: Mapping[str, _GrowingShard],
+    background: Background,
+) -> None:
+    """One forward pass; a function of its own, so that nothing of it is alive during the next one."""
+    captured = capture(language_model, list(shards), model_inputs(language_model, packed, rows))
+    padding_BT = torch.from_numpy(packed.segment[rows] == PADDING).to(language_model.device)
+    for name, shard in shards.items():
+        shard.take(captured.pop(name), padding_BT, packed, rows, background)

@@ -1,0 +1,143 @@
+"""What caching tells the catalogue: rows of models, corpora, documents, activation_sets, sequences.
+
+All without the columns that the store adds (fingerprint, slice, subject).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from catalog.schemas import COMMON_COLUMNS, TABLES
+from tasks.activations.corpora import CorpusTable
+from tasks.activations.models.language_model import ModelSpec
+from tasks.activations.reading.shards import ActivationSet
+from tasks.activations.text.packing import PADDING
+
+SEQUENCES_PER_BATCH = 500
+N_HEX = 8
+
+
+def corpus_id(corpus: CorpusTable) -> str:
+    """Kind of source plus eight hex of the digest of documents and texts."""
+    return f"{corpus.source}-{corpus.digest[:N_HEX]}"
+
+
+def model_row(spec: ModelSpec, location: str | None = None) -> pa.Table:
+    """One row of ``models``; ``location`` is the hub repository or folder that the files are from."""
+    return _row(
+        "models",
+        model_id=spec.model_id,
+        source=spec.source,
+        revision=spec.revision,
+        architecture=spec.architecture,
+        n_layers=spec.n_layers,
+        d_model=spec.d_model,
+        vocab_size=spec.vocab_size,
+        max_context=spec.max_context,
+        n_parameters=spec.n_parameters,
+        tokenizer_digest=spec.tokenizer_digest,
+        weights_digest=spec.weights_digest,
+        parent_model_id=None,
+        location=location,
+    )
+
+
+def corpus_row(corpus: CorpusTable) -> pa.Table:
+    """One row of ``corpora``."""
+    splits = corpus.table["split"].to_pylist()
+    return _row(
+        "corpora",
+        corpus_id=corpus_id(corpus),
+        source=corpus.source,
+        revision=corpus.revision,
+        digest=corpus.digest,
+        n_documents=corpus.table.num_rows,
+        n_eval_documents=splits.count("eval"),
+        n_chars=sum(corpus.table["n_chars"].to_pylist()),
+        n_duplicates=corpus.n_duplicates,
+        n_near_duplicates=corpus.n_near_duplicates,
+        chat_template=corpus.chat_template,
+    )
+
+
+def document_rows(corpus: CorpusTable) -> pa.Table:
+    """The rows of ``documents``."""
+    schema = _schema("documents")
+    name = pa.repeat(pa.scalar(corpus_id(corpus)), corpus.table.num_rows)
+    return corpus.table.append_column("corpus_id", name).select(schema.names).cast(schema)
+
+
+def activation_set_row(
+    activation_set: ActivationSet, activation_set_id: str, corpus_id: str, uri: str
+) -> pa.Table:
+    """One row of ``activation_sets``; ``uri`` is the folder's place below the catalogue's root."""
+    meta = activation_set.meta
+    copied = (
+        "model_id",
+        "hookpoint",
+        "d_in",
+        "n_sequences",
+        "n_tokens",
+        "n_valid_tokens",
+        "context_length",
+        "dtype",
+        "norm",
+        "n_nonfinite",
+        "digest",
+        "n_bytes",
+        "median_norm",
+        "n_massive",
+        "massive_share",
+        "max_norm",
+        "massive_positions",
+    )
+    return _row(
+        "activation_sets",
+        activation_set_id=activation_set_id,
+        corpus_id=corpus_id,
+        uri=uri,
+        packing=meta["config"]["packing"],
+        bos=meta["config"]["bos"],
+        massive_tokens=meta["config"]["massive_tokens"],
+        **{name: meta[name] for name in copied},
+    )
+
+
+def sequence_rows(
+    activation_set: ActivationSet, activation_set_id: str, document_ids: pa.ChunkedArray | pa.Array
+) -> Iterator[pa.RecordBatch]:
+    """The rows of ``sequences``, some hundred at a time; ``document_ids`` is the corpus' column."""
+    tokens = activation_set.tokens
+    names = pa.array(document_ids.to_pylist(), pa.string())
+    schema = _schema("sequences")
+    for start in range(0, tokens.n_sequences, SEQUENCES_PER_BATCH):
+        rows = slice(start, min(start + SEQUENCES_PER_BATCH, tokens.n_sequences))
+        is_token = tokens.segment[rows] != PADDING
+        ends = np.concatenate([[0], np.cumsum(is_token.sum(axis=1))]).astype(np.int32)
+
+        def lists(values: pa.Array, ends: Any = ends) -> pa.ListArray:
+            return pa.ListArray.from_arrays(pa.array(ends), values)
+
+        columns = {
+            "activation_set_id": pa.repeat(pa.scalar(activation_set_id), rows.stop - rows.start),
+            "sequence_index": pa.array(np.arange(rows.start, rows.stop), pa.int32()),
+            "split": pa.array(tokens.split[rows].tolist(), pa.string()),
+            "token_ids": lists(pa.array(tokens.token_ids[rows][is_token])),
+            "document_ids": lists(names.take(pa.array(tokens.document_index[rows][is_token]))),
+            "char_starts": lists(pa.array(tokens.char_start[rows][is_token])),
+            "char_ends": lists(pa.array(tokens.char_end[rows][is_token])),
+            "valid": lists(pa.array(np.asarray(tokens.valid[rows])[is_token])),
+        }
+        yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _schema(table: str) -> pa.Schema:
+    """Schema of a table without the columns that the store adds."""
+    spec = TABLES[table]
+    return pa.schema([spec.schema.field(c.name) for c in spec.columns if c.name not in COMMON_COLUMNS])
+
+
+def _row(table: str, **values: Any) -> pa.Table:
+    return pa.Table.from_pylist([values], schema=_schema(table))

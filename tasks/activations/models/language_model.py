@@ -1,0 +1,308 @@
+"""Language models: description without weights, loading, unembedding. The one file with transformers."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoTokenizer,
+)
+from transformers.utils import logging as transformers_logging
+
+from catalog.errors import UserError
+from tasks.activations.models.hookpoints import Layout, layout_of
+from tasks.activations.models.source import (
+    ModelConfig,
+    ModelOrigin,
+    count_parameters,
+    model_folder,
+    tokenizer_digest,
+    weights_digest,
+)
+from tasks.common.device import choose_device
+
+__all__ = ["LanguageModel", "ModelConfig", "ModelSpec", "load_language_model", "read_model_spec"]
+
+_HEADS = ("lm_head", "cls", "embed_out", "vocab_transform", "vocab_layer_norm", "vocab_projector")
+_UNUSED = ("pooler",)
+_BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "masked_bias", "attention.bias", "position_ids")
+"""What older checkpoints store beside the weights and every model makes for itself."""
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What is known of a language model without running it."""
+
+    model_id: str
+    source: ModelOrigin
+    revision: str | None
+    architecture: str
+    """Model type as Transformers calls it, for example llama."""
+    n_layers: int
+    d_model: int
+    vocab_size: int
+    max_context: int | None
+    """Longest context in tokens; None where the model states none."""
+    n_parameters: int
+    tokenizer_digest: str
+    weights_digest: str
+    is_causal: bool
+    bos_token_id: int | None
+    """Begins a text: BOS, or the encoder's CLS."""
+    eos_token_id: int | None
+    """Ends a text; for an encoder its SEP."""
+    mask_token_id: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LanguageModel:
+    """A loaded model in evaluation mode with its tokenizer; ``model`` returns ``.logits``."""
+
+    spec: ModelSpec
+    model: Any
+    tokenizer: Any
+    device: torch.device
+    has_head: bool = True
+    """False for a checkpoint saved without a language-model head: its logits mean nothing."""
+
+    @property
+    def layout(self) -> Layout | None:
+        """How its blocks are built; None for a model type that is not in the table."""
+        return layout_of(self.model.config)
+
+    @property
+    def pad_token_id(self) -> int:
+        """The id that fills the end of a sequence; padding is masked, any id will do."""
+        pad = self.tokenizer.pad_token_id
+        return int(pad) if pad is not None and pad < self.spec.vocab_size else 0
+
+    def unembedding(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """``W_U (d_model, vocab)`` and the final norm's gain ``(d_model,)``, float32 on the CPU.
+
+        Both are None where logits are not linear in the normed stream (encoders) or unknown, and where the
+        checkpoint has no head (base models, classifiers, reward models): Transformers would make up weights.
+        """
+        layout = self.layout
+        output = self.model.get_output_embeddings()
+        if layout is None or layout.final_norm is None or output is None or not self.has_head:
+            return None, None
+        norm = self.model.base_model.get_submodule(layout.final_norm)
+        gain = norm.weight.detach().float().cpu() + layout.norm_offset
+        return output.weight.detach().float().cpu().T.contiguous(), gain
+
+    def token_texts(self, token_ids: Sequence[int]) -> list[str]:
+        """Each token as a reader should see it, for lists of tokens (text is never joined from these)."""
+        pieces = self.tokenizer.convert_ids_to_tokens([int(i) for i in token_ids])
+        return [self._token_text(int(i), piece) for i, piece in zip(token_ids, pieces, strict=True)]
+
+    def _token_text(self, token_id: int, piece: str | None) -> str:
+        if piece is None:  # rows that pad the embedding beyond the tokenizer
+            return f"[{token_id}]"
+        if "\u2581" in piece:  # SentencePiece's visible space; decoding alone would strip it
+            return piece.replace("\u2581", " ")
+        if piece.startswith("##"):
+            return piece
+        text = str(self.tokenizer.decode([token_id], clean_up_tokenization_spaces=False))
+        return piece if _REPLACEMENT in text or not text else text
+
+
+def read_model_spec(config: ModelConfig) -> ModelSpec:
+    """Describe a model from its files alone: no weights are loaded.
+
+    Raises:
+        UserError: when the files are missing, unsafe or damaged.
+    """
+    folder = model_folder(config)
+    return _spec(config, folder, _model_config(folder), _tokenizer(folder))
+
+
+def preview_model_spec(config: ModelConfig) -> ModelSpec:
+    """`read_model_spec` without the digests, which take as long as reading the weights.
+
+    Raises:
+        UserError: as `read_model_spec`.
+    """
+    folder = model_folder(config)
+    return _spec(config, folder, _model_config(folder), _tokenizer(folder), hashed=False)
+
+
+def read_tokenizer(config: ModelConfig) -> Any:
+    """The fast tokenizer of a model, without the model.
+
+    Raises:
+        UserError: when it is missing, damaged, or gives no character offsets.
+    """
+    return _tokenizer(model_folder(config))
+
+
+def load_language_model(config: ModelConfig, device: str = "auto") -> LanguageModel:
+    """Load weights (safetensors only, no remote code) onto a device, in evaluation mode, grads off.
+
+    Raises:
+        UserError: when the model cannot be loaded as asked.
+    """
+    folder = model_folder(config)
+    model_config, tokenizer = _model_config(folder), _tokenizer(folder)
+    spec = _spec(config, folder, model_config, tokenizer)
+    target = choose_device(device)
+    auto_class = AutoModelForCausalLM if spec.is_causal else AutoModelForMaskedLM
+    try:
+        with _quiet():
+            model, loading = auto_class.from_pretrained(
+                folder,
+                dtype=getattr(torch, config.dtype),
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except Exception as error:  # what a configuration says may break any part of Transformers
+        raise UserError(
+            f"model {config.id!r} cannot be loaded from {folder}: {_first_line(error)}"
+        ) from error
+    _refuse_left_out(config.id, folder, model, loading["unexpected_keys"])
+    missing = sorted(key for key in loading["missing_keys"] if not set(key.split(".")) & set(_UNUSED))
+    backbone = [key for key in missing if key.split(".")[0] not in _HEADS]
+    if backbone:
+        raise UserError(
+            f"model {config.id!r}: {folder} lacks {len(backbone)} weights, the first is {backbone[0]}: "
+            "fetch the model again"
+        )
+    model.requires_grad_(False)
+    return LanguageModel(spec, model.eval().to(target), tokenizer, target, has_head=not missing)
+
+
+def _refuse_left_out(model_id: str, folder: Path, model: Any, unexpected: Iterable[str]) -> None:
+    """Refuse stored backbone weights that the configuration has no place for; heads may be left out."""
+    prefix, parts = f"{model.base_model_prefix}.", {name for name, _ in model.base_model.named_children()}
+    left_out = sorted(
+        key
+        for key in unexpected
+        if key.removeprefix(prefix).partition(".")[0] in parts and not key.endswith(_BUFFERS)
+    )
+    if left_out:
+        raise UserError(
+            f"model {model_id!r}: {folder} holds {len(left_out)} weights for which its config.json has no "
+            f"place, the first is {left_out[0]}: the files belong to different models; fetch the model again"
+        )
+
+
+def _model_config(folder: Path) -> Any:
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the configuration classes raise what their fields run into
+        raise UserError(f"{folder / 'config.json'} cannot be read: {_first_line(error)}") from error
+
+
+def _tokenizer(folder: Path) -> Any:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
+        raise UserError(f"the tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"the tokenizer in {folder} gives no character offsets: save it as a fast tokenizer "
+            "(tokenizer.json)"
+        )
+    return tokenizer
+
+
+def _spec(
+    config: ModelConfig, folder: Path, model_config: Any, tokenizer: Any, *, hashed: bool = True
+) -> ModelSpec:
+    layout = layout_of(model_config)
+    names = getattr(model_config, "architectures", None) or [""]
+    is_causal = layout.is_causal if layout is not None else not names[0].endswith("ForMaskedLM")
+    mapping = MODEL_FOR_CAUSAL_LM_MAPPING if is_causal else MODEL_FOR_MASKED_LM_MAPPING
+    if type(model_config) not in mapping:
+        kind = "causal" if is_causal else "masked"
+        raise UserError(
+            f"{folder}: Transformers has no {kind} language model of type {model_config.model_type!r}"
+        )
+    begin = tokenizer.bos_token_id if is_causal else tokenizer.cls_token_id
+    end = tokenizer.eos_token_id if is_causal else tokenizer.sep_token_id
+    vocab_size = _size(folder, model_config, "vocab_size")
+    _refuse_other_vocabulary(folder, tokenizer, vocab_size, begin, end)
+    return ModelSpec(
+        model_id=config.id,
+        source=config.source,
+        revision=config.revision,
+        architecture=str(model_config.model_type),
+        n_layers=_size(folder, model_config, "num_hidden_layers"),
+        d_model=_size(folder, model_config, "hidden_size"),
+        vocab_size=vocab_size,
+        max_context=_max_context(model_config, layout),
+        n_parameters=count_parameters(folder),
+        tokenizer_digest=tokenizer_digest(folder) if hashed else "",
+        weights_digest=weights_digest(folder) if hashed else "",
+        is_causal=is_causal,
+        bos_token_id=begin,
+        eos_token_id=end,
+        mask_token_id=tokenizer.mask_token_id,
+    )
+
+
+def _size(folder: Path, model_config: Any, name: str) -> int:
+    value = getattr(model_config, name, None)
+    if type(value) is not int or value < 1:
+        raise UserError(
+            f"{folder / 'config.json'}: a model of type {model_config.model_type!r} does not say its {name}: "
+            "featlas cannot read models of this type"
+        )
+    return value
+
+
+def _refuse_other_vocabulary(
+    folder: Path, tokenizer: Any, vocab_size: int, begin: int | None, end: int | None
+) -> None:
+    """Refuse a tokenizer that gives ids for which the model has no embedding.
+
+    Tokens that were added to the tokenizer alone, to pad with for example, never come out of a text.
+    """
+    added = set(tokenizer.get_added_vocab().values()) - {begin, end}
+    largest = max(
+        (token_id for token_id in tokenizer.get_vocab().values() if token_id not in added), default=0
+    )
+    if largest >= vocab_size:
+        raise UserError(
+            f"the tokenizer in {folder} has {largest + 1} tokens, its model {vocab_size}: the files belong "
+            "to different models; fetch the model again"
+        )
+
+
+def _max_context(model_config: Any, layout: Layout | None) -> int | None:
+    longest = getattr(model_config, "max_position_embeddings", None)
+    if longest is None:
+        return None
+    if layout is not None and layout.positions_after_padding:
+        return int(longest) - int(model_config.pad_token_id) - 1
+    return int(longest)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No bars and no warnings of Transformers: what matters is checked by the caller."""
+    verbosity = transformers_logging.get_verbosity()
+    bars_were_on = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars_were_on and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:
+            transformers_logging.enable_progress_bar()

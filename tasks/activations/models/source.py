@@ -1,0 +1,201 @@
+"""Where a language model's files come from, checked before anything of them is run.
+
+Whatever the source, the result is a local folder in the Transformers layout. Weights are safetensors
+only and code that comes with a model is never run.
+"""
+
+import hashlib
+import math
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from catalog.errors import UserError
+from catalog.ids import check_name
+from tasks.activations.models.files import ModelFiles, read_model_files, tensor_shapes
+from tasks.common.config import StrictConfig
+from tasks.common.paths import is_folder, user_path
+from tasks.common.plain_files import read_json_object
+
+ModelOrigin = Literal["embedded", "local", "huggingface"]
+WeightFormat = Literal["float32", "bfloat16", "float16"]
+
+SINGLE_FILE = "model.safetensors"
+INDEX_FILE = "model.safetensors.index.json"
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tokenizer.model",
+)
+HUB_FILES = ["*.json", "*.safetensors", "*.txt", "tokenizer.model"]
+_PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+class ModelConfig(StrictConfig):
+    """A language model and where it is found."""
+
+    id: str
+    """Name of the model in the catalogue."""
+    source: ModelOrigin
+    """embedded (comes with featlas), local (a folder) or huggingface (a repository of the hub)."""
+    path: str | None = None
+    """Folder of a local model, or owner/name of a repository of the hub."""
+    revision: str | None = None
+    """Commit of a hub repository, all 40 hex digits."""
+    dtype: WeightFormat = "float32"
+    """Number format the model runs in."""
+    hookpoints: tuple[str, ...] = Field(default=())
+    """Hookpoints of this model; where given they replace those of the activations section."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        try:
+            check_name(self.id, "model id")
+        except UserError as error:
+            raise ValueError(str(error)) from None
+        if (self.path is None) != (self.source == "embedded"):
+            raise ValueError(f"model {self.id!r}: 'path' belongs to the sources local and huggingface")
+        if self.source == "huggingface" and _COMMIT.fullmatch(self.revision or "") is None:
+            raise ValueError(
+                f"model {self.id!r}: pin 'revision' to a full commit hash (40 hex digits), "
+                "so that the same model is read every night"
+            )
+        if self.source != "huggingface" and self.revision is not None:
+            raise ValueError(f"model {self.id!r}: 'revision' belongs to the source huggingface")
+        return self
+
+
+def model_folder(config: ModelConfig) -> Path:
+    """The checked local folder of a model; a hub model is fetched first (or found in the hub's cache).
+
+    Raises:
+        UserError: when the folder is missing, incomplete or unsafe.
+    """
+    if config.source == "embedded":
+        from tasks.activations.embedded import embedded_model_path
+
+        folder = embedded_model_path(config.id)
+    elif config.source == "local":
+        folder = user_path(str(config.path))
+    else:
+        folder = _fetch(str(config.path), str(config.revision))
+    check_model_folder(folder)
+    return folder
+
+
+def _fetch(repository: str, commit: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, revision=commit, allow_patterns=HUB_FILES))
+    except LocalEntryNotFoundError:
+        raise UserError(
+            f"model {repository} at {commit} is not in the hub's cache and the hub cannot be reached: "
+            "fetch it once while online, or use source: local"
+        ) from None
+    except (HfHubHTTPError, HFValidationError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise UserError(f"model {repository} at {commit} cannot be fetched: {first_line}") from error
+
+
+def check_model_folder(folder: Path) -> ModelFiles:
+    """Refuse what is no model folder, is pickled, wants to run its own code, or cannot be run.
+
+    What no stage could run (a quantised model, an encoder-decoder, weights of other sizes than the
+    configuration says) is refused by `read_model_files`, whose result is returned.
+
+    Raises:
+        UserError: with the reason and the remedy.
+    """
+    if not is_folder(folder):
+        raise UserError(f"model folder {folder} does not exist: check 'path'")
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder} has no config.json: 'path' must be a folder in the Transformers layout")
+    for name in ("config.json", "tokenizer_config.json"):
+        if (folder / name).is_file() and "auto_map" in _json_object(folder / name):
+            raise UserError(
+                f"{folder / name} asks to run code that comes with the model (auto_map): "
+                "featlas never does; use a model whose type Transformers knows"
+            )
+    if not any((folder / name).is_file() for name in TOKENIZER_FILES):
+        raise UserError(f"{folder} has no tokenizer: save the model's tokenizer beside its weights")
+    return read_model_files(folder, _json_object(folder / "config.json"), weight_files(folder))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a model, sorted by name.
+
+    Raises:
+        UserError: when there are none, one is missing, or the index points outside the folder.
+    """
+    if (folder / SINGLE_FILE).is_file():
+        return [folder / SINGLE_FILE]
+    if (folder / INDEX_FILE).is_file():
+        return _sharded_files(folder)
+    if any(any(folder.glob(pattern)) for pattern in _PICKLED):
+        raise UserError(
+            f"{folder} holds pickled weights only, which can run code: convert them to safetensors "
+            "(model.save_pretrained in Transformers)"
+        )
+    raise UserError(f"{folder} has no {SINGLE_FILE}: check 'path'")
+
+
+def _sharded_files(folder: Path) -> list[Path]:
+    weight_map = _json_object(folder / INDEX_FILE).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{folder / INDEX_FILE} lists no weights: fetch the model again")
+    names = sorted({str(name) for name in weight_map.values()})
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise UserError(f"{folder / INDEX_FILE} names the odd file {name!r}: do not use this model")
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} is missing: fetch the model again")
+    return [folder / name for name in names]
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of the tokenizer's files."""
+    files = [folder / name for name in sorted(TOKENIZER_FILES) if (folder / name).is_file()]
+    return _files_digest(files)
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of the weight files."""
+    return _files_digest(weight_files(folder))
+
+
+def count_parameters(folder: Path) -> int:
+    """Numbers stored in the weight files, read from their headers; tied weights count once.
+
+    Raises:
+        UserError: when a file is damaged.
+    """
+    return sum(math.prod(shape) for path in weight_files(folder) for shape in tensor_shapes(path).values())
+
+
+def _files_digest(paths: list[Path]) -> str:
+    total = hashlib.sha256()
+    for path in paths:
+        stat = path.stat()
+        total.update(f"{path.name}\t{_file_digest(path, stat.st_mtime_ns, stat.st_size)}\n".encode())
+    return total.hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _file_digest(path: Path, mtime_ns: int, n_bytes: int) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _json_object(path: Path) -> dict[str, Any]:
+    return read_json_object(path, "fetch the model again")

@@ -1,0 +1,1 @@
+"""Reading activations: from a model while it runs, and from a cached set."""

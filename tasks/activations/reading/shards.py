@@ -1,0 +1,166 @@
+"""A cached activation set, read from disk: tokens and shards memory-mapped, every shard checked once.
+
+Shapes: S sequences, T context, D width.
+"""
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from catalog.errors import UserError
+from catalog.schemas import Split
+from tasks.activations.reading.shard_files import CorruptShard, ShardRecord, is_intact, read_index
+from tasks.activations.text.packing import BoolArray, PackedTokens
+from tasks.activations.text.token_files import corrupt_token_files, open_tokens
+
+__all__ = ["META", "TOKENS", "ActivationSet", "CorruptShard"]
+
+META = "meta.json"
+TOKENS = "tokens"
+_OPEN_SHARDS = 128
+
+Rows = npt.NDArray[np.integer[Any]] | Sequence[int]
+
+
+class ActivationSet:
+    """Activations of one hookpoint with the tokens they belong to; open with `ActivationSet.open`."""
+
+    def __init__(self, folder: Path, meta: dict[str, Any], tokens: PackedTokens) -> None:
+        self.folder = folder
+        self.meta = meta
+        """What ``meta.json`` says: model, corpus, configuration, counts, norm, digest."""
+        self.tokens = tokens
+        """The packed tokens; ``valid`` leaves out tokens with non-finite activations."""
+        self.shards: dict[int, ShardRecord] = read_index(folder)
+        self._open: OrderedDict[int, npt.NDArray[Any]] = OrderedDict()
+        self._checked: set[int] = set()
+
+    @classmethod
+    def open(cls, folder: Path | str) -> "ActivationSet":
+        """Open a finished set.
+
+        Raises:
+            UserError: when the folder holds none.
+        """
+        folder = Path(folder)
+        if not (folder / META).is_file():
+            raise UserError(f"{folder} holds no finished activation set: run the caching stage again")
+        meta: dict[str, Any] = json.loads((folder / META).read_text("utf-8"))
+        return cls(folder, meta, open_tokens(folder / TOKENS))
+
+    @property
+    def n_sequences(self) -> int:
+        return int(self.meta["n_sequences"])
+
+    @property
+    def context_length(self) -> int:
+        return int(self.meta["context_length"])
+
+    @property
+    def d_in(self) -> int:
+        return int(self.meta["d_in"])
+
+    @property
+    def hookpoint(self) -> str:
+        return str(self.meta["hookpoint"])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Number format of the shards."""
+        return np.dtype(str(self.meta["dtype"]))
+
+    @property
+    def massive(self) -> BoolArray:
+        """Tokens of massive norm, dropped or not: (S, T). None of a set cached before they were counted."""
+        mask_ST = np.zeros((self.n_sequences, self.context_length), dtype=bool)
+        for record in self.shards.values():
+            flat = record.first_sequence * self.context_length + np.array(record.massive, dtype=np.int64)
+            mask_ST.reshape(-1)[flat] = True
+        return mask_ST
+
+    def sequence_rows(self, split: Split | None = None) -> npt.NDArray[np.int64]:
+        """Indices of the sequences of a split, or of all."""
+        return self.tokens.sequence_rows(split)
+
+    def n_valid_tokens(self, split: Split | None = None) -> int:
+        """Tokens of a split that training, metrics and mining use."""
+        n_train = self.tokens.n_train
+        rows = slice(None) if split is None else slice(n_train) if split == "train" else slice(n_train, None)
+        return int(np.count_nonzero(self.tokens.valid[rows]))
+
+    def read(self, rows: Rows) -> npt.NDArray[Any]:
+        """Activations ``(len(rows), T, D)`` of sequences in the order asked, in the stored format.
+
+        Raises:
+            CorruptShard: when a shard they lie in is damaged.
+            IndexError: for a sequence that the set does not have.
+        """
+        wanted = np.asarray(rows, dtype=np.int64)
+        if wanted.size and (wanted.min() < 0 or wanted.max() >= self.n_sequences):
+            raise IndexError(f"sequences {wanted.min()} to {wanted.max()} of {self.n_sequences}")
+        values = np.empty((wanted.size, self.context_length, self.d_in), self.dtype)
+        per_shard = int(self.meta["sequences_per_shard"])
+        shard_of = wanted // per_shard
+        for number in np.unique(shard_of):
+            places = np.flatnonzero(shard_of == number)
+            values[places] = self._shard(int(number))[wanted[places] - number * per_shard]
+        return values
+
+    def batches(
+        self, rows: Rows, sequences_per_batch: int
+    ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[Any], BoolArray]]:
+        """Yield ``(rows (n,), activations (n, T, D), valid (n, T))`` in the order of ``rows``."""
+        wanted = np.asarray(rows, dtype=np.int64)
+        for start in range(0, wanted.size, sequences_per_batch):
+            chosen = wanted[start : start + sequences_per_batch]
+            yield chosen, self.read(chosen), np.asarray(self.tokens.valid[chosen])
+
+    def corrupt_shards(self) -> list[int]:
+        """Numbers of the shards whose file is missing, short or altered (reads every byte)."""
+        expected = range(int(self.meta["n_shards"]))
+        damaged = [n for n in expected if n not in self.shards or not is_intact(self.folder, self.shards[n])]
+        self._checked = set(expected).difference(damaged)
+        for number in damaged:
+            self._open.pop(number, None)
+        return damaged
+
+    def verify(self) -> list[str]:
+        """One sentence per damaged file; empty when all is well (reads every byte)."""
+        faults = [
+            f"{self.folder / TOKENS / name} is damaged" for name in corrupt_token_files(self.folder / TOKENS)
+        ]
+        shards = [f"shard {n} of {self.folder} is damaged or missing" for n in self.corrupt_shards()]
+        return faults + shards
+
+    def check_tokenizer(self, tokenizer_digest: str) -> None:
+        """Refuse to mix these tokens with another tokenizer.
+
+        Raises:
+            UserError: when the digests differ.
+        """
+        if tokenizer_digest != self.meta["tokenizer_digest"]:
+            raise UserError(
+                f"the tokenizer of model {self.meta['model_id']!r} is not the one these activations were "
+                "cached with: restore it, or run the caching stage again"
+            )
+
+    def _shard(self, number: int) -> npt.NDArray[Any]:
+        if number in self._open:
+            self._open.move_to_end(number)
+            return self._open[number]
+        record = self.shards.get(number)
+        if record is None or (number not in self._checked and not is_intact(self.folder, record)):
+            raise CorruptShard(
+                f"shard {number} of {self.folder} is damaged or missing: run the caching stage again, "
+                "it recomputes damaged shards alone"
+            )
+        self._checked.add(number)
+        self._open[number] = np.load(self.folder / record.file, mmap_mode="r", allow_pickle=False)
+        if len(self._open) > _OPEN_SHARDS:
+            self._open.popitem(last=False)
+        return self._open[number]

@@ -1,0 +1,134 @@
+"""Packed tokens on disk: one ``.npy`` per array, written in one pass, ``tokens.json`` last."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from catalog.durable import make_folder, replace_file, to_json
+from catalog.errors import UserError
+from tasks.activations.text.packing import ARRAYS, PackedSequence, PackedTokens
+
+RECORD = "tokens.json"
+_ROWS_PER_WRITE = 1_024
+
+
+class TokenWriter:
+    """Appends sequences to the arrays of a folder; memory stays flat."""
+
+    def __init__(self, folder: Path, context_length: int, vocab_size: int) -> None:
+        make_folder(folder)
+        self.folder = folder
+        self.context_length = context_length
+        self.vocab_size = vocab_size
+        self.n_sequences = 0
+        self.n_tokens = 0
+        self._waiting: list[PackedSequence] = []
+        self._files: dict[str, BinaryIO] = {}
+        for name in ARRAYS:
+            path = folder / f"{name}.npy"
+            path.unlink(missing_ok=True)  # it may share its content with a finished set
+            self._files[name] = path.open("wb")
+            self._write_header(name)
+
+    def extend(self, sequences: Iterable[PackedSequence]) -> None:
+        """Append sequences.
+
+        Raises:
+            UserError: for a token id outside the model's vocabulary.
+        """
+        for sequence in sequences:
+            largest = int(sequence.token_ids.max())
+            if largest >= self.vocab_size:
+                raise UserError(
+                    f"the tokenizer gives the id {largest}, but the model's vocabulary has {self.vocab_size} "
+                    "tokens: model and tokenizer do not belong together"
+                )
+            self._waiting.append(sequence)
+            self.n_sequences += 1
+            self.n_tokens += sequence.n_filled
+            if len(self._waiting) == _ROWS_PER_WRITE:
+                self._flush()
+
+    def finish(self, n_train: int, facts: dict[str, Any]) -> None:
+        """Make the arrays durable and record them with ``facts``; the folder is complete from now on."""
+        self._flush()
+        for name, file in self._files.items():
+            file.seek(0)
+            self._write_header(name)
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        record = {
+            **facts,
+            "n_sequences": self.n_sequences,
+            "n_train": n_train,
+            "n_tokens": self.n_tokens,
+            "sha256": {name: file_sha256(self.folder / f"{name}.npy") for name in ARRAYS},
+        }
+        replace_file(self.folder / RECORD, to_json(record), "tokens.record")
+
+    def _flush(self) -> None:
+        for name, file in self._files.items():
+            for sequence in self._waiting:
+                file.write(getattr(sequence, name).data)
+        self._waiting.clear()
+
+    def _write_header(self, name: str) -> None:
+        """numpy pads headers so that the number of rows can be put in later."""
+        dtype = np.dtype(np.bool_ if name == "valid" else np.int32)
+        header = {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": (self.n_sequences, self.context_length),
+        }
+        np.lib.format.write_array_header_1_0(self._files[name], header)
+
+
+def read_token_record(folder: Path) -> dict[str, Any] | None:
+    """What was recorded with complete token files; None where they are not complete."""
+    if not (folder / RECORD).is_file():
+        return None
+    record: dict[str, Any] = json.loads((folder / RECORD).read_text("utf-8"))
+    return record
+
+
+def open_tokens(folder: Path) -> PackedTokens:
+    """The packed tokens of a folder, memory-mapped.
+
+    Raises:
+        UserError: when the files are not complete.
+    """
+    record = read_token_record(folder)
+    if record is None:
+        raise UserError(f"{folder} holds no complete token files: run the caching stage again")
+    arrays = {
+        name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        if record["n_sequences"]
+        else np.load(folder / f"{name}.npy", allow_pickle=False)
+        for name in ARRAYS
+    }
+    return PackedTokens(**arrays, n_train=record["n_train"])
+
+
+def corrupt_token_files(folder: Path) -> list[str]:
+    """Names of the token files whose content is not what was recorded."""
+    record = read_token_record(folder)
+    if record is None:
+        return [RECORD]
+    expected: dict[str, str] = record["sha256"]
+    return [name for name, digest in expected.items() if _sha256_or_none(folder / f"{name}.npy") != digest]
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sha256_or_none(path: Path) -> str | None:
+    return file_sha256(path) if path.is_file() else None

@@ -1,1 +1,0 @@
-"""What methods share of encoding: sparse pairs, selection, gradients, kinds of codes."""

@@ -1,0 +1,1 @@
+"""What architectures of one family share: losses, selection, revival of dead latents, layout of weights."""

@@ -1,0 +1,263 @@
+"""Squared error and sparsity of ReLU-like codes, without the matrix of all codes (N, L) in memory.
+
+Legend: N tokens, D d_in, E d_out, L d_sae, P pairs.
+
+Where few latents are active the codes are kept as pairs, and every gradient costs as much as there are pairs.
+Where many are, as at the start of a training, codes and gradients are made in one pass over slices of tokens.
+Both give the gradients of plain autograd: that of the threshold is the rectangle kernel of
+Rajamanoharan et al. 2024 (arXiv 2407.14435), ``d f / d theta = -(theta / eps) K((z - theta) / eps)``.
+An activation f costs f, or ``tanh(c f)``, which hardly grows once a latent is clearly active.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.kernels.products import product, token_slices
+from tasks.dictionaries.sparse_codes import n_above, selected_pre_acts
+from tasks.dictionaries.sparse_encoding import encode_above
+
+_SPARSE_SHARE = 0.06  # of the latents of a token, up to which pairs are faster than dense products
+
+
+@dataclass(frozen=True)
+class Rectified:
+    """What ``z * (z > threshold)`` makes of a batch."""
+
+    objective: Tensor
+    """``sse_weight * sse + cost_weight * cost`` (scalar with a graph)."""
+    l0: Tensor
+    """Mean number of active latents; its graph leads to the threshold alone."""
+    sse: Tensor
+    """Mean squared error per token (scalar without a graph)."""
+    cost: Tensor
+    """Mean over tokens of what the activations cost (scalar without a graph)."""
+    fired: Tensor
+    """Which latents were active: (L,) bool."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the parts of the objective are multiplied by."""
+
+    sse: float
+    cost: float = 0.0
+    bandwidth: float = 0.0
+    """Width of the window in which a threshold gets a gradient; 0 without thresholds."""
+    steepness: float = 0.0
+    """An activation f costs ``tanh(steepness * f)`` times the cost of its latent; 0: f times that cost."""
+
+
+def rectified(
+    dictionary: Dictionary, x_ND: Tensor, y_NE: Tensor, threshold_L: Tensor, cost_L: Tensor, weights: Weights
+) -> Rectified:
+    """Encode, decode and measure one batch.
+
+    Args:
+        dictionary: With its encoder, decoder, centre and offset.
+        threshold_L: What a pre-activation must exceed; zeros for ReLU.
+        cost_L: What an activation of 1 costs, by latent; with a steepness what the largest cost.
+        weights: Of the parts of the objective.
+    """
+    # The offset of a code of zeros: b_dec, and what some add of x itself.
+    target_NE = y_NE - dictionary.add_offset(torch.zeros_like(y_NE), x_ND)
+    with torch.no_grad():
+        centred_ND = dictionary.centred(x_ND)
+        shift_L = threshold_L - weights.bandwidth / 2
+        first = next(token_slices(x_ND, dictionary.d_sae))
+        pre_NL = product(centred_ND[first], dictionary.W_enc, dictionary.b_enc - shift_L)
+        is_sparse = float(n_above(pre_NL, 0.0)) <= _SPARSE_SHARE * pre_NL.numel()
+        del pre_NL
+    part = _by_pairs if is_sparse else _by_slices
+    return part(dictionary, centred_ND, target_NE, threshold_L, cost_L, weights)
+
+
+def _by_pairs(
+    dictionary: Dictionary,
+    centred_ND: Tensor,
+    target_NE: Tensor,
+    threshold_L: Tensor,
+    cost_L: Tensor,
+    weights: Weights,
+) -> Rectified:
+    n_tokens, W_enc, b_enc = len(centred_ND), dictionary.W_enc, dictionary.b_enc
+    with torch.no_grad():
+        shift_L = threshold_L - weights.bandwidth / 2
+        pairs, above_P = encode_above(centred_ND, W_enc, b_enc - shift_L)
+        pre_P = above_P + shift_L[pairs.latents]
+    z_P = selected_pre_acts(centred_ND, W_enc, b_enc, dictionary.centre(), pre_P, pairs)
+    threshold_P = threshold_L.index_select(0, pairs.latents)
+    acts_P = jump(z_P, threshold_P, weights.bandwidth)
+    sse = (target_NE - pairs.decode(acts_P, dictionary.W_dec)).square().sum() / n_tokens
+    costly_P = torch.tanh(weights.steepness * acts_P) if weights.steepness else acts_P
+    cost = (costly_P * cost_L.index_select(0, pairs.latents)).sum() / n_tokens
+    l0 = step(z_P, threshold_P, weights.bandwidth).sum() / n_tokens
+    objective = weights.sse * sse + weights.cost * cost
+    return Rectified(objective, l0, sse.detach(), cost.detach(), pairs.fired(acts_P.detach()))
+
+
+def _by_slices(
+    dictionary: Dictionary,
+    centred_ND: Tensor,
+    target_NE: Tensor,
+    threshold_L: Tensor,
+    cost_L: Tensor,
+    weights: Weights,
+) -> Rectified:
+    parameters = (dictionary.W_enc, dictionary.b_enc, dictionary.centre(), dictionary.W_dec)
+    arguments = (centred_ND, target_NE, *parameters, threshold_L, cost_L, weights)
+    objective, near_L, n_active, sse, cost, fired_L = _Slices.apply(*arguments)  # type: ignore[no-untyped-call]
+    l0 = n_active / len(centred_ND)
+    if weights.bandwidth > 0:
+        l0 = _CountedStep.apply(threshold_L, l0, near_L / (weights.bandwidth * len(centred_ND)))  # type: ignore[no-untyped-call]
+    return Rectified(objective, l0, sse, cost, fired_L)
+
+
+class _Slices(torch.autograd.Function):
+    """The objective and, in the same pass, all its gradients: a slice is used while it is in the cache."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        centred_ND: Tensor,
+        target_NE: Tensor,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        centre_D: Tensor | None,
+        W_dec: Tensor,
+        threshold_L: Tensor,
+        cost_L: Tensor,
+        weights: Weights,
+    ) -> tuple[Tensor, ...]:
+        n_tokens, n_latents = len(centred_ND), len(b_enc)
+        error_NE = torch.empty_like(target_NE)
+        grad_enc_LD, grad_dec_LE = torch.zeros_like(W_enc.T), torch.zeros_like(W_dec)
+        grad_b, grad_threshold, near_L, costly_L = (torch.zeros_like(b_enc) for _ in range(4))
+        n_active = centred_ND.new_zeros(())
+        for part in token_slices(centred_ND, n_latents):
+            z_NL = product(centred_ND[part], W_enc, b_enc)
+            near_NL = in_window(z_NL, threshold_L, weights.bandwidth) if weights.bandwidth else None
+            acts_NL = z_NL.mul_(z_NL > threshold_L) if weights.bandwidth else z_NL.relu_()
+            error_NE[part] = product(acts_NL, W_dec) - target_NE[part]
+            grad_NE = error_NE[part] * (2 * weights.sse / n_tokens)
+            grad_dec_LE += product(acts_NL.T, grad_NE)
+            grad_NL = product(grad_NE, W_dec.T)
+            costly_NL, slope = _costly(acts_NL, weights.steepness)
+            if weights.cost:
+                grad_NL += slope * (cost_L * (weights.cost / n_tokens))
+            if near_NL is not None:
+                near_L += near_NL.sum(dim=0)
+                grad_threshold += (grad_NL * near_NL).sum(dim=0)
+            grad_NL = torch.ops.aten.threshold_backward(grad_NL, acts_NL, 0)
+            grad_enc_LD += product(grad_NL.T, centred_ND[part])
+            grad_b += grad_NL.sum(dim=0)
+            costly_L += costly_NL.sum(dim=0)
+            n_active += n_above(acts_NL, 0.0)
+        fired_L = costly_L > 0  # activations are never negative
+        sse, costly_L = error_NE.square().sum() / n_tokens, costly_L / n_tokens
+        cost = (costly_L * cost_L).sum()
+        if weights.bandwidth:
+            grad_threshold *= -threshold_L / weights.bandwidth
+        ctx.save_for_backward(
+            error_NE * (-2 * weights.sse / n_tokens),
+            grad_enc_LD.T,
+            grad_b,
+            None if centre_D is None else -(W_enc @ grad_b),
+            grad_dec_LE,
+            grad_threshold,
+            costly_L * weights.cost,
+        )
+        ctx.mark_non_differentiable(near_L, n_active, sse, cost, fired_L)
+        return weights.sse * sse + weights.cost * cost, near_L, n_active, sse, cost, fired_L
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        scaled = (None if saved is None else saved * grads[0] for saved in ctx.saved_tensors)
+        return None, *scaled, None
+
+
+def _costly(acts_NL: Tensor, steepness: float) -> tuple[Tensor, Tensor | float]:
+    """What the cost of each latent is multiplied by, and its slope: the activations, or their tanh."""
+    if not steepness:
+        return acts_NL, 1.0
+    tanh_NL = torch.tanh(steepness * acts_NL)
+    return tanh_NL, steepness * (1 - tanh_NL.square())
+
+
+class _CountedStep(torch.autograd.Function):
+    """A count of active latents; the threshold gets the gradient of the window, ``-near``."""
+
+    @staticmethod
+    def forward(ctx: Any, threshold_L: Tensor, l0: Tensor, near_L: Tensor) -> Tensor:
+        ctx.save_for_backward(near_L)
+        return l0.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (near_L,) = ctx.saved_tensors
+        return -grads[0] * near_L, None, None
+
+
+def in_window(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    """The rectangle kernel: whether z is nearer to the threshold than half the bandwidth."""
+    return (z - threshold).abs() < bandwidth / 2
+
+
+class _Jump(torch.autograd.Function):
+    """``z * (z > threshold)``; z gets its plain gradient, the threshold that of the window."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(z, threshold)
+        ctx.bandwidth = bandwidth
+        return z * (z > threshold)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        z, threshold = ctx.saved_tensors
+        grad_z = grads[0] * (z > threshold)
+        if ctx.bandwidth == 0:
+            return grad_z, None, None
+        near = in_window(z, threshold, ctx.bandwidth)
+        grad_threshold = -(threshold / ctx.bandwidth) * (grads[0] * near)
+        return grad_z, grad_threshold.sum_to_size(threshold.shape), None
+
+
+class _Step(torch.autograd.Function):
+    """``1[z > threshold]``; only the threshold gets a gradient, that of the window."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+        ctx.save_for_backward(z, threshold)
+        ctx.bandwidth = bandwidth
+        return (z > threshold).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        if ctx.bandwidth == 0:
+            return None, None, None
+        z, threshold = ctx.saved_tensors
+        near = in_window(z, threshold, ctx.bandwidth)
+        return None, (-(grads[0] * near) / ctx.bandwidth).sum_to_size(threshold.shape), None
+
+
+def jump(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    """JumpReLU with the straight-through gradient of the threshold; none with a bandwidth of 0.
+
+    ``threshold`` has the shape of ``z`` (P,), or is one per latent (L,) for ``z`` (N, L).
+    """
+    result: Tensor = _Jump.apply(z, threshold, bandwidth)  # type: ignore[no-untyped-call]
+    return result
+
+
+def step(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
+    """1 where z exceeds the threshold, with its straight-through gradient. Feed pre-activations.
+
+    Fed with gated activations, those below the threshold are 0, lie outside the window, and half of the
+    gradient is lost.
+    """
+    result: Tensor = _Step.apply(z, threshold, bandwidth)  # type: ignore[no-untyped-call]
+    return result

@@ -1,0 +1,1 @@
+"""Dictionaries of other tools: reading them, checking them on a model, turning them into ours."""

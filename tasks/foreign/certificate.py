@@ -1,0 +1,94 @@
+"""What the import gate found of a foreign dictionary: stored beside its weights and as metrics."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+from catalog.errors import UserError
+from tasks.foreign.sample import Place
+
+VERSION = 1
+
+
+class Figures(NamedTuple):
+    """What was measured of one reading."""
+
+    fvu: float
+    l0: float
+    unseen_share: float
+    """Share of latents that fired on none of the tokens."""
+    n: int
+
+
+class Tried(NamedTuple):
+    """One other way to read the file."""
+
+    setting: str
+    value: str
+    fvu: float
+    l0: float
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What the gate found; stored with the dictionary."""
+
+    verified: bool
+    reason: str | None
+    """Why it is not verified, as a clause."""
+    place: Place
+    settings: Mapping[str, Any]
+    """How the file was read, where not as it says."""
+    figures: Figures
+    random_fvu: float | None
+    """FVU of a random dictionary of the same k; None where inputs are not reconstructed."""
+    fitting: Mapping[str, Any]
+    """Settings that fit clearly better, ``hookpoint`` and ``model`` among them; empty when there are none."""
+    fitting_fvu: float | None
+    tried: Sequence[Tried]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        tried = [_plain(entry) for entry in self.tried]
+        place = {name: list(value) for name, value in self.place._asdict().items() if value}
+        plain = {**asdict(self), "figures": _plain(self.figures), "place": place}
+        return {"version": VERSION, **plain, "tried": tried}
+
+
+def refuse_unverified(source: str, certificate: Certificate) -> None:
+    """Raise where the gate did not verify.
+
+    Raises:
+        UserError: one sentence with figures and, if there is one, the setting that fits.
+    """
+    if certificate.verified:
+        return
+    place, figures = certificate.place, certificate.figures
+    whose = "these models" if place.models else "this model"
+    remedy = (
+        f"with {_flags(certificate.fitting)} it is {certificate.fitting_fvu:.3g}"
+        if certificate.fitting
+        else f"no other reading fits either: is it made for {whose}?"
+    )
+    raise UserError(
+        f"{source} does not fit {place.name()}: {certificate.reason} (FVU {figures.fvu:.3g}, L0 "
+        f"{figures.l0:.3g}, {figures.unseen_share:.0%} of latents unseen on {figures.n} tokens); {remedy}; "
+        "--accept-unverified imports it as it is"
+    )
+
+
+def _plain(values: Figures | Tried) -> dict[str, Any]:
+    """As JSON, which has no infinity: a reading may be that wrong."""
+    return {
+        name: None if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in values._asdict().items()
+    }
+
+
+def _flags(fitting: Mapping[str, Any]) -> str:
+    names = [
+        f"--{name} {value}" if name in ("hookpoint", "model") else f"--set {name}={value}"
+        for name, value in fitting.items()
+    ]
+    return " ".join(names)

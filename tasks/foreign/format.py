@@ -1,0 +1,97 @@
+"""What a foreign format is: it reads a file or folder, some also write one."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from catalog.errors import UserError
+from tasks.common.registry import Registry
+from tasks.dictionaries.base import Dictionary
+from tasks.foreign.config_keys import check_sizes
+from tasks.foreign.reading import ReadingConfig, first_reading
+from tasks.foreign.record import Foreign, check_foreign
+
+
+@dataclass(frozen=True)
+class Written:
+    """A dictionary of ours to be written, and what the catalogue knows of it."""
+
+    dictionary: Dictionary
+    model_name: str
+    reads: tuple[str, ...]
+    """Hookpoints it reads, in our vocabulary."""
+    writes: tuple[str, ...]
+    described: Mapping[str, Any]
+    """What else is worth keeping beside the weights: id, corpus, context length."""
+
+
+class Format(ABC):
+    """One file format; the subclass's docstring says whose and what is in it."""
+
+    @abstractmethod
+    def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
+        """The dictionary at ``path`` by the conventions of its tool, shapes not yet checked.
+
+        Raises:
+            UserError: when files are missing, damaged, or say something that is not known here.
+        """
+
+    def write(self, written: Written, folder: Path) -> None:
+        """Write a dictionary for the foreign tool.
+
+        Raises:
+            UserError: when the format has no writer, or no place for such a dictionary.
+        """
+        raise UserError(f"this format is read but not written; formats that are written: {writers()}")
+
+
+FORMATS: Registry[Format] = Registry("format", "tasks.foreign.formats")
+
+
+def writers() -> str:
+    """Names of the formats that can be written."""
+    return ", ".join(name for name in FORMATS if FORMATS[name].write is not Format.write)
+
+
+def format_named(name: str) -> Format:
+    """The format of that name.
+
+    Raises:
+        UserError: when there is none, naming those there are.
+    """
+    if name not in FORMATS:
+        raise UserError(f"there is no format {name!r}; formats are {', '.join(FORMATS)}")
+    return FORMATS[name]()
+
+
+def _check_said_sizes(foreign: Foreign) -> None:
+    """Refuse tensors of other sizes than the configuration says, by whatever name its tool calls them."""
+    per_site = foreign.d_in // foreign.n_sites
+    sizes = {"d_in": per_site, "activation_dim": per_site, "d_out": foreign.d_out // foreign.n_sites}
+    sizes |= dict.fromkeys(("d_sae", "dict_size", "num_latents"), foreign.d_sae)
+    said = {name: foreign.described[name] for name in sizes if foreign.described.get(name) not in (None, 0)}
+    check_sizes(foreign.source, said, sizes)
+
+
+def read_foreign(
+    name: str, path: Path, reading: ReadingConfig | None = None, *, allow_pickle: bool = False
+) -> Foreign:
+    """The dictionary at ``path`` as its file says, once it is checked that it can be read as asked.
+
+    Raises:
+        UserError: one sentence; nothing was stored and nothing of the file was executed.
+    """
+    reader = format_named(name)
+    try:
+        foreign = reader.read(path, allow_pickle=allow_pickle)
+        read_so = first_reading(foreign, reading or ReadingConfig())
+        check_foreign(read_so)
+        _check_said_sizes(read_so)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{path} does not have the layout of a {name} dictionary: {reason}") from error
+    return foreign

@@ -1,0 +1,254 @@
+"""The import gate: does a foreign dictionary do on this model what a dictionary should?
+
+A few thousand tokens are run through the model and the dictionary. The gate measures FVU, L0 and the share
+of latents that never fire, then reads the file otherwise, one convention after the other: neighbouring
+layers and hookpoints, normalisations, b_dec, norms of directions, transposed matrices, fewer latents. What
+leaves clearly less unexplained is the setting that fits; a dictionary as it was given is verified only if
+there is none, and if it beats the mean and a random dictionary of the same k. Neighbouring layers can be so
+alike that a small dictionary does equally well on both: then the hookpoint that the file names counts.
+
+Legend: N tokens, D d_in, E d_out, L d_sae.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from catalog.errors import UserError
+from tasks.common.config import StrictConfig
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.metrics import MetricName, ReconstructionSums
+from tasks.foreign.alternatives import (
+    Alternative,
+    alternatives,
+    is_sparsity,
+    read_as,
+    settings,
+)
+from tasks.foreign.assembly import assemble
+from tasks.foreign.certificate import Certificate, Figures, Tried
+from tasks.foreign.folding import unfold_signs
+from tasks.foreign.reading import ReadingConfig
+from tasks.foreign.record import Foreign
+from tasks.foreign.sample import Place, Sample
+from tasks.measures.controls import fit_random
+
+_CODES_PER_BATCH = 2**24
+_ROUNDS = 3
+_NEARLY = 1.15
+_NOTHING_LEFT = 1e-3
+
+
+class GateConfig(StrictConfig):
+    """How an import is checked."""
+
+    n_tokens: int = Field(default=4_096, ge=64)
+    """Tokens the dictionary is measured on."""
+    n_quick_tokens: int = Field(default=1_024, ge=64)
+    """Tokens each other way to read it is measured on."""
+    min_gain: float = Field(default=0.2, gt=0, lt=1)
+    """Another reading fits better when it leaves this share less unexplained, or at another place
+    explains this share more."""
+    seed: int = 0
+    """Seed of the random dictionary it is compared with."""
+
+
+class _Reading(NamedTuple):
+    """A way to read the file, at a place."""
+
+    place: Place
+    reading: ReadingConfig
+    fvu: float
+
+
+@torch.no_grad()
+def examine(
+    foreign: Foreign,
+    reading: ReadingConfig,
+    place: Place,
+    sample: Sample,
+    config: GateConfig,
+    named: Place | None = None,
+) -> Certificate:
+    """Measure a dictionary as given and otherwise, and say whether it may be trusted.
+
+    Args:
+        foreign: As its file says.
+        reading: Settings of the user.
+        place: Hookpoints of the user, or those that the file names.
+        sample: Activations there and at neighbouring hookpoints.
+        config: Sizes and the gain that counts.
+        named: Hookpoints that the file names; others have to fit clearly better to be verified.
+
+    Raises:
+        UserError: when the widths differ or the settings do not go together.
+    """
+    given = check_widths(read_as(foreign, reading, sample.inputs_of(place)), place, sample)
+    dictionary = assemble(given)
+    figures = measure(dictionary, *sample.seen_by(dictionary, place))
+    random_fvu = _random_fvu(unfold_signs(given), place, sample, figures, config)
+    quick = sample.first(config.n_quick_tokens)
+    best, tried = _search(foreign, reading, place, quick, config)
+    fits_better = (best.place, best.reading) != (place, reading) and best.fvu < 1
+    reason = _fault(given, figures, random_fvu, fits_better=fits_better)
+    if reason is None and named is not None:
+        best = _as_named(foreign, reading, place, named, quick, config) or best
+        if best.place != place:
+            reason = f"its file names {named.name()}, and it is not clearly better here"
+    fitting = _difference(best, reading, place) if best.fvu < 1 else {}
+    return Certificate(
+        verified=reason is None,
+        reason=reason,
+        place=place,
+        settings=settings(reading),
+        figures=figures,
+        random_fvu=random_fvu,
+        fitting=fitting,
+        fitting_fvu=best.fvu if fitting else None,
+        tried=tried,
+    )
+
+
+def measure(dictionary: Dictionary, x_ND: Tensor, y_NE: Tensor) -> Figures:
+    """FVU, L0 and unseen latents on the tokens given."""
+    sums, n_active = ReconstructionSums(), 0
+    seen_L = torch.zeros(dictionary.d_sae, dtype=torch.bool)
+    size = max(_CODES_PER_BATCH // dictionary.d_sae, 1)
+    for x, y in zip(torch.split(x_ND, size), torch.split(y_NE, size), strict=True):
+        acts_NL = dictionary.encode(x)
+        active_NL = acts_NL > 0
+        n_active += int(active_NL.sum())
+        seen_L |= active_NL.any(dim=0)
+        sums.add(y, dictionary.decode(acts_NL, x))
+    fvu = sums.values()[MetricName("fvu")]
+    unseen = 1 - float(seen_L.float().mean())
+    return Figures(float("inf") if fvu is None else fvu, n_active / len(x_ND), unseen, len(x_ND))
+
+
+def check_widths(foreign: Foreign, place: Place, sample: Sample) -> Foreign:
+    """Refuse a dictionary whose widths are not those of the hookpoints; returns it.
+
+    Raises:
+        UserError: naming both widths.
+    """
+    for hookpoints, width, verb in (
+        (place.inputs, foreign.d_in, "reads"),
+        (place.outputs, foreign.d_out, "writes"),
+    ):
+        there = sum(sample.width(hookpoint) for hookpoint in hookpoints)
+        if there != width:
+            raise UserError(
+                f"{foreign.source} {verb} activations of width {width}, {' and '.join(hookpoints)} here "
+                f"has {there}: choose the model and the hookpoint that it was made for"
+            )
+    return foreign
+
+
+def _search(
+    foreign: Foreign, reading: ReadingConfig, place: Place, sample: Sample, config: GateConfig
+) -> tuple[_Reading, list[Tried]]:
+    """The best reading, found by changing one thing at a time as long as that gains enough."""
+    best = _Reading(place, reading, _fvu(foreign, reading, place, sample)[0])
+    tried: list[Tried] = []
+    for _ in range(_ROUNDS):
+        candidates: list[tuple[Alternative | None, _Reading]] = []
+        for other in sample.neighbours(best.place):
+            fvu, l0 = _fvu(foreign, best.reading, other, sample)
+            candidates.append((None, _Reading(other, best.reading, fvu)))
+            ((setting, value),) = _changes(best.place, other).items()
+            tried.append(Tried(setting, value, fvu, l0))
+        for alternative in alternatives(foreign, best.reading, sample.inputs_of(best.place)):
+            fvu, l0 = _fvu(foreign, alternative.reading, best.place, sample)
+            candidates.append((alternative, _Reading(best.place, alternative.reading, fvu)))
+            tried.append(Tried(alternative.setting, alternative.value, fvu, l0))
+        found = _best(candidates)
+        lacks_threshold = read_as(foreign, best.reading, sample.inputs_of(best.place)).lacks_threshold
+        if found is None or not (lacks_threshold or _is_gain(best, found, config.min_gain)):
+            break
+        best = found
+    return best, tried
+
+
+def _as_named(
+    foreign: Foreign, reading: ReadingConfig, place: Place, named: Place, sample: Sample, config: GateConfig
+) -> _Reading | None:
+    """The place that the file names, unless another is clearly better."""
+    if not sample.can_move(place, named):
+        return None
+    here, there = (_Reading(at, reading, _fvu(foreign, reading, at, sample)[0]) for at in (place, named))
+    return there if there.fvu < 1 and not _is_gain(there, here, config.min_gain) else None
+
+
+def _is_gain(best: _Reading, found: _Reading, least: float) -> bool:
+    """Whether a reading leaves clearly less unexplained.
+
+    At another place it is enough that clearly more is explained: a dictionary is at its best where it was
+    trained, and one that explains little should not pass for the layer beside it. Where next to nothing is
+    unexplained (an identity, all components of a PCA) nothing can be gained.
+    """
+    if best.fvu < _NOTHING_LEFT:
+        return False
+    if found.place != best.place and 1 - found.fvu >= (1 + least) * (1 - best.fvu) and found.fvu < 1:
+        return True
+    return found.fvu <= (1 - least) * best.fvu
+
+
+def _best(candidates: Sequence[tuple[Alternative | None, _Reading]]) -> _Reading | None:
+    """The lowest FVU; of readings with another number of latents the sparsest that is nearly as good."""
+    if not candidates:
+        return None
+    winner, best = min(candidates, key=lambda candidate: candidate[1].fvu)
+    if winner is None or not is_sparsity(winner):
+        return best
+    same = [
+        (alternative, found)
+        for alternative, found in candidates
+        if alternative is not None and is_sparsity(alternative) and found.fvu <= _NEARLY * best.fvu
+    ]
+    by_k = [found for alternative, found in same if alternative.setting == "k"]
+    return by_k[0] if by_k else same[0][1]
+
+
+def _fvu(foreign: Foreign, reading: ReadingConfig, place: Place, sample: Sample) -> tuple[float, float]:
+    dictionary = assemble(read_as(foreign, reading, sample.inputs_of(place)))
+    figures = measure(dictionary, *sample.seen_by(dictionary, place))
+    return figures.fvu, figures.l0
+
+
+def _random_fvu(
+    foreign: Foreign, place: Place, sample: Sample, figures: Figures, config: GateConfig
+) -> float | None:
+    if foreign.kind == "transcoder":
+        return None
+    x_ND = sample.inputs(place)
+    random = fit_random(x_ND, max(round(figures.l0), 1), foreign.d_sae, config.seed)
+    return measure(random, x_ND, x_ND).fvu
+
+
+def _fault(foreign: Foreign, figures: Figures, random_fvu: float | None, *, fits_better: bool) -> str | None:
+    if foreign.lacks_threshold:
+        return "the file has no threshold, without which every positive activation counts"
+    if not figures.fvu < 1:
+        return "it explains less than the mean of the activations"
+    if fits_better:
+        return "read otherwise it explains clearly more"
+    if random_fvu is not None and figures.fvu >= random_fvu:
+        return f"it is no better than random directions (FVU {random_fvu:.3g})"
+    return None
+
+
+def _difference(best: _Reading, reading: ReadingConfig, place: Place) -> dict[str, Any]:
+    changed = {
+        name: value for name, value in settings(best.reading).items() if value != getattr(reading, name)
+    }
+    return {**({} if best.place == place else _changes(place, best.place)), **changed}
+
+
+def _changes(place: Place, other: Place) -> dict[str, str]:
+    """What a user has to say otherwise to mean the other place."""
+    said = {"model": "+".join(other.models)} if other.models != place.models else {}
+    moved = (other.reads, other.writes) != (place.reads, place.writes)
+    return {**said, **({"hookpoint": other.name()} if moved else {})}

@@ -1,0 +1,64 @@
+"""Controls of one hookpoint, fitted and measured once for all dictionaries of the same k and width.
+
+What depends on the place alone, the ablations and the untouched model, is run once for all its dictionaries.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from catalog.ids import digest
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.config import EvaluationConfig
+from tasks.dictionaries.families.crosscoder_family import Crosscoding
+from tasks.dictionaries.sites import SiteActivations
+from tasks.measures.clean_runs import CleanRuns
+from tasks.measures.controls import Controls
+from tasks.measures.fidelity_sums import Fidelity
+
+_Ablated = dict[str, Fidelity]
+T = TypeVar("T")
+
+
+class SharedControls:
+    """The last few controls, by everything that decides them; nothing else is kept."""
+
+    def __init__(self, n_kept: int = 4) -> None:
+        self._kept: OrderedDict[str, Controls] = OrderedDict()
+        self._ablated: OrderedDict[str, _Ablated] = OrderedDict()
+        self._clean: OrderedDict[str, CleanRuns] = OrderedDict()
+        self._n_kept = n_kept
+
+    def of(
+        self,
+        sites: SiteActivations,
+        dictionary: Dictionary,
+        k: int,
+        config: EvaluationConfig,
+        make: Callable[[], Controls],
+    ) -> Controls:
+        """The controls for a dictionary at its realised ``k``, made unless they are known.
+
+        Activations that do not say their digest are never taken for others.
+        """
+        digests = [getattr(site, "meta", {}).get("digest") for site in (*sites.reads, *sites.targets)]
+        if None in digests:
+            return make()
+        place = [digests, sites.writes is None, isinstance(dictionary, Crosscoding)]
+        place += [str(dictionary.W_dec.device), config.canonical()]
+        ablated = _newest(self._ablated, digest(place), dict, self._n_kept)
+        clean = _newest(self._clean, digest(place), CleanRuns, 1)  # large: of the last place alone
+        key = digest([place, k, dictionary.d_sae])
+        controls = _newest(self._kept, key, lambda: replace(make(), ablated=ablated), self._n_kept)
+        return replace(controls, clean=clean)
+
+
+def _newest(kept: OrderedDict[str, T], key: str, make: Callable[[], T], n_kept: int) -> T:
+    """The value of a key, made unless it is known; those asked for longest ago are forgotten."""
+    if key not in kept:
+        kept[key] = make()
+    kept.move_to_end(key)
+    while len(kept) > n_kept:
+        kept.popitem(last=False)
+    return kept[key]

@@ -1,0 +1,65 @@
+"""Stage: explain the features of a dictionary, by rules or by asking a language model."""
+
+from dataclasses import dataclass
+
+from catalog.ledger import Claim, StageOutcome
+from catalog.store import SliceWrite
+from tasks.autointerp.explainer import EXPLAINERS, ExplainerConfig
+from tasks.autointerp.records import n_firing, read_evidence
+from tasks.common.progress import ProgressListener
+from tasks.support.endpoint import answering_model, client_of
+from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
+from tasks.support.stored import document_labels, example_blocks, stored_rows, with_earlier
+
+STAGE, VERSION = "explain_features", 2
+
+
+@dataclass(frozen=True)
+class ExplainUnit:
+    """A mined dictionary and an explainer."""
+
+    config: ExplainerConfig
+    mined: StageOutcome
+    position: int = 0
+    """Place of the explainer in the pipeline; the label of a feature is that of the first that gave one."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.config.tag()} {self.mined.facts['dictionary_id']}"
+
+
+@stage_task(STAGE, retries=2)
+def explain_features(context: StageContext, unit: ExplainUnit) -> StageOutcome:
+    """Explain every firing feature; facts: counts by status, cost, and whether a budget stopped it."""
+    facts = unit.mined.facts
+    ids = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
+    prompt_digest = EXPLAINERS[unit.config.explainer].prompt_digest(unit.config)
+    config = {"explainer": unit.config.canonical(), "model": answering_model(unit.config.endpoint_name)}
+
+    def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.autointerp.runner import explain
+
+        features = stored_rows(context.root, "features", **ids)
+        labels = document_labels(context.root, facts["corpus_id"])
+        explained = explain(
+            read_evidence(features, example_blocks(context.root, **ids), labels),
+            unit.config,
+            **ids,
+            scratch=claim.scratch,
+            fingerprint=claim.fingerprint,
+            client=client_of(unit.config.endpoint_name, context.root, claim, forced=STAGE in context.forced),
+            run_id=context.run_id,
+            n_features=n_firing(features),
+            position=unit.position,
+            listener=listener,
+        )
+        tables = {"explanations": explained.explanations, "llm_calls": explained.llm_calls}
+        slices = [
+            SliceWrite(table, unit.label, with_earlier(context.root, claim.fingerprint, table, rows))
+            for table, rows in tables.items()
+        ]
+        inputs = {**ids, "corpus_id": facts["corpus_id"], "explainer": unit.config.tag()}
+        return Results(slices, {**explained.facts, **inputs, "prompt_digest": prompt_digest})
+
+    key = UnitKey(STAGE, VERSION, unit.label, config, [unit.mined.fingerprint], [prompt_digest])
+    return run_unit(context, key, compute)

@@ -1,0 +1,45 @@
+"""Stage: read a corpus, split it into train and eval, and keep its documents."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from catalog.ledger import Claim, StageOutcome
+from catalog.store import SliceWrite
+from tasks.activations.corpora import CORPUS_SOURCES, corpus_table
+from tasks.common.progress import ProgressListener
+from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
+
+STAGE, VERSION = "load_corpus", 1
+
+
+@dataclass(frozen=True)
+class CorpusUnit:
+    """A corpus and the share of it that is held out."""
+
+    config: Any
+    eval_share: float
+
+    @property
+    def label(self) -> str:
+        return f"corpus {self.config.source}"
+
+
+@stage_task(STAGE, retries=3)
+def load_corpus(context: StageContext, unit: CorpusUnit) -> StageOutcome:
+    """Read every document once; facts: corpus_id, digest, n_documents."""
+    origin = CORPUS_SOURCES[unit.config.source](unit.config).describe()
+    config = {"corpus": unit.config.canonical(), "eval_share": unit.eval_share, "origin": origin}
+
+    def compute(claim: Claim, listener: ProgressListener) -> Results:
+        from tasks.activations.caching.tables import corpus_id, corpus_row, document_rows
+
+        corpus = corpus_table(unit.config, unit.eval_share, listener)
+        name = corpus_id(corpus)
+        slices = [
+            SliceWrite("corpora", name, corpus_row(corpus)),
+            SliceWrite("documents", name, document_rows(corpus)),
+        ]
+        facts = {"corpus_id": name, "digest": corpus.digest, "n_documents": corpus.table.num_rows}
+        return Results(slices, facts)
+
+    return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config), compute)

@@ -1,0 +1,1 @@
+"""What stages share: units of work, evidence read from the catalogue, registration, aliases, endpoints."""

@@ -1,0 +1,258 @@
+"""The Prefect vocabulary that stages share: task settings, run names, progress, artifacts, claims.
+
+A stage is a unit of work with a fingerprint. Whether it is done is a fact in the catalogue, so
+Prefect's own cache is off by name, and a task holds nothing but small references.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
+
+from prefect import Task, get_run_logger, task
+from prefect._internal.concurrency.cancellation import shield
+from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
+
+from catalog.errors import AlreadyRunning, CatalogueError
+from catalog.ids import slug, stage_fingerprint
+from catalog.ledger import Claim, Ledger, StageOutcome
+from catalog.store import SliceWrite
+from tasks.common.cores import shared_cores
+from tasks.common.progress import Progress, ProgressListener, StageEvent, StageListener, ignore_stages
+from tasks.support.reporting import raise_if_server_is_lost, tell_progress, tell_table
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+WAIT_FOR_OTHER_RUN_SECONDS = 6 * 3600.0
+PROGRESS_EVERY_SECONDS = 5.0
+
+stage_listener: ContextVar[StageListener] = ContextVar("stage_listener", default=ignore_stages)
+
+
+class Results(NamedTuple):
+    """What a stage hands to its claim: rows by table, small facts, finished folders."""
+
+    slices: Sequence[SliceWrite]
+    facts: Mapping[str, Any]
+    folders: Mapping[str, Path] = {}
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """Where a stage works and for whom; small, so that it can travel as a task parameter."""
+
+    root: Path
+    run_id: str
+    forced: frozenset[str] = frozenset()
+    device: str = "auto"
+    checkpoint_seconds: float = 15.0
+    wait_seconds: float = WAIT_FOR_OTHER_RUN_SECONDS
+    only: frozenset[str] | None = None
+    """The stages that may be computed; others are found or left out. None for all."""
+
+    def may_compute(self, stage: str) -> bool:
+        """Whether this run computes that stage where it is missing."""
+        return self.only is None or stage in self.only
+
+
+class LeftOut(CatalogueError):
+    """A stage is not in the catalogue, and this run is not there to compute it."""
+
+
+@dataclass(frozen=True)
+class UnitKey:
+    """What makes a unit of work itself: everything its fingerprint reads, and a readable label."""
+
+    stage: str
+    version: int
+    label: str
+    config: Mapping[str, Any]
+    parents: Sequence[str] = ()
+    prompt_digests: Sequence[str] = ()
+
+
+def stage_task(name: str, *, retries: int = 0) -> Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a stage of ``stage(context, unit)``: a Prefect task named after what it works on.
+
+    Retries are for stages that read files or talk to an LLM; a stage that only computes has none,
+    because it would fail the same way again.
+    """
+    return task(
+        name=name,
+        task_run_name=name + " {unit.label}",
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=retries,
+        retry_delay_seconds=[5, 30, 120][:retries] or None,
+        retry_condition_fn=_is_worth_a_retry if retries else None,
+    )
+
+
+def _is_worth_a_retry(task_: object, run: object, state: Any) -> bool:
+    """Only what may pass by itself: the operating system and the network, never a user's mistake."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, OSError | TimeoutError | ConnectionError)
+
+
+def is_complete(outcome: StageOutcome) -> bool:
+    """Whether a unit was done to its end, and not stopped by a budget or an endpoint that gave up."""
+    return bool(outcome.facts.get("complete", True))
+
+
+def run_unit(
+    context: StageContext,
+    key: UnitKey,
+    compute: Callable[[Claim, ProgressListener], Results],
+    is_current: Callable[[StageOutcome], bool] = is_complete,
+    *,
+    shares_cores: bool = False,
+) -> StageOutcome:
+    """Do a unit of work once: find it committed, or claim it, compute it and commit it.
+
+    A unit that another run is working on is waited for and then found. One that is committed but not
+    ``is_current`` is taken up again: its rows are added to, nothing is paid for twice. One that
+    ``shares_cores`` computes in this process and leaves room for the others of this machine.
+
+    Raises:
+        AlreadyRunning: when the other run holds the unit for longer than ``context.wait_seconds``.
+        LeftOut: when it is missing and ``context`` does not let this run compute it.
+        ServerLost: when the run's Prefect server is gone for good; the unit was not begun.
+    """
+    raise_if_server_is_lost()
+    if not context.may_compute(key.stage):
+        return _found(context, key)
+    forced = key.stage in context.forced
+    claim = _claim(context, key, force=forced)
+    if claim.done is not None and not is_current(claim.done):
+        claim = _claim(context, key, force=True)
+    with undisturbed(), claim:
+        if claim.done is not None:
+            report_outcome(key, claim.done)
+            return claim.done
+        cores = shared_cores(claim.scratch) if shares_cores else nullcontext()
+        with progress_listener(key, (claim,)) as listener, cores:
+            results = compute(claim, listener)
+            outcome = claim.commit(results.slices, facts=results.facts, folders=results.folders)
+    report_outcome(key, outcome)
+    return outcome
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Finish what runs inside though Prefect cannot renew the run's concurrency lease; signals still end it.
+
+    Prefect cancels such a run by an exception in its main thread; it is raised when this block ends.
+    """
+    with shield():
+        yield
+
+
+def _found(context: StageContext, key: UnitKey) -> StageOutcome:
+    fingerprint = stage_fingerprint(key.stage, key.version, key.config, key.parents, key.prompt_digests)
+    found = Ledger(context.root).outcome(fingerprint)
+    if found is None:
+        raise LeftOut(f"{key.stage} {key.label} is not in the catalogue, and this run does not compute it")
+    report_outcome(key, found)
+    return found
+
+
+def claim_undone(context: StageContext, keys: Sequence[UnitKey], stack: ExitStack) -> dict[int, Claim]:
+    """Claims, entered into ``stack``, on those units that are not done and that no other run works on.
+
+    Nothing is waited for, so two runs that want the same units never wait for each other in a circle.
+    """
+    claims: dict[int, Claim] = {}
+    at_once = replace(context, wait_seconds=0.0)
+    for number, key in enumerate(keys):
+        try:
+            claim = _claim(at_once, key, force=key.stage in context.forced)
+        except AlreadyRunning:
+            continue
+        if claim.done is None:
+            claims[number] = stack.enter_context(claim)
+    return claims
+
+
+def _claim(context: StageContext, key: UnitKey, *, force: bool) -> Claim:
+    return Ledger(context.root, wait_seconds=context.wait_seconds).claim(
+        key.stage,
+        key.version,
+        key.label,
+        key.config,
+        key.parents,
+        key.prompt_digests,
+        run_id=context.run_id,
+        force=force,
+    )
+
+
+class progress_listener:  # noqa: N801
+    """Tell the start, progress and failure of a unit to the terminal, progress to Prefect and the pages, too.
+
+    Prefect hears of it at most every 5 s, by the run's reporter: a listener never waits for a server.
+    """
+
+    def __init__(self, key: UnitKey, claims: Collection[Claim] = ()) -> None:
+        self._key = key
+        self._claims = claims
+        self._artifact_key = artifact_key("progress", key.stage, key.label)
+        self._is_told = False
+        self._told_at = time.monotonic()
+        self._listener = stage_listener.get()
+
+    def __enter__(self) -> ProgressListener:
+        self._listener(StageEvent(self._key.stage, self._key.label, "started"))
+        return self._tell
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        state: Literal["ended", "failed", "interrupted"] = "ended"
+        if error is not None:
+            state = "failed" if isinstance(error, Exception) else "interrupted"
+        elif self._is_told:
+            self._tell_prefect(100.0)
+        self._listener(StageEvent(self._key.stage, self._key.label, state, error=str(error or "")))
+
+    def _tell(self, progress: Progress) -> None:
+        self._listener(StageEvent(self._key.stage, self._key.label, "working", progress))
+        for claim in self._claims:
+            claim.tell(*progress)
+        now = time.monotonic()
+        if progress.total > 0 and now - self._told_at >= PROGRESS_EVERY_SECONDS:
+            self._told_at, self._is_told = now, True
+            self._tell_prefect(min(100.0, 100.0 * progress.done / progress.total))
+
+    def _tell_prefect(self, percent: float) -> None:
+        tell_progress(self._artifact_key, percent, f"{self._key.stage}: {self._key.label}")
+
+
+def report_outcome(key: UnitKey, outcome: StageOutcome) -> None:
+    """Say of a unit whether it was found or computed, with its rows and seconds: log, terminal, artifact."""
+    state: Literal["found", "computed"] = "computed" if outcome.recomputed else "found"
+    n_rows = sum(outcome.rows.values())
+    logger = get_run_logger() if in_task() else logging.getLogger(__name__)
+    logger.info("%s %s: %s, %s rows, %.1f s", key.stage, key.label, state, f"{n_rows:,}", outcome.seconds)
+    stage_listener.get()(
+        StageEvent(key.stage, key.label, state, rows=n_rows, seconds=outcome.seconds),
+    )
+    if outcome.recomputed:
+        tell_table(
+            artifact_key(key.stage, key.label),
+            [{"table": name, "rows": rows} for name, rows in sorted(outcome.rows.items())],
+            f"{key.stage} {key.label}: {outcome.seconds:.1f} s, {outcome.fingerprint[:12]}",
+        )
+
+
+def artifact_key(*parts: str) -> str:
+    """A Prefect artifact key (lower case letters, digits, dashes), unique per text."""
+    return slug("-".join(parts)).replace("_", "-").replace(".", "-")
+
+
+def in_task() -> bool:
+    """Whether this runs inside a Prefect task run, so that there is an API to tell things to."""
+    return TaskRunContext.get() is not None

@@ -1,0 +1,172 @@
+"""What a stage reads back from the catalogue: documents, evidence, explanations."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from catalog.ids import slug
+from catalog.ledger import Ledger, StageOutcome
+from catalog.schemas import TABLES
+from catalog.spoilt import naming_spoilt_files
+from catalog.store import TableStore
+from catalog.untrusted import blob_folder
+from tasks.activations.models.source import ModelConfig
+
+if TYPE_CHECKING:
+    from tasks.dictionaries.sites import SiteActivations
+
+_LANDING = ("train_dictionary", "import_dictionary")
+
+
+def evidence_subject(dictionary_id: str, activation_set_id: str) -> str:
+    """The subject of all rows that one dictionary has on one activation set."""
+    return f"{dictionary_id} on {activation_set_id}"
+
+
+def stored_rows(root: Path, table: str, columns: Sequence[str] | None = None, **equals: str) -> pa.Table:
+    """Rows of a table whose columns have the values given, in the order of its files."""
+    paths = TableStore(root).snapshot().paths(table)
+    if not paths:
+        empty = TABLES[table].schema.empty_table()
+        return empty if columns is None else empty.select(list(columns))
+    filters = [(name, "=", value) for name, value in equals.items()]
+    schema = TABLES[table].schema.remove_metadata()
+    with naming_spoilt_files(root, [table]):
+        return pq.read_table(paths, columns=columns, filters=filters, partitioning=None, schema=schema)
+
+
+def with_earlier(root: Path, fingerprint: str, table: str, rows: pa.Table) -> pa.Table:
+    """``rows`` and what earlier attempts at the unit left about other explanations or calls.
+
+    All of them are one slice, so that only their times tell which is newer: where the clock went back
+    meanwhile, new rows get times after those of earlier attempts.
+    """
+    key = TABLES[table].key[0]
+    earlier = stored_rows(root, table, fingerprint=fingerprint)
+    rows = _later_than(earlier, rows, key)
+    others = earlier.filter(pc.invert(pc.is_in(earlier[key], value_set=rows[key].combine_chunks())))
+    return pa.concat_tables([others.select(rows.column_names).cast(rows.schema), rows])
+
+
+def _later_than(earlier: pa.Table, rows: pa.Table, key: str) -> pa.Table:
+    """``rows`` with those that ``earlier`` lacks moved behind it in time, where they are not already."""
+    if not earlier.num_rows or "created_at" not in rows.column_names:
+        return rows
+    times = rows["created_at"]
+    is_new = pc.invert(pc.is_in(rows[key], value_set=earlier[key].combine_chunks()))
+    first, last = pc.min(times.filter(is_new)).as_py(), pc.max(earlier["created_at"]).as_py()
+    if first is None or first > last:
+        return rows
+    shift = pa.scalar(last - first + timedelta(microseconds=1), pa.duration("us"))
+    moved = pc.if_else(is_new, pc.add(times, shift), times).cast(times.type)
+    return rows.set_column(rows.column_names.index("created_at"), "created_at", moved)
+
+
+def stored_documents(root: Path, corpus_id: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """Documents of a corpus by ``document_id``: the order that activation sets count documents in."""
+    return stored_rows(root, "documents", columns, corpus_id=corpus_id).sort_by("document_id")
+
+
+def document_labels(root: Path, corpus_id: str) -> dict[str, dict[str, str]]:
+    """Label columns of each document that has any."""
+    documents = stored_documents(root, corpus_id, ["document_id", "labels"])
+    return {
+        row["document_id"]: {name: value for name, value in row["labels"] if value is not None}
+        for row in documents.to_pylist()
+        if row["labels"]
+    }
+
+
+def example_blocks(root: Path, dictionary_id: str, activation_set_id: str) -> Iterator[pa.Table]:
+    """Examples of a dictionary on an activation set, one block of features at a time."""
+    snapshot = TableStore(root).snapshot()
+    subject = slug(evidence_subject(dictionary_id, activation_set_id))
+    files = snapshot.files("examples", dictionary_slug=slug(dictionary_id), subject=subject)
+    by_block: dict[int, list[str]] = {}
+    for file in files:
+        by_block.setdefault(int(file.partition["feature_block"]), []).append(str(root / file.path))
+    for block in sorted(by_block):
+        with naming_spoilt_files(root, ["examples"]):
+            rows = pq.read_table(by_block[block], partitioning=None)
+        yield rows
+
+
+def landed_beside(root: Path, facts: Mapping[str, Any]) -> list[StageOutcome]:
+    """The other dictionaries that read and write the same hookpoints on the same corpus, by name.
+
+    Args:
+        root: The catalogue.
+        facts: Of the stage that put a dictionary there. Of each name the newest meaning counts: what came
+            with the latest version of the catalogue, whatever the clocks said.
+    """
+    columns = ["fingerprint", "stage", "finished_at", "facts", "state"]
+    ended = stored_rows(root, "stage_runs", columns, state="committed").sort_by("finished_at").to_pylist()
+    slices = stored_rows(root, "slices", table_name="dictionaries").sort_by("committed_at").to_pylist()
+    came = {row["fingerprint"]: row["committed_in"] or 0 for row in slices}
+    ended.sort(key=lambda run: came.get(run["fingerprint"], 0))
+    landed = ((run["fingerprint"], json.loads(run["facts"])) for run in ended if run["stage"] in _LANDING)
+    newest = {found["alias"]: (fingerprint, found) for fingerprint, found in landed}
+    outcomes = (
+        Ledger(root).outcome(fingerprint)
+        for alias, (fingerprint, found) in sorted(newest.items())
+        if alias != facts["alias"] and _place(found) == _place(facts)
+    )
+    return [outcome for outcome in outcomes if outcome is not None]
+
+
+def _place(facts: Mapping[str, Any]) -> list[Any]:
+    sides = ([(site["model_id"], site["hookpoint"]) for site in facts[side]] for side in ("reads", "writes"))
+    return [facts["corpus_id"], *sides]
+
+
+def weights_folder(root: Path, dictionary: Mapping[str, Any]) -> Path:
+    """Where the weights of a dictionary are: of its row, or of the facts of the stage that landed it.
+
+    Raises:
+        CatalogueError: when it names a place outside the catalogue, or one reached through a link.
+    """
+    return blob_folder(root, dictionary["weights_uri"], "the weights folder")
+
+
+def shards_folder(root: Path, site: Mapping[str, Any]) -> Path:
+    """Where the shards of an activation set are.
+
+    Raises:
+        CatalogueError: when it names a place outside the catalogue, or one reached through a link.
+    """
+    return blob_folder(root, site["uri"], "the activation folder")
+
+
+def open_sites(
+    root: Path,
+    facts: Mapping[str, Any],
+    models: Sequence[ModelConfig] | None = None,
+    device: str = "auto",
+) -> "SiteActivations":
+    """The activation sets that a dictionary reads and writes.
+
+    Args:
+        root: The catalogue.
+        facts: ``reads`` and ``writes`` of the dictionary: mappings with ``model_id`` and ``uri``.
+        models: The models of these sets: every byte is checked and damaged shards are recomputed. Left
+            out, a damaged shard is an error once it is read.
+        device: Where a model runs if shards are damaged.
+    """
+    from tasks.activations.caching.cache import open_intact
+    from tasks.activations.reading.shards import ActivationSet
+    from tasks.dictionaries.sites import SiteActivations
+
+    by_id = {model.id: model for model in models or ()}
+
+    def open_set(site: Mapping[str, str]) -> ActivationSet:
+        folder = shards_folder(root, site)
+        return open_intact(folder, by_id[site["model_id"]], device) if by_id else ActivationSet.open(folder)
+
+    writes = facts["writes"] if facts["writes"] != facts["reads"] else ()
+    return SiteActivations([open_set(s) for s in facts["reads"]], [open_set(s) for s in writes] or None)

@@ -1,0 +1,200 @@
+"""Train in a process of its own: watched for progress, restarted within limits, gone with its parent.
+
+The parent writes a request file and starts ``python -m tasks.training.child REQUEST``, or more
+of them through ``torchrun``. The child tells its progress line by line on its standard output and leaves in
+the working folder of each training:
+
+    trained/        cfg.json and sae_weights.safetensors
+    result.json     written last: the training is complete
+    error.json      why it could not be done, when trying again would not help
+
+Beside the request lie ``child.log``, what the child and its libraries said, and ``interrupted``, when it was
+asked to stop. Its standard input is a pipe that only the parent holds open: when it closes, the child ends
+at once. On Linux the kernel also kills it with its parent. On SIGTERM it writes checkpoints and ends with
+code 143.
+"""
+
+import ctypes
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+from pydantic import Field
+
+from catalog.durable import replace_file
+from catalog.errors import UserError
+from tasks.activations.models.source import ModelConfig
+from tasks.activations.reading.shards import ActivationSet
+from tasks.common.config import StrictConfig
+from tasks.common.cores import shared_cores
+from tasks.common.progress import Progress
+from tasks.dictionaries.base import AnyDictionaryConfig
+from tasks.dictionaries.config import Precision
+from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.weights import save_dictionary
+from tasks.training.shared import Outcome
+from tasks.training.trainer import (
+    NonFiniteLoss,
+    TrainingInterrupted,
+    TrainingJob,
+    TrainingOptions,
+    train_many,
+)
+
+TRAINED, RESULT, ERROR, LOG, INTERRUPTED = "trained", "result.json", "error.json", "child.log", "interrupted"
+EXIT_INTERRUPTED = 128 + signal.SIGTERM
+_PR_SET_PDEATHSIG = 1
+
+
+class TrainingRequest(StrictConfig):
+    """One dictionary that a training child is asked for."""
+
+    config: AnyDictionaryConfig
+    reads: tuple[Path, ...] = Field(min_length=1)
+    """Folders of the activation sets that are read."""
+    writes: tuple[Path, ...] | None = None
+    """Folders of those that are written; None where the input is reconstructed."""
+    scratch: Path
+    """Working folder; a rerun goes on with the checkpoints in it."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    """Metadata for cfg.json: model_name, hook_name and the like."""
+    labels: Path | None = None
+    """Labels of the documents, for architectures that read them."""
+    model: ModelConfig | None = None
+    """The language model, for architectures that train with it in the loop."""
+
+
+class ChildRequest(StrictConfig):
+    """What a training child is asked to do."""
+
+    trainings: tuple[TrainingRequest, ...] = Field(min_length=1)
+    device: str = "auto"
+    n_threads: int | None = None
+    precision: Precision = "auto"
+    checkpoint_seconds: float = 15.0
+
+
+class TrainingResult(StrictConfig):
+    """Facts of a finished training."""
+
+    weights_digest: str
+    scales: tuple[float, ...]
+    n_nonfinite: int
+    tokens_per_second: float
+    log: list[tuple[int, int, str, float]]
+    """Rows of the training log: step, n_tokens, metric, value."""
+
+
+class Refusal(StrictConfig):
+    """An error that trying again would not mend."""
+
+    kind: Literal["user", "nonfinite"]
+    message: str
+
+
+def main(request_file: str) -> int:
+    """Train as the request says; returns the exit code."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    request = ChildRequest.model_validate_json(Path(request_file).read_bytes())
+    stop = threading.Event()
+
+    def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask_to_stop)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        _train(request, stop)
+    except UserError as error:
+        for number, training in enumerate(request.trainings):
+            if not (training.scratch / RESULT).is_file():
+                _leave(number, training, error)
+    except TrainingInterrupted as reason:
+        logging.info("%s", reason)
+        Path(request_file).with_name(INTERRUPTED).touch()
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def end_with_parent() -> None:
+    """Arrange for this process to end when its parent does."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    threading.Thread(target=_wait_for_parent, name="parent watch", daemon=True).start()
+
+
+def _wait_for_parent() -> None:
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _train(request: ChildRequest, stop: threading.Event) -> None:
+    """Train what can be opened; every training leaves a result or a refusal."""
+    opened: dict[tuple[tuple[Path, ...], tuple[Path, ...] | None], SiteActivations] = {}
+    jobs: dict[int, TrainingJob] = {}
+    for number, training in enumerate(request.trainings):
+        place = (training.reads, training.writes)
+        try:
+            if place not in opened:
+                opened[place] = _open(*place)
+        except UserError as error:
+            _leave(number, training, error)
+            continue
+        jobs[number] = TrainingJob(
+            training.config, opened[place], training.scratch, training.labels, training.model
+        )
+    numbers = list(jobs)
+    options = TrainingOptions(
+        request.device,
+        request.n_threads,
+        request.precision,
+        request.checkpoint_seconds,
+        _tell,
+        stop.is_set,
+    )
+    with shared_cores():
+        train_many(
+            list(jobs.values()),
+            options,
+            lambda place, outcome: _leave(numbers[place], request.trainings[numbers[place]], outcome),
+        )
+
+
+def _open(reads: tuple[Path, ...], writes: tuple[Path, ...] | None) -> SiteActivations:
+    written = None if writes is None else [ActivationSet.open(folder) for folder in writes]
+    return SiteActivations([ActivationSet.open(folder) for folder in reads], written)
+
+
+def _leave(number: int, training: TrainingRequest, outcome: Outcome) -> None:
+    """Write what the parent looks for and tell it."""
+    if isinstance(outcome, UserError):
+        kind: Literal["user", "nonfinite"] = "nonfinite" if isinstance(outcome, NonFiniteLoss) else "user"
+        refusal = Refusal(kind=kind, message=str(outcome))
+        replace_file(training.scratch / ERROR, refusal.model_dump_json().encode())
+    else:
+        digest = save_dictionary(outcome.dictionary, training.scratch / TRAINED, training.metadata)
+        result = TrainingResult(
+            weights_digest=digest,
+            scales=outcome.scales,
+            n_nonfinite=outcome.n_nonfinite,
+            tokens_per_second=outcome.tokens_per_second,
+            log=[tuple(row.values()) for row in outcome.log.to_pylist()],
+        )
+        replace_file(training.scratch / RESULT, result.model_dump_json().encode())
+    print(json.dumps({"ended": number}), flush=True)
+
+
+def _tell(progress: Progress) -> None:
+    print(json.dumps([progress.what, progress.done, progress.total]), flush=True)
+
+
+if __name__ == "__main__":
+    end_with_parent()
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,304 @@
+"""A training in progress: all that changes, how one step changes it, and how it is saved and restored.
+
+Legend: N tokens of a batch, W width of all hookpoints together, D d_in, E d_out, L d_sae.
+"""
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from catalog.errors import UserError
+from catalog.faults import fault_point
+from tasks.common.checkpoint import Checkpoint
+from tasks.dictionaries.base import TrainingState, TrainingStep, build_dictionary
+from tasks.dictionaries.config import DictionaryConfig, Precision
+from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.stream import ActivationReader, Counts, sample_tokens
+from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
+from tasks.dictionaries.training_log import TrainingLog
+from tasks.training.checkpoint_state import checkpoint_of, restore_into
+from tasks.training.feed import Feed, Position
+from tasks.training.gradients import batch_gradient, is_half
+from tasks.training.memory import (
+    PROBE_TOKENS,
+    StepProbe,
+    TrainingMemory,
+    fitting_part,
+    refuse_impossible_width,
+    return_freed_memory,
+    weights_bytes,
+)
+from tasks.training.nonfinite import NonFiniteLoss, cause
+from tasks.training.replicas import Replicas
+from tasks.training.resampling import SAMPLE_TOKENS, is_due, resample
+from tasks.training.schedule import learning_rate
+
+__all__ = ["NonFiniteLoss", "TrainedDictionary", "TrainingInterrupted", "TrainingRun"]
+
+logger = logging.getLogger(__name__)
+
+_SAMPLE_AFTER = 16_384
+_SAMPLE_ACTS = 2**25
+
+
+class TrainingRun:
+    """All that changes in a training, and how one step changes it.
+
+    Args:
+        config: What to train.
+        activations: What to train it on.
+        device: Where the weights are.
+        feed: Batches that others learn from as well; left out, a feed of its own.
+        replicas: The processes that share the work.
+        precision: Of the matrix products.
+
+    Raises:
+        UserError: for sizes or settings that cannot work.
+    """
+
+    def __init__(
+        self,
+        config: DictionaryConfig,
+        activations: ActivationReader,
+        device: torch.device,
+        feed: Feed | None = None,
+        replicas: Replicas | None = None,
+        precision: Precision = "auto",
+    ) -> None:
+        self.config, self.device = config, device
+        self.feed = feed or Feed(SiteActivations.of(activations), config)
+        self.activations, self.replicas = self.feed.activations, replicas or Replicas()
+        self.half = is_half(precision, device)
+        widths = self.activations.widths
+        refuse_impossible_width(config.name(), config.n_latents(widths.d_in), widths.d_out, device)
+        self.dictionary = build_dictionary(config, widths).to(device)
+        self._check_resampling()
+        self._check_processes()
+        self.optimiser = torch.optim.Adam(
+            self.dictionary.parameters(),
+            lr=config.base_lr(self.dictionary.d_in),
+            betas=config.betas,
+            eps=1e-8,
+        )
+        self.log = TrainingLog()
+        self.position = Position()
+        self.sample_counts = Counts()
+        self.scales = (1.0,) * len(self.activations.site_widths)
+        self.n_threads = torch.get_num_threads()
+        share = -(-config.batch_tokens // self.replicas.n_processes)
+        self.part_tokens = min(config.micro_batch_tokens or share, share)
+        self.randomness = torch.Generator().manual_seed(config.seed).get_state()
+        self.state = TrainingState(
+            n_steps=config.n_steps,
+            dead_after_tokens=config.dead_tokens,
+            total_variance=1.0,
+            mean_norm=1.0,
+            target_norm=1.0,
+            tokens_since_fired=torch.zeros(self.dictionary.d_sae, dtype=torch.int64, device=device),
+            generator=torch.Generator().manual_seed(config.seed),
+        )
+
+    @property
+    def is_done(self) -> bool:
+        """Whether all steps are done."""
+        return self.state.step >= self.state.n_steps
+
+    def start(self) -> None:
+        """Measure the data and set what depends on it."""
+        constants, self.sample_counts = self.feed.calibration(
+            self.config.normalisation, self.config.bias_start
+        )
+        self.scales = constants.scales
+        self.state.total_variance = constants.total_variance
+        self.state.mean_norm, self.state.target_norm = constants.mean_norm, constants.target_norm
+        self.state.input_mean = constants.input_mean.to(self.device)
+        with torch.no_grad():
+            self.dictionary.b_dec.copy_(constants.bias)
+        with self.own_surroundings():
+            self.dictionary.before_training(self.state)
+
+    def plan_memory(self, others_bytes: int = 0) -> TrainingMemory | None:
+        """Forecast the memory and split batches as far as needed for it; before the first step of a process.
+
+        None for a method that does not learn from batches of activations alone. A training that goes on from
+        a checkpoint keeps its parts where they fit; on a smaller machine they are halved, and from there on
+        it differs by rounding from one that was never stopped.
+
+        Args:
+            others_bytes: What trainings beside it will still take, see `growth_bytes`.
+
+        Raises:
+            NotEnoughMemory: when it does not fit.
+        """
+        if self.dictionary.how_trained != "steps":
+            return None
+        x_ND, y_NE = self.scaled(sample_tokens(self.activations, "train", PROBE_TOKENS))
+        on_card = self.device.type == "cuda"
+        batch_bytes = 2 * 4 * self.config.batch_tokens * self.activations.d_in
+        feed_bytes = batch_bytes if on_card else self.feed.stream.n_bytes
+        fixed = TrainingMemory(
+            weights_bytes(self.dictionary), self._missing_moments_bytes, others_bytes, feed_bytes
+        )
+        probe = StepProbe(self.dictionary, self.state, x_ND, y_NE, half=self.half)
+        part_tokens, need = fitting_part(self.config.name(), probe, fixed, self.part_tokens, self.device)
+        self._work_in_parts(part_tokens)
+        return_freed_memory()
+        return need
+
+    def _work_in_parts(self, part_tokens: int) -> None:
+        """Work on so many tokens at a time; said where it is fewer than wanted, or than until now."""
+        if part_tokens < self.part_tokens:
+            said = f"working on {part_tokens} of {self.part_tokens} tokens at a time"
+            if self.state.step:
+                said += f", from step {self.state.step} on no longer bit for bit the training that was begun"
+            logger.warning("%s: memory is short, %s", self.config.name(), said)
+        self.part_tokens = part_tokens
+
+    @property
+    def growth_bytes(self) -> int:
+        """What it will hold between its steps and does not hold yet: gradients and moments."""
+        return weights_bytes(self.dictionary) + self._missing_moments_bytes
+
+    @property
+    def _missing_moments_bytes(self) -> int:
+        """Both moments of Adam, unless a checkpoint brought them."""
+        return 0 if self.optimiser.state else 2 * weights_bytes(self.dictionary)
+
+    def step(self) -> TrainingStep:
+        """One optimiser step on the next batch of the feed."""
+        return self.learn(self.feed.next_batch(self.replicas.part(self.config.batch_tokens)))
+
+    def learn(self, values_NW: Tensor) -> TrainingStep:
+        """One optimiser step on this process's part of a batch, which the feed gave last.
+
+        Raises:
+            NonFiniteLoss: when the loss or its gradient is NaN or infinite, naming the cause.
+        """
+        fault_point("train.step")
+        with self.own_surroundings():
+            x_ND, y_NE, n_tokens = self._own_part(values_NW)
+            lr = self.learning_rate()
+            result = self._gradient(x_ND, y_NE, n_tokens)
+            self._refuse_nonfinite("loss", float(result.loss), result, x_ND, y_NE)
+            self.dictionary.project_decoder_gradient()
+            norm = torch.nn.utils.clip_grad_norm_(self.dictionary.parameters(), self.config.clip_norm)
+            self._refuse_nonfinite("norm of the gradient", float(norm), result, x_ND, y_NE)
+            for group in self.optimiser.param_groups:
+                group["lr"] = lr
+            self.optimiser.step()
+            self.dictionary.normalise_decoder()
+            self.replicas.join(self.dictionary, self.state)
+            self.dictionary.after_step(self.state)
+            self.state.count(result.fired, n_tokens)
+            self.replicas.settle(self.dictionary, self.state)
+            self.log.note(result, self.state, lr)
+            self._resample()
+        self.position = self.feed.position
+        return result
+
+    def _own_part(self, values_NW: Tensor) -> tuple[Tensor, Tensor, int]:
+        """Inputs and targets of what the feed gave, and the tokens of the whole batch."""
+        return *self.scaled(values_NW), self.config.batch_tokens
+
+    def _gradient(self, x_ND: Tensor, y_NE: Tensor, n_tokens: int) -> TrainingStep:
+        self.optimiser.zero_grad(set_to_none=True)
+        step = batch_gradient(
+            self.dictionary,
+            x_ND,
+            y_NE,
+            self.state,
+            part_tokens=self.part_tokens,
+            n_tokens=n_tokens,
+            half=self.half,
+        )
+        return self.replicas.combine(step, self.dictionary.parameters())
+
+    def _refuse_nonfinite(
+        self, what: str, value: float, result: TrainingStep, x_ND: Tensor, y_NE: Tensor
+    ) -> None:
+        if not math.isfinite(value):
+            place = f"dictionary {self.config.name()!r}: the {what} is {value} at step {self.state.step + 1}"
+            culprit = cause(list(self.dictionary.named_parameters()), x_ND, y_NE, result.parts)
+            remedy = f"lower lr (now {self.learning_rate():.3g}) or look for extreme activations"
+            raise NonFiniteLoss(f"{place}: {culprit}: {remedy}")
+
+    def _resample(self) -> None:
+        config = self.config
+        if is_due(self.state, config.resample_every_tokens, config.batch_tokens, config.decay_share):
+            x_ND, y_NE = self.scaled(sample_tokens(self.activations, "train", SAMPLE_TOKENS))
+            n_resampled = resample(self.dictionary, self.optimiser, x_ND, y_NE, self.state)
+            self.log.add(self.state.step, self.state.n_tokens, {"resampled": n_resampled})
+
+    def _check_resampling(self) -> None:
+        if self.config.resample_every_tokens is not None and not self.dictionary.can_resample:
+            raise UserError(
+                f"dictionary {self.config.name()!r}: resample_every_tokens is for dictionaries without "
+                "another way to revive dead latents, such as relu_l1: leave it out"
+            )
+
+    def _check_processes(self) -> None:
+        if self.config.batch_tokens < self.replicas.n_processes:
+            raise UserError(
+                f"dictionary {self.config.name()!r}: batch_tokens = {self.config.batch_tokens} is less than "
+                f"the {self.replicas.n_processes} processes that share it: use fewer processes"
+            )
+
+    def scale_vector(self) -> Tensor:
+        """The factor on each activation: (W,)."""
+        widths = torch.tensor(self.activations.site_widths)
+        return torch.tensor(self.scales).repeat_interleave(widths).to(self.device)
+
+    def scaled(self, values_NW: Tensor) -> tuple[Tensor, Tensor]:
+        """Inputs (N, D) and targets (N, E) in the units of the training."""
+        return self.activations.split(values_NW.to(self.device) * self.scale_vector())
+
+    def learning_rate(self) -> float:
+        """That of the next step."""
+        return learning_rate(self.config, self.state, self.dictionary.d_in)
+
+    def finish(self, tokens_per_second: float) -> TrainedDictionary:
+        """Settle what inference needs, fold the normalisation, return the result on the CPU."""
+        with self.own_surroundings():
+            n_tokens = min(_SAMPLE_AFTER, max(_SAMPLE_ACTS // self.dictionary.d_sae, 1_024))
+            sample_ND, _ = self.scaled(sample_tokens(self.activations, "train", n_tokens))
+            settled = self.dictionary.after_training(sample_ND)
+        self.log.add(self.state.step, self.state.n_tokens, settled)
+        self.dictionary.fold_scale(*self.activations.split_vector(self.scale_vector()))
+        return TrainedDictionary(
+            self.dictionary.cpu().eval().requires_grad_(False),
+            self.log.table(),
+            self.scales,
+            self.sample_counts.n_nonfinite + self.position.n_nonfinite,
+            tokens_per_second,
+        )
+
+    @contextmanager
+    def own_surroundings(self) -> Iterator[None]:
+        """Within, torch has this training's number of threads and its own global randomness."""
+        n_threads = torch.get_num_threads()
+        if n_threads != self.n_threads:
+            torch.set_num_threads(self.n_threads)
+        try:
+            with torch.random.fork_rng(devices=[]):
+                torch.set_rng_state(self.randomness)
+                yield
+                self.randomness = torch.get_rng_state()
+        finally:
+            if n_threads != self.n_threads:
+                torch.set_num_threads(n_threads)
+
+    def checkpoint(self) -> Checkpoint:
+        """Everything that a restored training needs."""
+        return checkpoint_of(self)
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continue exactly where a checkpoint was written, once the feed has gone to ``position``.
+
+        Raises:
+            UserError: when the checkpoint belongs to another configuration or activation set.
+        """
+        restore_into(self, checkpoint)

@@ -1,0 +1,286 @@
+"""The parent's side of a training child: start it, listen, kill it when it hangs, start it again."""
+
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from catalog.durable import make_folder, replace_file
+from catalog.errors import UserError
+from tasks.activations.models.source import ModelConfig
+from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.config import DictionaryConfig, Precision
+from tasks.dictionaries.training_log import TrainingLog
+from tasks.dictionaries.weights import CONFIG_FILE, load_dictionary
+from tasks.training.child import (
+    ERROR,
+    EXIT_INTERRUPTED,
+    INTERRUPTED,
+    LOG,
+    RESULT,
+    TRAINED,
+    ChildRequest,
+    Refusal,
+    TrainingRequest,
+    TrainingResult,
+)
+from tasks.training.trainer import NonFiniteLoss, TrainingInterrupted
+
+logger = logging.getLogger(__name__)
+
+_GRACE_SECONDS = 10.0
+_LOG_TAIL = 600
+_REQUEST = "request.json"
+
+
+class TrainingFailed(UserError):
+    """The training child died again and again."""
+
+
+@dataclass(frozen=True)
+class ChildTraining:
+    """What a training child left behind."""
+
+    dictionary: Dictionary
+    """Normalisation folded in, as read back from ``folder``."""
+    folder: Path
+    """cfg.json and sae_weights.safetensors, ready to be moved into the catalogue."""
+    log: pa.Table
+    """step, n_tokens, metric, value"""
+    result: TrainingResult
+
+
+@dataclass(frozen=True)
+class ChildOptions:
+    """How a training child runs and how long its parent is patient with it."""
+
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    n_threads: int | None = None
+    """CPU threads of each process; left out, its share of the cores and as many as the size deserves."""
+    precision: Precision = "auto"
+    """Of matrix products, see `TrainingOptions`."""
+    n_processes: int = 1
+    """Processes that share every batch, for example one per card; more than one are started by torchrun."""
+    checkpoint_seconds: float = 15.0
+    """Shortest time between two checkpoints."""
+    startup_seconds: float = 600.0
+    """A child that has not made its first step after so long (imports, reading the data) is killed."""
+    watchdog_seconds: float = 120.0
+    """One that later makes no step for so long is killed as well."""
+    max_restarts: int = 3
+    """A killed or crashed child is started again so often; it goes on from its last checkpoints."""
+
+
+def train_in_child(
+    config: DictionaryConfig,
+    reads: Path | Sequence[Path],
+    scratch: Path,
+    *,
+    writes: Sequence[Path] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    labels: Path | None = None,
+    model: ModelConfig | None = None,
+    listener: ProgressListener = silent,
+    options: ChildOptions = ChildOptions(),
+) -> ChildTraining:
+    """Train in a child process; a finished training in ``scratch`` is returned as it is.
+
+    Raises:
+        UserError: what the training refused (see `train`).
+        NonFiniteLoss: when the loss became NaN or infinite.
+        TrainingFailed: when the last allowed child died too.
+        TrainingInterrupted: when the child was asked to stop (SIGTERM); it wrote a checkpoint.
+    """
+    training = training_request(
+        config, reads, scratch, writes=writes, metadata=metadata, labels=labels, model=model
+    )
+    ((_, outcome),) = train_many_in_child([training], listener=listener, options=options)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
+
+
+def training_request(
+    config: DictionaryConfig,
+    reads: Path | Sequence[Path],
+    scratch: Path,
+    *,
+    writes: Sequence[Path] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    labels: Path | None = None,
+    model: ModelConfig | None = None,
+) -> TrainingRequest:
+    """One dictionary to ask a child for; ``reads`` and ``writes`` are folders of activation sets."""
+    folders = [reads] if isinstance(reads, Path) else reads
+    return TrainingRequest(
+        config=config,
+        reads=tuple(folder.resolve() for folder in folders),
+        writes=None if writes is None else tuple(folder.resolve() for folder in writes),
+        scratch=scratch.resolve(),
+        metadata=dict(metadata or {}),
+        labels=None if labels is None else labels.resolve(),
+        model=model,
+    )
+
+
+def train_many_in_child(
+    trainings: Sequence[TrainingRequest],
+    *,
+    listener: ProgressListener = silent,
+    options: ChildOptions = ChildOptions(),
+) -> Iterator[tuple[int, ChildTraining | UserError]]:
+    """Train several dictionaries in one child process; each number with its outcome as soon as it ends.
+
+    Those that read the same activations in the same order share one pass over them, see `train_many`. A
+    finished training in a scratch folder is given as it is. A refusal is the outcome of its training alone;
+    where the last allowed child died, `TrainingFailed` is the outcome of all that were not finished.
+
+    Raises:
+        TrainingInterrupted: when the child was asked to stop (SIGTERM); it wrote checkpoints.
+    """
+    pending = dict(enumerate(trainings))
+    for training in trainings:
+        make_folder(training.scratch)
+        (training.scratch / ERROR).unlink(missing_ok=True)
+    yield from _take_ended(pending)
+    code = 0
+    for attempt in range(options.max_restarts + 1):
+        if not pending:
+            return
+        home = next(iter(pending.values())).scratch
+        code = yield from _run_child(home, pending, listener, options)
+        if code == EXIT_INTERRUPTED or (home / INTERRUPTED).is_file():
+            raise TrainingInterrupted("the training was asked to stop and wrote a checkpoint")
+        if code != 0:
+            logger.warning("training child %d of %d %s", attempt + 1, options.max_restarts + 1, _how(code))
+    for number, training in pending.items():
+        yield (
+            number,
+            TrainingFailed(
+                f"dictionary {training.config.name()!r}: the training process {_how(code)} and was started "
+                f"{options.max_restarts + 1} times: give it more memory or lower batch_tokens and "
+                f"buffer_tokens; it said: {_tail(home / LOG)}"
+            ),
+        )
+
+
+def _run_child(
+    home: Path, pending: dict[int, TrainingRequest], listener: ProgressListener, options: ChildOptions
+) -> Generator[tuple[int, ChildTraining | UserError], None, int]:
+    """One child from start to end, giving what ends; returns its exit code, negative for a signal."""
+    request = ChildRequest(
+        trainings=tuple(pending.values()),
+        device=options.device,
+        n_threads=options.n_threads,
+        precision=options.precision,
+        checkpoint_seconds=options.checkpoint_seconds,
+    )
+    replace_file(home / _REQUEST, request.model_dump_json().encode())
+    (home / INTERRUPTED).unlink(missing_ok=True)
+    with (home / LOG).open("ab") as log, _child(_command(home, options.n_processes), log) as process:
+        lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
+        patience = options.startup_seconds
+        while True:
+            try:
+                line = lines.get(timeout=patience)
+            except queue.Empty:
+                logger.warning("no progress for %.0f s: killing the training child", patience)
+                process.kill()
+                line = None
+            if line is None:
+                code = process.wait()
+                yield from _take_ended(pending)
+                return code
+            said = json.loads(line)
+            if isinstance(said, dict):
+                yield from _take_ended(pending)
+            else:
+                patience = options.watchdog_seconds
+                listener(Progress(*said))
+
+
+def _command(home: Path, n_processes: int) -> list[str]:
+    child = ["-m", "tasks.training.child", str(home / _REQUEST)]
+    if n_processes == 1:
+        return [sys.executable, *child]
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={n_processes}"]
+    return [sys.executable, *launcher, *child]
+
+
+@contextmanager
+def _child(command: list[str], log: Any) -> Iterator["subprocess.Popen[bytes]"]:
+    """A child that never outlives the block: asked first, then killed."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=dict(os.environ)
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(_GRACE_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+def _pump(process: "subprocess.Popen[bytes]", lines: "queue.SimpleQueue[bytes | None]") -> None:
+    """Move the child's lines into a queue; None marks their end."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        lines.put(line)
+    lines.put(None)
+
+
+def _take_ended(pending: dict[int, TrainingRequest]) -> Iterator[tuple[int, ChildTraining | UserError]]:
+    """The outcomes of the trainings that have ended; they are no longer pending."""
+    for number, training in list(pending.items()):
+        if _is_finished(training.scratch):
+            del pending[number]
+            yield number, _read_result(training.scratch)
+        elif (training.scratch / ERROR).is_file():
+            del pending[number]
+            yield number, _read_refusal(training.scratch)
+
+
+def _is_finished(scratch: Path) -> bool:
+    """Whether a result is there with its weights; those may have been moved away by a broken commit."""
+    return (scratch / RESULT).is_file() and (scratch / TRAINED / CONFIG_FILE).is_file()
+
+
+def _read_result(scratch: Path) -> ChildTraining:
+    result = TrainingResult.model_validate_json((scratch / RESULT).read_bytes())
+    folder = scratch / TRAINED
+    return ChildTraining(load_dictionary(folder), folder, TrainingLog(result.log).table(), result)
+
+
+def _read_refusal(scratch: Path) -> UserError:
+    refusal = Refusal.model_validate_json((scratch / ERROR).read_bytes())
+    return (NonFiniteLoss if refusal.kind == "nonfinite" else UserError)(refusal.message)
+
+
+def _how(code: int) -> str:
+    return f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+
+
+def _tail(path: Path) -> str:
+    text = path.read_text(errors="replace").strip()
+    return text[-_LOG_TAIL:] or "nothing"

@@ -1,0 +1,245 @@
+"""Train dictionaries on activations, several from one stream; a stopped training goes on bit for bit."""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from catalog.errors import UserError
+from tasks.activations.models.source import ModelConfig
+from tasks.common.cores import chosen_by_user, torch_threads
+from tasks.common.device import choose_device
+from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.dictionaries.architectures.end_to_end import EndToEndConfig
+from tasks.dictionaries.base import ARCHITECTURES
+from tasks.dictionaries.config import DictionaryConfig, Precision
+from tasks.dictionaries.fitted import FittedDictionary, Fitting
+from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.stream import ActivationReader
+from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
+from tasks.training.feed import Feed
+from tasks.training.replicas import Replicas, local_device, replicas
+from tasks.training.run import NonFiniteLoss, TrainingRun
+from tasks.training.shared import Outcome, SharedTraining
+from tasks.training.step_threads import step_flops, threads_of_step
+
+__all__ = [
+    "NonFiniteLoss",
+    "TrainedDictionary",
+    "TrainingInterrupted",
+    "TrainingJob",
+    "TrainingOptions",
+    "TrainingRun",
+    "train",
+    "train_many",
+]
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """One dictionary to train."""
+
+    config: DictionaryConfig
+    activations: ActivationReader
+    """What to train on; jobs that name the same object and order share one pass over it."""
+    scratch: Path
+    """Folder of the checkpoints, one per job."""
+    labels: Path | None = None
+    """Labels of the documents, for architectures that read them, see `Fitting`."""
+    model: ModelConfig | None = None
+    """The language model, for architectures that train with it in the loop."""
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How trainings run; nothing here changes what is learnt by more than rounding.
+
+    On a CPU results are the same bit for bit for the same number of threads and processes.
+    """
+
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    n_threads: int | None = None
+    """CPU threads of a new training, left out as many as its size deserves of those that torch uses here
+    (`threads_of_step`); a resumed one keeps the number it began with."""
+    precision: Precision = "auto"
+    """Of matrix products: ``auto`` is bfloat16 on cards that have it, else float32. Weights stay float32."""
+    checkpoint_seconds: float = 15.0
+    """Shortest time between two checkpoints, longer where saving takes more than a twentieth of the time;
+    0 saves after every step."""
+    listener: ProgressListener = silent
+    """Told the tokens seen after each step, all dictionaries together."""
+    should_stop: Callable[[], bool] = field(default=lambda: False)
+    """Asked after each batch; true means checkpoint and stop."""
+
+
+def train(
+    config: DictionaryConfig,
+    activations: ActivationReader,
+    scratch: Path,
+    *,
+    labels: Path | None = None,
+    model: ModelConfig | None = None,
+    device: str = "auto",
+    n_threads: int | None = None,
+    precision: Precision = "auto",
+    listener: ProgressListener = silent,
+    checkpoint_seconds: float = 15.0,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainedDictionary:
+    """Train one dictionary, see `TrainingJob` and `TrainingOptions` for what the arguments mean.
+
+    It starts from scratch or from the newest intact checkpoint in ``scratch/checkpoints``; weights,
+    optimiser, randomness, data cursor and number of threads are part of a checkpoint.
+
+    Raises:
+        UserError: for sizes that cannot work, an activation set without train tokens, too many
+            activations that are not finite, or a checkpoint of another configuration.
+        NonFiniteLoss: when the loss is NaN or infinite.
+        TrainingInterrupted: when ``should_stop`` said so; the checkpoint is written.
+    """
+    options = TrainingOptions(device, n_threads, precision, checkpoint_seconds, listener, should_stop)
+    (outcome,) = train_many([TrainingJob(config, activations, scratch, labels, model)], options)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
+
+
+def train_many(
+    jobs: Sequence[TrainingJob],
+    options: TrainingOptions = TrainingOptions(),
+    finished: Callable[[int, Outcome], None] = lambda _number, _outcome: None,
+) -> list[Outcome]:
+    """Train several dictionaries; those with equal order of equal data learn from one pass over it.
+
+    Each ends exactly as if it had been trained alone, and one that fails does not stop the others.
+
+    Args:
+        jobs: What to train.
+        options: How.
+        finished: Told the number and outcome of each job as soon as it ends.
+
+    Returns:
+        For each job its dictionary, or the error that a user can mend (see `train`).
+
+    Raises:
+        TrainingInterrupted: when ``options.should_stop`` said so; the checkpoints are written.
+    """
+    outcomes: dict[int, Outcome] = {}
+    device = local_device(choose_device(options.device))
+    with replicas(device) as group, torch_threads(options.n_threads):
+        meter = _Meter(jobs, options.listener if group.is_first else silent)
+
+        def end(number: int, outcome: Outcome) -> None:
+            outcomes[number] = outcome
+            if group.is_first:
+                finished(number, outcome)
+
+        for numbers in _groups(jobs):
+            members = {number: jobs[number] for number in numbers}
+            if not _is_fitted(jobs[numbers[0]]):
+                _train_together(members, options, device, group, meter, end)
+            elif group.is_first:
+                end(numbers[0], _fit(jobs[numbers[0]], options))
+            else:
+                end(numbers[0], UserError("the first process alone fits what is not trained by steps"))
+    return [outcomes[number] for number in range(len(jobs))]
+
+
+def _groups(jobs: Sequence[TrainingJob]) -> list[list[int]]:
+    """The numbers of the jobs that share a feed; one that is trained in its own way is by itself."""
+    groups: dict[Hashable, list[int]] = {}
+    for number, job in enumerate(jobs):
+        shares = ARCHITECTURES[job.config.architecture].how_trained == "steps"
+        key = Feed.key(job.activations, job.config) if shares else ("alone", number)
+        groups.setdefault(key, []).append(number)
+    return list(groups.values())
+
+
+def _is_fitted(job: TrainingJob) -> bool:
+    return issubclass(ARCHITECTURES[job.config.architecture], FittedDictionary)
+
+
+def _fit(job: TrainingJob, options: TrainingOptions) -> Outcome:
+    architecture = ARCHITECTURES[job.config.architecture]
+    assert issubclass(architecture, FittedDictionary)
+    sites = SiteActivations.of(job.activations)
+    fitting = Fitting(sites, job.scratch, job.labels, options.listener, options.should_stop)
+    try:
+        with torch_threads(None):  # a fit that goes on takes the number of its checkpoint
+            return architecture.fit(job.config, fitting)
+    except UserError as error:
+        return error
+
+
+def _train_together(
+    jobs: Mapping[int, TrainingJob],
+    options: TrainingOptions,
+    device: torch.device,
+    group: Replicas,
+    meter: "_Meter",
+    end: Callable[[int, Outcome], None],
+) -> None:
+    """Train jobs with one feed; those that memory has no room for beside the others come after them."""
+    waiting = dict(jobs)
+    while waiting:
+        first = next(iter(waiting.values()))
+        try:
+            feed = _new_feed(first)
+        except UserError as error:
+            for number in waiting:
+                end(number, error)
+            return
+        training = SharedTraining(
+            feed,
+            group,
+            checkpoint_seconds=options.checkpoint_seconds,
+            should_stop=options.should_stop,
+            tell=meter.tell,
+            end=end,
+        )
+        waiting = {
+            number: job
+            for number, job in waiting.items()
+            if not training.add(number, partial(_new_run, job, device, feed, group, options), job.scratch)
+        }
+        training.train()
+
+
+def _new_feed(job: TrainingJob) -> Feed:
+    sites = SiteActivations.of(job.activations)
+    if not isinstance(job.config, EndToEndConfig):
+        return Feed(sites, job.config)
+    from tasks.training.end_to_end_run import SequenceFeed  # brings the language models with it
+
+    return SequenceFeed(sites, job.config)
+
+
+def _new_run(
+    job: TrainingJob, device: torch.device, feed: Feed, group: Replicas, options: TrainingOptions
+) -> TrainingRun:
+    if isinstance(job.config, EndToEndConfig):
+        from tasks.training.end_to_end_run import EndToEndRun
+
+        return EndToEndRun(job.config, job.activations, device, job.model, feed, group)
+    run = TrainingRun(job.config, job.activations, device, feed, group, options.precision)
+    if options.n_threads is None and not chosen_by_user():
+        run.n_threads = threads_of_step(step_flops(run), run.n_threads)
+    return run
+
+
+class _Meter:
+    """Adds up the tokens of all trainings for the listener."""
+
+    def __init__(self, jobs: Sequence[TrainingJob], listener: ProgressListener) -> None:
+        self._listener = listener
+        self._done = [0] * len(jobs)
+        in_steps = [job.config for job in jobs if not _is_fitted(job)]
+        self._total = sum(config.n_steps * config.batch_tokens for config in in_steps)
+
+    def tell(self, number: int, n_tokens: int) -> None:
+        """Take note of the tokens that one training has seen, and say what all have seen."""
+        self._done[number] = n_tokens
+        self._listener(Progress("tokens trained", sum(self._done), self._total))

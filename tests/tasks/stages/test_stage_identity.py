@@ -1,0 +1,114 @@
+"""Every field of every stage's configuration, changed in turn: what the fingerprint tells apart lands."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from catalog.ledger import StageOutcome
+from tasks.activations.caching.config import ActivationsConfig
+from tasks.activations.corpora import CORPUS_SOURCES
+from tasks.activations.models.source import ModelConfig
+from tasks.dictionaries.base import dictionary_config
+from tasks.dictionaries.config import EvaluationConfig
+from tasks.evaluation.suite import AnySuiteConfig
+from tasks.matching.matcher import MatchConfig
+from tasks.mining.config import MiningConfig
+from tasks.stages.cache_activations import CacheUnit, cache_activations
+from tasks.stages.describe_model import ModelUnit, describe_model
+from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
+from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
+from tasks.stages.load_corpus import CorpusUnit, load_corpus
+from tasks.stages.match_features import MatchUnit, match_features
+from tasks.stages.mine_examples import MineUnit, mine_examples
+from tasks.stages.train_dictionary import train_dictionary
+from tasks.support.policies import StageContext
+from tasks.support.training_units import Site, TrainUnit
+from tests.tasks.stages.landed import another, landed
+
+HOOKPOINT = "blocks.1.resid_post"
+MODEL = ModelConfig(id="pico-b", source="embedded")
+CACHING = {"hookpoints": (HOOKPOINT,), "context_length": 64, "n_tokens": 3_000, "eval_share": 0.25}
+CONFIGS: dict[str, BaseModel] = {
+    "cache": ActivationsConfig.model_validate(CACHING),
+    "evaluate": EvaluationConfig(max_tokens=500, max_control_tokens=500, fidelity_sequences=1),
+    "mine": MiningConfig(n_top=2, n_per_band=1, n_random=2, n_neighbour=2),
+    "suite": TypeAdapter(AnySuiteConfig).validate_python({"suite": "density_spectrum", "max_tokens": 500}),
+    "cosine": TypeAdapter(MatchConfig).validate_python({"matcher": "decoder_cosine"}),
+    "correlation": TypeAdapter(MatchConfig).validate_python(
+        {"matcher": "activation_correlation", "n_shifts": 20, "max_segments": 200}
+    ),
+}
+OTHER: dict[str, Any] = {
+    "hookpoints": ("blocks.0.resid_post",),
+    "packing": "per_document",
+    "long_documents": "truncate",
+    "bos": "keep",
+    "dtype": "float32",
+    "split": "train",
+}
+NAMES = ("suite", "matcher")
+CASES = [
+    pytest.param(stage, field, id=f"{stage}-{field}")
+    for stage, config in CONFIGS.items()
+    for field in type(config).model_fields
+    if field not in NAMES
+]
+
+
+class Bench:
+    """A catalogue with two tiny dictionaries, and every stage that follows."""
+
+    def __init__(self, root: Path) -> None:
+        self.context = StageContext(root, "run-1", device="cpu")
+        self.corpus = load_corpus.fn(self.context, CorpusUnit(CORPUS_SOURCES["stdlib"].Config(), 0.25))
+        self.described = describe_model.fn(self.context, ModelUnit(MODEL))
+        cached = self.run("cache", CONFIGS["cache"])
+        self.fingerprints = {cached.fingerprint}
+        self.trained, self.second = (
+            train_dictionary.fn(self.context, TrainUnit(config, (Site(cached, HOOKPOINT, MODEL),), None))
+            for config in (
+                dictionary_config(
+                    {"architecture": "topk", "d_sae": 32, "k": 4, "n_tokens": 2_000, "seed": seed}
+                )
+                for seed in (0, 1)
+            )
+        )
+
+    def run(self, stage: str, config: Any) -> StageOutcome:
+        """One stage with a configuration."""
+        if stage == "cache":
+            unit = CacheUnit(MODEL, config, self.corpus, self.described)
+            return cache_activations.fn(self.context, unit)
+        if stage == "evaluate":
+            return evaluate_dictionary.fn(self.context, EvaluateUnit(config, (MODEL,), self.trained))
+        if stage == "mine":
+            return mine_examples.fn(self.context, MineUnit(config, (MODEL,), self.trained))
+        if stage == "suite":
+            return evaluate_suite.fn(self.context, SuiteUnit(config, (MODEL,), self.trained))
+        return match_features.fn(self.context, MatchUnit(config, self.trained, self.second))
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("identity") / "catalogue")
+
+
+@pytest.mark.parametrize(("stage", "field"), CASES)
+def test_a_changed_field_is_computed_and_lands(bench: Bench, stage: str, field: str) -> None:
+    config = CONFIGS[stage]
+    changed = config.model_copy(update={field: OTHER.get(field, another(getattr(config, field)))})
+    outcome = bench.run(stage, changed)
+    assert outcome.recomputed
+    assert outcome.fingerprint not in bench.fingerprints
+    bench.fingerprints.add(outcome.fingerprint)
+    assert sum(outcome.rows.values()) > 0
+    assert landed(bench.context.root, outcome) == outcome.rows
+
+
+@pytest.mark.parametrize("stage", CONFIGS)
+def test_going_back_to_a_configuration_lands_again_and_is_then_found(bench: Bench, stage: str) -> None:
+    outcome = bench.run(stage, CONFIGS[stage])
+    assert landed(bench.context.root, outcome) == outcome.rows
+    assert not bench.run(stage, CONFIGS[stage]).recomputed
