@@ -4,11 +4,9 @@ from typing import Any
 
 from prefect import flow
 
-from catalog.ids import digest
-from flows.config import Stage, load_pipeline
+from flows.config import Stage
 from flows.parameters import Catalogue, Override, PipelineName, run_name
-from flows.reports import started_run
-from flows.spine import run_stages
+from flows.pipeline import run_pipeline
 
 STAGES: tuple[Stage, ...] = ("evaluate_dictionary", "evaluate_suite")
 
@@ -28,8 +26,4 @@ def evaluate(
         force: Measure again though it is done
         overrides: Settings to change for this run, each as path=value: evaluate=[{suite: first_letter}]
     """
-    config = load_pipeline(pipeline, overrides)
-    forced = frozenset(STAGES) if force else frozenset()
-    with started_run("evaluate", config.name, catalogue, forced, digest(config.canonical())) as run:
-        run_stages(run, config, STAGES)
-    return run.result()
+    return run_pipeline("evaluate", STAGES, pipeline, catalogue, force=force, overrides=overrides)

@@ -4,11 +4,9 @@ from typing import Any
 
 from prefect import flow
 
-from catalog.ids import digest
-from flows.config import Stage, load_pipeline
+from flows.config import Stage
 from flows.parameters import Catalogue, Override, PipelineName, run_name
-from flows.reports import started_run
-from flows.spine import run_stages
+from flows.pipeline import run_pipeline
 
 STAGES: tuple[Stage, ...] = ("match_features",)
 
@@ -28,8 +26,4 @@ def match_models(
         force: Match again though it is done
         overrides: Settings to change for this run, each as path=value: match.0.n_shifts=1000
     """
-    config = load_pipeline(pipeline, overrides)
-    forced = frozenset(STAGES) if force else frozenset()
-    with started_run("match-models", config.name, catalogue, forced, digest(config.canonical())) as run:
-        run_stages(run, config, STAGES)
-    return run.result()
+    return run_pipeline("match-models", STAGES, pipeline, catalogue, force=force, overrides=overrides)

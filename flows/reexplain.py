@@ -4,12 +4,9 @@ from typing import Any
 
 from prefect import flow
 
-from catalog.ids import digest
-from flows.config import load_pipeline
 from flows.labelling import LABELLING
 from flows.parameters import Catalogue, Override, PipelineName, run_name
-from flows.reports import started_run
-from flows.spine import run_stages
+from flows.pipeline import run_pipeline
 
 
 @flow(name="reexplain", flow_run_name=lambda: run_name("reexplain"), persist_result=False)
@@ -29,9 +26,6 @@ def reexplain(
         overrides: Settings to change for this run, each as path=value: explain.0.endpoint=judge
         found_only: Label what is in the catalogue, and leave out features that are not there yet
     """
-    config = load_pipeline(pipeline, overrides)
-    forced = frozenset(LABELLING) if force else frozenset()
-    only = frozenset(LABELLING) if found_only else None
-    with started_run("reexplain", config.name, catalogue, forced, digest(config.canonical()), only) as run:
-        run_stages(run, config, LABELLING)
-    return run.result()
+    return run_pipeline(
+        "reexplain", LABELLING, pipeline, catalogue, force=force, overrides=overrides, found_only=found_only
+    )
