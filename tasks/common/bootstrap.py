@@ -8,7 +8,7 @@ percentile"), which allow for few documents: the 2.5 % point becomes Phi(-sqrt(G
 Shapes: G documents, R replicates.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ REPLICATES = 1000
 CONFIDENCE = 0.95
 FEWEST_DOCUMENTS = 5
 """With fewer documents there is no interval: the spread between them cannot be estimated."""
+_DRAWS_AT_ONCE = 2**23
 
 
 class Interval(NamedTuple):
@@ -36,6 +37,24 @@ def document_draws(n_documents: int, seed: int = 0, n_replicates: int = REPLICAT
     rng = np.random.default_rng((seed, n_documents))
     draws = rng.multinomial(n_documents, np.full(n_documents, 1 / n_documents), n_replicates)
     return draws.astype(np.float64)
+
+
+def draw_blocks(
+    n_documents: int, seed: int = 0, n_replicates: int = REPLICATES, width: int = 1
+) -> Iterator[Floats]:
+    """The draws of `document_draws` in blocks, so that memory does not grow with documents times replicates.
+
+    Args:
+        n_documents: Documents, G.
+        seed: Of the draws.
+        n_replicates: Draws, R.
+        width: Values that the caller makes of one draw, where they are more than the documents.
+    """
+    rng = np.random.default_rng((seed, n_documents))
+    size = max(_DRAWS_AT_ONCE // max(n_documents, width), 1)
+    for start in range(0, n_replicates, size):
+        n = min(size, n_replicates - start)
+        yield rng.multinomial(n_documents, np.full(n_documents, 1 / n_documents), n).astype(np.float64)
 
 
 def percentiles(n_documents: int) -> tuple[float, float]:
@@ -67,7 +86,8 @@ def document_interval(
     """
     if n_documents < FEWEST_DOCUMENTS:
         return Interval(None, None, n_documents)
-    return interval_of(statistic(document_draws(n_documents, seed, n_replicates)), n_documents)
+    replicates = [statistic(draws_RG) for draws_RG in draw_blocks(n_documents, seed, n_replicates)]
+    return interval_of(np.concatenate(replicates), n_documents)
 
 
 def interval_of(values_R: Floats, n_documents: int) -> Interval:
@@ -76,6 +96,12 @@ def interval_of(values_R: Floats, n_documents: int) -> Interval:
     if np.isnan(low[0]):
         return Interval(None, None, n_documents)
     return Interval(float(low[0]), float(high[0]), n_documents)
+
+
+def mean_interval(values_U: npt.ArrayLike, seed: int = 0) -> Interval:
+    """Interval of the mean of units that are drawn one by one, such as latents; they are its documents."""
+    values = np.asarray(values_U, dtype=np.float64)
+    return ratio_interval(values, np.ones(len(values)), seed)
 
 
 def ratio_interval(

@@ -83,8 +83,8 @@ def _full(codes_NL: Floats, projection_NL: Floats, cosine_L: Floats, whole_N: Fl
     return full_N
 
 
-def main_latents(train_NM: Floats, y_N: Bools, test_NM: Floats, test_y_N: Bools) -> tuple[int, list[float]]:
-    """How many of the candidates a label is split into, and the F1 of a probe on the first 1, 2, ...
+def main_latents(train_NM: Floats, y_N: Bools, test_NM: Floats, test_y_N: Bools) -> tuple[int, list[Bools]]:
+    """How many of the candidates a label is split into, and the answers of probes on the first 1, 2, ...
 
     Args:
         train_NM: Codes of the candidate latents on train tokens, in order of choice.
@@ -93,9 +93,11 @@ def main_latents(train_NM: Floats, y_N: Bools, test_NM: Floats, test_y_N: Bools)
         test_y_N: Which of those have it.
     """
     scores: list[float] = []
+    answers: list[Bools] = []
     for k in range(1, train_NM.shape[1] + 1):
         probe = fit_probe(train_NM[:, :k], y_N[:, None])
-        scores.append(f1_score(probe.predict(test_NM[:, :k])[:, 0], test_y_N))
+        answers.append(probe.predict(test_NM[:, :k])[:, 0])
+        scores.append(f1_score(answers[-1], test_y_N))
         if k > 1 and scores[-1] - scores[-2] <= F1_JUMP:
-            return k - 1, scores
-    return len(scores), scores
+            return k - 1, answers
+    return len(scores), answers

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from catalog.schemas import TABLES, Split
+from tasks.common.bootstrap import Interval
 from tasks.common.config import StrictConfig
 from tasks.common.progress import ProgressListener, silent
 from tasks.common.registry import Registry
@@ -69,6 +70,10 @@ class Metric:
     control: Mapping[str, float | None] = field(default_factory=dict)
     note: str | None = None
     split: Split = "eval"
+    interval: Interval | None = None
+    """None where the definition allows none."""
+    unit: str = "documents"
+    """What was drawn again for the interval."""
 
 
 class Unmeasurable(Exception):
@@ -136,6 +141,8 @@ def _row(metric: Metric, version: int) -> dict[str, Any]:
     if metric.value is None and not metric.note:
         raise ValueError(f"{metric.metric} {metric.variant} is null without a reason")
     control = {name: value for name, value in metric.control.items() if value is not None}
+    interval = metric.interval or Interval(None, None, 0)
+    of_documents = metric.interval is not None and metric.unit == "documents"
     return {
         "metric": metric.metric,
         "variant": metric.variant,
@@ -144,5 +151,16 @@ def _row(metric: Metric, version: int) -> dict[str, Any]:
         "n": metric.n,
         "metric_version": version,
         "control": json.dumps(control, allow_nan=False) if control else None,
-        "note": metric.note,
+        "note": _note(metric),
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "n_documents": interval.n_documents if of_documents else None,
     }
+
+
+def _note(metric: Metric) -> str | None:
+    """Its own note, and what the units of the interval are where they are no documents."""
+    parts = [metric.note]
+    if metric.interval is not None and metric.interval.low is not None and metric.unit != "documents":
+        parts.append(f"interval over {metric.interval.n_documents} {metric.unit}")
+    return "; ".join(filter(None, parts)) or None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tasks.evaluation.suite import Subject, SuiteConfig
 
-STAGE, VERSION = "evaluate_suite", 1
+STAGE, VERSION = "evaluate_suite", 2
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,32 @@
 
 Bins are half decades from 1e-6 to 1; a latent without a single active token counts as unseen, and one rarer
 than the first bin falls into it.
+
+Intervals are over documents. Documents drawn again leave others out, so a latent that fires in few of them
+leaves its bin or is not seen at all: ``unseen`` has no interval, nor has a bin whose interval this bias moves
+off its value.
+
+Shapes: N tokens, G documents, L latents, R replicates, B bins.
 """
 
-import math
-from typing import ClassVar, Literal
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
-import torch
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
+from scipy import sparse
 
+from tasks.common.bootstrap import FEWEST_DOCUMENTS, Floats, Interval, draw_blocks, ends
 from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig
-from tasks.evaluation.tokens import encoded, fit_controls, token_batches
+from tasks.evaluation.tokens import document_of, encoded, fit_controls, token_batches
 
 METRIC = "density_spectrum"
+UNSEEN = "unseen"
 EDGES = tuple(-6 + step / 2 for step in range(13))
+BINS = (UNSEEN, *(f"log10 {edge:.1f}" for edge in EDGES[:-1]))
 
 
 class DensitySpectrumConfig(SuiteConfig):
@@ -35,36 +46,101 @@ class DensitySpectrum(Suite):
     config: DensitySpectrumConfig
 
     def headline(self) -> tuple[tuple[str, str], ...]:
-        return ((METRIC, "unseen"),)
+        return ((METRIC, UNSEEN),)
 
     def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
         random = fit_controls(subject.dictionary, subject.activations, self.config.seed).random
-        own, n = self._spectrum(subject, subject.dictionary)
-        null, _ = self._spectrum(subject, random)
-        return [Metric(METRIC, bin_, share, n, {"random": null[bin_]}) for bin_, share in own.items()]
+        own = self._firing(subject, subject.dictionary)
+        null = self._firing(subject, random).spectrum()
+        intervals = own.intervals()
+        return [
+            Metric(METRIC, bin_, share, own.n_tokens, {"random": null[bin_]}, interval=intervals[bin_])
+            for bin_, share in own.spectrum().items()
+        ]
 
-    def _spectrum(self, subject: Subject, dictionary: Dictionary) -> tuple[dict[str, float], int]:
-        firing_L, n = torch.zeros(dictionary.d_sae, dtype=torch.int64), 0
+    def _firing(self, subject: Subject, dictionary: Dictionary) -> "Firing":
+        parts = []
         for batch in token_batches(subject.activations, "eval", self.config.max_tokens, dictionary.d_sae):
-            firing_L += (encoded(dictionary, batch.seen_NW) > 0).sum(dim=0)
-            n += len(batch.x_ND)
-        return spectrum(firing_L, n), n
+            active_NL = sparse.csr_matrix((encoded(dictionary, batch.seen_NW) > 0).numpy())
+            parts.append(Firing.of(active_NL, document_of(subject.activations, batch)))
+        return Firing.together(parts, dictionary.d_sae)
 
 
-def spectrum(firing_L: torch.Tensor, n_tokens: int) -> dict[str, float]:
+class Firing(NamedTuple):
+    """Tokens on which each latent was active, by document."""
+
+    documents_G: npt.NDArray[Any]
+    n_tokens_G: Floats
+    counts_GL: Any
+    """Sparse."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of all documents."""
+        return int(self.n_tokens_G.sum())
+
+    @classmethod
+    def of(cls, active_NL: Any, document_N: npt.NDArray[Any]) -> "Firing":
+        """Count the tokens of one batch."""
+        found = cls(document_N, np.ones(len(document_N)), active_NL.astype(np.float64))
+        return cls.together([found], active_NL.shape[1])
+
+    @classmethod
+    def together(cls, parts: Sequence["Firing"], n_latents: int) -> "Firing":
+        """Sums over batches."""
+        if not parts:
+            return cls(np.zeros(0), np.zeros(0), sparse.csr_matrix((0, n_latents)))
+        documents_G, place_P = np.unique(
+            np.concatenate([part.documents_G for part in parts]), return_inverse=True
+        )
+        gather_GP = sparse.csr_matrix((np.ones(len(place_P)), (place_P, np.arange(len(place_P)))))
+        counts_PL = sparse.vstack([part.counts_GL for part in parts]).tocsr()
+        tokens_P = np.concatenate([part.n_tokens_G for part in parts])
+        return cls(documents_G, gather_GP @ tokens_P, (gather_GP @ counts_PL).tocsr())
+
+    def spectrum(self) -> dict[str, float]:
+        """Share of latents by bin."""
+        return spectrum(np.asarray(self.counts_GL.sum(axis=0)).ravel(), self.n_tokens)
+
+    def intervals(self) -> dict[str, Interval]:
+        """Intervals of the shares; empty where the bias of drawing documents again exceeds the spread."""
+        n_documents, n_latents = self.counts_GL.shape
+        none = Interval(None, None, n_documents)
+        if n_documents < FEWEST_DOCUMENTS:
+            return dict.fromkeys(BINS, none)
+        shares_RB = np.concatenate(
+            [
+                _shares(draws_RG @ self.counts_GL, draws_RG @ self.n_tokens_G)
+                for draws_RG in draw_blocks(n_documents, width=n_latents)
+            ]
+        )
+        found = dict(zip(BINS, zip(*ends(shares_RB, n_documents), strict=True), strict=True))
+        return {
+            bin_: Interval(float(low), float(high), n_documents)
+            if bin_ != UNSEEN and low <= share <= high
+            else none
+            for (bin_, share), (low, high) in zip(self.spectrum().items(), found.values(), strict=True)
+        }
+
+
+def spectrum(firing_L: npt.ArrayLike, n_tokens: int) -> dict[str, float]:
     """Share of latents by bin, ``unseen`` and ``log10 -6.0`` (the lower edge) to ``log10 -0.5``; sums to 1.
 
     Args:
         firing_L: Tokens on which each latent was active.
         n_tokens: All tokens.
     """
-    counts = {"unseen": int((firing_L == 0).sum())} | {bin_name(edge): 0 for edge in EDGES[:-1]}
-    for fired in firing_L[firing_L > 0].tolist():
-        step = math.floor((math.log10(fired / n_tokens) - EDGES[0]) * 2 + 1e-9)
-        counts[bin_name(EDGES[min(max(step, 0), len(EDGES) - 2)])] += 1
-    return {name: count / len(firing_L) for name, count in counts.items()}
+    shares_RB = _shares(np.asarray(firing_L, dtype=np.float64)[None], np.array([float(n_tokens)]))
+    return dict(zip(BINS, shares_RB[0].tolist(), strict=True))
 
 
-def bin_name(edge: float) -> str:
-    """Name of the bin that begins at ``edge``."""
-    return f"log10 {edge:.1f}"
+def _shares(firing_RL: Floats, n_tokens_R: Floats) -> Floats:
+    """Shares of latents by bin of each replicate: (R, B)."""
+    n_replicates, n_latents = firing_RL.shape
+    with np.errstate(divide="ignore", invalid="ignore"):
+        step_RL = np.floor((np.log10(firing_RL / n_tokens_R[:, None]) - EDGES[0]) * 2 + 1e-9)
+    bin_RL = np.where(firing_RL > 0, np.clip(step_RL, 0, len(EDGES) - 2) + 1, 0).astype(np.int64)
+    bin_RL += len(BINS) * np.arange(n_replicates)[:, None]
+    counts = np.bincount(bin_RL.ravel(), minlength=n_replicates * len(BINS))
+    shares_RB: Floats = counts.reshape(n_replicates, len(BINS)) / n_latents
+    return shares_RB

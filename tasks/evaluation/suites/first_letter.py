@@ -10,12 +10,13 @@ which stand for single words, carry the letter. Definitions in `tasks.evaluation
 - ``absorption_fraction``, ``absorption_full``, ``split_latents``: mean over letters, and by letter. Letters
   whose probe has an F1 below ``min_probe_f1`` are left out of the means, as SAEBench leaves out poor probes.
 
-The control of the last two groups is a random dictionary of the same width and k.
+The control of the last two groups is a random dictionary of the same width and k. Intervals are over words
+(`tasks.evaluation.word_shares`); ``split_latents`` has none, for it is the outcome of a search.
 
 Shapes: N tokens, C letters, L latents.
 """
 
-from collections.abc import Mapping, Set
+from collections.abc import Set
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -28,14 +29,15 @@ from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
 from tasks.evaluation.absorption import absorption, main_latents
 from tasks.evaluation.letters import LetterTokens, letter_tokens, one_hot, shuffled_by_word, usual_letters
-from tasks.evaluation.probe import Probe, f1_score, fit_probe, largest_mean_differences
+from tasks.evaluation.probe import Probe, fit_probe, largest_mean_differences
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
 from tasks.evaluation.tokens import encoded, fit_controls, refuse_unlike_output
+from tasks.evaluation.word_shares import UNIT, Score, Words, f1_of, mean_of, mean_score
 
 PROBE, SPARSE = "first_letter_probe_f1", "first_letter_sparse_f1"
 FRACTION, FULL, SPLIT = "absorption_fraction", "absorption_full", "split_latents"
 _ENCODE_VALUES = 2**24
-ByLetter = dict[str, dict[str, tuple[float, int]]]
+ByLetter = dict[str, dict[str, Score]]
 
 
 class FirstLetterConfig(SuiteConfig):
@@ -79,16 +81,19 @@ class FirstLetter(Suite):
         probe = fit_probe(train.x_ND.numpy(), y_NC)
         listener(Progress("first letter", 1, 3))
         by_letter = dict(zip(letters, _f1_by_letter(probe, test, test_y_NC), strict=True))
-        probe_f1 = float(np.mean(list(by_letter.values())))
         null = {"shuffled_words": self._null(train, test, letters)}
-        metrics = [Metric(PROBE, "", probe_f1, len(test.words), null)]
+        probe_f1, _, interval = mean_score(list(by_letter.values()))
+        metrics = [Metric(PROBE, "", probe_f1, len(test.words), null, interval=interval, unit=UNIT)]
         random = fit_controls(subject.dictionary, subject.activations, self.config.seed).random
         sides = []
         for number, dictionary in enumerate((subject.dictionary, random), start=2):
             sides.append(self._by_letter(dictionary, probe, (train, y_NC), (test, test_y_NC), letters))
             listener(Progress("first letter", number, 3))
-        good = {letter for letter, f1 in by_letter.items() if f1 >= self.config.min_probe_f1}
-        metrics += [Metric(PROBE, letter, f1, len(test.words), null) for letter, f1 in by_letter.items()]
+        good = {letter for letter, f1 in by_letter.items() if f1.value >= self.config.min_probe_f1}
+        metrics += [
+            Metric(PROBE, letter, f1.value, f1.n, null, interval=f1.interval(), unit=UNIT)
+            for letter, f1 in by_letter.items()
+        ]
         return metrics + _metrics(sides[0], sides[1], good)
 
     def _tokens(self, subject: Subject) -> tuple[LetterTokens, LetterTokens, list[str]]:
@@ -123,7 +128,7 @@ class FirstLetter(Suite):
         if not dealt_C.any():
             return None
         probe = fit_probe(train.x_ND.numpy(), y_NC[:, dealt_C])
-        return float(np.mean(_f1_by_letter(probe, test, test_y_NC[:, dealt_C])))
+        return mean_score(_f1_by_letter(probe, test, test_y_NC[:, dealt_C]))[0]
 
     def _by_letter(
         self,
@@ -140,24 +145,27 @@ class FirstLetter(Suite):
         )
         right_NC = probe.predict(test[0].x_ND.numpy()) & test[1]
         offset = dictionary.b_dec.detach().float().cpu()
+        words = Words.of(test[0].words)
         result: ByLetter = {}
         for c, letter in enumerate(letters):
             chosen = order_LC[: self.config.max_main, c]
             columns, test_columns = (part[:, chosen].toarray() for part in (codes, test_codes))
-            n_main, scores = main_latents(columns, train[1][:, c], test_columns, test[1][:, c])
+            n_main, answers = main_latents(columns, train[1][:, c], test_columns, test[1][:, c])
             right_N = right_NC[:, c]
             n = int(right_N.sum())
-            values = {SPLIT: (float(n_main), n), "k1": (scores[0], n), "main": (scores[n_main - 1], n)}
+            values = {SPLIT: Score(float(n_main), n)}
+            for key, answers_N in (("k1", answers[0]), ("main", answers[n_main - 1])):
+                values[key] = f1_of(words, answers_N, test[1][:, c], n)
             if n:
                 x_ND = (test[0].x_ND[torch.from_numpy(right_N)] - offset).numpy()
                 directions = dictionary.W_dec.detach().float().cpu().numpy()
                 found = absorption(
                     test_codes[right_N].toarray(), directions, x_ND, probe.weights[:, c], chosen[:n_main]
                 )
-                values |= {
-                    FRACTION: (float(found.fraction_N.mean()), n),
-                    FULL: (float(found.full_N.mean()), n),
-                }
+                for key, of_right in ((FRACTION, found.fraction_N), (FULL, found.full_N)):
+                    values_N = np.zeros(len(right_N))
+                    values_N[right_N] = of_right
+                    values[key] = mean_of(words, values_N, right_N)
             result[letter] = values
         return result
 
@@ -177,9 +185,10 @@ def _codes(dictionary: Dictionary, x_ND: torch.Tensor) -> Any:
     return sparse.vstack(parts).tocsr().astype(np.float64)
 
 
-def _f1_by_letter(probe: Probe, test: LetterTokens, y_NC: NDArray[np.bool_]) -> list[float]:
-    predicted_NC = probe.predict(test.x_ND.numpy())
-    return [float(f1_score(predicted_NC[:, c], y_NC[:, c])) for c in range(y_NC.shape[1])]
+def _f1_by_letter(probe: Probe, test: LetterTokens, y_NC: NDArray[np.bool_]) -> list[Score]:
+    predicted_NC, words = probe.predict(test.x_ND.numpy()), Words.of(test.words)
+    n = len(test.words)
+    return [f1_of(words, predicted_NC[:, c], y_NC[:, c], n) for c in range(y_NC.shape[1])]
 
 
 def _metrics(own: ByLetter, random: ByLetter, good: Set[str]) -> list[Metric]:
@@ -188,27 +197,26 @@ def _metrics(own: ByLetter, random: ByLetter, good: Set[str]) -> list[Metric]:
     names |= {name: (name, "") for name in (FRACTION, FULL, SPLIT)}
     metrics = []
     for key, (metric, variant) in names.items():
-        value, n = _mean(own, key, good)
+        value, n, interval = mean_score(_scores(own, key, good))
         note = f"mean over {len(good)} of {len(own)} letters: the others have a poor probe"
         if value is None:
             note = "the probe is good for no letter" if not good else "the probe calls no eval token right"
-        metrics.append(Metric(metric, variant, value, n, {"random": _mean(random, key, good)[0]}, note))
+        control = {"random": mean_score(_scores(random, key, good))[0]}
+        metrics.append(Metric(metric, variant, value, n, control, note, interval=interval, unit=UNIT))
         if not variant:
             metrics += [
-                Metric(metric, letter, *values[key], _control(random[letter], key))
+                _of_letter(metric, letter, values[key], random[letter].get(key))
                 for letter, values in own.items()
                 if key in values
             ]
     return metrics
 
 
-def _mean(letters: ByLetter, key: str, good: Set[str]) -> tuple[float | None, int]:
-    """Mean over the good letters that have the value, and the sum of their counts."""
-    values = [entry[key] for letter, entry in letters.items() if key in entry and letter in good]
-    if not values:
-        return None, 0
-    return float(np.mean([value for value, _ in values])), sum(n for _, n in values)
+def _scores(letters: ByLetter, key: str, good: Set[str]) -> list[Score]:
+    """What the good letters that have the value have."""
+    return [entry[key] for letter, entry in letters.items() if key in entry and letter in good]
 
 
-def _control(values: Mapping[str, tuple[float, int]], key: str) -> dict[str, float | None]:
-    return {"random": values[key][0] if key in values else None}
+def _of_letter(metric: str, letter: str, own: Score, random: Score | None) -> Metric:
+    control = {"random": random.value if random else None}
+    return Metric(metric, letter, own.value, own.n, control, interval=own.interval(), unit=UNIT)

@@ -9,7 +9,8 @@
 Latents unseen on eval tokens are left out of both dictionaries: a dead latent keeps the random direction it
 began with. The control is the same with random directions for the sibling's, with the covariance of its
 decoder rows and encoder columns: unrelated dictionaries of the same activations agree more than isotropic
-directions do. Several siblings are averaged.
+directions do. Several siblings are averaged. Intervals are over the latents, the siblings as they are: they
+say nothing about other seeds.
 
 Shapes: L latents, D width.
 """
@@ -21,6 +22,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from tasks.common.bootstrap import mean_interval
 from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
 from tasks.evaluation.recovery import best_cosines, unit_rows
@@ -66,10 +68,12 @@ class SeedConsistency(Suite):
         return [
             Metric(
                 *name,
-                float(np.mean([value[name] for value in values])),
+                float(np.mean([float(value[name].mean()) for value in values])),
                 len(own[0]),
-                {"random": float(np.mean([value[name] for value in chance]))},
+                {"random": float(np.mean([float(value[name].mean()) for value in chance]))},
                 f"mean over {len(siblings)} other seed(s)",
+                interval=mean_interval(torch.stack([value[name] for value in values]).mean(dim=0).numpy()),
+                unit="latents",
             )
             for name in self.headline()
         ]
@@ -89,17 +93,18 @@ class SeedConsistency(Suite):
         return unit_rows(decoder), unit_rows(encoder)
 
 
-def agreement(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> dict[tuple[str, str], float]:
-    """All values of two sides, each (unit decoder rows, unit encoder rows); 0 where the other is empty."""
+def agreement(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> dict[tuple[str, str], Tensor]:
+    """What is averaged, of every latent (L,) float64; 0 where the other is empty.
+
+    Args:
+        own: Unit decoder rows and unit encoder rows.
+        other: Those it is looked for in.
+    """
     if not len(other[0]):
-        return dict.fromkeys(NAMES, 0.0)
+        return {name: torch.zeros(len(own[0]), dtype=torch.float64) for name in NAMES}
     decoder_cosine_L, by_decoder_L = best_cosines(own[0], other[0])
     encoder_cosine_L, by_encoder_L = best_cosines(own[1], other[1])
     both_L = (decoder_cosine_L > _SAME_ABOVE) & (encoder_cosine_L > _SAME_ABOVE)
     shared_L = both_L & (by_decoder_L == by_encoder_L)
-    shares = {(SHARE, f"above_{t}"): float((decoder_cosine_L > t).double().mean()) for t in THRESHOLDS}
-    return {
-        (MMCS, ""): float(decoder_cosine_L.double().mean()),
-        **shares,
-        (SHARED, ""): float(shared_L.double().mean()),
-    }
+    shares = {(SHARE, f"above_{t}"): (decoder_cosine_L > t).double() for t in THRESHOLDS}
+    return {(MMCS, ""): decoder_cosine_L.double(), **shares, (SHARED, ""): shared_L.double()}

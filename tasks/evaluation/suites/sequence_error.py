@@ -2,22 +2,26 @@
 
 ``mse_seqmean`` = (1/S) sum_i (1/T_i) sum_j (1/E) sum_e error_ije^2 over S sequences with T_i valid tokens;
 ``mse_special`` is the same of the special tokens alone, over the sequences that have any. FAST prints the
-log2 of these. Short sequences weigh as much as long ones, so neither replaces ``mse``.
+log2 of these. Short sequences weigh as much as long ones, so neither replaces ``mse``. Intervals are over
+documents: a document counts with its tokens' share of every sequence.
 
-Shapes: N tokens, E d_out.
+Shapes: N tokens, E d_out, G documents.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from tasks.common.bootstrap import Interval, ratio_interval
 from tasks.common.progress import ProgressListener, silent
+from tasks.dictionaries.measures.document_table import DocumentTable
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
-from tasks.evaluation.tokens import fit_controls, reconstructed, token_batches
+from tasks.evaluation.tokens import document_of, fit_controls, reconstructed, token_batches
 
 SEQMEAN, SPECIAL = "mse_seqmean", "mse_special"
 
@@ -37,8 +41,10 @@ class SequenceErrors:
     n_tokens: int = 0
     n_sequences: int = 0
     total: float = 0.0
+    by_document: DocumentTable = field(default_factory=DocumentTable)
+    """Share of each document in the sum of the means, and in the number of sequences."""
 
-    def add(self, error_NE: Tensor, sequence_N: NDArray[Any]) -> None:
+    def add(self, error_NE: Tensor, sequence_N: NDArray[Any], document_N: NDArray[Any]) -> None:
         """Add the errors of some sequences."""
         if not len(error_NE):
             return
@@ -48,11 +54,20 @@ class SequenceErrors:
         self.n_tokens += len(mean_N)
         self.n_sequences += len(counts)
         self.total += float((np.bincount(group_N, weights=mean_N) / counts).sum())
+        weight_N = 1 / counts[group_N]
+        shares_NC = torch.from_numpy(np.stack([mean_N * weight_N, weight_N], axis=1))
+        self.by_document.add(shares_NC, torch.zeros(len(mean_N), 0, dtype=torch.float64), document_N)
 
     @property
     def value(self) -> float | None:
         """Mean over sequences of the mean squared error; None where there was no sequence."""
         return self.total / self.n_sequences if self.n_sequences else None
+
+    def interval(self) -> Interval | None:
+        """Its interval over documents; None where there was no sequence."""
+        if not self.n_sequences:
+            return None
+        return ratio_interval(*self.by_document.sums_GC.T)
 
 
 @SUITES.register("sequence_error")
@@ -70,12 +85,13 @@ class SequenceError(Suite):
         own = whole["own"]
         if own.value is None:
             raise Unmeasurable("the activation set has no valid eval tokens")
-        metrics = [Metric(SEQMEAN, "", own.value, own.n_tokens, _others(whole))]
+        metrics = [Metric(SEQMEAN, "", own.value, own.n_tokens, _others(whole), interval=own.interval())]
         note = None
         if special["own"].value is None:
             note = "no special token of the model or its chat template is among the valid eval tokens"
-        value, n = special["own"].value, special["own"].n_tokens
-        return [*metrics, Metric(SPECIAL, "", value, n, _others(special), note)]
+        of_special = special["own"]
+        value, n, interval = of_special.value, of_special.n_tokens, of_special.interval()
+        return [*metrics, Metric(SPECIAL, "", value, n, _others(special), note, interval=interval)]
 
     def _errors(self, subject: Subject) -> tuple[dict[str, SequenceErrors], dict[str, SequenceErrors]]:
         """Errors of the dictionary and of its controls: on all tokens, and on special ones."""
@@ -89,14 +105,17 @@ class SequenceError(Suite):
         special = {name: SequenceErrors() for name in models}
         ids = np.array(sorted(subject.special_token_ids), np.int64)
         for batch in token_batches(subject.activations, "eval", self.config.max_tokens, dictionary.d_sae):
+            document_N = document_of(subject.activations, batch)
             is_special_N = np.zeros(len(batch.x_ND), bool)
             if len(ids):
                 token_ids = np.asarray(subject.activations.tokens.token_ids)
                 is_special_N = np.isin(token_ids[batch.rows_N, batch.positions_N], ids)
             for name, model in models.items():
                 error_NE = batch.y_NE - model(batch)
-                whole[name].add(error_NE, batch.rows_N)
-                special[name].add(error_NE[is_special_N], batch.rows_N[is_special_N])
+                whole[name].add(error_NE, batch.rows_N, document_N)
+                special[name].add(
+                    error_NE[is_special_N], batch.rows_N[is_special_N], document_N[is_special_N]
+                )
         return whole, special
 
 

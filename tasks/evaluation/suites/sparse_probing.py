@@ -3,8 +3,9 @@
 After Gurnee et al. 2023 (arXiv 2305.01610) and SAEBench (arXiv 2503.09532): the latents are averaged over
 the tokens of a document, the k latents with the largest difference of class means are chosen on the train
 documents, a logistic regression on them is tested on the eval documents, one class against the rest.
+Intervals are over the eval documents, with the probes as they were fitted.
 
-Shapes: M documents, F features, C classes.
+Shapes: M documents, F features, C classes, R replicates.
 """
 
 from collections import Counter
@@ -18,6 +19,7 @@ from pydantic import Field
 
 from catalog.errors import UserError
 from catalog.schemas import Split
+from tasks.common.bootstrap import Floats, Interval, document_interval
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.evaluation.documents import Pooled, labels_of, pool_documents
 from tasks.evaluation.probe import Bools, balanced_accuracy, fit_probe, largest_mean_differences
@@ -92,8 +94,11 @@ class SparseProbing(Suite):
                 "random": _sparse_accuracy(train, test, "random", k),
                 "shuffled": float(np.mean([_sparse_accuracy(null, test, "own", k) for null in nulls])),
             }
-            value = _sparse_accuracy(train, test, "own", k)
-            metrics.append(Metric(METRIC, self._variant(k), value, len(test.y_MC), control))
+            answers_MC = _sparse_answers(train, test, "own", k)
+            value, interval = _accuracy(answers_MC, test.y_MC), _accuracy_interval(answers_MC, test.y_MC)
+            metrics.append(
+                Metric(METRIC, self._variant(k), value, len(test.y_MC), control, interval=interval)
+            )
         return metrics
 
     def _variant(self, k: int) -> str:
@@ -155,25 +160,51 @@ def _split(pooled: Pooled, names: Sequence[str | None], classes: Sequence[str]) 
 
 def _sparse_accuracy(train: _Split, test: _Split, features: str, k: int) -> float:
     """Mean over classes of the balanced accuracy of a probe on k features chosen on the train documents."""
+    return _accuracy(_sparse_answers(train, test, features, k), test.y_MC)
+
+
+def _sparse_answers(train: _Split, test: _Split, features: str, k: int) -> Bools:
+    """What probes on k features, chosen on the train documents, say of the eval documents: (M, C)."""
     x_MF, test_MF = (
         part.pooled.raw_MD if features == "raw" else part.pooled.codes[features] for part in (train, test)
     )
     y_MC = train.y_MC.astype(np.float64)
     sums_FC, total_F = np.asarray(x_MF.T @ y_MC), np.asarray(x_MF.sum(axis=0)).ravel()
     order_FC = largest_mean_differences(sums_FC, y_MC.sum(axis=0), total_F, len(y_MC))
-    scores = []
+    answers = []
     for c in range(y_MC.shape[1]):
         chosen = order_FC[:k, c]
         probe = fit_probe(_columns(x_MF, chosen), train.y_MC[:, [c]])
-        scores.append(balanced_accuracy(probe.predict(_columns(test_MF, chosen))[:, 0], test.y_MC[:, c]))
-    return float(np.mean(scores))
+        answers.append(probe.predict(_columns(test_MF, chosen))[:, 0])
+    return np.stack(answers, axis=1)
 
 
 def _dense_accuracy(train: _Split, test: _Split) -> float:
     """The same of a probe on all raw activations: what there is to find."""
-    predicted_MC = fit_probe(train.pooled.raw_MD, train.y_MC).predict(test.pooled.raw_MD)
-    scores = [balanced_accuracy(predicted_MC[:, c], test.y_MC[:, c]) for c in range(predicted_MC.shape[1])]
+    return _accuracy(fit_probe(train.pooled.raw_MD, train.y_MC).predict(test.pooled.raw_MD), test.y_MC)
+
+
+def _accuracy(answers_MC: Bools, y_MC: Bools) -> float:
+    """Mean over classes of the balanced accuracy."""
+    scores = [balanced_accuracy(answers_MC[:, c], y_MC[:, c]) for c in range(y_MC.shape[1])]
     return float(np.mean(scores))
+
+
+def _accuracy_interval(answers_MC: Bools, y_MC: Bools) -> Interval:
+    """Its interval over documents; a class that a replicate has no document of is left out of its mean."""
+
+    def accuracy(draws_RM: Floats) -> Floats:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            yes_RC = (draws_RM @ (answers_MC & y_MC)) / (draws_RM @ y_MC)
+            no_RC = (draws_RM @ (~answers_MC & ~y_MC)) / (draws_RM @ ~y_MC)
+        both_RC = (yes_RC + no_RC) / 2
+        known_RC = np.isfinite(both_RC)
+        total_R = np.where(known_RC, both_RC, 0.0).sum(axis=1)
+        n_R = known_RC.sum(axis=1)
+        mean_R: Floats = np.where(n_R > 0, total_R / np.maximum(n_R, 1), np.nan)
+        return mean_R
+
+    return document_interval(accuracy, len(y_MC))
 
 
 def _columns(x_MF: Any, chosen: NDArray[Any]) -> NDArray[np.float64]:

@@ -9,8 +9,10 @@ import pytest
 
 from tasks.evaluation.absorption import absorption, main_latents
 from tasks.evaluation.letters import word_begun
+from tasks.evaluation.probe import f1_score
 from tasks.evaluation.suite import Subject, run_suite
 from tasks.evaluation.suites.first_letter import FRACTION, FirstLetterConfig, _metrics
+from tasks.evaluation.word_shares import Score, Words, f1_of, mean_of, mean_score
 
 # Latent 0 is the label's own; 1 carries 0.8 of it and something of its own; 2 has nothing to do with it.
 W_DEC = np.array([[1.0, 0.0, 0.0], [0.8, 0.6, 0.0], [0.0, 0.0, 1.0]])
@@ -41,8 +43,9 @@ def test_a_label_split_into_two_latents_counts_two() -> None:
     y = random.random(400) < 0.5
     which = random.random(400) < 0.5
     codes = np.stack([y & which, y & ~which, random.random(400) < 0.5], axis=1).astype(float)
-    n_main, scores = main_latents(codes[:200], y[:200], codes[200:], y[200:])
+    n_main, answers = main_latents(codes[:200], y[:200], codes[200:], y[200:])
     assert n_main == 2
+    scores = [f1_score(answers_N, y[200:]) for answers_N in answers]
     assert scores[0] < 0.75 < 0.99 < scores[1]
     whole = np.stack([y, which, ~which], axis=1).astype(float)
     assert main_latents(whole[:200], y[:200], whole[200:], y[200:])[0] == 1
@@ -107,7 +110,7 @@ def test_a_corpus_without_words_is_null_with_the_reason(subject: Subject) -> Non
 
 
 def test_letters_with_a_poor_probe_are_no_part_of_the_mean() -> None:
-    own = {letter: {FRACTION: (value, 10)} for letter, value in (("a", 0.1), ("b", 0.3), ("z", 1.0))}
+    own = {letter: {FRACTION: Score(value, 10)} for letter, value in (("a", 0.1), ("b", 0.3), ("z", 1.0))}
     rows = {(row.metric, row.variant): row for row in _metrics(own, own, good={"a", "b"})}
     assert rows[FRACTION, ""].value == pytest.approx(0.2)
     assert rows[FRACTION, ""].n == 20
@@ -117,3 +120,29 @@ def test_letters_with_a_poor_probe_are_no_part_of_the_mean() -> None:
     none = {(row.metric, row.variant): row for row in _metrics(own, own, good=set())}
     assert none[FRACTION, ""].value is None
     assert none[FRACTION, ""].note == "the probe is good for no letter"
+
+
+def test_scores_of_words_are_their_ratios_and_words_are_the_units() -> None:
+    """Ten words of five tokens each, all alike: tokens would give an interval that is too narrow."""
+    words = Words.of([f"w{number:02d}" for number in range(10) for _ in range(5)])
+    values = np.repeat([0.0, 1.0, 1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0], 5)
+    score = mean_of(words, values, np.ones(50, bool))
+    assert score.value == pytest.approx(0.6)
+    low, high, n = score.interval() or (None, None, 0)
+    assert n == 10
+    assert low is not None
+    assert high is not None
+    assert high - low > 2 * 1.96 * values.std() / np.sqrt(10) * 0.95
+    truth, predicted = values > 0, np.roll(values > 0, 5)
+    f1 = f1_of(words, predicted, truth, 50)
+    assert f1.above_W is not None
+    assert f1.below_W is not None
+    assert f1.value == pytest.approx(f1.above_W.sum() / f1.below_W.sum()) == f1_score(predicted, truth)
+    value, n_tokens, interval = mean_score([score, f1])
+    assert value == pytest.approx((score.value + f1.value) / 2)
+    assert n_tokens == 100
+    assert interval is not None
+    assert interval.low is not None
+    assert interval.high is not None
+    assert interval.low < value < interval.high
+    assert mean_score([score, Score(2.0, 5)])[2] is None, "a number of latents is no ratio"

@@ -14,12 +14,16 @@ from tasks.evaluation.synthetic import SyntheticActivations, SyntheticConfig
 
 def test_sequence_errors_are_averaged_by_sequence_first() -> None:
     errors = SequenceErrors()
-    errors.add(torch.tensor([[1.0, -1.0]]), np.array([4]))
-    errors.add(torch.tensor([[0.0, 2.0], [2.0, 0.0], [0.0, 0.0]]), np.array([7, 7, 7]))
+    errors.add(torch.tensor([[1.0, -1.0]]), np.array([4]), np.array([0]))
+    errors.add(torch.tensor([[0.0, 2.0], [2.0, 0.0], [0.0, 0.0]]), np.array([7, 7, 7]), np.array([0, 1, 1]))
     assert errors.value == pytest.approx(1.1666666667)  # pooled over tokens it would be 1.25
     assert np.log2(errors.value) == pytest.approx(0.2223924213)
     assert (errors.n_tokens, errors.n_sequences) == (4, 2)
+    above_G, below_G = errors.by_document.sums_GC.T
+    assert below_G == pytest.approx([1 + 1 / 3, 2 / 3]), "a sequence is dealt out to its documents"
+    assert above_G.sum() / below_G.sum() == pytest.approx(errors.value)
     assert SequenceErrors().value is None
+    assert SequenceErrors().interval() is None
 
 
 def test_spectrum_bins_are_half_decades() -> None:

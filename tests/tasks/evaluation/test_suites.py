@@ -54,6 +54,32 @@ def test_a_suite_gives_its_headline_with_version_and_control(suite: str, subject
         assert row["metric_version"] >= 1
         assert row["value"] is None or row["control"], f"{row['metric']} has no control"
         assert row["value"] is not None or row["note"]
+        _check_interval(suite, row)
+
+
+NO_INTERVAL = {"split_latents", "density_spectrum unseen"}
+"""What the definitions give no interval, see the README of the suites."""
+
+
+def _check_interval(suite: str, row: dict[str, Any]) -> None:
+    name = f"{row['metric']} {row['variant']}".strip()
+    low, high = row["ci_low"], row["ci_high"]
+    if row["value"] is None or NO_INTERVAL & {row["metric"], name}:
+        assert low is None
+        assert high is None
+        return
+    few = {("planted_absorption", "")}  # five of six parents have to be found
+    if (row["metric"], row["variant"]) in few and low is None:
+        return
+    if suite == "density_spectrum" and low is None:
+        return  # a bin whose interval the bias moves off its value
+    assert low is not None, f"{name} has no interval"
+    assert low - 1e-9 <= row["value"] <= high + 1e-9, f"{name}: {low} to {high} leaves out {row['value']}"
+    if suite in ("sparse_probing", "density_spectrum", "sequence_error"):
+        assert 30 < row["n_documents"] <= 40, "eval documents of the world, those with a special token"
+    else:
+        assert row["n_documents"] is None
+        assert "interval over" in row["note"]
 
 
 @pytest.mark.parametrize("suite", SUITES.names())
@@ -122,6 +148,9 @@ def test_the_spectrum_counts_every_latent_once(subject: Subject) -> None:
         "letters and the label fire on every third token"
     )
     assert rows["density_spectrum", "log10 -6.0"]["value"] == 0
+    common = rows["density_spectrum", "log10 -1.0"]
+    assert common["ci_low"] <= common["value"] <= common["ci_high"], "letters fire in every document"
+    assert common["ci_low"] < common["ci_high"]
 
 
 def test_seeds_agree_with_a_permuted_copy_and_not_with_a_stranger(
