@@ -3,11 +3,13 @@
 ``mse_seqmean`` = (1/S) sum_i (1/T_i) sum_j (1/E) sum_e error_ije^2 over S sequences with T_i valid tokens;
 ``mse_special`` is the same of the special tokens alone, over the sequences that have any. FAST prints the
 log2 of these. Short sequences weigh as much as long ones, so neither replaces ``mse``. Intervals are over
-documents: a document counts with its tokens' share of every sequence.
+documents: a document counts with its tokens' share of every sequence. Both are there once more as variant
+``without_massive`` where tokens of massive norm are among those read.
 
 Shapes: N tokens, E d_out, G documents.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -19,11 +21,14 @@ from torch import Tensor
 
 from tasks.common.bootstrap import Interval, ratio_interval
 from tasks.common.progress import ProgressListener, silent
-from tasks.dictionaries.measures.document_table import DocumentTable
+from tasks.dictionaries.document_table import DocumentTable
+from tasks.dictionaries.metrics import WITHOUT_MASSIVE
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
-from tasks.evaluation.tokens import document_of, fit_controls, reconstructed, token_batches
+from tasks.evaluation.tokens import TokenBatch, document_of, fit_controls, reconstructed, token_batches
+from tasks.measures.eval_tokens import massive_mask
 
 SEQMEAN, SPECIAL = "mse_seqmean", "mse_special"
+PARTS = tuple((metric, variant) for variant in ("", WITHOUT_MASSIVE) for metric in (SEQMEAN, SPECIAL))
 
 
 class SequenceErrorConfig(SuiteConfig):
@@ -70,54 +75,72 @@ class SequenceErrors:
         return ratio_interval(*self.by_document.sums_GC.T)
 
 
+Sums = dict[tuple[str, str], dict[str, SequenceErrors]]
+"""Errors of the dictionary and of its controls, by metric and variant."""
+
+
 @SUITES.register("sequence_error")
 class SequenceError(Suite):
     """Beside PCA and a random dictionary of the same k where the input is reconstructed."""
 
     Config: ClassVar[type[SuiteConfig]] = SequenceErrorConfig
+    version: ClassVar[int] = 2
     config: SequenceErrorConfig
 
     def headline(self) -> tuple[tuple[str, str], ...]:
         return ((SEQMEAN, ""), (SPECIAL, ""))
 
     def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
-        whole, special = self._errors(subject)
-        own = whole["own"]
-        if own.value is None:
+        models = self._models(subject)
+        sums = {part: {name: SequenceErrors() for name in models} for part in PARTS}
+        for batch in token_batches(
+            subject.activations, "eval", self.config.max_tokens, subject.dictionary.d_sae
+        ):
+            document_N = document_of(subject.activations, batch)
+            masks = _masks(subject, batch)
+            for name, model in models.items():
+                error_NE = batch.y_NE - model(batch)
+                for part, mask_N in masks.items():
+                    sums[part][name].add(error_NE[mask_N], batch.rows_N[mask_N], document_N[mask_N])
+        if not sums[SEQMEAN, ""]["own"].n_sequences:
             raise Unmeasurable("the activation set has no valid eval tokens")
-        metrics = [Metric(SEQMEAN, "", own.value, own.n_tokens, _others(whole), interval=own.interval())]
-        note = None
-        if special["own"].value is None:
-            note = "no special token of the model or its chat template is among the valid eval tokens"
-        of_special = special["own"]
-        value, n, interval = of_special.value, of_special.n_tokens, of_special.interval()
-        return [*metrics, Metric(SPECIAL, "", value, n, _others(special), note, interval=interval)]
+        return [_metric(part, sums[part]) for part in PARTS if _is_measured(part, sums)]
 
-    def _errors(self, subject: Subject) -> tuple[dict[str, SequenceErrors], dict[str, SequenceErrors]]:
-        """Errors of the dictionary and of its controls: on all tokens, and on special ones."""
+    def _models(self, subject: Subject) -> dict[str, Callable[[TokenBatch], Tensor]]:
+        """What reconstructs: the dictionary, and its controls."""
         dictionary = subject.dictionary
-        models: dict[str, Any] = {"own": lambda batch: reconstructed(dictionary, batch.seen_NW)}
+        models: dict[str, Callable[[TokenBatch], Tensor]] = {
+            "own": lambda batch: reconstructed(dictionary, batch.seen_NW)
+        }
         if dictionary.reconstructs_input:
             controls = fit_controls(dictionary, subject.activations, self.config.seed)
             models["pca"] = lambda batch: controls.pca(batch.x_ND)
             models["random"] = lambda batch: reconstructed(controls.random, batch.seen_NW)
-        whole = {name: SequenceErrors() for name in models}
-        special = {name: SequenceErrors() for name in models}
-        ids = np.array(sorted(subject.special_token_ids), np.int64)
-        for batch in token_batches(subject.activations, "eval", self.config.max_tokens, dictionary.d_sae):
-            document_N = document_of(subject.activations, batch)
-            is_special_N = np.zeros(len(batch.x_ND), bool)
-            if len(ids):
-                token_ids = np.asarray(subject.activations.tokens.token_ids)
-                is_special_N = np.isin(token_ids[batch.rows_N, batch.positions_N], ids)
-            for name, model in models.items():
-                error_NE = batch.y_NE - model(batch)
-                whole[name].add(error_NE, batch.rows_N, document_N)
-                special[name].add(
-                    error_NE[is_special_N], batch.rows_N[is_special_N], document_N[is_special_N]
-                )
-        return whole, special
+        return models
 
 
-def _others(errors: dict[str, SequenceErrors]) -> dict[str, float | None]:
-    return {name: sums.value for name, sums in errors.items() if name != "own"}
+def _masks(subject: Subject, batch: TokenBatch) -> dict[tuple[str, str], NDArray[np.bool_]]:
+    """The tokens of a batch that each part counts."""
+    place = (batch.rows_N, batch.positions_N)
+    token_ids = np.asarray(subject.activations.tokens.token_ids)[place]
+    special_N = np.isin(token_ids, np.array(sorted(subject.special_token_ids), np.int64))
+    massive = massive_mask(subject.activations)
+    ordinary_N = np.ones(len(token_ids), bool) if massive is None else ~massive[place]
+    every_N = np.ones(len(token_ids), bool)
+    return dict(zip(PARTS, (every_N, special_N, ordinary_N, special_N & ordinary_N), strict=True))
+
+
+def _is_measured(part: tuple[str, str], sums: Sums) -> bool:
+    """Whether there is anything to say: the variant needs massive tokens, and others beside them."""
+    metric, variant = part
+    every, ordinary = sums[metric, ""]["own"].n_tokens, sums[metric, WITHOUT_MASSIVE]["own"].n_tokens
+    return not variant or 0 < ordinary < every
+
+
+def _metric(part: tuple[str, str], errors: dict[str, SequenceErrors]) -> Metric:
+    own = errors["own"]
+    others = {name: one.value for name, one in errors.items() if name != "own"}
+    note = None
+    if own.value is None:
+        note = "no special token of the model or its chat template is among the valid eval tokens"
+    return Metric(*part, own.value, own.n_tokens, others, note, interval=own.interval())

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import build_dictionary, dictionary_config
+from tasks.dictionaries.sites import SiteActivations
 from tasks.evaluation.suite import (
     SUITES,
     AnySuiteConfig,
@@ -20,6 +21,7 @@ from tasks.evaluation.suite import (
     run_suite,
 )
 from tasks.measures.evaluation import SCHEMA
+from tests.tasks.evaluation.conftest import LabelledActivations
 
 REQUIRED = {"sparse_probing": {"label": "answer"}}
 SMALL = {
@@ -151,6 +153,35 @@ def test_the_spectrum_counts_every_latent_once(subject: Subject) -> None:
     common = rows["density_spectrum", "log10 -1.0"]
     assert common["ci_low"] <= common["value"] <= common["ci_high"], "letters fire in every document"
     assert common["ci_low"] < common["ci_high"]
+
+
+class WithMassive(LabelledActivations):
+    """The same world, one eval token of which is enormous."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.massive = np.zeros(self.words.shape, dtype=bool)
+        self.massive[-1, 1] = True
+        self.values[-1, 1] = 2_000 * self.directions[-1]
+
+
+def test_one_massive_token_is_most_of_a_sequence_error_and_the_variant_leaves_it_out(
+    subject: Subject, world: Any, make_dictionary: Any
+) -> None:
+    blind = make_dictionary(world.directions[:-1], 4)
+    massive = WithMassive()
+    special = frozenset(massive.words[-1, :2].tolist())
+    with_it = replace(subject, dictionary=blind, activations=SiteActivations.of(massive))
+    rows = measured(replace(with_it, special_token_ids=special), "sequence_error")
+    plain = measured(replace(subject, dictionary=blind, special_token_ids=special), "sequence_error")
+    for metric in ("mse_seqmean", "mse_special"):
+        every, without = rows[metric, ""], rows[metric, "without_massive"]
+        assert without["n"] == every["n"] - 1
+        assert every["value"] > 100 * without["value"]
+        assert without["value"] == pytest.approx(plain[metric, ""]["value"], rel=0.2)
+        assert without["control"]["random"] is not None
+        assert without["ci_low"] < without["value"] < without["ci_high"]
+        assert (metric, "without_massive") not in plain
 
 
 def test_seeds_agree_with_a_permuted_copy_and_not_with_a_stranger(
