@@ -109,6 +109,18 @@ def test_a_corpus_without_words_is_null_with_the_reason(subject: Subject) -> Non
     assert "fewer than two letters" in rows["absorption_full", ""]["note"]
 
 
+def test_the_limit_of_a_poor_probe_is_that_of_saebench(subject: Subject) -> None:
+    """The limit itself is poor, as in SAEBench; the letter keeps its own row."""
+    assert FirstLetterConfig().min_probe_f1 == 0.6
+    rows = rows_of(subject)
+    worst, *others = sorted(rows["first_letter_probe_f1", letter]["value"] for letter in "abc")
+    n_good = sum(f1 > worst for f1 in others)
+    limited = rows_of(subject, min_probe_f1=worst)
+    said = f"mean over {n_good} of 3 letters" if n_good else "the probe is good for no letter"
+    assert said in limited[FRACTION, ""]["note"]
+    assert (FRACTION, "a") in limited
+
+
 def test_letters_with_a_poor_probe_are_no_part_of_the_mean() -> None:
     own = {letter: {FRACTION: Score(value, 10)} for letter, value in (("a", 0.1), ("b", 0.3), ("z", 1.0))}
     rows = {(row.metric, row.variant): row for row in _metrics(own, own, good={"a", "b"})}
