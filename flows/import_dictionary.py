@@ -9,6 +9,7 @@ from catalog.ids import digest
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig, Stage
 from flows.import_request import ImportRequest, import_request
+from flows.labelling import LABELLING, hand_over, labels_elsewhere
 from flows.parameters import Catalogue, FilePath, Override, PipelineName, run_name
 from flows.preflight import check_import
 from flows.reports import Run, started_run
@@ -31,7 +32,11 @@ from tasks.support.stored import landed_beside
 STAGES: frozenset[Stage] = frozenset(
     ("evaluate_dictionary", "evaluate_suite", "mine_examples", "explain_features", "score_explanations")
 )
+LABELS = "import-dictionary/labels"
+"""The deployment of this flow that labels what was imported, in the light pool."""
 FormatName = Annotated[str, Field(json_schema_extra={"enum": sorted(FORMATS)})]
+LABELLED: frozenset[Stage] = frozenset(("mine_examples", *LABELLING))
+"""What a run that only labels walks; examples are found, never mined there."""
 FORCED = STAGES | {"gate_dictionary", "import_dictionary", "match_features"}
 
 
@@ -49,8 +54,11 @@ def import_dictionary(
     catalogue: Catalogue = "",
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006
+    found_only: bool = False,
 ) -> dict[str, Any]:
     """Import a dictionary that another tool made, once it is shown that it fits the model.
+
+    Started by a worker, it leaves labels that an endpoint makes to a run of `import-dictionary/labels`.
 
     Args:
         format: Whose file it is
@@ -65,19 +73,40 @@ def import_dictionary(
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
         force: Do it again though it is done
         overrides: Settings of the pipeline to change for this run, each as path=value: mining.n_top=20
+        found_only: Label what is in the catalogue, and leave out what is not there yet
     """
-    request = import_request(
-        format, path, pipeline, model, hookpoint, name, settings, overrides, unsafe_allow_pickle
-    )
-    forced = frozenset(FORCED) if force else frozenset()
+    given: dict[str, Any] = {
+        "format": format,
+        "path": path,
+        "pipeline": pipeline,
+        "model": model,
+        "hookpoint": hookpoint,
+        "name": name,
+        "settings": settings,
+        "overrides": overrides,
+        "unsafe_allow_pickle": unsafe_allow_pickle,
+    }
+    request = import_request(**given)
+    forced = frozenset(LABELLING if found_only else FORCED) if force else frozenset()
+    only = frozenset(LABELLING) if found_only else None
     where = [list(part) for part in request.place]
     described = digest([request.config.canonical(), request.source.described(), where])
-    with started_run("import-dictionary", request.config.name, catalogue, forced, described) as run:
-        _run(run, request, accept_unverified)
+    with started_run("import-dictionary", request.config.name, catalogue, forced, described, only) as run:
+        landed = _landed(run, request, accept_unverified)
+        if found_only:
+            dictionary_stages(run, request.config, LABELLED, request.models, landed, EvaluationConfig())
+        elif labels_elsewhere(request.config):
+            _follow(run, request, landed, STAGES.difference(LABELLING))
+            with run.branch(f"hand labelling of {landed.facts['dictionary_id']} over"):
+                given |= {"path": str(request.source.path), "accept_unverified": accept_unverified}
+                hand_over(run, LABELS, given)
+        else:
+            _follow(run, request, landed, STAGES)
     return run.result()
 
 
-def _run(run: Run, request: ImportRequest, accept_unverified: bool) -> None:
+def _landed(run: Run, request: ImportRequest, accept_unverified: bool) -> StageOutcome:
+    """Gate the dictionary, cache what it reads, and put it into the catalogue."""
     check_import(request)
     config, source, models, place, name = request
     corpus_unit = CorpusUnit(config.corpus, config.activations.eval_share)
@@ -92,10 +121,14 @@ def _run(run: Run, request: ImportRequest, accept_unverified: bool) -> None:
         cache_unit = CacheUnit(*_caching(model, config.activations, place), corpus, outcome)
         cached.append(run.add(cache_unit.label, cache_activations(run.context, cache_unit)))
     unit = ImportUnit(source, name, place, models, tuple(cached), gated)
-    landed = run.add(unit.label, land_dictionary(run.context, unit))
-    dictionary_stages(run, config, STAGES, models, landed, EvaluationConfig())
-    suite_stages(run, config, models, landed)
-    _match_stages(run, config, landed)
+    return run.add(unit.label, land_dictionary(run.context, unit))
+
+
+def _follow(run: Run, request: ImportRequest, landed: StageOutcome, stages: frozenset[Stage]) -> None:
+    """Everything that follows once the dictionary is in the catalogue."""
+    dictionary_stages(run, request.config, stages, request.models, landed, EvaluationConfig())
+    suite_stages(run, request.config, request.models, landed)
+    _match_stages(run, request.config, landed)
 
 
 def _match_stages(run: Run, config: PipelineConfig, landed: StageOutcome) -> None:

@@ -81,7 +81,8 @@ def test_every_parameter_is_flat_and_explained(entry: dict[str, Any]) -> None:
 def test_what_a_run_cannot_do_without_is_required_and_known_values_are_listed() -> None:
     schemas = {full_name(entry): form(load_flow(entry["entrypoint"])) for entry in DEPLOYMENTS}
     required = {name: schema.get("required", []) for name, schema in schemas.items()}
-    assert required.pop("import-dictionary/on-demand") == ["format", "path", "pipeline"]
+    for import_ in ("import-dictionary/on-demand", "import-dictionary/labels"):
+        assert required.pop(import_) == ["format", "path", "pipeline"]
     assert required.pop("housekeeping/daily") == required.pop("backfill/on-demand") == []
     assert set(map(tuple, required.values())) == {("pipeline",)}
     fields = schemas["import-dictionary/on-demand"]["properties"]
