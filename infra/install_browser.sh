@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A Chromium for the browser tests: one that is here, Debian's where we may install it, else Playwright's own.
+# Installs Chromium for the browser tests: keeps one that exists, else Debian's package if root, else Playwright's.
 set -euo pipefail
 bin=${1:?usage: install_browser.sh VENV_BIN}
 for name in chromium chromium-browser google-chrome; do

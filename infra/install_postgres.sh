@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# PostgreSQL's programs for `featlas up` and its tests: those that are here, else Debian's where we may install them.
+# Installs PostgreSQL for `featlas up` and its tests: keeps one that exists, else Debian's package if root.
 set -euo pipefail
 if command -v postgres >/dev/null 2>&1 || compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null; then exit 0; fi
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
@@ -9,5 +9,5 @@ if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.conf
   DEBIAN_FRONTEND=noninteractive apt-get install -y -qq postgresql >/dev/null
 else
-  echo "PostgreSQL is not here: its tests will fail; install it with the package manager of this machine" >&2
+  echo "PostgreSQL is not installed, so its tests will fail: install it with the package manager of this machine" >&2
 fi
