@@ -1,7 +1,7 @@
-"""Who may use the Prefect server that featlas starts: whoever has the key of this installation.
+"""Access to the Prefect server that featlas starts: a client needs the key of this installation.
 
-The key is a random text in a file that its owner alone can read. The server asks for it on every request,
-commands and workers send it, and a person enters it once in the Prefect UI. A command that finds
+The key is a random text in a file that only its owner can read. The server requires it in every request,
+commands and workers send it, and a person enters it once in the Prefect UI. A command with
 ``PREFECT_API_URL`` sends the key to that address only while a `featlas up` of the same home serves it.
 """
 
@@ -25,21 +25,21 @@ SERVED_LOCK = "served.lock"
 
 
 def access_key(home: Path) -> str:
-    """The key of the installation whose Prefect home is ``home``, ``featlas:`` and 32 random bytes.
+    """The key of the installation whose Prefect home is ``home``: ``featlas:`` and 32 random bytes.
 
-    The first call makes it, in a file with mode 0600.
+    The first call creates it, in a file with mode 0600.
 
     Raises:
-        UserError: when the file can be read by others, or is empty.
+        UserError: when other users can read the file, or it is empty.
     """
     path = home / KEY_FILE
     if not path.exists():
         _write_key(path)
     if path.stat().st_mode & 0o077:
-        raise UserError(f"others can read the key of the Prefect server: remove {path}, a new one is made")
+        raise UserError(f"other users can read the key in {path}: remove the file, featlas creates a new key")
     key = path.read_text(encoding="utf-8").strip()
     if not key.startswith("featlas:") or len(key) < 32:
-        raise UserError(f"{path} holds no key of a Prefect server: remove it, a new one is made")
+        raise UserError(f"{path} holds no key of a Prefect server: remove it, featlas creates a new key")
     return key
 
 
@@ -50,7 +50,7 @@ def _write_key(path: Path) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(f"featlas:{secrets.token_urlsafe(32)}\n")
     try:
-        os.link(new, path)  # of two processes that start at once one makes the key
+        os.link(new, path)  # if two processes start at once, one of them creates the key
     except FileExistsError:
         pass
     finally:
@@ -58,9 +58,9 @@ def _write_key(path: Path) -> None:
 
 
 def server_settings(key: str, port: int) -> dict[str, str]:
-    """The settings of a Prefect server that answers nobody but holders of ``key`` and its own pages.
+    """The settings of a Prefect server that answers only clients with ``key`` and its own pages.
 
-    Old events and runs are removed from its database, which otherwise only grows.
+    The server removes old events and runs from its database, which otherwise only grows.
     """
     return {
         "PREFECT_SERVER_API_AUTH_STRING": key,
@@ -72,21 +72,21 @@ def server_settings(key: str, port: int) -> dict[str, str]:
 
 
 def client_settings(key: str) -> dict[str, str]:
-    """The settings of a process that talks to a server which asks for ``key``."""
+    """The settings of a process that uses a server with this ``key``."""
     return {KEY_VARIABLE: key, "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "true"}
 
 
 def authorization(key: str | None) -> dict[str, str]:
-    """The header that shows the key; none without one."""
+    """The header that carries the key; empty without a key."""
     return {"Authorization": "Basic " + b64encode(key.encode()).decode()} if key else {}
 
 
 @contextmanager
 def served(home: Path, api_url: str) -> Iterator[None]:
-    """Say, as long as this lasts, that the server at ``api_url`` is the one of this home.
+    """Record, inside this context, that the server at ``api_url`` belongs to this home.
 
     Raises:
-        UserError: when another `featlas up` uses this home; two would share one database.
+        UserError: when another `featlas up` uses this home, because the two would share one database.
     """
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = FileLock(home / SERVED_LOCK)
@@ -107,10 +107,10 @@ def served(home: Path, api_url: str) -> Iterator[None]:
 
 
 def key_for(api_url: str, home: Path) -> str | None:
-    """The key to show to the server at ``api_url``.
+    """The key to send to the server at ``api_url``.
 
-    It is ``PREFECT_API_AUTH_STRING`` where that is set, else the key of this installation if a `featlas up`
-    of this home serves the address now, else None.
+    It is ``PREFECT_API_AUTH_STRING`` if that is set. Otherwise it is the key of this installation if a
+    `featlas up` of this home serves the address now, else None.
     """
     given = os.environ.get(KEY_VARIABLE)
     if given:

@@ -1,7 +1,7 @@
-"""A Prefect server for this machine alone: ``python -m flows.api_server --port 4200``.
+"""A Prefect server for this machine only: ``python -m flows.api_server --port 4200``.
 
-It asks for the key of this installation, accepts requests of its own pages only, and answers only to its
-own names. Database and key are in ``PREFECT_HOME``, else in featlas' own.
+It requires the key of this installation, accepts requests only from its own pages, and answers only under
+its own names. Database and key are in ``PREFECT_HOME``, else in the Prefect home of featlas.
 """
 
 import argparse
@@ -21,14 +21,14 @@ PAGE_HEADERS = {
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until the process is stopped."""
     parser = argparse.ArgumentParser(prog="python -m flows.api_server")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4200)
     parser.add_argument("--no-ui", action="store_true")
     parser.add_argument("--no-services", action="store_true")
     chosen = parser.parse_args()
-    os.umask(0o077)  # a SQLite database and its logs are nobody else's
+    os.umask(0o077)  # other users must not read a SQLite database and its logs
     home = prefect_home()
     os.environ.update(prefect_environment(f"http://{chosen.host}:{chosen.port}/api", home=home))
     os.environ.update(server_settings(access_key(home), chosen.port))
@@ -37,7 +37,7 @@ def main() -> None:
 
 
 def serve(host: str, port: int, *, with_services: bool) -> None:
-    """Run the Prefect application behind the check of who asks; the environment is set by now."""
+    """Run the Prefect application behind the check of origin and host; the environment is set before."""
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import get_current_settings

@@ -1,4 +1,4 @@
-"""Automations of the Prefect server: they bring killed runs back, and tell a webhook what went wrong."""
+"""Automations of the Prefect server: they restart killed runs and report problems to a webhook."""
 
 import os
 from datetime import timedelta
@@ -21,12 +21,12 @@ FRESH_HOURS = 26
 
 
 def automations_wanted(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:
-    """Every automation that featlas keeps on a server; alerts call the webhook if there is one."""
+    """All automations that featlas keeps on a server; alerts call the webhook if there is one."""
     return [*recoveries(pools), *alerts(pools, webhook)]
 
 
 def _of_pools(pools: list[str]) -> ResourceSpecification:
-    """What is related to one of our work pools."""
+    """Resources related to one of our work pools."""
     return ResourceSpecification(
         root={"prefect.resource.role": "work-pool", "prefect.resource.name": list(pools)}
     )
@@ -37,7 +37,7 @@ def _of(kind: str) -> ResourceSpecification:
 
 
 def _absence(pools: list[str], after: str, expect: set[str], seconds: float) -> EventTrigger:
-    """Fires for a run of our pools when, after an event, none of the expected ones follows in time."""
+    """Fires for a run of our pools if none of the expected events follows an event in time."""
     return EventTrigger(
         posture=Posture.Proactive,
         match=_of("flow-run"),
@@ -51,14 +51,14 @@ def _absence(pools: list[str], after: str, expect: set[str], seconds: float) -> 
 
 
 def recoveries(pools: list[str]) -> list[AutomationCore]:
-    """The two automations that bring a killed run back without a hand.
+    """The two automations that restart a killed run without a person.
 
-    A run whose heartbeat stops is declared crashed. A crashed run of a work pool that stays quiet for a
-    while is started again: the quiet time lets the worker's own late crash report pass, which would
-    otherwise kill the new attempt.
+    The first one declares a run crashed when its heartbeat stops. The second one starts a crashed run of a
+    work pool again after some time without events. Within that time the worker sends its own late crash
+    report, which would otherwise stop the new attempt.
     """
     endings = {"Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Paused", "Suspended"}
-    gone, resumed = "no heartbeat: its process is gone", "resumed after a crash"
+    gone, resumed = "no heartbeat: the process is gone", "started again after a crash"
     return [
         AutomationCore(
             name="featlas: a silent run is crashed",
@@ -69,7 +69,7 @@ def recoveries(pools: list[str]) -> list[AutomationCore]:
         ),
         AutomationCore(
             name="featlas: a crashed run is resumed",
-            description=f"Crashed, then quiet for {QUIET_SECONDS} s: start it again",
+            description=f"Crashed, then no event for {QUIET_SECONDS} s: start it again",
             enabled=True,
             trigger=_absence(pools, "Crashed", {"*"}, QUIET_SECONDS),
             actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=resumed)],
@@ -115,9 +115,9 @@ def _nothing_fresh() -> EventTrigger:
 
 
 def alerts(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:
-    """What a person wants to be told: a run failed or is late, a pool has no worker, nothing new for a day.
+    """Alerts for people: a run failed, a run is late, a pool has no worker, no new results for a day.
 
-    Without a webhook they fire all the same and are seen in the event feed of the Prefect UI.
+    Without a webhook they also fire, and the event feed of the Prefect UI shows them.
     """
     why = "(flow_run.state.message or 'without a message')"
     quiet = f"no nightly run of a deployment completed for {FRESH_HOURS} hours"
@@ -130,7 +130,7 @@ def alerts(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:
     return [
         AutomationCore(
             name=f"featlas: {name}",
-            description=f"Tells the webhook {WEBHOOK_BLOCK}, if there is one",
+            description=f"Posts to the webhook {WEBHOOK_BLOCK}, if there is one",
             enabled=True,
             trigger=trigger,
             actions=[_call(webhook, text) if webhook else DoNothing()],
@@ -140,14 +140,14 @@ def alerts(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:
 
 
 def _call(webhook: UUID, text: str) -> CallWebhook:
-    """Post ``{"text": ...}``, as chat services read it; the server evaluates the expression ``text``."""
+    """Post ``{"text": ...}``, which chat services read; the server evaluates the expression ``text``."""
     return CallWebhook(
         block_document_id=webhook, payload="{\"text\": {{ ('featlas: ' ~ " + text + ") | tojson }}}"
     )
 
 
 def put_webhook(client: SyncPrefectClient) -> UUID | None:
-    """The webhook of the alerts: the one at ``FEATLAS_WEBHOOK_URL``, else the one put there before."""
+    """The webhook of the alerts: the one at ``FEATLAS_WEBHOOK_URL``, else the one stored earlier."""
     try:
         existing = client.read_block_document_by_name(WEBHOOK_BLOCK, "webhook")
     except ObjectNotFound:

@@ -1,4 +1,4 @@
-"""Bring a catalogue up to date with every pipeline: after a new stage version, or an empty restart."""
+"""Bring a catalogue up to date for several pipelines, after a new stage version or in an empty catalogue."""
 
 from typing import Any
 
@@ -19,13 +19,13 @@ def backfill(
     stages: list[Stage] = [],  # noqa: B006
     force: bool = False,
 ) -> dict[str, Any]:
-    """Compute what is missing for several pipelines; one that fails does not stop the next.
+    """Compute what is missing for several pipelines; if one fails, the next still runs.
 
     Args:
-        pipelines: Pipelines to bring up to date, in this order; none named means all that come with featlas
+        pipelines: Pipelines to bring up to date, in this order; empty for all that come with featlas
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
-        stages: Only these stages and what they need; none named means all
-        force: Recompute the named stages (all, if none is named) though they are done
+        stages: Only these stages and what they need; empty for all
+        force: Recompute the named stages (all, if none is named) even if they are done
     """
     forced = frozenset(stages or NEEDS) if force else frozenset()
     configs = {name: load_pipeline(name) for name in pipelines or pipeline_names()}

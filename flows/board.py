@@ -1,4 +1,4 @@
-"""What the units of work of a run are doing now, and how long each still needs."""
+"""The units of work that a run computes now, and the time that each still needs."""
 
 import time
 from dataclasses import dataclass, field
@@ -6,35 +6,35 @@ from dataclasses import dataclass, field
 from tasks.common.progress import Progress, StageEvent
 
 SETTLING_SECONDS = 2.0
-"""A rate is told once it was watched for so long."""
+"""Seconds to observe progress before a rate is shown."""
 
 
 @dataclass
 class Working:
-    """One unit of work that has begun."""
+    """One unit of work in progress."""
 
     stage: str
     label: str
     started: float = field(default_factory=time.monotonic)
     progress: Progress | None = None
     first: Progress | None = None
-    """The first progress of the same kind of work; the rate counts from there."""
+    """The first report of the same kind of work; the rate counts from there."""
     first_at: float = 0.0
 
     def note(self, progress: Progress) -> None:
-        """Take the newest progress; another kind of work begins a new count."""
+        """Take the newest report; another kind of work starts a new count."""
         if self.first is None or self.first.what != progress.what or progress.done < self.first.done:
             self.first, self.first_at = progress, time.monotonic()
         self.progress = progress
 
     @property
     def seconds(self) -> float:
-        """Wall time since it began."""
+        """Wall time since the start."""
         return time.monotonic() - self.started
 
     @property
     def seconds_left(self) -> float | None:
-        """Wall time that the present kind of work still needs at its rate so far; None if nobody knows."""
+        """Estimated wall time that this kind of work still needs; None if it cannot be estimated."""
         now, progress, first = time.monotonic(), self.progress, self.first
         if progress is None or first is None or progress.total <= 0 or progress.done <= first.done:
             return None
@@ -45,7 +45,7 @@ class Working:
 
     @property
     def amount(self) -> str:
-        """How far it is, for example ``136,000 of 400,000 tokens cached (34 %)``."""
+        """The amount done, for example ``136,000 of 400,000 tokens cached (34 %)``."""
         if self.progress is None:
             return ""
         what, done, total = self.progress
@@ -55,13 +55,13 @@ class Working:
 
 
 class Board:
-    """The units of work that are going on, in the order in which they began."""
+    """The units of work in progress, in the order in which they started."""
 
     def __init__(self) -> None:
         self.working: dict[tuple[str, str], Working] = {}
 
     def note(self, event: StageEvent) -> None:
-        """Keep up with what happens."""
+        """Update the board from an event."""
         key = (event.stage, event.label)
         if event.state == "started":
             self.working[key] = Working(event.stage, event.label)
@@ -72,7 +72,7 @@ class Board:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: ``12 s``, ``3 min``, ``2 h 05 min``."""
+    """Seconds in a readable form: ``12 s``, ``3 min``, ``2 h 05 min``."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

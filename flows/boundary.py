@@ -1,4 +1,4 @@
-"""The boundary of the command line: whatever goes wrong behind it becomes one line and an exit code."""
+"""The boundary of the command line: every error behind it becomes one line and an exit code."""
 
 import errno
 import re
@@ -19,17 +19,17 @@ _LONGEST = 1_000
 
 
 class Verdict(NamedTuple):
-    """What the user is told of an error, and the exit code."""
+    """The message for an error, and the exit code."""
 
     sentence: str
     code: int
 
 
 def verdict(error: BaseException) -> Verdict:
-    """One line for any error: what a user can cause has exit code 2, a fault of featlas 1.
+    """One line for any error: exit code 2 for what a user can cause, 1 for a bug in featlas.
 
-    Errors of the operating system count as the user's: a full disk, a missing right, a name too long. A
-    fault of featlas names its place and says how to see the traceback.
+    Errors of the operating system count as caused by the user: a full disk, a missing permission, a name that
+    is too long. For a bug the line names the place in the code and how to see the traceback.
     """
     if isinstance(error, UserError):
         return Verdict(one_line(error), USERS_MISTAKE)
@@ -41,13 +41,13 @@ def verdict(error: BaseException) -> Verdict:
         return Verdict(f"the disk is full{f' at {place}' if place else ''}: free some space and run again", 2)
     if isinstance(error, OSError) and error.errno is not None:
         place = f"{error.filename}: " if error.filename is not None else ""
-        return Verdict(one_line(f"{place}{error.strerror}: check the path, its rights and the disk"), 2)
+        return Verdict(one_line(f"{place}{error.strerror}: check the path, its permissions and the disk"), 2)
     if isinstance(error, MemoryError):
-        return Verdict("there is not enough memory: close other programs or ask for less at once", 2)
+        return Verdict("there is not enough memory: close other programs or process less at once", 2)
     if isinstance(error, ValidationError) or type(error).__name__ == "ParameterTypeError":
         return Verdict(one_line(f"a parameter cannot be used: {error}"), USERS_MISTAKE)
     return Verdict(
-        f"unexpected {type(error).__name__}{_place(error)}: {one_line(error)} (a fault of featlas, please "
+        f"unexpected {type(error).__name__}{_place(error)}: {one_line(error)} (a bug in featlas, please "
         "report it: --debug shows the traceback)",
         FAULT_OF_OURS,
     )

@@ -1,4 +1,4 @@
-"""``featlas``: the command line. Nothing heavy is imported before a command needs it."""
+"""``featlas``: the command line. A command imports heavy modules only when it runs."""
 
 import os
 import sys
@@ -16,23 +16,23 @@ app = typer.Typer(
     help="featlas: a scheduled, resumable platform for catalogues of language-model features.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Every command takes --debug, which shows the whole traceback of an error.",
+    epilog="Every command takes --debug, which shows the full traceback of an error.",
 )
 
 CatalogOption = Annotated[
     str | None,
     typer.Option("--catalog", metavar="URI", help="Folder of the catalogue [FEATLAS_CATALOG, ./catalogue]"),
 ]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but errors")]
-VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Say more, and every 10 seconds")]
+QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors")]
+VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Print more, every 10 seconds")]
 LogFormatOption = Annotated[
-    Literal["text", "json"], typer.Option("--log-format", help="How lines of progress are written")
+    Literal["text", "json"], typer.Option("--log-format", help="Format of the lines of progress")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object")]
 
 AddressOption = Annotated[
     str,
-    typer.Option(help="Interface of the dashboard; it has no login: open it only behind a proxy that has"),
+    typer.Option(help="Interface of the dashboard; it has no login, so open it only behind a proxy with one"),
 ]
 
 
@@ -50,7 +50,7 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
     ] = False,
 ) -> None:
-    """Options that belong to no command."""
+    """Options of featlas itself."""
 
 
 @app.command()
@@ -75,7 +75,7 @@ def run(
     verbose: VerboseOption = False,
     log_format: LogFormatOption = "text",
 ) -> None:
-    """Run a pipeline; what is in the catalogue already is found, the rest is computed."""
+    """Run a pipeline: reuse what the catalogue holds, compute the rest."""
     require("prefect", "torch")
     from flows.commands.run import run_command
     from flows.terminal import style_of
@@ -90,33 +90,33 @@ def import_(
     path: Annotated[Path, typer.Argument(help="File or folder of the dictionary")],
     model: Annotated[
         list[str] | None,
-        typer.Option(help="Id of the pipeline's model that it belongs to; twice for a crosscoder of two"),
+        typer.Option(help="Id of its model in the pipeline; give it twice for a crosscoder of two models"),
     ] = None,
-    hookpoint: Annotated[str, typer.Option(help="READ or READ,WRITTEN; left out, what the file says")] = "",
+    hookpoint: Annotated[str, typer.Option(help="READ or READ,WRITTEN; default: what the file says")] = "",
     pipeline: Annotated[str, typer.Option(help="Corpus, models, explainers and scorers to use")] = "demo",
     name: Annotated[str, typer.Option(help="Last part of its alias in the catalogue")] = "",
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="Read it otherwise: normalisation=dataset_rms"),
+        typer.Option("--set", metavar="NAME=VALUE", help="Override the file: normalisation=dataset_rms"),
     ] = None,
     override: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH=VALUE", help="Change the pipeline: activations.n_tokens=100000"),
     ] = None,
     accept_unverified: Annotated[
-        bool, typer.Option("--accept-unverified", help="Import it though it does not fit, and mark it so")
+        bool, typer.Option("--accept-unverified", help="Import it even if it does not fit, as unverified")
     ] = False,
     unsafe_allow_pickle: Annotated[
-        bool, typer.Option("--unsafe-allow-pickle", help="Open a pickled file, in a process of its own")
+        bool, typer.Option("--unsafe-allow-pickle", help="Open a pickled file, in a separate process")
     ] = False,
     catalog: CatalogOption = None,
-    force: Annotated[bool, typer.Option("--force", help="Do it again though it is done")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Import it again")] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
     log_format: LogFormatOption = "text",
 ) -> None:
-    """Import a dictionary of another tool, once it is shown to fit the model; then mine and explain it."""
+    """Import a dictionary of another tool after a check that it fits the model; then mine and explain it."""
     require("prefect", "torch")
     from flows.commands.import_ import import_command
     from flows.terminal import style_of
@@ -138,7 +138,7 @@ def export(
     path: Annotated[Path, typer.Argument(help="New folder to write to")],
     catalog: CatalogOption = None,
 ) -> None:
-    """Write a dictionary, or what was measured of it (saebench), for another tool."""
+    """Write a dictionary, or its metrics (saebench), for another tool."""
     from flows.commands.export import export_command
 
     export_command(format_, dictionary, path, catalog)
@@ -146,13 +146,13 @@ def export(
 
 @app.command()
 def sql(
-    query: Annotated[str | None, typer.Argument(help="One SELECT; without it, a shell")] = None,
+    query: Annotated[str | None, typer.Argument(help="One SELECT; without it, a shell opens")] = None,
     catalog: CatalogOption = None,
     format_: Annotated[str, typer.Option("--format", help="table, csv, json or parquet")] = "table",
     output: Annotated[Path | None, typer.Option(help="Write to this file instead of the terminal")] = None,
-    max_rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="At most so many rows")] = 1_000,
+    max_rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Limit on the number of rows")] = 1_000,
 ) -> None:
-    """Ask the catalogue a question in SQL, read-only and contained."""
+    """Query the catalogue with SQL, read-only and contained."""
     from flows.commands.sql import sql_command
 
     sql_command(query, catalog, format_, output, max_rows)
@@ -168,7 +168,7 @@ def show(
     ],
     catalog: CatalogOption = None,
 ) -> None:
-    """Show one feature's card."""
+    """Show the card of one feature."""
     from flows.commands.show import show_command
 
     show_command(feature, catalog)
@@ -180,7 +180,7 @@ def ui(
     address: AddressOption = "127.0.0.1",
     catalog: CatalogOption = None,
 ) -> None:
-    """Open the dashboard on the catalogue."""
+    """Serve the dashboard of the catalogue."""
     require("streamlit")
     from flows.commands.ui import ui_command
 
@@ -194,7 +194,7 @@ def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the dashboard")] = 8501,
     address: AddressOption = "127.0.0.1",
     pipeline: Annotated[
-        list[Path] | None, typer.Option(help="A pipeline file of yours with a schedule; may be repeated")
+        list[Path] | None, typer.Option(help="Your pipeline file with a schedule; may be repeated")
     ] = None,
 ) -> None:
     """Run the whole platform on this machine: server, workers, schedules, dashboard."""
@@ -206,9 +206,7 @@ def up(
 
 @app.command()
 def deploy(
-    pipeline: Annotated[
-        list[Path] | None, typer.Argument(help="Pipeline files of yours with a schedule")
-    ] = None,
+    pipeline: Annotated[list[Path] | None, typer.Argument(help="Your pipeline files with a schedule")] = None,
 ) -> None:
     """Register pools, limits, automations and deployments with the server at PREFECT_API_URL."""
     require("prefect")
@@ -222,7 +220,7 @@ def verify(
     catalog: CatalogOption = None,
     deep: Annotated[bool, typer.Option("--deep", help="Read every file and check its checksums")] = False,
 ) -> None:
-    """Check schema, keys, orphans and checksums; one line per fault."""
+    """Check schema, keys, orphans and checksums; print one line per fault."""
     from flows.commands.upkeep import verify_command
 
     sys.exit(verify_command(catalog, deep=deep))
@@ -230,7 +228,7 @@ def verify(
 
 @app.command()
 def repair(catalog: CatalogOption = None) -> None:
-    """Mend a damaged end of a table's log."""
+    """Repair damaged logs of tables, take damaged files out, and name what to run again."""
     from flows.commands.upkeep import repair_command
 
     sys.exit(repair_command(catalog))
@@ -238,21 +236,21 @@ def repair(catalog: CatalogOption = None) -> None:
 
 @app.command()
 def doctor(catalog: CatalogOption = None) -> None:
-    """Say what works on this machine, and what to do about what does not."""
+    """Report what works on this machine and how to fix the rest."""
     from flows.commands.doctor import doctor_command
 
     sys.exit(doctor_command(catalog))
 
 
 def entry() -> None:
-    """The installed command: what runs models starts anew with an allocator that keeps memory even."""
+    """The installed command: it restarts commands that run models with an allocator that keeps memory low."""
     main(restart=True)
 
 
 def main(*, restart: bool = False) -> None:
     """The command line: an error that a user can cause is one sentence and exit code 2.
 
-    Every other error is one line as well and exit code 1; `flows.boundary` says which is which.
+    Every other error is also one line, with exit code 1; `flows.boundary` decides which is which.
     """
     debug = DEBUG_FLAG in sys.argv or bool(os.environ.get("FEATLAS_DEBUG"))
     if debug:

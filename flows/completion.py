@@ -1,4 +1,4 @@
-"""What the shell offers at the Tab key: pipelines of featlas and dictionaries of the catalogue."""
+"""Shell completion: pipelines of featlas and dictionaries of the catalogue."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def pipelines(incomplete: str) -> list[str]:
 
 
 def dictionaries(context: typer.Context, incomplete: str) -> list[str]:
-    """Aliases of the catalogue's dictionaries; nothing where there is no catalogue to read."""
+    """Aliases of the catalogue's dictionaries; empty if there is no catalogue to read."""
     from catalog.connection import connect
 
     statement = "select distinct alias from dictionaries where starts_with(alias, $1) order by alias limit $2"

@@ -1,4 +1,4 @@
-"""What a pipeline file may say: one YAML per pipeline, composed of the configurations of the stages."""
+"""The settings of a pipeline file: one YAML per pipeline, composed of the configurations of the stages."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -43,7 +43,7 @@ Stage = Literal[
 
 
 def stage_names() -> tuple[Stage, ...]:
-    """The stages of a pipeline, in the order they run."""
+    """The stages of a pipeline, in the order in which they run."""
     return get_args(Stage)
 
 
@@ -52,12 +52,12 @@ def _as_list(value: Any) -> Any:
 
 
 class ScheduleConfig(StrictConfig):
-    """When the pipeline runs by itself."""
+    """The schedule of a pipeline."""
 
     cron: str
     """Five cron fields, for example "0 2 * * *" for every night at two."""
     timezone: Literal["UTC"] = "UTC"
-    """Always UTC, where every day has one two o'clock."""
+    """Always UTC, where every day has exactly one two o'clock."""
 
     @model_validator(mode="after")
     def _comes_due(self) -> "ScheduleConfig":
@@ -71,34 +71,34 @@ class ScheduleConfig(StrictConfig):
 
 
 class PipelineConfig(StrictConfig):
-    """One pipeline: which texts, which models, which dictionaries, and what is done with them."""
+    """One pipeline: its texts, its models, its dictionaries, and how they are processed."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     """Name of the pipeline: the stem of its file, lower case letters, digits and dashes."""
     description: str = ""
-    """What it is for, in a sentence; shown in the Prefect UI."""
+    """Its purpose, in a sentence; shown in the Prefect UI."""
     corpus: CorpusConfig
-    """Texts to read: source and what that source needs."""
+    """Texts to read: a source and the settings of that source."""
     models: tuple[ModelConfig, ...] = Field(min_length=1)
-    """Language models to look into."""
+    """Language models to analyse."""
     activations: ActivationsConfig
-    """Where and how activations are taken; a model may name its own hookpoints."""
+    """Hookpoints and settings of the activations; a model may name its own hookpoints."""
     dictionaries: tuple[AnyDictionaryConfig, ...] = Field(min_length=1)
-    """Dictionaries to train: at every hookpoint of every model, or where they say they read and write."""
+    """Dictionaries to train: at every hookpoint of every model, or at the hookpoints that they name."""
     evaluate: Annotated[tuple[AnySuiteConfig, ...], BeforeValidator(_as_list)] = ()
-    """Suites of metrics, each run on every dictionary; reconstruction and fidelity are always measured."""
+    """Suites of metrics to run on every dictionary; reconstruction and fidelity are always measured."""
     training: TrainingConfig = TrainingConfig()
-    """How they are trained: together or one by one, in how many processes."""
+    """How dictionaries are trained: together or one by one, in how many processes."""
     mining: MiningConfig = MiningConfig()
-    """How examples are chosen."""
+    """How examples are selected."""
     explain: Annotated[tuple[SerializeAsAny[AnyExplainerConfig], ...], BeforeValidator(_as_list)] = ()
-    """Explainers, each run on every dictionary."""
+    """Explainers to run on every dictionary."""
     score: Annotated[tuple[SerializeAsAny[AnyScorerConfig], ...], BeforeValidator(_as_list)] = ()
-    """Scorers, each run on the explanations it can judge."""
+    """Scorers to run on the explanations that they can judge."""
     match: Annotated[tuple[MatchConfig, ...], BeforeValidator(_as_list)] = ()
-    """Matchers, each run on the pairs of dictionaries it can compare."""
+    """Matchers to run on the pairs of dictionaries that they can compare."""
     schedule: ScheduleConfig | None = None
-    """When it runs by itself; without one it is started by hand."""
+    """When the pipeline runs; without a schedule a person starts it."""
 
     @model_validator(mode="after")
     def _has_no_doubles(self) -> "PipelineConfig":
@@ -165,7 +165,7 @@ def pipeline_path(name_or_path: str) -> Path:
 def load_pipeline(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Read a pipeline file, apply ``path=value`` overrides, check everything.
 
-    Raises:
+    UserError: one sentence for the first error, naming file, place and known names.
         UserError: one sentence for the first thing that is wrong, naming file, place and known names.
     """
     path = pipeline_path(name_or_path)
@@ -187,7 +187,7 @@ def set_value(values: dict[str, Any], override: str) -> None:
     """Apply one override such as ``dictionaries.0.k=16``; the value is read as YAML.
 
     Raises:
-        UserError: when the override has another form or points to nowhere.
+        UserError: when the override has another form or names an unknown setting.
     """
     place, separator, text = override.partition("=")
     keys = place.split(".")
@@ -213,7 +213,7 @@ def set_value(values: dict[str, Any], override: str) -> None:
 
 
 def first_fault(error: ValidationError) -> str:
-    """The first fault of a validation as one clause: place, then what is wrong."""
+    """The first error of a validation as one clause: its place, then what is wrong."""
     place: list[str] = []
     while True:
         fault = error.errors(include_url=False)[0]

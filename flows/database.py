@@ -1,7 +1,7 @@
-"""The database of `featlas up`: a PostgreSQL cluster of its own where PostgreSQL is installed, else SQLite.
+"""The database of `featlas up`: its own PostgreSQL cluster if PostgreSQL is installed, else SQLite.
 
-SQLite has one writer, and a busy platform writes all the time: run requests were answered with 503. The
-cluster lies in the Prefect home, listens on a unix socket alone, and asks for a password that is kept in a
+SQLite has one writer, and a busy platform writes all the time: the server answered some requests for runs
+with 503. The cluster lies in the Prefect home, listens only on a unix socket, and requires a password from a
 file of its owner. PostgreSQL does not run as root: a platform of root runs it as the user ``postgres``.
 """
 
@@ -29,7 +29,7 @@ DATABASE_USER = "featlas"
 FOLDER_FOR_ROOT = Path("/var/lib/featlas")
 PORT = 5432  # only a part of the socket's name
 LONGEST_SOCKET_FOLDER = 80
-# Little memory, and no wait for the disk at each commit: what is done is a fact of the catalogue.
+# Little memory, and no wait for the disk at each commit: the catalogue records what is done.
 OPTIONS = {
     "listen_addresses": "",
     "max_connections": "60",
@@ -44,16 +44,16 @@ OPTIONS = {
 
 @dataclass(frozen=True)
 class Cluster:
-    """A PostgreSQL cluster: its programs, its folder, its password, and who runs it."""
+    """A PostgreSQL cluster: its programs, its folder, its password, and its system user."""
 
     binaries: Path
     folder: Path
     password: Path
-    """The file of the password, which whoever runs featlas alone can read."""
+    """The file of the password; only the user who runs featlas can read it."""
     sockets: Path
     """The folder of its socket."""
     user: str | None
-    """The system user that runs it; None for whoever runs featlas."""
+    """The system user that runs it; None for the user who runs featlas."""
 
     def command(self) -> list[str]:
         """The command line that serves it until SIGTERM."""
@@ -63,7 +63,7 @@ class Cluster:
         return [*as_user(self.user), *served]
 
     def url(self) -> str:
-        """How Prefect connects, with the password; for the environment of the server alone."""
+        """The URL with the password with which Prefect connects; only the server's environment has it."""
         password = quote(self.password.read_text(encoding="utf-8").strip(), safe="")
         host = quote(str(self.sockets), safe="")
         return f"postgresql+asyncpg://{DATABASE_USER}:{password}@/postgres?host={host}&port={PORT}"
@@ -75,10 +75,10 @@ class Cluster:
 
 
 def choose_database(home: Path, environment: Mapping[str, str]) -> tuple[Cluster | None, str]:
-    """The cluster to start, or None for the database that Prefect's settings name; and why, in a clause.
+    """The cluster to start, or None for the database that Prefect's settings; and the reason, as a clause.
 
     Raises:
-        UserError: when the cluster in ``home`` was made by a PostgreSQL that is not installed any more.
+        UserError: when a PostgreSQL version that is no longer installed created the cluster in ``home``.
     """
     if any(environment.get(name) for name in URL_VARIABLES):
         return None, "the database of your PREFECT_SERVER_DATABASE_CONNECTION_URL"
@@ -89,13 +89,13 @@ def choose_database(home: Path, environment: Mapping[str, str]) -> tuple[Cluster
     binaries = find_binaries(environment, version)
     if binaries is None and version is not None:
         raise UserError(
-            f"{folder} needs PostgreSQL {version}, which is not here: install it, name its programs with "
-            f"{BINARIES_VARIABLE}, or remove the folder (the history of runs goes, results stay)"
+            f"{folder} needs PostgreSQL {version}, which is missing: install it, name its programs with "
+            f"{BINARIES_VARIABLE}, or remove the folder (the history of runs is lost, results stay)"
         )
     if binaries is None:
         return None, "SQLite, which is slow under load: install PostgreSQL for more than a few runs at once"
     if version is None and _holds_deployments(home / "prefect.db"):
-        return None, f"SQLite, where the history is: move {home / 'prefect.db'} away to begin with PostgreSQL"
+        return None, f"SQLite, which holds the history: move {home / 'prefect.db'} away to use PostgreSQL"
     if user is not None and (not _exists(user) or shutil.which("setpriv") is None):
         return None, f"SQLite: PostgreSQL does not run as root, and there is no user {user!r} or no setpriv"
     password = home / "postgres-password"
@@ -103,7 +103,7 @@ def choose_database(home: Path, environment: Mapping[str, str]) -> tuple[Cluster
 
 
 def find_binaries(environment: Mapping[str, str], version: str | None = None) -> Path | None:
-    """The folder of PostgreSQL's server programs, of that major version if one is given; None without one."""
+    """The folder of PostgreSQL's server programs, of one major version if given; None if there is none."""
     named = environment.get(BINARIES_VARIABLE)
     on_path = shutil.which("postgres", path=environment.get("PATH"))
     places = [Path(named)] if named else [Path(on_path).resolve().parent] if on_path else []
@@ -120,7 +120,7 @@ def find_binaries(environment: Mapping[str, str], version: str | None = None) ->
 
 
 def _has_trigrams(place: Path) -> bool:
-    """Whether pg_trgm is installed, which Prefect's tables need; True where nobody says."""
+    """Whether pg_trgm is installed, which Prefect's tables need; True if it cannot be determined."""
     try:
         said = subprocess.run([place / "pg_config", "--sharedir"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -152,7 +152,7 @@ def _holds_deployments(path: Path) -> bool:
 
 
 def as_user(user: str | None) -> list[str]:
-    """What to put before a command so that this user runs it, and so that it dies with its parent."""
+    """The prefix of a command that runs it as this user and makes it die with its parent."""
     setpriv = shutil.which("setpriv")
     if user is None or setpriv is None:
         return []
@@ -168,7 +168,7 @@ def _exists(user: str) -> bool:
 
 
 def _folder_for(user: str, home: Path) -> Path:
-    """Where a cluster of that user lies: in ``home`` if the user can get there, else under /var/lib."""
+    """Where a cluster of that user lies: in ``home`` if the user can reach it, else under /var/lib."""
     inside = home / "postgres"
     if all(folder.stat().st_mode & 0o001 for folder in home.parents if folder.is_dir()):
         return inside
@@ -176,7 +176,7 @@ def _folder_for(user: str, home: Path) -> Path:
 
 
 def _socket_folder(folder: Path) -> Path:
-    """A folder for the socket: the path of a socket may be 107 characters long, and no more."""
+    """A folder for the socket, whose path may have at most 107 characters."""
     beside = folder.with_name(f"{folder.name}-socket")
     if len(str(beside)) <= LONGEST_SOCKET_FOLDER:
         return beside
@@ -184,7 +184,7 @@ def _socket_folder(folder: Path) -> Path:
 
 
 def make_cluster(cluster: Cluster) -> None:
-    """Make the folder of the socket, and the cluster itself if it is not there yet.
+    """Create the folder of the socket, and the cluster itself if it does not exist yet.
 
     Raises:
         UserError: when `initdb` fails, with its last line.
@@ -192,7 +192,7 @@ def make_cluster(cluster: Cluster) -> None:
     _private_folder(cluster.sockets, cluster.user)
     if (cluster.folder / "PG_VERSION").is_file():
         return
-    shutil.rmtree(cluster.folder, ignore_errors=True)  # what a broken-off initdb left
+    shutil.rmtree(cluster.folder, ignore_errors=True)  # left by an interrupted initdb
     _private_folder(cluster.folder, cluster.user)
     with os.fdopen(os.open(cluster.password, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(secrets.token_urlsafe(32) + "\n")
@@ -214,11 +214,11 @@ def make_cluster(cluster: Cluster) -> None:
     if made.returncode:
         shutil.rmtree(cluster.folder, ignore_errors=True)
         last = (made.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        raise UserError(f"PostgreSQL could not make its cluster in {cluster.folder}: {last}")
+        raise UserError(f"PostgreSQL could not create its cluster in {cluster.folder}: {last}")
 
 
 def _private_folder(folder: Path, user: str | None) -> None:
-    """Make a folder for that user alone; those above let others pass through, and not look."""
+    """Create a folder for that user only; others may pass through its parents but not list them."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if user is not None:
         folder.parent.chmod(folder.parent.stat().st_mode | 0o001)
@@ -234,8 +234,8 @@ def _private(path: Path, mode: int, user: str | None) -> None:
 def database_settings(cluster: Cluster | None) -> dict[str, str]:
     """The settings with which the server uses the cluster.
 
-    Without one they spare a SQLite database, which the setting of another database overrides: they write
-    to it less often, and let a writer wait for its turn.
+    Without a cluster they reduce the load on SQLite: the server writes to it less often, and a writer waits
+    for its turn. The setting of another database overrides them.
     """
     if cluster is not None:
         return {URL_VARIABLES[0]: cluster.url()}

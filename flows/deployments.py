@@ -1,7 +1,7 @@
-"""What a Prefect server must know of featlas: pools, queues, limits, automations, deployments.
+"""What featlas registers at a Prefect server: pools, queues, limits, automations, deployments.
 
-Everything is named and put in place of what has that name, so that registering is safe to repeat. A
-deployment or schedule that was paused by hand stays paused.
+Each item has a name and replaces the item of that name, so registering again is safe. A deployment or
+schedule that was paused by hand stays paused.
 """
 
 import importlib
@@ -39,7 +39,7 @@ TRIES = 4
 
 
 class Step(NamedTuple):
-    """One thing to put in place: what kind it is, its name, and the requests that do it."""
+    """One item to register: its kind, its name, and the requests that register it."""
 
     kind: str
     name: str
@@ -47,11 +47,11 @@ class Step(NamedTuple):
 
 
 class NotRegistered(UserError):
-    """The server failed at a step; what was put in place before stays."""
+    """The server failed at a step; earlier steps stay registered."""
 
 
 def read_deployments() -> list[dict[str, Any]]:
-    """The deployments of ``prefect.yaml``, which is installed beside this file."""
+    """The deployments of ``prefect.yaml``, which is installed next to this file."""
     return list(yaml.safe_load(PREFECT_YAML.read_text(encoding="utf-8"))["deployments"])
 
 
@@ -79,7 +79,7 @@ def nightly_deployment(config: PipelineConfig, pipeline: str) -> dict[str, Any]:
 
 
 def all_deployments(pipeline_files: Sequence[Path] = ()) -> list[dict[str, Any]]:
-    """Deployments of the file, of every scheduled pipeline that comes with featlas, and of yours."""
+    """Deployments of the file, of every scheduled pipeline that comes with featlas, and of your pipelines."""
     listed = read_deployments()
     known = {(entry["entrypoint"], entry["name"]) for entry in listed}
     for name in pipeline_names():
@@ -92,7 +92,7 @@ def all_deployments(pipeline_files: Sequence[Path] = ()) -> list[dict[str, Any]]
 
 
 def steps(client: SyncPrefectClient, deployments: Sequence[dict[str, Any]]) -> list[Step]:
-    """Everything the server must know, in order; every step is safe to repeat."""
+    """All items to register, in order; every step can be repeated."""
     webhook = cache(partial(put_webhook, client))
     pools = [Step("work pool", name, partial(_put_pool, client, name, text)) for name, text in POOLS.items()]
     automations = [
@@ -108,10 +108,10 @@ def _say(text: str) -> None:
 
 
 def register(wanted: Sequence[Step], tell: Callable[[str], None] = _say) -> None:
-    """Do the steps one after the other and tell of each; one that the server cannot do now is tried again.
+    """Run the steps in order and report each; retry a step that the server cannot do now.
 
     Raises:
-        NotRegistered: when a step fails again and again, with what is registered and what is not.
+        NotRegistered: when a step keeps failing, with what is registered and what is not.
     """
     for number, step in enumerate(wanted):
         try:
@@ -133,7 +133,7 @@ def register(wanted: Sequence[Step], tell: Callable[[str], None] = _say) -> None
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether the server may do it a moment later: it was slow, busy, or just started again."""
+    """Whether the server may succeed a moment later: it was slow, busy, or had just restarted."""
     if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500 or error.response.status_code in (408, 429)
     return isinstance(error, httpx.TransportError)
@@ -157,7 +157,7 @@ def load_flow(entrypoint: str) -> Flow[Any, Any]:
 
 
 def full_name(entry: dict[str, Any]) -> str:
-    """The name of a deployment as Prefect has it: ``flow/deployment``."""
+    """The name of a deployment in Prefect: ``flow/deployment``."""
     return f"{load_flow(entry['entrypoint']).name}/{entry['name']}"
 
 

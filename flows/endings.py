@@ -1,4 +1,4 @@
-"""How a run ends: what is said of an interruption, and a server that does not answer is not waited for."""
+"""How a run ends: the reason of an interruption, and no wait for a server that does not answer."""
 
 import asyncio
 import logging
@@ -40,10 +40,10 @@ def ending_of(error: BaseException, reporter: Reporter | None) -> tuple[RunState
 
 
 def settle(reporter: Reporter | None, *, is_interrupted: bool) -> None:
-    """Send the last reports, and see to it that a server that is gone cannot hold up the end of the flow.
+    """Send the last reports; a server that is gone must not delay the end of the flow.
 
-    A run that ended by itself waits for its server as long as the run's patience, one that was interrupted
-    for a few seconds. If the server stays silent, Prefect's own last requests are not repeated.
+    A run that ended without interruption waits for its server as long as the patience of the run, an
+    interrupted run for a few seconds. If the server stays silent, Prefect does not repeat its last requests.
     """
     if reporter is None:
         return
@@ -58,7 +58,7 @@ def mark_cancelled(reason: str) -> None:
     """Tell the server, in one try, that the flow run is cancelled; Prefect then leaves its state alone."""
     flow = FlowRunContext.get()
     if flow is None or flow.flow_run is None or flow.flow_run.deployment_id is not None:
-        return  # a worker knows how its own runs end
+        return  # a worker reports the end of its own runs
     state: Any = Cancelled(message=reason)
     flow.flow_run.state = state
     with _one_try():
@@ -73,7 +73,7 @@ def server_answers() -> bool:
 
 
 def causes_of(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it was raised on top of."""
+    """An error and the errors that caused it."""
     cause: BaseException | None = error
     while cause is not None:
         yield cause
@@ -91,7 +91,7 @@ def _is_cancelled_in_prefect() -> bool:
 
 
 class _one_try:  # noqa: N801
-    """Requests inside are made once; a server that does not answer is only noted."""
+    """Make each request inside once; only log that a server does not answer."""
 
     def __enter__(self) -> None:
         self._settings = temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0})

@@ -1,7 +1,7 @@
-"""The Prefect server a run talks to: the one at ``PREFECT_API_URL``, else one of its own.
+"""The Prefect server of a run: the one at ``PREFECT_API_URL``, else one that featlas starts.
 
-Nothing of Prefect is imported here, because Prefect reads its settings once, at import: the functions
-set the environment first.
+This module does not import Prefect, because Prefect reads its settings once, at import: the functions set
+the environment first.
 """
 
 import atexit
@@ -39,18 +39,18 @@ ENGINE_SETTINGS = {
 
 
 def prefect_home() -> Path:
-    """The Prefect home of featlas: database, key and logs of the server that it starts."""
+    """The Prefect home of featlas: database, key and logs of the server that featlas starts."""
     return Path(os.environ.get("PREFECT_HOME") or state_folder() / "prefect")
 
 
 def private_temporary(home: Path) -> Path:
-    """A folder for temporary files that nobody else can enter.
+    """A folder for temporary files that other users cannot enter.
 
-    Prefect puts the files of runs into a folder of a fixed name in the temporary folder, which belongs to the
-    user whose worker was first on the machine.
+    Prefect puts the files of runs into a folder with a fixed name in the temporary folder. That folder
+    belongs to the user whose worker was first on the machine.
 
     Raises:
-        UserError: when somebody else made a folder of that name.
+        UserError: when another user created a folder with that name.
     """
     folder = home / "tmp"
     if len(str(folder)) > LONGEST_TEMPORARY:  # sockets are made in it, and their paths are short
@@ -59,15 +59,15 @@ def private_temporary(home: Path) -> Path:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise UserError(
-            f"{folder} belongs to somebody else: remove it, or set FEATLAS_STATE to another folder"
+            f"{folder} belongs to another user: remove it, or set FEATLAS_STATE to another folder"
         )
     return folder
 
 
 def prefect_environment(api_url: str, *, home: Path) -> dict[str, str]:
-    """The settings of a process that talks to the server of the Prefect home ``home`` at ``api_url``.
+    """The settings of a process that uses the server of the Prefect home ``home`` at ``api_url``.
 
-    The process uses that home and so no profile of the user, and shows the key of the home.
+    The process uses that home instead of the user's profile, and sends the key of the home.
     """
     return {
         **ENGINE_SETTINGS,
@@ -88,30 +88,30 @@ def is_healthy(api_url: str, timeout_seconds: float = 2.0) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nothing listens on now."""
+    """A TCP port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def port_is_free(port: int) -> bool:
-    """Whether nothing listens on a TCP port of 127.0.0.1."""
+    """Whether a TCP port of 127.0.0.1 is free."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
 def connect_engine(home: Path | None = None) -> str:
-    """Make sure that there is a Prefect server to run against; returns its API URL, environment set for it.
+    """Make sure that a Prefect server runs; return its API URL and set the environment for it.
 
-    ``PREFECT_API_URL`` names a running server. Without it a server starts in a Prefect home of its own
-    and lives as long as this process; a profile's API URL is never used. The start is under a file lock,
-    because two servers must not migrate one fresh database at once.
+    ``PREFECT_API_URL`` names a running server. Without it a server starts in the Prefect home of featlas and
+    lives as long as this process; a profile's API URL is never used. A file lock covers the start, because
+    two servers must not migrate one fresh database at the same time.
 
-    Call this before Prefect is imported. The own server is stopped at exit, after Prefect's own exit
+    Call this before Prefect is imported. The server of featlas stops at exit, after Prefect's own exit
     handlers, which still send it logs and events.
 
     Raises:
-        UserError: when the named server does not answer or the own one does not start in time.
+        UserError: when the named server does not answer, or the server of featlas does not start in time.
     """
     for name, value in ENGINE_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -153,7 +153,7 @@ def _start_server(home: Path) -> tuple[str, subprocess.Popen[bytes]]:
 def start_server(
     port: int, *, home: Path, log: Path, with_ui: bool, with_services: bool, host: str = "127.0.0.1"
 ) -> subprocess.Popen[bytes]:
-    """Start a Prefect server that dies with this process and asks for the key of ``home``."""
+    """Start a Prefect server that dies with this process and requires the key of ``home``."""
     command = [sys.executable, "-m", "flows.api_server", "--host", host, "--port", str(port)]
     command += [] if with_ui else ["--no-ui"]
     command += [] if with_services else ["--no-services"]
@@ -165,7 +165,7 @@ def start_server(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # a signal to the group of the run must not take its server first
+            start_new_session=True,  # a signal to the group of the run must not stop its server first
         )
 
 

@@ -18,12 +18,12 @@ def evaluate(
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006 (never changed)
 ) -> dict[str, Any]:
-    """Measure the dictionaries of a pipeline; what this needs is found or computed.
+    """Measure the dictionaries of a pipeline; find or compute what this needs.
 
     Args:
         pipeline: Name of a pipeline that comes with featlas, or the path of a pipeline file
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
-        force: Measure again though it is done
+        force: Measure again even if it is done
         overrides: Settings to change for this run, each as path=value: evaluate=[{suite: first_letter}]
     """
     return run_pipeline("evaluate", STAGES, pipeline, catalogue, force=force, overrides=overrides)

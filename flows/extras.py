@@ -1,4 +1,4 @@
-"""What to install when a command needs a package that this installation leaves out."""
+"""Names the extra to install when a command needs a package that is not installed."""
 
 import sys
 from importlib.util import find_spec
@@ -9,7 +9,7 @@ OWN_PACKAGES = frozenset({"flows", "tasks", "catalog", "dashboards"})
 
 
 def missing_extra(error: ModuleNotFoundError) -> str | None:
-    """One sentence for a third-party package that is not installed; None if the module is not one."""
+    """One sentence for a third-party package that is not installed; None for any other module."""
     module = (error.name or "").partition(".")[0]
     if not module or module in OWN_PACKAGES or module in sys.stdlib_module_names:
         return None
@@ -17,7 +17,7 @@ def missing_extra(error: ModuleNotFoundError) -> str | None:
 
 
 def require(*modules: str) -> None:
-    """Refuse a command before it starts anything when a package that it needs is not installed.
+    """Refuse a command before it starts anything if a package that it needs is not installed.
 
     Raises:
         UserError: naming the first module that is missing, and what to install.

@@ -1,4 +1,4 @@
-"""Keep a catalogue small and sound: compact, remove what no version needs, verify."""
+"""Keep a catalogue small and intact: compact files, remove unused ones, verify."""
 
 from typing import Annotated, Any
 
@@ -21,19 +21,19 @@ KeepHours = Annotated[int, Field(ge=24, le=24 * 365)]
 def housekeeping(
     catalogue: Catalogue = "", keep_hours: KeepHours = 168, deep: bool = False, scrub_nights: ScrubNights = 28
 ) -> Any:
-    """Verify, read a share of all files, compact small files, remove dead ones; fails on a fault.
+    """Verify, read a share of all files, compact small files, remove unused ones; fail on a fault.
 
     Args:
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
-        keep_hours: Hours a file stays after no version needs it; more than the longest run takes
-        deep: Read every file by its checksums tonight, not only the night's share
-        scrub_nights: Nights within which every file is read by its checksums
+        keep_hours: Hours to keep a file that no version needs; more than the longest run takes
+        deep: Check the checksums of every file tonight, not only of the night's share
+        scrub_nights: Number of nights in which the checksums of all files are checked once
     """
     config_digest = digest({"keep_hours": keep_hours, "deep": deep, "scrub_nights": scrub_nights})
     with started_run("housekeeping", None, catalogue, frozenset(), config_digest) as run:
         store = TableStore(run.context.root)
         before = _files(store)
-        _refuse_faults(store, deep=deep)  # before a rewrite of files hides what is wrong with them
+        _refuse_faults(store, deep=deep)  # before rewriting files hides what is wrong with them
         run.say(f"verified {_amount(before)}, {'every byte' if deep else 'lists and schemas'}")
         read = scrub(store.root, [*data_units(store.root), *shard_units(store)], 1 if deep else scrub_nights)
         _refuse(store, read.faults)

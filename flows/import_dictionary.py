@@ -1,4 +1,4 @@
-"""Import a foreign dictionary: gate it, cache its activations, land it, mine, explain, score and match it."""
+"""Import a foreign dictionary: check it, cache its activations, then mine, explain, score and match it."""
 
 from typing import Annotated, Any
 
@@ -56,22 +56,22 @@ def import_dictionary(
     overrides: list[Override] = [],  # noqa: B006
     found_only: bool = False,
 ) -> dict[str, Any]:
-    """Import a dictionary that another tool made, once it is shown that it fits the model.
+    """Import a dictionary of another tool after a check that it fits the model.
 
     Started by a worker, it leaves labels that an endpoint makes to a run of `import-dictionary/labels`.
 
     Args:
-        format: Whose file it is
+        format: Tool that wrote the file
         path: File or folder of the dictionary, on the machine of the worker
-        pipeline: Pipeline that says which corpus and models there are, and how to mine, explain and score
-        model: Id of the pipeline's model that it belongs to, FIRST+SECOND for two; empty if there is one
-        hookpoint: Where it reads, such as blocks.2.resid_post, or READ,WRITTEN; empty for what the file says
+        pipeline: Pipeline that names the corpus and the models, and how to mine, explain and score
+        model: Id of its model in the pipeline, FIRST+SECOND for two; empty if there is one
+        hookpoint: Where it reads, like blocks.2.resid_post, or READ,WRITTEN; empty for what the file says
         name: Last part of its alias in the catalogue; empty for format and file name
-        settings: How to read the file otherwise than it says, each as path=value: normalisation=dataset_rms
-        accept_unverified: Import it though it does not fit, marked as not verified
-        unsafe_allow_pickle: Open a pickled file, in a child process that makes nothing but tensors of it
+        settings: Settings that override the file, each as path=value: normalisation=dataset_rms
+        accept_unverified: Import it even if it does not fit, marked as not verified
+        unsafe_allow_pickle: Open a pickled file, in a child process that only creates tensors from it
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
-        force: Do it again though it is done
+        force: Import it again even if it is done
         overrides: Settings of the pipeline to change for this run, each as path=value: mining.n_top=20
         found_only: Label what is in the catalogue, and leave out what is not there yet
     """
@@ -132,7 +132,7 @@ def _follow(run: Run, request: ImportRequest, landed: StageOutcome, stages: froz
 
 
 def _match_stages(run: Run, config: PipelineConfig, landed: StageOutcome) -> None:
-    """Each matcher on the dictionary and every other one at its hookpoints that it can be compared with."""
+    """Run each matcher on the dictionary and every other one at its hookpoints that it can compare."""
     for other in landed_beside(run.context.root, landed.facts) if config.match else ():
         for matcher in config.match:
             unit = MatchUnit(matcher, other, landed)
@@ -144,7 +144,7 @@ def _match_stages(run: Run, config: PipelineConfig, landed: StageOutcome) -> Non
 def _caching(
     model: ModelConfig, activations: ActivationsConfig, place: Place
 ) -> tuple[ModelConfig, ActivationsConfig]:
-    """The pipeline's own caching where it has the hookpoints, so that it is found; else those alone."""
+    """The pipeline's own caching if it has the hookpoints, so that it is found; else these hookpoints."""
     needed = tuple(dict.fromkeys(place.reads + place.writes))
     if set(needed) <= set(activations.for_model(model).hookpoints):
         return model, activations

@@ -1,4 +1,4 @@
-"""What an import needs, settled and checked before a server starts or a model is loaded."""
+"""What an import needs, resolved and checked before a server starts or a model is loaded."""
 
 import re
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class ImportRequest(NamedTuple):
     config: PipelineConfig
     source: ForeignSource
     models: tuple[ModelConfig, ...]
-    """One, or the two that a crosscoder reads side by side."""
+    """One model, or the two that a crosscoder reads together."""
     place: Place
     name: str
 
@@ -42,10 +42,10 @@ def import_request(
     overrides: Sequence[str],
     unsafe_allow_pickle: bool,
 ) -> ImportRequest:
-    """Read file and pipeline and settle what the parameters leave open.
+    """Read file and pipeline and resolve what the parameters leave open.
 
     Raises:
-        UserError: one sentence for the first thing that is wrong; nothing was stored or run.
+        UserError: one sentence for the first error; nothing was stored or run.
     """
     if not path:
         raise UserError("an import needs the path of the dictionary's file or folder")
@@ -87,7 +87,7 @@ def _reading(settings: Sequence[str]) -> ReadingConfig:
 
 
 def _models(config: PipelineConfig, text: str, foreign: Foreign) -> tuple[ModelConfig, ...]:
-    """The models named, joined by ``+``; the one of the file or of the pipeline where none is."""
+    """The models named, joined by ``+``; the one of the file or of the pipeline if none is named."""
     by_id = {model.id: model for model in config.models}
     known = ", ".join(by_id)
     told = foreign.model_name
@@ -108,12 +108,12 @@ def _models(config: PipelineConfig, text: str, foreign: Foreign) -> tuple[ModelC
 
 
 def _check_sites(foreign: Foreign, place: Place) -> None:
-    """Refuse a crosscoder that was trained on another number of hookpoints than are named."""
+    """Refuse a crosscoder that was trained on a different number of hookpoints than are named."""
     n_models = max(len(place.models), 1)
     if foreign.kind != "crosscoder" or len(place.reads) * n_models == foreign.n_sites:
         return
     of = f" of each of {n_models} models" if n_models > 1 else ""
     raise UserError(
-        f"{foreign.source} reads {foreign.n_sites} hookpoints, named are {len(place.reads)}{of}: pass "
+        f"{foreign.source} reads {foreign.n_sites} hookpoints, but {len(place.reads)}{of} are named: pass "
         "--hookpoint READ+READ for layers of one model, --model FIRST --model SECOND for two models"
     )

@@ -1,7 +1,7 @@
-"""Who labels: the run itself, or a run of its own in the light pool while the next one has the GPU.
+"""Where labelling runs: in the run itself, or in a run of its own in the light pool.
 
-A run of the heavy pool holds its only slot until it ends. Explaining and scoring with a language model wait
-for an endpoint, for hours if it says so, and need no GPU; so a run that a worker started hands them over.
+A run of the heavy pool holds its only slot until it ends. Explaining and scoring with a language model waits
+for an endpoint, possibly for hours, and needs no GPU. A run that a worker started therefore hands it over.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ DEPLOYMENT = "reexplain/on-demand"
 
 
 def labels_elsewhere(config: PipelineConfig) -> bool:
-    """Whether another run labels: a worker runs this one, and an endpoint is asked."""
+    """Whether another run labels: a worker runs this one, and the labels need an endpoint."""
     asks = any(one.endpoint_name for one in (*config.explain, *config.score))
     return runtime.deployment.id is not None and asks
 
 
 def stages_here(config: PipelineConfig, stages: Sequence[Stage]) -> tuple[Stage, ...]:
-    """The stages that the run computes itself: no labelling where a worker runs it and an endpoint labels."""
+    """The stages that the run computes itself: no labelling if a worker runs it and an endpoint labels."""
     chosen = with_needs(stages)
     return tuple(chosen.difference(LABELLING) if labels_elsewhere(config) else chosen)
 
@@ -33,7 +33,7 @@ def stages_here(config: PipelineConfig, stages: Sequence[Stage]) -> tuple[Stage,
 def run_and_hand_over(
     run: Run, config: PipelineConfig, stages: Sequence[Stage], pipeline: str, overrides: Sequence[str] = ()
 ) -> None:
-    """Walk the graph of a pipeline, and leave to another run what waits for an endpoint."""
+    """Walk the graph of a pipeline, and hand over to another run what waits for an endpoint."""
     here = stages_here(config, stages)
     run_stages(run, config, here)
     if set(here) != with_needs(stages):
@@ -42,12 +42,12 @@ def run_and_hand_over(
 
 
 def hand_over(run: Run, deployment: str, parameters: Mapping[str, Any]) -> None:
-    """Start the run that labels what is in the catalogue now; it leaves out what is not.
+    """Start the run that labels what is in the catalogue now; it skips what is not.
 
     Args:
-        run: The run that is over then.
-        deployment: Of a flow with the parameter ``found_only``.
-        parameters: Of that flow, besides the catalogue, ``force`` and ``found_only``.
+        run: The run that hands over.
+        deployment: Deployment of a flow with the parameter ``found_only``.
+        parameters: Parameters of that flow without catalogue, ``force`` and ``found_only``.
     """
     attempt = f"{runtime.flow_run.id}-{runtime.flow_run.run_count}"
     labelling = run_deployment(
@@ -62,4 +62,4 @@ def hand_over(run: Run, deployment: str, parameters: Mapping[str, Any]) -> None:
         as_subflow=False,
         idempotency_key=f"labels-{attempt}-{parameters['pipeline']}",
     )
-    run.say(f"explaining and scoring go on in run {labelling.id} of {deployment}")
+    run.say(f"run {labelling.id} of {deployment} explains and scores")

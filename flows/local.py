@@ -1,4 +1,4 @@
-"""A flow in this process, started from the command line: shown while it works, ended cleanly by a signal."""
+"""Run a flow in this process for the command line: show its progress, end it cleanly on a signal."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ EXIT_TERMINATED = 143
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM came while no flow was running."""
+    """SIGTERM arrived while no flow was running."""
 
 
 def run_here(
@@ -27,13 +27,13 @@ def run_here(
     finish: Callable[[dict[str, Any]], None],
     style: Style,
 ) -> int:
-    """Check a request, run a flow with a Prefect server, show it, and say how it ended.
+    """Check a request, run a flow with a Prefect server, show its progress, and report how it ended.
 
     Args:
         check: Refuses a wrong request before any work.
         call: Imports the flow and calls it; returns its summary.
         finish: Prints the summary.
-        style: What is shown meanwhile.
+        style: What to show while it runs.
 
     Returns:
         0 if every stage completed, 1 if one failed, 130 or 143 after Ctrl-C or SIGTERM.
@@ -60,14 +60,14 @@ def run_here(
 
 
 def errors_on_console() -> None:
-    """Keep Prefect's log off the console: errors are said once, at the end."""
+    """Keep Prefect's log off the console: featlas reports errors once, at the end."""
     level = "INFO" if os.environ.get("FEATLAS_DEBUG") else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", level)
 
 
 def _called(call: Callable[[], dict[str, Any]], show: Shown) -> tuple[int, dict[str, Any] | None]:
-    """The exit code and the summary of the flow; an error that is none of its endings is raised."""
+    """The exit code and the summary of the flow; raise an error that is not one of its endings."""
     with show.doing("loading"):
         from prefect.exceptions import CancelledRun, TerminationSignal
 
@@ -101,7 +101,7 @@ def _interrupted(error: BaseException) -> int:
 
 
 def _leave_server(code: int) -> None:
-    """End at once when the server is gone: Prefect would try for minutes to send it events and logs."""
+    """End now when the server is gone: Prefect would retry for minutes to send it events and logs."""
     if "prefect" not in sys.modules or not os.environ.get("PREFECT_API_URL"):
         return
     from flows.endings import server_answers

@@ -18,12 +18,12 @@ def match_models(
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006 (never changed)
 ) -> dict[str, Any]:
-    """Match the features of a pipeline's dictionaries across models; what this needs is found or computed.
+    """Match the features of a pipeline's dictionaries across models; find or compute what this needs.
 
     Args:
         pipeline: Name of a pipeline that comes with featlas, or the path of a pipeline file
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
-        force: Match again though it is done
+        force: Match again even if it is done
         overrides: Settings to change for this run, each as path=value: match.0.n_shifts=1000
     """
     return run_pipeline("match-models", STAGES, pipeline, catalogue, force=force, overrides=overrides)

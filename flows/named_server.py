@@ -1,6 +1,6 @@
-"""The Prefect server that the user names: does it answer, and does it let us in?
+"""The Prefect server that the user names: whether it answers and accepts our key.
 
-Nothing of Prefect is imported at the top, because Prefect reads its settings once, at import.
+This module imports nothing of Prefect at the top, because Prefect reads its settings once, at import.
 """
 
 import os
@@ -20,13 +20,13 @@ SLOW_SECONDS = 60.0
 
 
 def connect_named(api_url: str, home: Path) -> None:
-    """Make sure that the server at ``PREFECT_API_URL`` answers and lets us in; the environment is set for it.
+    """Make sure that the server at ``PREFECT_API_URL`` answers and accepts our key; set the environment.
 
-    ``home`` is the Prefect home of featlas, whose key is shown if its `featlas up` serves the address. All
-    other settings of that server are the user's own.
+    ``home`` is the Prefect home of featlas; its key is sent if its `featlas up` serves the address. All other
+    settings of that server belong to the user.
 
     Raises:
-        UserError: when it does not answer, or refuses the key.
+        UserError: when the server does not answer, or refuses the key.
     """
     wait_until_healthy(api_url)
     key = key_for(api_url, home)
@@ -34,13 +34,13 @@ def connect_named(api_url: str, home: Path) -> None:
         os.environ.update(client_settings(key))
     if not lets_in(api_url, key or _key_of_profile()):
         raise UserError(
-            f"the Prefect server at {api_url} refuses our key: set PREFECT_API_AUTH_STRING to its key, or be "
-            "the user, with the FEATLAS_STATE, of its `featlas up`"
+            f"the Prefect server at {api_url} refuses our key: set PREFECT_API_AUTH_STRING to its key, or "
+            "run as the user, and with the FEATLAS_STATE, of its `featlas up`"
         )
 
 
 def _key_of_profile() -> str | None:
-    """The key in the active Prefect profile of the user, who may have named server and key there."""
+    """The key in the user's active Prefect profile, which may name server and key."""
     from prefect.settings import get_current_settings
 
     key = get_current_settings().api.auth_string
@@ -48,7 +48,7 @@ def _key_of_profile() -> str | None:
 
 
 def lets_in(api_url: str, key: str | None) -> bool:
-    """Whether the server at ``api_url`` accepts ``key``, or asks for none."""
+    """Whether the server at ``api_url`` accepts ``key``, or requires none."""
     request = urllib.request.Request(f"{api_url}/admin/version", headers=authorization(key))
     try:
         with urllib.request.urlopen(request, timeout=SLOW_SECONDS):
@@ -62,11 +62,11 @@ def lets_in(api_url: str, key: str | None) -> bool:
 def wait_until_healthy(
     api_url: str, refused_seconds: float = REFUSED_SECONDS, slow_seconds: float = SLOW_SECONDS
 ) -> None:
-    """Ask a server until it answers: a slow one patiently, an address where nothing listens a few times.
+    """Query a server until it answers; wait longer for a slow one than for an address without listener.
 
     Raises:
         UserError: when nothing listens for ``refused_seconds``, nothing answers for ``slow_seconds``, or
-            what answers is no Prefect server.
+            the answer is not from a Prefect server.
     """
     started = time.monotonic()
 
@@ -98,6 +98,6 @@ def wait_until_healthy(
 
 
 def _is_slow(error: Exception) -> bool:
-    """Whether somebody listens and takes long, or broke off; not so when nobody is there."""
+    """Whether a server listens but is slow or broke the connection; False if nothing listens."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     return isinstance(reason, TimeoutError | ConnectionResetError | RemoteDisconnected)

@@ -20,15 +20,15 @@ def nightly(
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006
 ) -> dict[str, Any]:
-    """Run every stage of a pipeline: what is in the catalogue already is found, the rest is computed.
+    """Run every stage of a pipeline: reuse what is in the catalogue, compute the rest.
 
-    Started by a worker, it leaves labels that an endpoint makes to a run of `reexplain/on-demand`.
+    If a worker starts it, it hands labelling with an endpoint over to a run of `reexplain/on-demand`.
 
     Args:
         pipeline: Name of a pipeline that comes with featlas, or the path of a pipeline file
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
-        stages: Only these stages and what they need; none named means all
-        force: Recompute the named stages (all, if none is named) though they are done
+        stages: Only these stages and what they need; empty for all
+        force: Recompute the named stages (all, if none is named) even if they are done
         overrides: Settings to change for this run, each as path=value: dictionaries.0.k=16
     """
     config = load_pipeline(pipeline, overrides)

@@ -1,6 +1,6 @@
-"""Parameters that the flows share: flat, typed, checked before anything runs.
+"""Parameters that the flows share: flat, typed, checked before any work.
 
-Prefect shows them as a form; the help text of a field is the ``Args`` section of the flow's docstring.
+Prefect shows them as a form; the help text of a field is in the ``Args`` section of the flow's docstring.
 """
 
 from datetime import UTC, datetime
@@ -20,12 +20,12 @@ FilePath = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
 def form(flow: Flow[Any, Any]) -> dict[str, Any]:
-    """The JSON schema of a flow's parameters; a parameter that the flow does not have is refused."""
+    """The JSON schema of a flow's parameters; it refuses a parameter that the flow does not have."""
     return {**parameter_schema(flow).model_dump_for_openapi(), "additionalProperties": False}
 
 
 def run_name(flow: str, subject: str | None = None) -> str:
-    """What a run is called: as a person named it, else flow, its subject, and the UTC minute it was due."""
+    """The name of a run: as a person named it, else flow, subject and the UTC minute when it was due."""
     given = str(runtime.flow_run.name or "")
     if given and not is_generated(given):
         return given
@@ -36,14 +36,14 @@ def run_name(flow: str, subject: str | None = None) -> str:
 
 
 def is_generated(name: str) -> bool:
-    """Whether Prefect made the name up: two words of its word lists, such as ``eager-lemur``."""
+    """Whether Prefect generated the name: two words of its word lists, such as ``eager-lemur``."""
     words = name.split("-")
     return len(words) > 1 and _made_up_words().issuperset(words)
 
 
 @cache
 def _made_up_words() -> frozenset[str]:
-    """Every word of the lists that Prefect draws names from."""
+    """All words of the lists from which Prefect generates names."""
     lists = [file for file in files("coolname").joinpath("data").iterdir() if file.name.endswith(".txt")]
     lines = [line for file in lists for line in file.read_text(encoding="utf-8").splitlines()]
     words = [line.replace("-", " ").split() for line in lines if not line.startswith("#") and "=" not in line]

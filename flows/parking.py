@@ -1,4 +1,4 @@
-"""Stages that an endpoint made wait: the run goes on with its other work and takes them up at its end."""
+"""Stages that wait for an endpoint: the run continues with other work and resumes them at its end."""
 
 import logging
 import time
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Parked:
-    """Work that an endpoint asked to put off."""
+    """Work that an endpoint asked to postpone."""
 
     label: str
     resume_at: datetime
@@ -29,17 +29,17 @@ class Parked:
 
 @dataclass
 class Parking:
-    """The work of one run that waits for endpoints."""
+    """The postponed work of one run."""
 
     waiting: list[Parked] = field(default_factory=list)
     _n_left: dict[str, int] = field(default_factory=dict)
     _n_in_vain: dict[str, int] = field(default_factory=dict)
 
     def add(self, label: str, outcome: StageOutcome, work: Callable[[], object]) -> bool:
-        """Keep ``work`` for later if its stage was put off by an endpoint that said until when.
+        """Keep ``work`` for later if an endpoint postponed its stage and said until when.
 
         Returns:
-            Whether it is kept. Work that got no further three times in a row is not.
+            Whether it is kept. Work that made no progress three times in a row is not.
         """
         resume_at = outcome.facts.get("resume_at")
         if resume_at is None:
@@ -54,7 +54,7 @@ class Parking:
         return True
 
     def finish(self, most_seconds: float = MOST_SECONDS) -> None:
-        """Do what waits, the earliest first, each at its time; what is due after ``most_seconds`` is left."""
+        """Run the postponed work, earliest first, each at its time; leave work due after ``most_seconds``."""
         deadline = time.monotonic() + most_seconds
         while self.waiting:
             parked = min(self.waiting, key=lambda one: one.resume_at)
@@ -68,7 +68,7 @@ class Parking:
 
 
 def _wait(parked: Parked, seconds: float) -> None:
-    """Sleep, and say how long it takes."""
+    """Sleep, and report how long it takes."""
     started = time.monotonic()
     logger.info("%s waits %.0f s for its endpoint", parked.label, seconds)
     with progress_listener(UnitKey("wait_for_endpoint", 1, parked.label, {})) as listener:

@@ -1,4 +1,4 @@
-"""What can be known to be wrong before anything runs, beyond what a pipeline's file says by itself."""
+"""Checks of models before anything runs, beyond the checks of the pipeline file."""
 
 from flows.config import PipelineConfig
 from flows.import_request import ImportRequest
@@ -6,20 +6,20 @@ from tasks.activations.caching.model_check import check_model
 
 
 def check_models(config: PipelineConfig) -> None:
-    """Look into the files of every model of a pipeline; a model of the hub is fetched for that.
+    """Check the files of every model of a pipeline; fetch those of a hub model.
 
     Raises:
-        UserError: one sentence for the first model that cannot do what is asked of it.
+        UserError: one sentence for the first model that cannot do what the pipeline requests.
     """
     for model in config.models:
         check_model(model, config.activations)
 
 
 def check_import(request: ImportRequest) -> None:
-    """Look into the files of the models that an imported dictionary belongs to, and for its hookpoints.
+    """Check the files and hookpoints of the models that an imported dictionary belongs to.
 
     Raises:
-        UserError: one sentence for the first model that cannot do what is asked of it.
+        UserError: one sentence for the first model that cannot do what the import requests.
     """
     hookpoints = tuple(dict.fromkeys((*request.place.reads, *request.place.writes)))
     activations = request.config.activations.model_copy(update={"hookpoints": hookpoints})

@@ -1,4 +1,4 @@
-"""What a run says about itself: its row in ``runs``, its summary, its links."""
+"""The report of a run: its row in ``runs``, its summary, its links."""
 
 import json
 import logging
@@ -31,7 +31,7 @@ MAX_ATTEMPTS = 4
 
 
 class StagesFailed(CatalogueError):
-    """Some stages of a run failed; those that did not need them were still run."""
+    """Some stages of a run failed; the stages that did not need them ran."""
 
     def __init__(self, message: str, summary: dict[str, Any]) -> None:
         super().__init__(message)
@@ -40,7 +40,7 @@ class StagesFailed(CatalogueError):
 
 @dataclass
 class Run:
-    """A flow run in progress: gathers outcomes and failures, and keeps its row in ``runs`` up to date."""
+    """A flow run in progress: it collects outcomes and failures and keeps its row in ``runs`` up to date."""
 
     flow: str
     pipeline: str | None
@@ -52,19 +52,19 @@ class Run:
     failures: list[str] = field(default_factory=list)
     parking: Parking = field(default_factory=Parking)
     notes: list[str] = field(default_factory=list)
-    """What a flow without stages did; said at the end instead of what was found and recomputed."""
+    """What a flow without stages did; the summary shows it in place of stages found and recomputed."""
     facts: dict[str, Any] = field(default_factory=dict)
     """Further values of the summary."""
 
     def add(self, label: str, outcome: StageOutcome) -> StageOutcome:
-        """Remember what a stage did; one that is taken up again is remembered once."""
+        """Record what a stage did; a stage that is resumed is recorded once."""
         unit = outcome.fingerprint
         self.outcomes = [one for one in self.outcomes if one[1].fingerprint != unit or is_complete(one[1])]
         self.outcomes.append((label, outcome))
         return outcome
 
     def finish(self) -> None:
-        """Take up what endpoints put off; a stage that is not complete after that is a failure."""
+        """Run what endpoints postponed; a stage that is incomplete after that is a failure."""
         self.parking.finish()
         for label, outcome in self.outcomes:
             if not is_complete(outcome):
@@ -74,20 +74,20 @@ class Run:
 
     @contextmanager
     def branch(self, label: str) -> Iterator[None]:
-        """A part of the graph whose failure does not stop the parts that do not need it."""
+        """A part of the graph; its failure does not stop the parts that do not need it."""
         logger = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
         try:
             yield
         except ServerLost:
             raise
         except LeftOut as error:
-            logger.info("%s left out: %s", label, error)
+            logger.info("%s skipped: %s", label, error)
         except Exception as error:
             logger.error("%s failed: %s", label, error)
             self.failures.append(f"{label}: {type(error).__name__}: {error}")
 
     def summary(self) -> dict[str, Any]:
-        """The run as one JSON object: per stage fingerprint, recomputed or found, rows, seconds."""
+        """The run as one JSON object: fingerprint, recomputed or found, rows and seconds per stage."""
         stages = [
             {
                 "stage": outcome.stage,
@@ -117,27 +117,27 @@ class Run:
         }
 
     def result(self) -> Any:
-        """What the flow returns: its summary, in a state whose message says what was found and recomputed."""
+        """The flow's return value: its summary, in a state that counts found and recomputed stages."""
         summary = self.summary()
         if FlowRunContext.get() is None:
             return summary
         return Completed(message=self.message, data=summary)
 
     def say(self, note: str) -> None:
-        """Log what was done and say it again at the end."""
+        """Log what was done and repeat it at the end."""
         logger = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
         logger.info(note)
         self.notes.append(note)
 
     @property
     def message(self) -> str:
-        """How much was found and how much recomputed, for example ``16 found, 0 recomputed``."""
+        """The number of stages found and recomputed, for example ``16 found, 0 recomputed``."""
         n_recomputed = sum(outcome.recomputed for _, outcome in self.outcomes)
         n_found = len(self.outcomes) - n_recomputed
         return "; ".join(self.notes) or f"{n_found} found, {n_recomputed} recomputed"
 
     def write_row(self, state: str, error: str | None = None) -> None:
-        """Put the run's row into ``runs``, in the place of the earlier one."""
+        """Write the run's row into ``runs``; it replaces the earlier row."""
         finished = None if state == "running" else datetime.now(UTC)
         flow_run_id = runtime.flow_run.id
         row = {
@@ -173,13 +173,13 @@ def started_run(
 ) -> Iterator[Run]:
     """A run from its first row to its last: completed, or failed, cancelled or crashed with the reason.
 
-    Runs that crashed without being able to say so are recorded first. With ``only`` the run computes those
-    stages, and leaves out what needs others that are not in the catalogue.
+    It first records earlier runs that crashed without reporting it. With ``only`` the run computes only those
+    stages, and skips a stage that needs another one that is not in the catalogue.
 
     Raises:
         StagesFailed: at the end, when parts of the graph failed.
-        ServerLost: between two stages, when the Prefect server is gone for good.
-        RuntimeError: when this flow run has been tried too often: it kills whoever runs it.
+        ServerLost: between two stages, when the Prefect server does not come back.
+        RuntimeError: when this flow run was tried too often, because something kills its process.
     """
     attempt = int(runtime.flow_run.run_count or 1)
     if attempt > MAX_ATTEMPTS:
@@ -221,7 +221,7 @@ def started_run(
 
 
 def publish_summary(run: Run) -> None:
-    """Leave the summary and a link to the dashboard's page of the run as Prefect artifacts."""
+    """Store the summary and a link to the run's dashboard page as Prefect artifacts."""
     summary = run.summary()
     rows = [
         {name: stage[name] for name in ("stage", "label", "state", "seconds")}

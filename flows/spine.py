@@ -1,7 +1,7 @@
 """The graph of a pipeline: corpus → activations → dictionaries → evidence → labels → matches.
 
-The one place that says which stage reads what. A stage that is committed already is found, so a rerun
-walks the graph and computes only what is missing or forced.
+This is the only place that says which stage reads what. A stage that is already committed is found, so a
+rerun walks the graph and computes only what is missing or forced.
 """
 
 from collections.abc import Mapping, Sequence
@@ -43,11 +43,11 @@ NEEDS: dict[Stage, tuple[Stage, ...]] = {
 
 
 class Trained(NamedTuple):
-    """A dictionary of the pipeline and the place it has in it."""
+    """A dictionary of the pipeline and its position in the pipeline."""
 
     models: tuple[ModelConfig, ...]
     place: str
-    """Where it reads and writes; the position of its hookpoint where the pipeline runs over hookpoints."""
+    """Where it reads and writes; the position of its hookpoint if the pipeline iterates over hookpoints."""
     config: DictionaryConfig
     outcome: StageOutcome
 
@@ -56,14 +56,14 @@ class Trained(NamedTuple):
         return tuple(model.id for model in self.models)
 
     def is_sibling(self, other: "Trained") -> bool:
-        """Whether the other reads the same place of the same models and differs in its seeds alone."""
+        """Whether the other reads the same hookpoints of the same models and differs only in its seeds."""
         seeds = {"seed": 0, "data_seed": 0}
         same_place = (self.model_ids, self.place) == (other.model_ids, other.place)
         return same_place and self.config.training() | seeds == other.config.training() | seeds
 
 
 def with_needs(stages: Sequence[Stage]) -> frozenset[Stage]:
-    """The stages and everything they read; all stages when none is named."""
+    """The stages and all stages that they read; all stages if none is named."""
     chosen: set[Stage] = set()
     waiting = list(stages or NEEDS)
     while waiting:
@@ -78,7 +78,7 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = ()) -
     """Walk the graph of a pipeline; ``stages`` limits it to those named and what they need.
 
     Raises:
-        UserError: before anything is computed, for the first model whose files cannot do what is asked.
+        UserError: before any computation, for the first model whose files cannot do what is requested.
     """
     chosen = with_needs(stages)
     if "describe_model" in chosen:
@@ -112,7 +112,7 @@ def _cache_stages(run: Run, config: PipelineConfig, corpus: StageOutcome, model:
 def _dictionaries_of(
     run: Run, config: PipelineConfig, chosen: frozenset[Stage], model: ModelConfig, cached: StageOutcome
 ) -> list[Trained]:
-    """Dictionaries of one model: at every hookpoint, and those with hookpoints of their own once."""
+    """Dictionaries of one model: at every hookpoint, and those that name their own hookpoints once."""
     hookpoints = config.activations.for_model(model).hookpoints
     units: list[tuple[TrainUnit, str]] = []
     for dictionary in config.dictionaries:
@@ -131,7 +131,7 @@ def _dictionaries_of(
 
 
 def _places(dictionary: DictionaryConfig, hookpoints: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What a dictionary reads at each place of a model that caches these hookpoints."""
+    """What a dictionary reads at each hookpoint of a model that caches these hookpoints."""
     if dictionary.reads is None:
         return {str(position): (name,) for position, name in enumerate(hookpoints)}
     if dictionary.models is not None or not set(dictionary.hookpoints) <= set(hookpoints):
@@ -144,7 +144,7 @@ def _places(dictionary: DictionaryConfig, hookpoints: Sequence[str]) -> dict[str
 def _dictionaries_of_two(
     run: Run, config: PipelineConfig, chosen: frozenset[Stage], cached: Mapping[str, StageOutcome]
 ) -> list[Trained]:
-    """Dictionaries that read two models side by side, each with all of its hookpoints."""
+    """Dictionaries that read two models together, each with all of its hookpoints."""
     by_id = {model.id: model for model in config.models}
     trained: list[Trained] = []
     for dictionary in config.dictionaries:
@@ -168,7 +168,7 @@ def _train_stages(
     place: str,
     ended: StageOutcome | UserError | None = None,
 ) -> list[Trained]:
-    """A dictionary and all that follows; ``ended`` is how its training ended, where it was tried before."""
+    """A dictionary and all that follows; ``ended`` says how its training ended if it was tried before."""
     trained: list[Trained] = []
     with run.branch(unit.label):
         if isinstance(ended, UserError):
@@ -187,15 +187,15 @@ def dictionary_stages(
     outcome: StageOutcome,
     evaluation: EvaluationConfig,
 ) -> None:
-    """Everything that follows once a dictionary is in the catalogue, trained or imported.
+    """All stages that follow once a dictionary is in the catalogue, trained or imported.
 
     Args:
-        run: Keeps the outcomes.
+        run: Collects the outcomes.
         config: Says how to mine, explain and score.
-        chosen: The stages wanted.
-        models: The models of the hookpoints the dictionary reads and writes.
-        outcome: Of the stage that put the dictionary into the catalogue.
-        evaluation: How it is measured.
+        chosen: The stages to run.
+        models: The models of the hookpoints that the dictionary reads and writes.
+        outcome: The outcome of the stage that put the dictionary into the catalogue.
+        evaluation: How to measure it.
     """
     if "evaluate_dictionary" in chosen:
         _evaluate_stage(run, EvaluateUnit(evaluation, models, outcome))
@@ -216,7 +216,7 @@ def _evidence_stages(run: Run, config: PipelineConfig, chosen: frozenset[Stage],
 
 
 def _label_stages(run: Run, scorers: Sequence[ScorerConfig], unit: ExplainUnit) -> None:
-    """Explain and score; if the endpoint asks to wait, both are done at the end of the run."""
+    """Explain and score; if the endpoint asks to wait, do both at the end of the run."""
     with run.branch(f"explain {unit.label}"):
         explained = run.add(unit.label, explain_features(run.context, unit))
         if not run.parking.add(unit.label, explained, partial(_label_stages, run, scorers, unit)):
@@ -237,7 +237,7 @@ def suite_stages(
     outcome: StageOutcome,
     siblings: Sequence[StageOutcome] = (),
 ) -> None:
-    """Every suite of the pipeline on one dictionary; siblings are those that differ in the seed alone."""
+    """Run every suite of the pipeline on one dictionary; siblings differ from it only in the seed."""
     for suite in config.evaluate:
         unit = SuiteUnit(suite, models, outcome, tuple(siblings))
         with run.branch(f"evaluate {unit.label}"):
@@ -245,8 +245,8 @@ def suite_stages(
 
 
 def _match_stages(run: Run, config: PipelineConfig, trained: Sequence[Trained]) -> None:
-    """Each matcher on the pairs it compares: the same kind of dictionary at the same place of two models,
-    and different dictionaries of one space; controls are not matched."""
+    """Run each matcher on the pairs it compares: the same kind of dictionary at the same hookpoint of two
+    models, and different dictionaries of one space. Controls are not matched."""
     found = [one for one in trained if not one.config.is_control]
     for matcher in config.match:
         for i, first in enumerate(found):

@@ -1,4 +1,4 @@
-"""Keep a few child processes alive: start, watch, start again with growing pauses, stop all."""
+"""Keep a few child processes running: start, watch, restart with growing pauses, stop all."""
 
 import math
 import subprocess
@@ -17,7 +17,7 @@ STOP_SECONDS = 20.0
 
 @dataclass
 class Service:
-    """One child: how it is started, where its output goes, how it has fared."""
+    """One child: its command, its log, and how often it ended."""
 
     name: str
     command: Sequence[str]
@@ -43,7 +43,7 @@ class Service:
         self.n_starts += 1
 
     def check(self) -> None:
-        """Note a death and start again when its pause is over; a child that settled starts at once."""
+        """Record a death, and restart the child after its pause; restart a child that ran long at once."""
         if self.process is not None and self.process.poll() is not None:
             now = time.monotonic()
             if now - self.started_at > SETTLED_SECONDS:
@@ -61,7 +61,7 @@ class Service:
 
 
 class Supervisor:
-    """Services that are started in order and stopped in the opposite order."""
+    """Services that start in order and stop in the opposite order."""
 
     def __init__(self, services: Sequence[Service]) -> None:
         self.services = list(services)
@@ -81,12 +81,12 @@ class Supervisor:
             self.services.append(service)
 
     def check(self) -> None:
-        """Look at every service once."""
+        """Check every service once."""
         for service in self.services:
             service.check()
 
     def watch(self, seconds: float = math.inf) -> None:
-        """Look at every service twice a second until told to stop, or for ``seconds``."""
+        """Check every service twice a second until told to stop, or for ``seconds``."""
         until = time.monotonic() + seconds
         while not self.is_stopping and time.monotonic() < until:
             self.check()

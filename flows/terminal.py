@@ -1,4 +1,4 @@
-"""What a run says while it works: bars on a terminal, lines where there is none, JSON for machines."""
+"""The progress of a run: bars on a terminal, lines elsewhere, JSON for machines."""
 
 import json
 import logging
@@ -24,32 +24,32 @@ LogFormat = Literal["text", "json"]
 
 @dataclass(frozen=True)
 class Style:
-    """How much a run says, and how."""
+    """How much progress to show, and in which form."""
 
     verbosity: int = 0
-    """-1: errors only; 0: a line per stage and minute; 1: a line every 10 seconds, and what is logged."""
+    """-1: only errors; 0: a line per stage and minute; 1: a line every 10 seconds, and log messages."""
     log_format: LogFormat = "text"
     as_json: bool = False
-    """Standard output is the summary's alone."""
+    """Standard output holds only the summary."""
 
     @property
     def draws_bars(self) -> bool:
-        """Whether there is a person in front of a terminal."""
+        """Whether a person sits in front of a terminal."""
         return self.verbosity >= 0 and self.log_format == "text" and sys.stderr.isatty()
 
     @property
     def lines_to(self) -> TextIO | None:
-        """Where lines go; None where the bars say everything."""
+        """Where lines go; None if the bars show everything."""
         if self.verbosity < 0 or (self.draws_bars and (self.as_json or sys.stdout.isatty())):
             return None
         return sys.stderr if self.as_json else sys.stdout
 
 
 def style_of(quiet: bool, verbose: bool, log_format: LogFormat, as_json: bool) -> Style:
-    """The style that the options of a command ask for.
+    """The style that the options of a command request.
 
     Raises:
-        UserError: when they contradict each other.
+        UserError: when the options contradict each other.
     """
     if quiet and verbose:
         raise UserError("--quiet and --verbose contradict each other: give one of them")
@@ -57,7 +57,7 @@ def style_of(quiet: bool, verbose: bool, log_format: LogFormat, as_json: bool) -
 
 
 class Display(Protocol):
-    """Something that shows what happens."""
+    """Something that shows events."""
 
     def event(self, event: StageEvent) -> None: ...
     def tick(self) -> None: ...
@@ -66,7 +66,7 @@ class Display(Protocol):
 
 
 class Lines:
-    """A line when a unit begins, when it ends, and one a minute between."""
+    """A line when a unit starts, when it ends, and once a minute in between."""
 
     def __init__(self, stream: TextIO, log_format: LogFormat, every_seconds: float) -> None:
         self.tick_seconds = every_seconds
@@ -107,7 +107,7 @@ class Lines:
 
 
 class Bars:
-    """A bar per unit that is going on, with what is done, the time so far and the time left."""
+    """A bar per unit in progress, with the amount done, the time so far and the time left."""
 
     tick_seconds = BAR_SECONDS
 
@@ -166,7 +166,7 @@ class Bars:
 
 
 class _LogHandler(logging.Handler):
-    """Shows what featlas logs on the displays."""
+    """Shows featlas' log messages on the displays."""
 
     def __init__(self, displays: list[Display], level: int) -> None:
         super().__init__(level)
@@ -188,20 +188,20 @@ class Shown:
             self._show(Bars())
 
     def begin_lines(self) -> None:
-        """Write lines from now on: the request was checked, work begins."""
+        """Write lines from now on: the request is checked and work starts."""
         stream = self._style.lines_to
         if stream is not None:
             every = VERBOSE_LINE_SECONDS if self._style.verbosity > 0 else LINE_SECONDS
             self._show(Lines(stream, self._style.log_format, every))
 
     def event(self, event: StageEvent) -> None:
-        """Show what happens to a unit of work."""
+        """Show an event of a unit of work."""
         for display in self._displays:
             display.event(event)
 
     @contextmanager
     def doing(self, what: str) -> Iterator[None]:
-        """Show something that a run does before its first stage."""
+        """Show an action of the run before its first stage."""
         self.event(StageEvent(what, "", "started"))
         try:
             yield
@@ -209,7 +209,7 @@ class Shown:
             self.event(StageEvent(what, "", "ended"))
 
     def close(self) -> None:
-        """Show nothing more."""
+        """Stop showing anything."""
         self._closing.set()
         for display in self._displays:
             display.close()
@@ -229,7 +229,7 @@ class Shown:
 
 @contextmanager
 def shown(style: Style) -> Iterator[Shown]:
-    """Show what runs inside, in the style that was asked for."""
+    """Show what runs inside, in the given style."""
     with ExitStack() as stack:
         show = Shown(style)
         stack.callback(show.close)

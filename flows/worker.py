@@ -1,7 +1,7 @@
-"""A worker beside `featlas up`: ``python -m flows.worker --pool featlas-gpu --name gpu1``.
+"""A worker next to `featlas up`: ``python -m flows.worker --pool featlas-gpu --name gpu1``.
 
-For further cards and machines. It finds the key of the server by itself where it runs as the user of
-`featlas up` on the same machine; elsewhere ``PREFECT_API_AUTH_STRING`` holds it.
+It is for further GPUs and machines. It finds the key of the server itself if it runs as the user of
+`featlas up` on the same machine; elsewhere ``PREFECT_API_AUTH_STRING`` holds the key.
 """
 
 import argparse
@@ -20,7 +20,7 @@ def worker_command(pool: str, name: str, limit: int) -> list[str]:
 
 
 def main() -> None:
-    """Become a worker of the server at ``PREFECT_API_URL``."""
+    """Replace this process with a worker of the server at ``PREFECT_API_URL``."""
     parser = argparse.ArgumentParser(prog="python -m flows.worker")
     parser.add_argument("--pool", default="featlas-gpu")
     parser.add_argument("--name", required=True)

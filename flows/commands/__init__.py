@@ -1,1 +1,1 @@
-"""The commands of ``featlas``: one file each, imported only when the command is used."""
+"""The commands of ``featlas``: one file each, imported only when the command runs."""

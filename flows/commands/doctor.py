@@ -1,4 +1,4 @@
-"""``featlas doctor``: what works on this machine, and what to do about what does not."""
+"""``featlas doctor``: what works on this machine, and how to fix the rest."""
 
 import os
 import platform
@@ -23,7 +23,7 @@ LOW_MEMORY_BYTES = 4 * 10**9
 
 
 class Finding(NamedTuple):
-    """One line of the report; ``works`` is None for what is fine but absent."""
+    """One line of the report; ``works`` is None for an optional part that is absent."""
 
     works: bool | None
     what: str
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
 
 def doctor_command(catalogue: str | None) -> int:
-    """Print one line per check; 0 unless something does not work."""
+    """Print one line per check; return 0 unless something does not work."""
     marks = {True: "ok", False: "FAILS", None: "-"}
     failed = False
     for finding in _findings(catalogue):
@@ -94,7 +94,7 @@ def _check_catalogue(catalogue: str | None) -> Iterator[Finding]:
     yield _writable("catalogue", root)
     free = shutil.disk_usage(_existing(root)).free
     works = free >= LOW_DISK_BYTES
-    advice = "" if works else ": free some, activations take most of it"
+    advice = "" if works else ": free some; activations take most of the space"
     yield Finding(works, "disk", f"{free / 1e9:.1f} GB free{advice}")
 
 

@@ -1,4 +1,4 @@
-"""``featlas export``: a dictionary of the catalogue, or its measurements, in the format of another tool."""
+"""``featlas export``: write a dictionary of the catalogue, or its metrics, in the format of another tool."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -15,11 +15,11 @@ SAEBENCH = "saebench"
 
 
 def export_command(format_name: str, dictionary: str, path: Path, catalogue: str | None) -> None:
-    """Write to a new folder and say what was written.
+    """Write to a new folder and print what was written.
 
     Raises:
-        UserError: for an unknown format or dictionary, one that the format has no place for, or a folder
-            that holds something already.
+        UserError: for an unknown format or dictionary, a dictionary that the format cannot represent, or a
+            folder that is not empty.
     """
     _check_format(format_name)
     root = catalogue_root(catalogue)
@@ -61,7 +61,7 @@ def _write_weights(format_name: str, root: Path, dictionary_id: str, path: Path)
 
 
 def public_names(root: Path, model_ids: Iterable[str]) -> list[str]:
-    """The models as other tools find them: hub repository or folder, and the id where neither is known."""
+    """The models under the names that other tools use: hub repository or folder, else the id."""
     from tasks.support.stored import stored_rows
 
     names = []
@@ -72,10 +72,10 @@ def public_names(root: Path, model_ids: Iterable[str]) -> list[str]:
 
 
 def described(root: Path, dictionary: Mapping[str, Any]) -> dict[str, Any]:
-    """What other tools need to use a dictionary: texts, context and BOS it was trained on, and the model.
+    """What other tools need to use a dictionary: its model, and the texts, context and BOS of its training.
 
-    Names in the catalogue are a person's own; the digests and the revision say what they mean. Keys without
-    the prefix are those of SAELens; what the catalogue does not know is left out.
+    A person chose the names in the catalogue; digests and revision say what they refer to. Keys without the
+    prefix are those of SAELens. Keys that the catalogue has no value for are left out.
 
     Args:
         root: The catalogue.

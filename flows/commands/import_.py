@@ -1,4 +1,4 @@
-"""``featlas import``: a dictionary of another tool, gated and landed as a Prefect flow in this process."""
+"""``featlas import``: check and import a dictionary of another tool, as a Prefect flow in this process."""
 
 from typing import Any
 
@@ -9,13 +9,13 @@ from flows.terminal import Style
 
 
 def import_command(arguments: dict[str, Any], catalogue: str | None, *, force: bool, style: Style) -> int:
-    """Import and print what landed; 0 only if every stage completed, 1 if one failed.
+    """Import and print what was imported; return 0 only if every stage completed, 1 if one failed.
 
     Args:
         arguments: Parameters of the flow by name, without catalogue and force.
         catalogue: Folder of the catalogue.
-        force: Do it again though it is done.
-        style: What is printed, and how.
+        force: Import it again even if it is done.
+        style: How much to print, and in which form.
 
     Raises:
         UserError: for a file that cannot be read or does not fit, an unknown model or setting.

@@ -1,4 +1,4 @@
-"""How good the labels of a dictionary are, in words for the terminal."""
+"""The quality of a dictionary's labels, as text for the terminal."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""``featlas run``: a pipeline as a Prefect flow, in this process."""
+"""``featlas run``: run a pipeline as a Prefect flow in this process."""
 
 import json
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ def run_command(
     force: bool,
     style: Style,
 ) -> int:
-    """Run a pipeline and print what it did; 0 only if every stage completed, 1 if one failed.
+    """Run a pipeline and print what it did; return 0 only if every stage completed, 1 if one failed.
 
     Raises:
         UserError: for an unknown pipeline, stage or setting, before anything runs.
@@ -49,7 +49,7 @@ def run_command(
 
 
 def print_summary(summary: dict[str, Any], style: Style) -> None:
-    """Print what a run did as the style asks: one JSON object, lines, or only what failed."""
+    """Print what a run did in the given style: one JSON object, lines, or only the failures."""
     if style.as_json:
         print(json.dumps(summary))
     elif style.verbosity >= 0:
@@ -59,7 +59,7 @@ def print_summary(summary: dict[str, Any], style: Style) -> None:
 
 
 def report(summary: dict[str, Any]) -> str:
-    """What a run did, line by line, for the terminal."""
+    """What a run did, as lines for the terminal."""
     lines = [f"{summary['flow']} {summary['pipeline']}: {summary['state']} in {summary['seconds']:.1f} s"]
     for stage in summary["stages"]:
         n_rows = sum(stage["rows"].values())

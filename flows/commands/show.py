@@ -1,4 +1,4 @@
-"""``featlas show``: one feature's card in the terminal."""
+"""``featlas show``: print the card of one feature in the terminal."""
 
 from typing import Any
 
@@ -24,7 +24,8 @@ def show_command(feature: str, catalogue: str | None) -> None:
     """Print label, score, statistics, top contexts and matches of a feature.
 
     Raises:
-        UserError: for a malformed name, an unknown dictionary, or a feature that it does not have.
+        UserError: for a malformed name, an unknown dictionary, or a feature that the dictionary does not
+            have.
     """
     root = catalogue_root(catalogue)
     wanted = parse_feature(feature)
@@ -78,7 +79,7 @@ def _head(card: dict[str, Any]) -> list[str]:
 
 
 def _tokens(card: dict[str, Any], labels: list[dict[str, Any]]) -> list[str]:
-    """The tokens behind the label with their share of the activation mass."""
+    """The tokens behind the label, with their share of the activation mass."""
     own = (row["token_shares"] for row in labels if row["explanation_id"] == card["explanation_id"])
     shares = (next(own, None) or [])[:N_SHARES]
     shown = "  ".join(f"{visible(one['token'])} {one['share']:.0%}".replace("%", " %") for one in shares)
@@ -107,7 +108,7 @@ def _partners(matches: list[dict[str, Any]]) -> list[str]:
 
 
 def visible(text: str) -> str:
-    """Text on one line: control, bidi and zero-width characters as escapes, spaces at the ends as dots."""
+    """Text on one line: control, bidi and zero-width characters as escapes, outer spaces as dots."""
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     inner = shown.strip(" ")
     if not inner:

@@ -34,7 +34,7 @@ def sql_command(
     if format_ not in FORMATS:
         raise UserError(f"there is no format {format_!r}; formats are {', '.join(FORMATS)}")
     if format_ == "parquet" and output is None:
-        raise UserError("Parquet is not for the terminal: name a file with --output FILE")
+        raise UserError("Parquet cannot be printed to a terminal: name a file with --output FILE")
     if query is None and sys.stdin.isatty():
         shell(root, max_rows)
         return
@@ -51,7 +51,7 @@ def sql_command(
 
 
 def shell(root: Path, max_rows: int) -> None:
-    """Read statements that end with a semicolon and answer them, until end of input."""
+    """Read statements that end with a semicolon and run them, until the end of the input."""
     import readline  # noqa: F401 (history and editing for input())
 
     print(f"{root}: one SELECT at a time, ending with ';'. Ctrl-D leaves.")
@@ -111,7 +111,7 @@ def as_json(result: ContainedResult) -> bytes:
 
 
 def as_parquet(result: ContainedResult) -> bytes:
-    """A Parquet file with one column per result column; values that share no type are text."""
+    """A Parquet file with one column per result column; values of different types become text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -157,7 +157,7 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """A value as JSON can hold it."""
     if isinstance(value, dict):
         return {key if isinstance(key, str) else str(key): _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

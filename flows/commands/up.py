@@ -1,4 +1,4 @@
-"""``featlas up``: server, deployments, workers and dashboard, kept alive until Ctrl-C."""
+"""``featlas up``: server, deployments, workers and dashboard, kept running until Ctrl-C."""
 
 import os
 import shutil
@@ -35,12 +35,12 @@ def up_command(
     pipeline_files: Sequence[Path],
     dashboard_address: str = "127.0.0.1",
 ) -> int:
-    """Run the platform until SIGINT or SIGTERM; a child that dies is started again.
+    """Run the platform until SIGINT or SIGTERM; start a child that dies again.
 
-    The dashboard listens on ``dashboard_address``, the Prefect server on the loopback interface alone.
+    The dashboard listens on ``dashboard_address``, the Prefect server only on the loopback interface.
 
     Raises:
-        UserError: when a port is taken, a pipeline file is wrong, another `featlas up` has this home, or the
+        UserError: when a port is taken, a pipeline file is wrong, another `featlas up` uses this home, or the
             server ends again and again.
     """
     root = catalogue_root(catalogue)
@@ -130,8 +130,8 @@ def services(
 ) -> list[Service]:
     """Server, one worker per pool, dashboard. A worker of the GPU pool takes one run at a time.
 
-    The server alone gets the settings of the database. The dashboard talks to the catalogue alone and does
-    not get the key of the server.
+    Only the server gets the settings of the database. The dashboard reads only the catalogue and does not
+    get the key of the server.
     """
     server = [sys.executable, "-m", "flows.api_server", "--port", str(server_port)]
     page_environment = {name: value for name, value in environment.items() if name != KEY_VARIABLE}
@@ -154,7 +154,7 @@ def _start_cluster(supervisor: Supervisor, cluster: Cluster, log: Path) -> None:
 
 
 def _wait_for(supervisor: Supervisor, service: Service, is_ready: Callable[[], bool]) -> None:
-    """Wait for as long as a service needs; only one that ends again and again is given up."""
+    """Wait as long as a service needs to start; give up only if it ends again and again."""
     say_at = time.monotonic() + SAY_EVERY_SECONDS
     while not supervisor.is_stopping and not is_ready():
         supervisor.check()
@@ -167,7 +167,7 @@ def _wait_for(supervisor: Supervisor, service: Service, is_ready: Callable[[], b
 
 
 def _register(supervisor: Supervisor, command: Sequence[str], environment: Mapping[str, str]) -> None:
-    """Register the deployments; tried again until it works, because the server may be slow or restart."""
+    """Register the deployments; retry until it works, because the server may be slow or restart."""
     failures = 0
     while not supervisor.is_stopping:
         with subprocess.Popen(attached_command(command), env=environment) as registering:

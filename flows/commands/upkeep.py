@@ -12,7 +12,7 @@ from catalog.untrusted import blob_folder
 
 
 def verify_command(catalogue: str | None, *, deep: bool) -> int:
-    """Print one line per fault; 0 when there is none, else 1."""
+    """Print one line per fault; return 0 if there is none, else 1."""
     store = _store(catalogue)
     faults = store.verify(deep=deep) + (damaged_shards(store) if deep else [])
     for fault in faults:
@@ -23,12 +23,12 @@ def verify_command(catalogue: str | None, *, deep: bool) -> int:
 
 
 def damaged_shards(store: TableStore) -> list[str]:
-    """One line per activation shard whose bytes are not the recorded ones."""
+    """One line per activation shard whose bytes differ from the recorded digest."""
     return [fault for unit in shard_units(store) for fault in unit.check()]
 
 
 def shard_units(store: TableStore) -> list[Unit]:
-    """The folders of activation sets that are there, to be checked by their shards' digests."""
+    """The folders of activation sets that exist, to be checked against the digests of their shards."""
     from tasks.activations.reading.shards import ActivationSet
 
     query = "select uri, max(n_bytes) from activation_sets group by uri order by uri"
@@ -42,7 +42,7 @@ def shard_units(store: TableStore) -> list[Unit]:
 
 
 def repair_command(catalogue: str | None) -> int:
-    """Mend what can be mended and say what was done; 0 when nothing is left broken."""
+    """Repair what can be repaired and print what was done; return 0 if nothing is left broken."""
     store = _store(catalogue)
     for line in store.repair() or ["nothing to repair"]:
         print(line)

@@ -14,13 +14,13 @@ FILE, FUNCTION, STAGE, VIEW = 300, 50, 60, 80
 
 LONGER: dict[str, int] = {
     "flows/reports.py::started_run": 55,
-    "tasks/activations/corpus_tokens.py::pack_corpus": 52,
-    "tasks/activations/language_model.py": 308,
+    "tasks/activations/caching/corpus_tokens.py::pack_corpus": 52,
+    "tasks/activations/models/language_model.py": 308,
     "tasks/autointerp/runner.py::explain": 65,
     "tasks/autointerp/runner.py::score": 52,
     "tasks/dictionaries/base.py": 358,
-    "tasks/dictionaries/coding/rectified.py::_Slices.forward": 52,
-    "tasks/dictionaries/training/training_run.py": 324,
+    "tasks/dictionaries/families/relu_loss.py::_Slices.forward": 52,
+    "tasks/training/run.py": 324,
     "tasks/mining/miner.py::mine": 51,
     "tests/catalog/test_upkeep.py": 364,
     "tests/catalog/test_views.py": 449,
