@@ -1,6 +1,6 @@
-"""The catalogue: what the data is, how it is written and how it is read.
+"""The catalogue: its tables, and how to write and read them.
 
-Needs only Arrow, DuckDB, pydantic and the table-log library; no torch, no Prefect, no Streamlit.
+It needs only Arrow, DuckDB, pydantic and the table-log library; no torch, no Prefect, no Streamlit.
 """
 
 from typing import TYPE_CHECKING, Any

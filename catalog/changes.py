@@ -1,9 +1,9 @@
-"""Which files a commit adds to a table and which it removes.
+"""The files that a commit adds to a table and removes from it.
 
 Partitioned tables hold one file per partition; a slice replaces the partitions of its subject. The other
-tables are small or grow by small slices: their rows share files. New rows go into a file of their own
-until ``MERGE_AT`` small files have gathered, which then become one; rows that are replaced are cut out by
-rewriting the files they are in.
+tables are small or grow by small slices, so their slices share files. New rows go into a new file. When
+``MERGE_AT`` small files exist, they are merged into one. To remove replaced rows, the files that hold them
+are rewritten.
 """
 
 import logging
@@ -28,12 +28,12 @@ MERGE_AT = 32
 SMALL_ROWS = 20_000
 SMALL_BYTES = 32 * 2**20
 REPLACED_BY = {"slices": ("table_name", "slice"), "scores": ("slice",), "judgements": ("slice",)}
-"""Columns by which new rows replace earlier ones; a unit that is done again replaces its own scores."""
+"""Columns by which new rows replace earlier ones; a unit that runs again replaces its own scores."""
 
 
 @dataclass
 class Change:
-    """What one commit does to one table."""
+    """The changes of one commit to one table."""
 
     table: str
     add: list[DataFile] = field(default_factory=list)
@@ -41,7 +41,7 @@ class Change:
 
 
 def replace_partitions(snapshot: Snapshot, table: str, subject: str, add: Sequence[DataFile]) -> Change:
-    """The files ``add`` take the place of all files of ``subject`` (a slug)."""
+    """The files in ``add`` replace all files of ``subject`` (a slug)."""
     return Change(table, list(add), snapshot.files(table, subject=subject))
 
 
@@ -54,10 +54,11 @@ def share_files(
 ) -> Change:
     """Add ``rows`` to an unpartitioned table.
 
-    In an append-only table, rows whose key is there already are left out; in those of `REPLACED_BY` the
-    new rows take the place of those of the same slice, in the others of those of ``subjects`` (slugs; by
-    default those of the rows). Files that readers leave out stay as they are, for ``featlas repair``,
-    and those of ``left_out`` (path → reason) too.
+    An append-only table skips rows whose key it already has. In tables of `REPLACED_BY` the new rows replace
+    those of the same slice. In the other tables they replace those of ``subjects`` (slugs; by default those
+    of
+    the rows). Files that readers skip stay as they are, for ``featlas repair``, and so do those of
+    ``left_out`` (path → reason).
     """
     spec = TABLES[table]
     live = _sound(snapshot, table, left_out)
@@ -81,7 +82,7 @@ def share_files(
 
 
 def merge_small(snapshot: Snapshot, table: str) -> Change:
-    """The same rows in fewer files; an empty change where there is nothing to gain."""
+    """The same rows in fewer files; an empty change if merging gains nothing."""
     spec = TABLES[table]
     if spec.partition_by:
         return Change(table)
@@ -96,7 +97,7 @@ def merge_small(snapshot: Snapshot, table: str) -> Change:
 
 
 def read_rows(root: Path, file: DataFile, spec: TableSpec) -> pa.Table:
-    """A data file in the present schema; columns it is too old for are null."""
+    """A data file in the present schema; columns that the file does not have are null."""
     table = read_file(root, file.path)
     known = [column.name for column in spec.columns if column.name in table.column_names]
     return conform(table.select(known).replace_schema_metadata(None), spec, common=True)
@@ -110,7 +111,7 @@ def _sound(snapshot: Snapshot, table: str, left_out: Mapping[str, str] | None = 
 
 
 def _replaced(spec: TableSpec, rows: pa.Table, subjects: Sequence[str] | None) -> pa.Table | None:
-    """Keys whose rows the new ones replace; None where nothing is ever replaced."""
+    """Keys whose rows the new rows replace; None if nothing is ever replaced."""
     if spec.name in REPLACED_BY:
         key = list(REPLACED_BY[spec.name])
         return rows.select(key).group_by(key).aggregate([])
@@ -131,7 +132,7 @@ def _without(table: pa.Table, gone: pa.Table | None) -> pa.Table:
 
 
 def _files_with(root: Path, files: Sequence[DataFile], wanted: pa.Table) -> list[DataFile]:
-    """Those of ``files`` that hold a row with one of the keys in ``wanted``."""
+    """The files in ``files`` that hold a row with one of the keys in ``wanted``."""
     found = []
     for file in files:
         present = read_file(root, file.path, wanted.column_names).cast(wanted.schema)
@@ -141,7 +142,7 @@ def _files_with(root: Path, files: Sequence[DataFile], wanted: pa.Table) -> list
 
 
 def _new_keys(root: Path, files: Sequence[DataFile], rows: pa.Table, spec: TableSpec) -> pa.Table:
-    """``rows`` without those whose key one of ``files`` has."""
+    """``rows`` without those whose key is already in one of ``files``."""
     key = list(spec.key)
     lead = spec.sort_by[0]
     for file in files:
@@ -154,7 +155,7 @@ def _new_keys(root: Path, files: Sequence[DataFile], rows: pa.Table, spec: Table
 
 
 def _may_overlap(path: Path, column: str, values: pa.ChunkedArray) -> bool:
-    """Whether the range of ``column`` in a file's statistics meets the range of ``values``."""
+    """Whether the range of ``column`` in a file's statistics overlaps the range of ``values``."""
     bounds = pc.min_max(values).as_py()
     footer = pq.read_metadata(path)
     index = next(i for i in range(footer.num_columns) if footer.schema.column(i).path == column)

@@ -1,7 +1,7 @@
-"""Checks of the data itself: unique keys, nulls, enumerations, ranges, references, sizes of slices.
+"""Checks of the data: unique keys, nulls, enumerations, ranges, references, sizes of slices.
 
-Each check is a query that finds what is wrong; its answer becomes one line. None of the text comes from a
-user: table and column names are those of ``schemas``.
+Each check is a query that finds faulty rows; its answer becomes one line. No text comes from a user: table
+and column names are those of ``schemas``.
 """
 
 from collections.abc import Iterator
@@ -40,7 +40,7 @@ REFERENCES = (
     ("interventions", "dictionary_id", "dictionaries", "dictionary_id"),
     ("aliases", "dictionary_id", "dictionaries", "dictionary_id"),
 )
-"""Table and column, and the table and column that must know the value."""
+"""Table and column, and the table and column that must contain the value."""
 
 RANGES = (
     ("features", "density not between 0 and 1", "a density outside 0 to 1"),
@@ -54,7 +54,7 @@ RANGES = (
     ("examples", "feature_block <> feature_index // 1000", "a wrong feature_block"),
     ("explanations", "(status = 'ok') <> (text is not null)", "a text that contradicts its status"),
     ("explanations", "status <> 'ok' and error is null", "a failed explanation without an error"),
-    ("scores", "ci_low > ci_high", "an interval upside down"),
+    ("scores", "ci_low > ci_high", "an interval whose low end is above its high end"),
     ("scores", "answered_share not between 0 and 1", "an answered_share outside 0 to 1"),
     ("scores", "metric = 'balanced_accuracy' and value not between 0 and 1", "a score outside 0 to 1"),
     ("judgements", "probability not between 0 and 1", "a probability outside 0 to 1"),
@@ -64,7 +64,7 @@ RANGES = (
     ("documents", "length(text) <> n_chars and not contains(text, chr(0))", "n_chars that differs from text"),
     ("llm_calls", "cost_usd < 0", "a negative cost"),
 )
-"""Table, what must not hold, and how a row that breaks it is described."""
+"""Table, the condition of a faulty row, and a description of such a row."""
 
 _SLICES = """
 with live as (
@@ -87,7 +87,7 @@ where listed.rows is null or (listed.is_current or live.n > 0) and listed.rows <
 
 
 def check_data(connection: "DuckDBPyConnection") -> Iterator[str]:
-    """One line per fault in the rows that ``connection`` sees."""
+    """One line per fault in the rows that ``connection`` reads."""
     counts = {name: _count(connection, f"select count(*) from {name}") for name in TABLES}
     for spec in TABLES.values():
         if not counts[spec.name]:
@@ -141,7 +141,7 @@ def _check_slices(connection: "DuckDBPyConnection", spec: TableSpec) -> Iterator
         if n_listed is None:
             yield f"{spec.name}: slice {name} has {n_live} rows and is not listed in slices"
         elif not (spec.append_only and 0 < n_live < n_listed):
-            yield f"{spec.name}: slice {name} has {n_live} rows, committed were {n_listed}"
+            yield f"{spec.name}: slice {name} has {n_live} rows, but {n_listed} were committed"
 
 
 def _check_reference(
@@ -152,7 +152,7 @@ def _check_reference(
         f"(select {target_column} from {target}) group by {column} order by {column} limit 3"
     ).fetchall()
     for value, n_rows in rows:
-        yield f"{table}: {n_rows} rows name {column} {value!r}, which {target} does not know"
+        yield f"{table}: {n_rows} rows name {column} {value!r}, which is not in {target}"
 
 
 def _count(connection: "DuckDBPyConnection", sql: str) -> int:

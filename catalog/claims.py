@@ -29,7 +29,7 @@ ERROR_CHARS = 2_000
 
 @dataclass(frozen=True)
 class Request:
-    """What a stage asked the ledger for."""
+    """What a stage requested from the ledger."""
 
     stage: str
     version: int
@@ -42,8 +42,9 @@ class Request:
 class Claim:
     """One attempt at one unit of work; use it as a context manager.
 
-    ``done`` is the outcome of an earlier commit: there is nothing to do then. ``scratch`` survives a kill
-    and is handed to the next attempt; it goes away at the commit.
+    ``done`` is the outcome of an earlier commit; then there is nothing to do. ``scratch`` survives a kill,
+    and
+    the next attempt continues in it; the commit deletes it.
     """
 
     def __init__(
@@ -73,16 +74,16 @@ class Claim:
 
     @property
     def token(self) -> int:
-        """Fencing token; 0 when there is nothing to do."""
+        """Fencing token; 0 if there is nothing to do."""
         return self._held.lease.token if self._held is not None else 0
 
     @property
     def attempt(self) -> int:
-        """Attempt counted from 1; the same number as the token."""
+        """Number of the attempt, counted from 1; the same number as the token."""
         return self.token
 
     def renew(self) -> None:
-        """Prolong the lease.
+        """Extend the lease.
 
         Raises:
             Fenced: when another attempt took the unit over.
@@ -91,7 +92,7 @@ class Claim:
             self._held.renew()
 
     def tell(self, what: str, done: int, total: int) -> None:
-        """Say how far the work is, for whoever looks at the run; never fails."""
+        """Record how far the work is, for people who look at the run; it never fails."""
         self._headway.tell(what, done, total)
 
     def commit(
@@ -110,7 +111,7 @@ class Claim:
 
         Raises:
             Fenced: when another attempt took over; nothing was published.
-            CatalogueError: when rows do not fit or the disk refuses; nothing was published.
+            CatalogueError: when rows do not fit or a write fails; nothing was published.
         """
         if self._finished or self._held is None:
             raise CatalogueError(f"{self.request.stage} of {self.request.label} was already committed")
@@ -157,7 +158,7 @@ class Claim:
         except (CatalogueError, OSError) as second:
             if error is None:
                 raise
-            logger.warning("the lease of %s runs out by itself: %s", self.request.label, second)
+            logger.warning("the lease of %s was not released, it will expire: %s", self.request.label, second)
         self._held.abandon()
         self._headway.remove()
         if self.scratch.is_dir() and not any(self.scratch.iterdir()):
@@ -165,7 +166,7 @@ class Claim:
         return False
 
     def _give_up(self, held: HeldLease, error: BaseException | None) -> None:
-        """Record how it ended and free the lease; never in place of the error that ended it."""
+        """Record how the attempt ended and free the lease; never replace the error that ended it."""
         file = LeaseFile(self.root, self.fingerprint)
         with file.lock:
             if held.is_ours(file.read()):
@@ -174,7 +175,7 @@ class Claim:
                 held.release(file)
 
     def _record_failure(self, error: BaseException) -> None:
-        """Record how the attempt ended: failed, or cancelled where a signal or a person stopped it."""
+        """Record how the attempt ended: failed, or cancelled if a signal or a person stopped it."""
         message = f"{type(error).__name__}: {error}"[:ERROR_CHARS]
         state = "failed" if isinstance(error, Exception) else "cancelled"
         seconds = time.monotonic() - self._started

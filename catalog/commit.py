@@ -1,10 +1,10 @@
-"""The one way into the catalogue: all tables of a stage become visible together, or none does.
+"""The only way to write to the catalogue: all tables of a stage become visible together, or none does.
 
-Under one lock per catalogue: note the intention (``_catalogue/pending.json``), move the folders, commit
-each table's log, create ``_catalogue/N.json``, drop the note. Whoever takes the lock next and finds a note
-whose N was never created puts the folders back where they came from. With or without a note, a log that is
-ahead of the newest N is taken back to what that names. Data files of partitioned tables are written before
-the lock is taken.
+A commit holds one lock per catalogue. It writes a note (``_catalogue/pending.json``), moves the folders,
+commits each table's log, creates ``_catalogue/N.json`` and deletes the note. If the next holder of the lock
+finds a note whose N was never created, it moves the folders back. With or without a note, it takes a log
+that is ahead of the newest N back to the version that N names. Data files of partitioned tables are written
+before the lock is taken.
 """
 
 import logging
@@ -39,7 +39,7 @@ PENDING = "pending.json"
 
 @dataclass(frozen=True)
 class CommitSizes:
-    """What a commit is about to add: rows per table and bytes of the files written for it."""
+    """What a commit will add: rows per table, and bytes of the files written for it."""
 
     rows: dict[str, int]
     n_bytes: int
@@ -47,7 +47,7 @@ class CommitSizes:
 
 @dataclass(frozen=True)
 class Note:
-    """A commit that was under way: its id, the version it builds on, the folders it moves."""
+    """A commit in progress: its id, the version it builds on, the folders it moves."""
 
     commit_id: str
     base: int
@@ -56,10 +56,10 @@ class Note:
 
 @contextmanager
 def commit_lock(root: Path) -> Iterator[Snapshot]:
-    """Hold the catalogue's commit lock; yields the newest snapshot after undoing what a crash left.
+    """Hold the catalogue's commit lock; undo what a crash left and yield the newest snapshot.
 
     Raises:
-        CatalogueError: when the lock is not free within five minutes, or the folder is not one to write to.
+        CatalogueError: when the lock is not free within five minutes, or the folder must not be written to.
     """
     with said_plainly("write to", root):
         make_folder(root / FOLDER)
@@ -94,7 +94,7 @@ def commit(
         own_rows: Makes the ledger's own rows once the sizes are known.
 
     Raises:
-        CatalogueError: when rows do not fit or the disk refuses; nothing was published then.
+        CatalogueError: when rows do not fit or a write fails; then nothing was published.
     """
     with said_plainly("write to", root):
         make_folder(root)
@@ -110,13 +110,13 @@ def commit(
 def commit_changes(
     root: Path, changes: Callable[[Snapshot], Sequence[Change]], reason: str, *, new_files: bool
 ) -> Snapshot:
-    """Publish changes of files alone; the snapshot is unchanged where there are none.
+    """Publish only changes of files; return the unchanged snapshot if there are none.
 
     Args:
         root: Folder of the catalogue.
         changes: Says what to change, given the newest snapshot under the lock.
-        reason: Noted in the version, for people.
-        new_files: Whether the added files were written for this, and go away if it fails.
+        reason: Recorded in the version, for people.
+        new_files: Whether the added files were written for this commit, so that a failure deletes them.
     """
     with said_plainly("write to", root), commit_lock(root) as base:
         plan = _Plan(base, [], slug(reason), {})
@@ -127,13 +127,13 @@ def commit_changes(
 
 
 def roll_back(root: Path) -> bool:
-    """Undo what a commit that never reached its N left behind; the commit lock must be held.
+    """Undo what a commit that never created its N left; the caller must hold the commit lock.
 
     Returns:
         Whether there was anything to undo.
 
     Raises:
-        CatalogueError: when the note is damaged or asks for what no commit does; nothing was moved then.
+        CatalogueError: when the note is damaged or names an impossible move; then nothing was moved.
     """
     note = root / FOLDER / PENDING
     if not note.exists():
@@ -151,10 +151,10 @@ def roll_back(root: Path) -> bool:
 
 
 def read_note(root: Path) -> Note:
-    """What the commit that was under way noted.
+    """The note of the commit that was in progress.
 
     Raises:
-        CatalogueError: when the note is damaged or asks for what no commit does.
+        CatalogueError: when the note is damaged or names an impossible move.
     """
     path = root / FOLDER / PENDING
     content = read_json(path)
@@ -166,9 +166,9 @@ def read_note(root: Path) -> Note:
 
 
 def take_back_logs(newest: Snapshot) -> list[str]:
-    """Let every log that is ahead of ``newest`` show its files again; the commit lock must be held.
+    """Take every log that is ahead of ``newest`` back to its files; the caller must hold the commit lock.
 
-    A log is ahead after a kill and in a copy of a live catalogue; one that cannot be read is left to
+    A log is ahead after a kill and in a copy of a live catalogue. A log that cannot be read is left to
     ``featlas repair``. Returns the tables whose logs were taken back.
     """
     taken = []
@@ -186,9 +186,10 @@ def take_back_logs(newest: Snapshot) -> list[str]:
 
 @contextmanager
 def _undone_on_failure(plan: "_Plan") -> Iterator[None]:
-    """Roll a failed commit back and delete its files, so that a full disk is not filled by retries.
+    """Roll a failed commit back and delete its files, so that retries do not fill a full disk.
 
-    What fails meanwhile is logged and left to whoever takes the lock next; the first error is the one told.
+    An error during the roll-back is logged, and the next holder of the lock handles it; the caller gets the
+    first error.
     """
     try:
         yield
@@ -204,7 +205,7 @@ def _undone_on_failure(plan: "_Plan") -> Iterator[None]:
 
 
 class _Plan:
-    """One commit while it happens, the commit lock held."""
+    """One commit in progress, with the commit lock held."""
 
     def __init__(
         self, base: Snapshot, staged: Sequence[Staged], fingerprint: str, folders: dict[str, Path]
@@ -237,7 +238,7 @@ class _Plan:
         return self.publish(), sizes
 
     def publish(self) -> Snapshot:
-        """Note, folders, logs, N, and the note away again."""
+        """Write the note, move folders, commit logs, create N, delete the note."""
         self._note()
         for folder in self.folders:
             move_in(self.root, folder)
@@ -254,7 +255,7 @@ class _Plan:
         return snapshot
 
     def may_have_landed(self) -> bool:
-        """Whether this commit is the newest version, or nobody can say."""
+        """Whether this commit is the newest version, or that cannot be determined."""
         try:
             return newest_snapshot(self.root).commit_id == self.commit_id
         except (CatalogueError, OSError):

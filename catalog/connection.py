@@ -23,18 +23,19 @@ def connect(
     left_out: Mapping[str, str] | None = None,
     comments: bool = True,
 ) -> "DuckDBPyConnection":
-    """A connection of one's own, in memory, that sees one version of the catalogue.
+    """A new in-memory connection that reads one version of the catalogue.
 
-    It trusts its caller. Rows of files that are missing or spoilt are left out; ``damaged_files`` names
-    them and is empty in a sound catalogue. Threads must not share it: take ``connection.cursor()`` per call.
+    It trusts its caller. It skips rows of missing or damaged files; ``damaged_files`` names these files and
+    is
+    empty for an intact catalogue. Threads must not share a connection: take ``connection.cursor()`` per call.
 
     Args:
-        uri: Root folder; by default ``FEATLAS_CATALOG`` or ``./catalogue``. Tables that nothing was
-            committed to are there and empty, in a missing folder all of them.
+        uri: Root folder; by default ``FEATLAS_CATALOG`` or ``./catalogue``. Tables without any commit
+            exist and are empty; so are all tables of a missing folder.
         snapshot: A version other than the newest.
         left_out: Path → reason of files that are known to be damaged.
-        comments: Whether tables, views and columns carry their meaning (``duckdb_columns()``); programs that
-            never ask for it connect in half the time without.
+        comments: Whether to comment tables, views and columns (``duckdb_columns()``). A program that
+            does not need comments connects in half the time without them.
     """
     import duckdb
 
@@ -56,11 +57,11 @@ def connect(
 
 
 def read(ask: "Callable[[DuckDBPyConnection], T]", uri: str | Path | None = None) -> T:
-    """What ``ask`` finds on a fresh connection; asked again where a file vanished or turns out spoilt.
+    """The result of ``ask`` on a new connection; ask again if a file vanished or turns out to be damaged.
 
-    Readers hold no lock: ``vacuum`` may delete files of versions older than it was told to keep while a
-    long query still reads them. The newest version has all its files, so the second try is on that. A file
-    whose inside is spoilt is found by its checksums and left out, as those that are missing are.
+    Readers hold no lock: ``vacuum`` may delete files of old versions while a long query still reads them. The
+    newest version has all its files, so the second try reads that. The checksums identify a file with damaged
+    content, and it is skipped like a missing one.
     """
     import duckdb
 
@@ -71,8 +72,8 @@ def read(ask: "Callable[[DuckDBPyConnection], T]", uri: str | Path | None = None
             return ask(connection)
     except (duckdb.Error, FileNotFoundError):
         newest = newest_snapshot(root)
-        spoilt = {d.path: d.reason for name in TABLES for d in sound_files(newest, name, content_fault)[1]}
-        if newest.version == before.version and not spoilt:
+        damaged = {d.path: d.reason for name in TABLES for d in sound_files(newest, name, content_fault)[1]}
+        if newest.version == before.version and not damaged:
             raise
-    with connect(root, snapshot=newest, left_out=spoilt, comments=False) as connection:
+    with connect(root, snapshot=newest, left_out=damaged, comments=False) as connection:
         return ask(connection)

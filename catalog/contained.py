@@ -1,9 +1,9 @@
-"""Untrusted SQL, contained: one short-lived process per query with nothing in reach but the tables.
+"""Contained untrusted SQL: one short-lived process per query that can reach only the tables.
 
-DuckDB has no privilege boundary inside a process, so the boundary is the process: isolated interpreter,
-empty environment, limits on memory, time and files, no file access for the engine, locked configuration,
-one query, at most a thousand rows back through a pipe, killed when its time is up. A process that asks for
-many, as a server does, has two of them at once.
+DuckDB has no privilege boundary inside a process, so the process is the boundary: isolated interpreter,
+empty environment, limits on memory, time and files, no file access for the engine, locked configuration, one
+query, at most a thousand rows back through a pipe, killed after its time limit. A caller with many queries,
+such as a server, runs two of these processes at a time.
 """
 
 import itertools
@@ -21,11 +21,11 @@ from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
 
+from catalog.damage import damage_sentence
 from catalog.errors import CatalogueError, UserError
 from catalog.relations import derived_views
 from catalog.schemas import TABLES
 from catalog.snapshot import Snapshot, newest_snapshot
-from catalog.spoilt import spoilt_sentence
 
 MEMORY_BYTES = 3 * 2**30
 DUCKDB_MEMORY = "1GB"
@@ -51,7 +51,7 @@ _ERROR_KIND = re.compile(r"^(?:\w*(?:Exception|Error): )?(?:[A-Z]\w*(?: \w+)? Er
 
 @dataclass(frozen=True)
 class ContainedResult:
-    """Rows of a contained query with names and DuckDB types; ``truncated`` if there were more."""
+    """Rows of a contained query with names and DuckDB types; ``truncated`` if there are more rows."""
 
     columns: list[str]
     types: list[str]
@@ -62,7 +62,7 @@ class ContainedResult:
 
 @dataclass(frozen=True)
 class ContainedFiles:
-    """Rows of a contained query as files, which the contained process wrote: nobody else decodes them."""
+    """Rows of a contained query as files; only the contained process decodes values."""
 
     arrow: bytes
     csv: bytes
@@ -78,12 +78,12 @@ _slots = threading.BoundedSemaphore(AT_ONCE)
 def run_contained(
     root: Path, sql: str, *, max_rows: int = 1_000, seconds: float = 15.0, snapshot: Snapshot | None = None
 ) -> ContainedResult:
-    """Run one query that nobody vouches for.
+    """Run one untrusted query.
 
     Args:
         root: Folder of the catalogue.
         sql: Exactly one SELECT (or EXPLAIN) on the catalogue's tables and views.
-        max_rows: Rows to return at most.
+        max_rows: Limit on the number of rows.
         seconds: Wall time after which the process is killed.
         snapshot: A version other than the newest.
 
@@ -104,9 +104,9 @@ def run_contained(
 def run_to_files(
     root: Path, sql: str, *, max_rows: int = 1_000, seconds: float = 15.0, snapshot: Snapshot | None = None
 ) -> ContainedFiles:
-    """Run one query that nobody vouches for; its rows as an Arrow stream, CSV and Parquet.
+    """Run one untrusted query; return its rows as an Arrow stream, CSV and Parquet.
 
-    Equal column names are numbered, columns of mixed kinds become text. Arguments and errors are those of
+    Repeated column names are numbered, columns of mixed types become text. Arguments and errors are those of
     ``run_contained``; all files together have at most ``MAX_FILE_BYTES``.
     """
     started = time.monotonic()
@@ -126,7 +126,7 @@ def _run(
     request = _request(snapshot or newest_snapshot(root), sql, max_rows, seconds)
     request |= {"as_files": as_files, "max_bytes": MAX_FILE_BYTES if as_files else MAX_REPLY_BYTES}
     if not _slots.acquire(timeout=seconds):
-        raise UserError(f"{AT_ONCE} other queries are running here: try again when they have ended")
+        raise UserError(f"{AT_ONCE} other queries are running: try again when they have ended")
     try:
         reply, content = _ask(json.dumps(request).encode(), seconds)
     finally:
@@ -136,14 +136,14 @@ def _run(
     if "error" in reply:
         error = str(reply["error"])
         is_mistake = error.startswith(_MISTAKES) or "out of memory" in error.lower()
-        if not is_mistake and (spoilt := spoilt_sentence(root, list(request["tables"]))):
-            raise CatalogueError(spoilt)
+        if not is_mistake and (damage := damage_sentence(root, list(request["tables"]))):
+            raise CatalogueError(damage)
         raise UserError(f"the query failed: {_sentence(error)}")
     return reply, content
 
 
 def needed_relations(sql: str) -> tuple[list[str], list[str]]:
-    """Tables and derived views that ``sql`` may touch; all of them if it looks into the catalogue itself."""
+    """Tables and derived views that ``sql`` may read; all of them if it reads the catalogue of the engine."""
     views = dict(derived_views())
     if _INTROSPECTION.search(sql):
         return list(TABLES), list(views)
@@ -182,7 +182,7 @@ def _request(snapshot: Snapshot, sql: str, max_rows: int, seconds: float) -> dic
 
 
 def _ask(request: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
-    """Start the child, hand it the request, read its answer, and see to it that it ends."""
+    """Start the child, send it the request, read its answer, and make sure that it ends."""
     child = subprocess.Popen(
         [sys.executable, "-I", str(CHILD)],
         stdin=subprocess.PIPE,
@@ -230,7 +230,7 @@ def _ask(request: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
 def _sentence(message: str) -> str:
     """The engine's message without class name and source excerpt."""
     if "out of memory" in message.lower():
-        return f"it needs more memory than the {DUCKDB_MEMORY} it may have; narrow it down"
+        return f"it needs more memory than the limit of {DUCKDB_MEMORY}; narrow it down"
     text = " ".join(_ERROR_KIND.sub("", message.partition("\n\nLINE ")[0].strip()).split())
     if text.startswith("Table with name"):
         known = ", ".join([*TABLES, *(name for name, _ in derived_views())])

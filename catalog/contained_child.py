@@ -1,8 +1,8 @@
-"""The process that runs one untrusted query; started by ``contained.py``, never imported.
+"""The process that runs one untrusted query; ``contained.py`` starts it, nothing imports it.
 
-It gets a request as JSON on standard input and answers on a pipe: a line of JSON, then files if they were
-asked for. Limits are set before anything is loaded. Tables are Arrow datasets over the files that the parent
-named, so DuckDB needs no file access, and gets none; its configuration is locked before it sees the query.
+It reads a request as JSON from standard input and answers on a pipe: a line of JSON, then files if they
+were requested. It sets its limits before it loads anything. Tables are Arrow datasets over the files that
+the parent names, so DuckDB needs no file access and gets none. Its configuration is locked before the query.
 """
 
 import json
@@ -17,7 +17,7 @@ QUERY_KINDS = ("SELECT", "EXPLAIN")
 
 
 def set_limits(request: dict[str, Any]) -> None:
-    """Cap address space, processor time, files and core dumps of this process."""
+    """Limit address space, processor time, files and core dumps of this process."""
     memory, seconds = int(request["memory_bytes"]), int(request["seconds"])
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CPU, (seconds * int(request["threads"]) + 1,) * 2)
@@ -26,7 +26,7 @@ def set_limits(request: dict[str, Any]) -> None:
 
 
 def locked_connection(request: dict[str, Any]) -> Any:
-    """DuckDB with the tables and views of the request and nothing else in reach."""
+    """DuckDB with only the tables and views of the request."""
     import duckdb
 
     connection = duckdb.connect(
@@ -52,7 +52,7 @@ def locked_connection(request: dict[str, Any]) -> Any:
 
 
 def arrow_dataset(table: dict[str, Any]) -> Any:
-    """A table as an Arrow dataset of a given schema; columns that a file lacks are null."""
+    """A table as an Arrow dataset of a given schema; columns that a file does not have are null."""
     from base64 import b64decode
 
     import pyarrow as pa
@@ -67,7 +67,7 @@ def arrow_dataset(table: dict[str, Any]) -> Any:
 
 
 def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
-    """Run the query; its first rows in the reply or as files, or what is wrong with it."""
+    """Run the query; return its first rows in the reply or as files, or the error."""
     connection = locked_connection(request)
     statements = connection.extract_statements(request["sql"])
     if len(statements) != 1:
@@ -92,7 +92,7 @@ def answer(request: dict[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
 
 
 def distinct_names(names: list[str]) -> list[str]:
-    """Column names without repeats: the second ``a`` is ``a_2``, or has the next number that is free."""
+    """Column names without repeats: the second ``a`` becomes ``a_2``, or the next free number."""
     taken = set(names)
     found: list[str] = []
     for name in names:
@@ -122,7 +122,7 @@ def files_of(names: list[str], rows: list[tuple[Any, ...]]) -> list[bytes]:
 
 
 def column_of(values: list[Any]) -> Any:
-    """Values as an Arrow array; those of mixed or unknown kinds become text."""
+    """Values as an Arrow array; values of mixed or unknown types become text."""
     import pyarrow as pa
 
     values = [known(value) for value in values]
@@ -135,7 +135,7 @@ def column_of(values: list[Any]) -> Any:
 
 
 def flat_column(column: Any) -> Any:
-    """A column that CSV can hold."""
+    """A column in a type that CSV can hold."""
     import pyarrow as pa
 
     kind = pa.types
@@ -145,7 +145,7 @@ def flat_column(column: Any) -> Any:
 
 
 def known(value: Any) -> Any:
-    """A value that Arrow has a plain type for; others (durations, UUIDs) as text."""
+    """A value in a plain Arrow type; other values (durations, UUIDs) become text."""
     if isinstance(value, (list, tuple)):
         return [known(item) for item in value]
     if isinstance(value, dict):
@@ -163,7 +163,7 @@ def words(value: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON; kinds that JSON lacks are tagged objects."""
+    """A value as JSON; types that JSON does not have become tagged objects."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (list, tuple)):
@@ -178,7 +178,7 @@ def plain(value: Any) -> Any:
 
 
 def main() -> None:
-    """Read the request, answer it, end without clean-up."""
+    """Read the request, answer it, exit without clean-up."""
     answers = os.dup(1)
     os.set_inheritable(answers, False)
     nowhere = os.open(os.devnull, os.O_RDWR)

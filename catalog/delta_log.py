@@ -1,7 +1,7 @@
-"""The Delta log of one table, used as a manifest: which files are live at which version.
+"""The Delta log of one table, used as a manifest: the files of each version.
 
-Only ``create``, ``add_columns`` and ``create_write_transaction`` of delta-rs write; nothing of it reads data.
-delta-rs never flushes to disk, so every commit is flushed here.
+Only ``create``, ``add_columns`` and ``create_write_transaction`` of delta-rs write, and delta-rs reads no
+data. delta-rs does not flush to disk, so this module flushes every commit.
 """
 
 import errno
@@ -30,7 +30,7 @@ _ENTRY = re.compile(r"\d{20}\.json")
 
 
 class DeltaLog:
-    """The log of one table below a catalogue root; every call opens it afresh."""
+    """The log of one table below a catalogue root; every call reads it again."""
 
     def __init__(self, root: Path, table: str) -> None:
         self.table = table
@@ -64,7 +64,7 @@ class DeltaLog:
         return sorted(files, key=lambda file: file.path)
 
     def newest_entry(self) -> int:
-        """Number of the newest entry by its name, -1 where there is none; quicker than opening the log."""
+        """Number of the newest entry by its name, -1 if there is none; faster than opening the log."""
         try:
             names = os.listdir(self.log_folder)
         except FileNotFoundError:
@@ -72,7 +72,7 @@ class DeltaLog:
         return max((int(name[:20]) for name in names if _ENTRY.fullmatch(name)), default=-1)
 
     def show(self, wanted: Sequence[DataFile], reason: str) -> bool:
-        """Let the newest version hold exactly ``wanted``; returns whether it did not."""
+        """Make the newest version hold exactly ``wanted``; return whether that changed anything."""
         wanted_paths = {file.path for file in wanted}
         present = {file.path: file for file in self.files(self.latest())}
         add = [file for file in wanted if file.path not in present]
@@ -82,7 +82,7 @@ class DeltaLog:
         return bool(add or remove)
 
     def commit_id(self, version: int) -> str | None:
-        """Which commit of the catalogue wrote the entry of ``version``, where it says so."""
+        """The commit of the catalogue that wrote the entry of ``version``, if the entry says so."""
         try:
             lines = (self.log_folder / f"{version:020d}.json").read_bytes().splitlines()
             infos = [entry["commitInfo"] for line in lines if "commitInfo" in (entry := json.loads(line))]
@@ -91,7 +91,7 @@ class DeltaLog:
         return next((str(info["commit_id"]) for info in infos if "commit_id" in info), None)
 
     def ensure(self) -> int:
-        """Create the table (version 0, no files) or add columns it lacks; return the newest version."""
+        """Create the table (version 0, no files) or add missing columns; return the newest version."""
         from deltalake import DeltaTable, Schema
 
         spec = TABLES[self.table]
@@ -120,10 +120,10 @@ class DeltaLog:
     def commit(
         self, add: Sequence[DataFile], remove: Sequence[DataFile], properties: Mapping[str, Any]
     ) -> int:
-        """Make ``add`` live and ``remove`` dead in one atomic version, on disk when this returns.
+        """Add the files in ``add`` and remove those in ``remove`` in one atomic version, durable on return.
 
         Raises:
-            CatalogueError: when other writers got in between time after time.
+            CatalogueError: when other writers keep committing first.
         """
         from deltalake.exceptions import CommitFailedError
         from deltalake.transaction import AddAction, CommitProperties, RemoveAction
@@ -167,7 +167,7 @@ class DeltaLog:
         )
 
     def is_whole(self, version: int) -> bool:
-        """Whether the entry of ``version`` is complete; delta-rs takes an empty one for no change."""
+        """Whether the entry of ``version`` is complete; delta-rs reads an empty entry as no change."""
         return is_entry(self.log_folder / f"{version:020d}.json")
 
     def _open(self, version: int | None = None) -> "DeltaTable":
@@ -193,11 +193,11 @@ class DeltaLog:
 
 @contextmanager
 def plain_errors(place: Path) -> Iterator[None]:
-    """Say what delta-rs says in one line without colours, a full disk as the system's own error.
+    """Report an error of delta-rs in one line without colours, and a full disk as the system's error.
 
     Raises:
-        OSError: for what the disk refuses.
-        CatalogueError: for anything else but a lost race.
+        OSError: for errors of the disk.
+        CatalogueError: for all other errors except a lost race.
     """
     from deltalake.exceptions import CommitFailedError
 
@@ -220,7 +220,7 @@ def plain_errors(place: Path) -> Iterator[None]:
 
 
 def _system_error(text: str) -> int | None:
-    """Number of the system's error in a message of delta-rs, for example ``(os error 28)``."""
+    """Number of the system error in a message of delta-rs, for example ``(os error 28)``."""
     match = re.search(r"os error (\d+)\)", text)
     number = int(match[1]) if match else 0
     return number if number not in {0, errno.ENOENT, errno.EEXIST} else None

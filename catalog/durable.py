@@ -1,7 +1,7 @@
-"""Files that survive a power cut: write beside, flush to disk, rename, flush the folder.
+"""Files that survive a power cut: write a temporary file, flush it, rename it, flush the folder.
 
-A name that exists is therefore always complete. Unfinished files begin with ``.tmp-`` so that nobody's
-glob finds them.
+A file under its final name is therefore always complete. Unfinished files begin with ``.tmp-`` so that no
+glob pattern matches them.
 """
 
 import errno
@@ -35,7 +35,7 @@ def flush_folder(folder: Path) -> None:
 
 
 def flush_file(path: Path) -> None:
-    """Make the content of a file that someone else wrote durable."""
+    """Make the content of a file from another writer durable."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -53,7 +53,7 @@ def make_folder(folder: Path) -> None:
 
 
 def replace_file(path: Path, content: bytes, point: str = "file") -> None:
-    """Put ``content`` at ``path``; readers see the old or the new content, never a part."""
+    """Write ``content`` to ``path``; readers see the old or the new content, never a part."""
     temporary = _write_temporary(path, content, point)
     fault_point(f"{point}.rename")
     temporary.replace(path)
@@ -79,7 +79,7 @@ def create_file(path: Path, content: bytes, point: str = "file") -> bool:
 
 
 def to_json(value: Any) -> bytes:
-    """Readable JSON with a newline at the end; NaN is refused."""
+    """Readable JSON with a newline at the end; it refuses NaN."""
     return (json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n").encode()
 
 

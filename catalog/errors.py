@@ -1,15 +1,15 @@
-"""Errors that a user can cause, each said in one clear sentence."""
+"""Errors that a user can cause, each reported in one clear sentence."""
 
 
 class UserError(Exception):
-    """A mistake of the user: the message says what is wrong, where, and what to do.
+    """An error of the user: the message says what is wrong, where, and what to do.
 
-    The command line prints the message alone and exits with code 2.
+    The command line prints only the message and exits with code 2.
     """
 
 
 class CatalogueError(UserError):
-    """The catalogue cannot be read or written as asked."""
+    """The catalogue cannot be read or written as requested."""
 
 
 class Fenced(CatalogueError):

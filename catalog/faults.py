@@ -1,8 +1,8 @@
-"""Places where a test may stop the process as a power cut, a full disk or a kill would.
+"""Fault points: a test can stop the process here like a power cut, a full disk or a kill.
 
-``FEATLAS_FAULT="point[:n][:action]"`` fires at the n-th visit (default 1) of a named point. Actions:
+``FEATLAS_FAULT="point[:n][:action]"`` triggers at the n-th visit (default 1) of a named point. Actions:
 ``kill`` (SIGKILL, the default), ``raise``, and the name of a system error such as ``enospc`` (disk full),
-``erofs`` (read-only disk) or ``eio``. Without the variable a visit costs one dictionary look-up.
+``erofs`` (read-only disk) or ``eio``. Without the variable a visit costs one dictionary lookup.
 """
 
 import errno
@@ -19,7 +19,7 @@ class InjectedFault(RuntimeError):
 
 
 def fault_point(name: str) -> None:
-    """Stop here if ``FEATLAS_FAULT`` names this point and this visit."""
+    """Trigger the action if ``FEATLAS_FAULT`` names this point and this visit."""
     setting = os.environ.get(ENVIRONMENT)
     if setting is None:
         return

@@ -1,7 +1,7 @@
-"""Finished folders (activation shards, weights) that become part of the catalogue with a commit.
+"""Finished folders (activation shards, weights) that a commit moves into the catalogue.
 
-A move is a rename on one disk. A folder that is already there is set aside first and deleted once the
-commit stands; a commit that is rolled back puts everything back where it was.
+A move is a rename on one disk. An existing folder at the destination is first set aside, and deleted after
+the commit. A commit that is rolled back restores everything.
 """
 
 import os
@@ -21,10 +21,10 @@ def folder_move(root: Path, destination: str, source: Path) -> FolderMove:
     """Describe the move of ``source`` to ``destination`` (relative to the root) for the commit's note.
 
     Raises:
-        CatalogueError: when either lies outside the catalogue or the source is missing.
+        CatalogueError: when either path is outside the catalogue or the source is missing.
     """
     if not source.is_dir():
-        raise CatalogueError(f"folder {source} was to become {destination} and does not exist")
+        raise CatalogueError(f"folder {source} cannot be moved to {destination}: it does not exist")
     if not source.resolve().is_relative_to(root.resolve()):
         raise CatalogueError(f"folder {source} must be in the scratch folder of the claim, below {root}")
     move = {
@@ -44,7 +44,7 @@ def flush_tree(folder: Path) -> None:
 
 
 def move_in(root: Path, move: FolderMove) -> None:
-    """Carry out a move, setting aside what was there."""
+    """Carry out a move; set an existing folder aside first."""
     source, target, aside = (root / move[name] for name in ("from", "to", "aside"))
     make_folder(target.parent)
     if target.exists():
@@ -56,7 +56,7 @@ def move_in(root: Path, move: FolderMove) -> None:
 
 
 def settle(root: Path, move: FolderMove, *, committed: bool) -> None:
-    """After a commit delete what was set aside; after a rollback put both folders back."""
+    """After a commit, delete what was set aside; after a roll-back, restore both folders."""
     source, target, aside = (root / move[name] for name in ("from", "to", "aside"))
     if committed:
         shutil.rmtree(aside, ignore_errors=True)

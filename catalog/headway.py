@@ -1,6 +1,6 @@
-"""How far a unit of work is: a small file in its working folder, for pages that show what goes on.
+"""Progress of a unit of work: a small file in its working folder, which the pages show.
 
-Nothing depends on it: it is never flushed, a failure to write it is ignored, and a damaged one says nothing.
+Nothing depends on it: it is not flushed, a failed write is ignored, and a damaged file counts as absent.
 """
 
 import contextlib
@@ -23,14 +23,14 @@ class Headway:
 
 
 class HeadwayFile:
-    """Writes the headway of one unit, at most every two seconds."""
+    """Writes the progress of one unit, at most every two seconds."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._told_at = float("-inf")
 
     def tell(self, what: str, done: int, total: int) -> None:
-        """Say how far the work is; a total of 0 is not known and not said."""
+        """Record how far the work is; a total of 0 means unknown and is not recorded."""
         now = time.monotonic()
         if total <= 0 or now - self._told_at < EVERY_SECONDS:
             return
@@ -41,14 +41,14 @@ class HeadwayFile:
             fresh.replace(self._path)
 
     def remove(self) -> None:
-        """Leave nothing behind."""
+        """Delete the file."""
         for path in (self._path, self._path.with_suffix(".new")):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 
 
 def read_headway(folder: Path) -> Headway | None:
-    """How far the unit with this working folder is; None where that is not known."""
+    """Progress of the unit with this working folder; None if it is unknown."""
     try:
         what, done, total = json.loads((folder / FILE).read_text(encoding="utf-8"))
         return Headway(str(what), int(done), int(total))

@@ -1,7 +1,7 @@
 """Identity: digests, fingerprints, slugs, dictionary and feature ids.
 
-A ``dictionary_id`` is a readable alias plus eight hex digits of its fingerprint, so that it never
-means two sets of weights: ``pico-a/blocks.2.resid_post/topk-x8-k32-s0-1f3a9c2e``.
+A ``dictionary_id`` is a readable alias plus eight hex digits of its fingerprint, so that it always names
+the same weights: ``pico-a/blocks.2.resid_post/topk-x8-k32-s0-1f3a9c2e``.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ def canonical_json(value: Any) -> str:
 
     Raises:
         ValueError: for NaN or infinite numbers.
-        TypeError: for what JSON cannot hold.
+        TypeError: for a value that JSON cannot hold.
     """
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
@@ -41,9 +41,9 @@ def stage_fingerprint(
     parents: Sequence[str] = (),
     prompt_digests: Sequence[str] = (),
 ) -> str:
-    """What a stage computes: its name, version, config, parents' fingerprints and prompts.
+    """The identity of what a stage computes: its name, version, config, parents' fingerprints and prompts.
 
-    The version of the code is recorded beside a run and is never part of the fingerprint.
+    A run records the version of the code, which is never part of the fingerprint.
     """
     return digest(
         {
@@ -57,21 +57,21 @@ def stage_fingerprint(
 
 
 def slug(text: str) -> str:
-    """A name that is safe as a path or partition value, still unique: readable part + 8 hex."""
+    """A unique name that is safe in paths and partitions: readable part + 8 hex digits."""
     readable = _UNSAFE_RUN.sub("-", text.lower()).strip("-.")[:80].rstrip("-.") or "x"
     return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:N_HEX]}"
 
 
 def is_slug(text: str) -> bool:
-    """Whether ``text`` has the form that ``slug`` gives."""
+    """Whether ``text`` has the form of a slug."""
     return SLUG_PATTERN.fullmatch(text) is not None
 
 
 def check_name(name: str, what: str) -> str:
-    """Return ``name`` if it may be shown and stored as an id.
+    """Return ``name`` if it is a valid id.
 
     Raises:
-        UserError: for an empty, overlong or odd name.
+        UserError: for an empty or too long name, or one with other characters.
     """
     if _NAME_PATTERN.fullmatch(name) is None or ".." in name or "//" in name:
         raise UserError(
@@ -93,7 +93,7 @@ def alias_of(identifier: str) -> str:
 
 
 class FeatureRef(NamedTuple):
-    """One feature in text form ``DICTIONARY#FEATURE_INDEX``; the dictionary may be an alias."""
+    """One feature as text, ``DICTIONARY#FEATURE_INDEX``; the dictionary may be an alias."""
 
     dictionary: str
     feature_index: int
@@ -103,7 +103,7 @@ class FeatureRef(NamedTuple):
 
 
 def parse_feature(text: str) -> FeatureRef:
-    """Read ``DICTIONARY#FEATURE_INDEX``.
+    """Parse ``DICTIONARY#FEATURE_INDEX``.
 
     Raises:
         UserError: when the text has another form.

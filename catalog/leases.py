@@ -1,9 +1,9 @@
-"""Leases: one live attempt per unit of work, and a token that grows with every take-over.
+"""Leases: one live attempt per unit of work, and a token that grows with every takeover.
 
-A lease file holds owner, token and deadline. On one machine deadlines are compared on the monotonic clock
-since boot, so a jump of the wall clock expires nothing; between machines the wall clock must do. An owner
-on this machine whose process is gone, or that worked before its last start, is dead at once. A host name
-alone does not say which machine it is (containers, clusters): the machine id of the system does.
+A lease file holds owner, token and deadline. On one machine the monotonic clock since boot decides about
+deadlines, so a change of the wall clock expires nothing; between machines the wall clock decides. An owner
+on this machine is dead as soon as its process is gone or the machine has restarted. A host name does not
+identify a machine (containers, clusters); the machine id of the system does.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class Lease:
-    """Who works on a unit, with which token, until when; ``held`` is false once it ended."""
+    """Who works on a unit, with which token, until when; ``held`` is false once the work ended."""
 
     token: int = 0
     held: bool = False
@@ -49,7 +49,7 @@ class Lease:
     label: str = ""
     started_at: str = ""
     machine_id: str = ""
-    """Empty where the system has none, and in leases of featlas 0.1."""
+    """Empty if the system has no machine id, and in leases of featlas 0.1."""
 
     def is_live(self) -> bool:
         """Whether its owner may still be working."""
@@ -60,7 +60,7 @@ class Lease:
                 return False
             return now_monotonic() < self.deadline_monotonic
         if self.machine_id and self.machine_id == machine_id() and self.host == socket.gethostname():
-            return False  # this machine was started again since
+            return False  # this machine restarted since
         return time.time() < self.deadline_wall
 
     def renewed(self, seconds: float) -> "Lease":
@@ -72,7 +72,7 @@ class Lease:
         )
 
     def describe_owner(self) -> str:
-        """For messages: process, host and since when."""
+        """The owner for messages: process, host and since when."""
         return f"process {self.pid} on {self.host} since {self.started_at}"
 
 
@@ -103,7 +103,7 @@ class LeaseFile:
         self.lock = FileLock(str(self.path.with_suffix(".lock")))
 
     def read(self) -> Lease:
-        """The lease as it stands; a file that is missing or damaged counts as never leased."""
+        """The current lease; a missing or damaged file counts as never leased."""
         return _read(self.path)
 
     def write(self, lease: Lease) -> None:
@@ -112,12 +112,12 @@ class LeaseFile:
 
 
 def read_lease(root: Path, name: str) -> Lease:
-    """A lease as it stands, for readers that must not write to the catalogue."""
+    """The current lease, for readers that must not write to the catalogue."""
     return _read(_lease_path(root, name))
 
 
 def recent_leases(root: Path) -> dict[str, Lease]:
-    """Leases, by name, whose files were written in the last minutes: all that can be live are among them."""
+    """Leases by name whose files were written in the last minutes; these include all live leases."""
     since = time.time() - RECENT_SECONDS
     recent: dict[str, Lease] = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(_lease_path(root, "any").parent) as entries:
@@ -157,7 +157,7 @@ class HeldLease:
         threading.Thread(target=self._keep_alive, name="featlas-lease", daemon=True).start()
 
     def check(self, file: LeaseFile) -> Lease:
-        """The lease as it stands in its file, whose lock the caller holds.
+        """The current lease in its file, whose lock the caller holds.
 
         Raises:
             Fenced: when another attempt took over.
@@ -175,23 +175,23 @@ class HeldLease:
         return lease.held and (lease.token, lease.owner) == (self.lease.token, self.lease.owner)
 
     def renew(self, patience_seconds: float = -1) -> None:
-        """Prolong the lease.
+        """Extend the lease.
 
         Raises:
             Fenced: when another attempt took over.
-            Timeout: when the lock was not free within ``patience_seconds``; by default it is waited for.
+            Timeout: when the lock was not free within ``patience_seconds``; the default waits without limit.
         """
         file = LeaseFile(self._root, self._name)
         with file.lock.acquire(timeout=patience_seconds):
             file.write(self.check(file).renewed(self._seconds))
 
     def release(self, file: LeaseFile) -> None:
-        """End the lease; the caller holds the lock and knows that it is ours."""
+        """End the lease; the caller holds the lock and knows that the lease is ours."""
         self._stop.set()
         file.write(Lease(token=self.lease.token, stage=self.lease.stage, label=self.lease.label))
 
     def abandon(self) -> None:
-        """Renew it no more."""
+        """Stop renewing it."""
         self._stop.set()
 
     def _keep_alive(self) -> None:
@@ -200,7 +200,7 @@ class HeldLease:
             try:
                 self.renew(interval)
             except Timeout:
-                continue  # a commit of ours holds the lock; nobody can take over meanwhile
+                continue  # a commit of ours holds the lock; no attempt can take over meanwhile
             except Fenced:
                 if not self._stop.is_set():
                     logger.warning("lost the lease of %s", self.lease.label)
@@ -210,7 +210,7 @@ class HeldLease:
 
 
 def boot_id() -> str:
-    """Identity of this boot of this machine; the host name where the system tells none."""
+    """Identity of this boot of this machine; the host name if the system has none."""
     try:
         return _BOOT_ID.read_text().strip()
     except OSError:
@@ -218,7 +218,7 @@ def boot_id() -> str:
 
 
 def machine_id() -> str:
-    """Identity of this machine that a restart does not change; empty where the system has none."""
+    """Identity of this machine that a restart does not change; empty if the system has none."""
     for path in _MACHINE_IDS:
         try:
             return path.read_text().strip()

@@ -1,8 +1,8 @@
-"""Who did what: fingerprints, claims with fencing leases, and commits that happen once.
+"""The ledger: fingerprints, claims with fencing leases, and commits that happen once.
 
-A stage asks for its unit of work, gets either the outcome of an earlier commit or a claim, works in the
-claim's scratch folder and commits. Whether a unit is done is a fact of the catalogue (``stage_runs`` and
-``slices``), never of a scheduler.
+A stage requests its unit of work. It gets either the outcome of an earlier commit or a claim. With a claim it
+works in the scratch folder of the claim and commits. The catalogue (``stage_runs`` and ``slices``) records
+whether a unit is done; a scheduler never does.
 """
 
 import time
@@ -37,7 +37,7 @@ class Ledger:
         """
         Args:
             root: Folder of the catalogue; created when first written to.
-            lease_seconds: A claim that is not renewed for so long may be taken over.
+            lease_seconds: Another attempt may take over a claim that is not renewed for this time.
             wait_seconds: How long ``claim`` waits for another live attempt.
         """
         self.root = root
@@ -45,7 +45,7 @@ class Ledger:
         self.wait_seconds = wait_seconds
 
     def outcome(self, fingerprint: str) -> StageOutcome | None:
-        """What a finished unit left, or None when it has to be done (again)."""
+        """The outcome of a finished unit, or None if it must be done (again)."""
         replaceable = {name: not spec.append_only for name, spec in TABLES.items()}
         return read_outcome(newest_snapshot(self.root), fingerprint, replaceable)
 
@@ -60,17 +60,17 @@ class Ledger:
         run_id: str | None = None,
         force: bool = False,
     ) -> Claim:
-        """The unit's earlier outcome (``claim.done``), or the right to do it.
+        """The unit's earlier outcome (``claim.done``), or the right to compute it.
 
         Args:
             stage: Name of the stage.
             version: Version of the stage's definition.
-            label: What the unit is about, readable.
-            config: Everything that decides the result; canonical JSON types only.
+            label: What the unit is about, in readable text.
+            config: All settings that affect the result; only canonical JSON types.
             parents: Fingerprints of what the stage reads.
             prompt_digests: Digests of the prompts it sends.
-            run_id: Run that asks.
-            force: Do it again even if it is done.
+            run_id: Run that claims.
+            force: Compute it again even if it is done.
 
         Raises:
             AlreadyRunning: when another live attempt held the unit for ``wait_seconds``.
@@ -96,7 +96,7 @@ class Ledger:
     def _try(
         self, fingerprint: str, request: Request, force: bool, patience: float
     ) -> tuple[Claim | None, Lease]:
-        """A claim, or None and the lease of whoever works or commits."""
+        """A claim, or None and the lease of the attempt that works or commits."""
         file = LeaseFile(self.root, fingerprint)
         try:
             with file.lock.acquire(timeout=patience):

@@ -1,4 +1,4 @@
-"""What the ledger's tables say about a fingerprint."""
+"""What the ledger's tables record about a fingerprint."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class StageOutcome:
-    """What a committed stage left: rows per table, size, wall time, and facts later stages refer to."""
+    """The result of a committed stage: rows per table, size, wall time, and facts for later stages."""
 
     fingerprint: str
     stage: str
@@ -54,12 +54,12 @@ class StageOutcome:
 def read_outcome(
     snapshot: Snapshot, fingerprint: str, replaceable: Mapping[str, bool]
 ) -> StageOutcome | None:
-    """The committed outcome, or None when there is none, its rows are lost or another stage replaced them.
+    """The committed outcome; None if there is none, its rows are lost or another stage replaced them.
 
     Args:
         snapshot: Version of the catalogue to ask.
         fingerprint: Unit of work.
-        replaceable: Per table, whether a later slice of the same subject takes the place of its rows.
+        replaceable: Per table, whether a later slice of the same subject replaces its rows.
     """
 
     def ask(connection: "DuckDBPyConnection") -> tuple[tuple[Any, ...] | None, list[tuple[Any, ...]]]:
@@ -77,7 +77,7 @@ def read_outcome(
         rows[table] = rows.get(table, 0) + int(n_rows)
     stage, n_committed, n_bytes, seconds, facts, _ = found
     if sum(rows.values()) < n_committed:
-        return None  # rows of ``slices`` are lost, so nobody knows whether others replaced this unit's
+        return None  # rows of ``slices`` are lost, so it is unknown whether others replaced this unit's
     return StageOutcome(
         fingerprint, str(stage), False, rows, int(n_bytes), float(seconds), dict(json.loads(facts))
     )
@@ -94,7 +94,7 @@ def last_attempt(snapshot: Snapshot, fingerprint: str) -> int:
 
 
 def _ask_sound(snapshot: Snapshot, ask: "Callable[[DuckDBPyConnection], T]") -> T:
-    """What ``ask`` finds in the ledger's readable files; it looks closer only where DuckDB refuses."""
+    """The result of ``ask`` from the ledger's readable files; it inspects them only if DuckDB fails."""
     import duckdb
 
     last: Exception | None = None

@@ -1,4 +1,4 @@
-"""The queries of the compare page; ``page_queries`` has them too."""
+"""The queries of the compare page; ``page_queries`` exports them too."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ def common_contexts(
     dictionary_b: str,
     feature_b: int,
 ) -> pa.Table:
-    """Places where the mined contexts of two features overlap, from the files of both blocks."""
+    """Positions where the mined contexts of two features overlap, from the files of both blocks."""
     parameters = {
         "dictionary_a": dictionary_a,
         "feature_a": feature_a,
@@ -35,7 +35,7 @@ def pair(
     dictionary_b: str,
     feature_b: int,
 ) -> pa.Table:
-    """What matching found about two features."""
+    """Matching results for two features."""
     parameters = {
         "dictionary_a": dictionary_a,
         "feature_a": feature_a,

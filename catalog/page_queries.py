@@ -1,8 +1,9 @@
 """The queries of the dashboard's pages: one typed function per ``sql/page_*.sql``.
 
-Every function takes a connection of ``catalog.connection`` and returns an Arrow table of at most a
-thousand rows. Where a page must read only a few files of ``examples`` the caller chooses them; the statement
-itself is about the whole table.
+Every function takes a connection of ``catalog.connection`` and returns an Arrow table of at most a thousand
+rows. If a page must read only some files of ``examples``, the caller selects them; the statement itself
+covers
+the whole table.
 """
 
 from collections.abc import Sequence
@@ -66,11 +67,12 @@ _KEPT = {
 
 
 def prepare(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make a connection quick for pages that ask the same version of the catalogue again and again.
+    """Make a connection fast for pages that query the same version of the catalogue many times.
 
-    The footers of Parquet files are kept, which never change, and so are, under the same names, the rows of
-    ``feature_cards`` and of the small tables that every page joins. They are in order, so that a query of
-    few features passes over the others.
+    The connection caches the footers of Parquet files, which never change. It also stores the rows of
+    ``feature_cards`` and of the small tables that every page joins, under the same names. The rows are
+    sorted,
+    so that a query of few features skips the others.
     """
     connection.execute("set parquet_metadata_cache = true")
     for name, order in _KEPT.items():
@@ -80,22 +82,22 @@ def prepare(connection: duckdb.DuckDBPyConnection) -> None:
 
 
 def dictionaries(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Every dictionary with size, fidelity, coverage and labels above chance, beside random directions."""
+    """Every dictionary with size, fidelity, coverage and labels above chance; random directions too."""
     return read(connection, "dictionaries", {})
 
 
 def dictionary_metrics(connection: duckdb.DuckDBPyConnection, *, dictionary_ids: Sequence[str]) -> pa.Table:
-    """Metric values of some dictionaries with their controls, suites and import certificates among them."""
+    """Metric values of some dictionaries with their controls, including suites and import certificates."""
     return read(connection, "dictionary_metrics", {"dictionary_ids": list(dictionary_ids)})
 
 
 def models(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Every language model with what was read from it."""
+    """Every language model with its activations, dictionaries and features."""
     return read(connection, "models", {})
 
 
 def damage(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Data files that are missing or spoilt, none in a sound catalogue; paths are relative."""
+    """Data files that are missing or damaged, none in an intact catalogue; paths are relative."""
     return read(connection, "damage", {})
 
 
@@ -107,7 +109,7 @@ def massive_tokens(connection: duckdb.DuckDBPyConnection) -> pa.Table:
 def changes(
     connection: duckdb.DuckDBPyConnection, *, per_kind: int = 8, limit: int = 100, offset: int = 0
 ) -> pa.Table:
-    """What the last finished run changed: dictionaries, labels and matches, so many of each kind at most."""
+    """Changes of the last finished run: dictionaries, labels and matches, up to a limit of each kind."""
     return read(connection, "changes", {"per_kind": per_kind, "limit": limit, "offset": offset})
 
 
@@ -130,8 +132,9 @@ def browse(
 ) -> pa.Table:
     """One page of features that fit the filters; ``n_found`` counts all that fit.
 
-    ``words`` (lower case) must all occur in the label; ``token`` in a top token. The order ``score`` is by
-    the lower end of the score's interval, dense features last; ``_up`` and ``_down`` turn an order round.
+    ``words`` (lower case) must all occur in the label; ``token`` in a top token. The order ``score`` uses the
+    lower end of the score's interval, dense features last; ``_up`` and ``_down`` set the direction of an
+    order.
     """
     parameters = {
         "dictionary_id": dictionary_id,
@@ -152,14 +155,14 @@ def browse(
 
 
 def alias(connection: duckdb.DuckDBPyConnection, *, alias: str) -> pa.Table:
-    """What a name means now and how many dictionaries it has meant; no row where it is no alias."""
+    """What a name refers to now and how many dictionaries it referred to; no row if it is not an alias."""
     return read(connection, "alias", {"alias": alias})
 
 
 def nearest_words(
     connection: duckdb.DuckDBPyConnection, *, dictionary_id: str | None = None, words: Sequence[str]
 ) -> pa.Table:
-    """What comes nearest to a search that found nothing: words of labels, and tokens, with their features."""
+    """The closest hits for a search without results: words of labels, and tokens, with their features."""
     return read(connection, "nearest_words", {"dictionary_id": dictionary_id, "words": list(words)})
 
 
@@ -184,7 +187,7 @@ def feature(
     feature_index: int,
     activation_set_id: str | None = None,
 ) -> pa.Table:
-    """One feature with its dictionary and activation set; no row where it was not mined."""
+    """One feature with its dictionary and activation set; no row if it was not mined."""
     parameters = {
         "dictionary_id": dictionary_id,
         "feature_index": feature_index,
@@ -235,7 +238,7 @@ def feature_scores(
 def feature_judgements(
     connection: duckdb.DuckDBPyConnection, *, dictionary_id: str, feature_index: int, explanation_id: str
 ) -> pa.Table:
-    """The judged items of one explanation, those of its newest scores."""
+    """The judged items of one explanation, of its newest scores."""
     key = {"dictionary_id": dictionary_id, "feature_index": feature_index}
     return read(connection, "feature_judgements", {**key, "explanation_id": explanation_id})
 
@@ -258,12 +261,12 @@ def labels(
 
 
 def provenance(connection: duckdb.DuckDBPyConnection, *, fingerprints: Sequence[str]) -> pa.Table:
-    """The stage attempts that made some rows."""
+    """The stage attempts that produced some rows."""
     return read(connection, "provenance", {"fingerprints": list(fingerprints)})
 
 
 def document(connection: duckdb.DuckDBPyConnection, *, corpus_id: str, document_id: str) -> pa.Table:
-    """One document of a corpus, whole."""
+    """One document of a corpus with its full text."""
     return read(connection, "document", {"corpus_id": corpus_id, "document_id": document_id})
 
 
@@ -278,12 +281,12 @@ def stage_runs(connection: duckdb.DuckDBPyConnection, *, run_id: str) -> pa.Tabl
 
 
 def typical_seconds(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """How long each stage usually takes, in seconds."""
+    """Typical duration of each stage in seconds."""
     return read(connection, "typical_seconds", {})
 
 
 def trends(connection: duckdb.DuckDBPyConnection) -> pa.Table:
-    """Main metrics of each alias through its retrains."""
+    """Main metrics of each alias over its retrainings."""
     return read(connection, "trends", {})
 
 

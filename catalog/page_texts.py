@@ -1,4 +1,4 @@
-"""The texts of the pages' queries: how each is read, shown with its values, and run."""
+"""The texts of the pages' queries: how to read one, show it with its values, and run it."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -34,7 +34,7 @@ def page_sql(name: str) -> str:
 
 
 def statement(name: str, parameters: Mapping[str, Any]) -> str:
-    """The query as it runs in any DuckDB on the catalogue, its parameters written as literals."""
+    """The query with its parameters as literals, so that it runs in any DuckDB on the catalogue."""
     return bound(page_sql(name), parameters)
 
 
@@ -44,7 +44,7 @@ def read(
     parameters: Mapping[str, Any],
     files: Sequence[str] | None = None,
 ) -> pa.Table:
-    """Run a query; with ``files``, ``examples`` are those in these files of it."""
+    """Run a query; with ``files``, ``examples`` is read from these files only."""
     text = page_sql(name)
     if files is not None:
         text, parameters = of_files(text, "examples"), {**parameters, "files": list(files)}

@@ -1,7 +1,8 @@
-"""Our own Parquet files: zstd, page checksums, chosen row groups, content-addressed names, on disk for sure.
+"""Parquet files of the catalogue: zstd, page checksums, chosen row groups, content-addressed, durable.
 
-A file is named ``v<schema version>-<8 random hex>-<sha256>.parquet``: the name says which columns it has
-and what its bytes must hash to, and no two commits ever share one.
+A file is named ``v<schema version>-<8 random hex>-<sha256>.parquet``: the name says which columns the file
+has
+and the hash of its bytes. Two commits never share a name.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ class DataFile:
 
     @property
     def sha256(self) -> str:
-        """What the bytes of the file hash to, by its name."""
+        """The hash of the file's bytes according to its name."""
         return _named(self.path)["sha256"]
 
     @property
@@ -53,7 +54,7 @@ def _named(path: str) -> re.Match[str]:
 
 
 class _HashingFile:
-    """A binary file that knows the SHA-256 of what was written to it."""
+    """A binary file that computes the SHA-256 of what is written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -100,9 +101,9 @@ def write_file(
     Args:
         root: Folder of the catalogue.
         spec: Table the file belongs to.
-        batches: What to write; regrouped into row groups of ``spec.row_group_rows``.
+        batches: What to write; it is regrouped into row groups of ``spec.row_group_rows``.
         partition: Partition values, which also name the folders.
-        facts: Kept in the footer beside table name and version, so that a lost log can be rebuilt.
+        facts: Stored in the footer with table name and version, so that a lost log can be rebuilt.
     """
     folder = root / spec.name
     for name, value in partition.items():
@@ -144,7 +145,7 @@ def read_file(root: Path, path: str, columns: list[str] | None = None) -> pa.Tab
     """One data file with page checksums verified.
 
     Raises:
-        CatalogueError: naming the file when it is missing, cut short or altered.
+        CatalogueError: naming the file if it is missing, truncated or altered.
     """
     try:
         with pq.ParquetFile(root / path, page_checksum_verification=True) as file:
@@ -161,7 +162,7 @@ def hash_file(path: Path) -> str:
 
 
 def _regroup(batches: Iterable[pa.Table], n_rows: int) -> Iterator[pa.Table]:
-    """The same rows in tables of exactly ``n_rows``, the last one shorter."""
+    """The same rows in tables of exactly ``n_rows``; the last one may be shorter."""
     waiting: list[pa.Table] = []
     n_waiting = 0
     for batch in batches:

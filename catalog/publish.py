@@ -1,6 +1,6 @@
-"""What a plain DuckDB shell reads: ``catalogue.sql`` and ``catalogue.duckdb``, views over explicit files.
+"""Views for a plain DuckDB shell, over explicit files: ``catalogue.sql`` and ``catalogue.duckdb``.
 
-Paths are relative, so the folder may be moved: start the shell in the catalogue's folder, or say
+Paths are relative, so the folder can move: start the shell in the catalogue's folder, or run
 ``SET file_search_path = '/path/to/catalogue'`` first. An older version never replaces a newer one.
 """
 
@@ -25,7 +25,7 @@ _HEADER = re.compile(rb"-- featlas catalogue version (\d+)\n")
 
 
 def published_version(root: Path) -> int:
-    """Version that the published views show; 0 when there are none."""
+    """Version that the published views show; 0 if there are none."""
     try:
         with (root / SQL_FILE).open("rb") as file:
             match = _HEADER.match(file.readline())
@@ -35,13 +35,13 @@ def published_version(root: Path) -> int:
 
 
 def publish_views(snapshot: Snapshot) -> bool:
-    """Write both files for ``snapshot`` unless they show it, or a newer one, already.
+    """Write both files for ``snapshot`` unless they already show it or a newer one.
 
     Returns:
         Whether they were written.
 
     Raises:
-        CatalogueError: when the disk refuses; the version itself stands.
+        CatalogueError: when a write fails; the version itself stays valid.
     """
     root = snapshot.root
     if snapshot.version == 0 or published_version(root) >= snapshot.version:
@@ -87,7 +87,7 @@ def _publish_duckdb(path: Path, snapshot: Snapshot) -> list[str]:
 
 
 def _created(connection: "DuckDBPyConnection", snapshot: Snapshot) -> list[str]:
-    """Create the views in one transaction; one by one where a damaged file would abort that."""
+    """Create the views in one transaction; create them one by one if a damaged file would abort that."""
     import duckdb
 
     connection.execute("BEGIN TRANSACTION")

@@ -1,7 +1,7 @@
 """Named queries for programs and the command line: one typed function per file in ``sql/``.
 
 The files can be pasted into a DuckDB shell on ``catalogue.duckdb`` after setting their ``$parameters``. The
-dashboard's own are in ``page_queries.py``.
+queries of the dashboard are in ``page_queries.py``.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ def query_text(name: str) -> str:
 
 
 def read(connection: "DuckDBPyConnection", name: str, parameters: Mapping[str, Any]) -> pa.Table:
-    """Run ``sql/<name>.sql`` on a cursor of its own and fetch all rows."""
+    """Run ``sql/<name>.sql`` on a new cursor and fetch all rows."""
     with connection.cursor() as cursor:
         return cursor.sql(query_text(name), params=dict(parameters)).to_arrow_table()
 
@@ -54,7 +54,7 @@ def dictionary_record(connection: "DuckDBPyConnection", *, dictionary_id: str) -
 def dictionary_metrics(
     connection: "DuckDBPyConnection", *, dictionary_id: str, activation_set_id: str | None = None
 ) -> pa.Table:
-    """Metric values of a dictionary with their controls, on every activation set or on one."""
+    """Metric values of a dictionary with their controls, on all activation sets or on one."""
     parameters = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
     return read(connection, "dictionary_metrics", parameters)
 
@@ -140,6 +140,6 @@ def search_labels(
     dictionary_id: str | None = None,
     limit: int = 50,
 ) -> pa.Table:
-    """Features whose label has all ``words`` (lower case), whole words and strong labels first."""
+    """Features whose label has all ``words`` (lower case); whole words and strong labels first."""
     parameters = {"words": list(words), "dictionary_id": dictionary_id, "limit": limit}
     return read(connection, "search_labels", parameters)

@@ -51,7 +51,7 @@ def table_select(
     prefix: str = "",
     present: Mapping[str, frozenset[str]] | None = None,
 ) -> str:
-    """The rows of a table: files grouped by the columns they have, those they lack as typed nulls.
+    """The rows of a table: files grouped by the columns they have; missing columns are typed nulls.
 
     Args:
         spec: The table.
@@ -81,7 +81,7 @@ def table_select(
 
 
 def of_files(text: str, table: str) -> str:
-    """The query ``text`` with ``table`` read from ``$files`` alone; columns that a file lacks are null."""
+    """The query ``text`` with ``table`` read only from ``$files``; columns that a file lacks are null."""
     typed = table_select(TABLES[table], [])
     own = "select * from read_parquet($files, hive_partitioning = false, union_by_name = true)"
     return f"with {table} as ({typed} union all by name {own})\nselect * from (\n{text}\n)"
@@ -95,17 +95,17 @@ def create_views(
     *,
     with_comments: bool = False,
 ) -> tuple[list[str], list[Damage]]:
-    """Create every table's and derived view; files that cannot be read are left out and named.
+    """Create every table's and derived view; skip and name files that cannot be read.
 
-    Sizes are always compared; footers are read where DuckDB refuses a table. A column that a file lacks is
-    null, a file that has one with another type is left out.
+    Sizes are always compared; footers are read only if DuckDB refuses a table. A column that a file does not
+    have is null; a file with a column of another type is skipped.
 
     Args:
-        connection: Where the views are made.
+        connection: Where to create the views.
         snapshot: Version of the catalogue they show.
         prefix: Put before each path: the root folder with a slash, or nothing for relative paths.
         left_out: Path → reason of files that are known to be damaged.
-        with_comments: Whether tables, views and columns say what they mean (``COMMENT ON``).
+        with_comments: Whether to describe tables, views and columns (``COMMENT ON``).
 
     Returns:
         The statements that were executed, and what is damaged.
@@ -139,7 +139,7 @@ def _view(name: str, select: str) -> str:
 
 
 def _creates(connection: "DuckDBPyConnection", name: str, select: str) -> bool:
-    """Create a view and bind it; False where DuckDB refuses its files."""
+    """Create a view and bind it; False if DuckDB refuses its files."""
     import duckdb
 
     try:
@@ -150,7 +150,7 @@ def _creates(connection: "DuckDBPyConnection", name: str, select: str) -> bool:
 
 
 def _other_types(connection: "DuckDBPyConnection") -> list[str]:
-    """Tables whose view has a column of another type than the schemas say, because a file has."""
+    """Tables whose view has a column of another type than the schemas define, because of a file."""
     query = "select table_name, column_name, data_type from duckdb_columns() where not internal"
     found = {
         (str(t), str(c)): str(kind).replace('"', "") for t, c, kind in connection.execute(query).fetchall()
@@ -207,7 +207,7 @@ def _type_name(kind: pa.DataType) -> str:
 
 @cache
 def derived_views() -> tuple[tuple[str, str], ...]:
-    """Name and select of the files in ``sql/views``, in the order in which they build on each other."""
+    """Name and select of the files in ``sql/views``, in an order in which each uses only earlier ones."""
     texts = {path.stem: path.read_text().strip().rstrip(";") for path in VIEW_FOLDER.glob("*.sql")}
     ordered: list[str] = []
     while len(ordered) < len(texts):
@@ -225,7 +225,7 @@ def derived_views() -> tuple[tuple[str, str], ...]:
 
 @cache
 def comments() -> tuple[str, ...]:
-    """What every table, view and column of a table means, as ``COMMENT ON`` statements."""
+    """The descriptions of tables, views and columns as ``COMMENT ON`` statements."""
     found = [f"COMMENT ON VIEW {name} IS {quoted(view_comment(name))}" for name, _ in derived_views()]
     for spec in TABLES.values():
         kind = "append-only" if spec.append_only else "replaceable by subject"
@@ -239,7 +239,7 @@ def comments() -> tuple[str, ...]:
 
 
 def view_comment(name: str) -> str:
-    """What a derived view says of itself in the first lines of its file."""
+    """The description of a derived view: the first lines of its file."""
     lines = (VIEW_FOLDER / f"{name}.sql").read_text().splitlines()
     return " ".join(line.removeprefix("--").strip() for line in lines if line.startswith("--"))
 

@@ -1,8 +1,8 @@
-"""``featlas repair``: mend what a power cut or a bad disk can leave behind, without ever silently going back.
+"""``featlas repair``: repair the effects of a power cut or a bad disk, without a silent loss of a version.
 
-The newest ``_catalogue/N.json`` and the kept file lists say which files were acknowledged; data files are
-on disk before any of them. A damaged log tail is moved aside and the acknowledged files are committed again
-on what is left of the log; without a file list they are found by their footers. What is moved lies in
+The newest ``_catalogue/N.json`` and the stored file lists say which files were acknowledged; data files are
+on disk before any of them. A damaged end of a log is moved aside, and the acknowledged files are committed
+again on top of the intact part. Without a file list, the footers of files identify them. Moved files are in
 ``_catalogue/damaged``.
 """
 
@@ -38,7 +38,7 @@ N_CHECKED = 200
 
 
 def repair(root: Path) -> list[str]:
-    """Mend the catalogue; returns what was done, one line each.
+    """Repair the catalogue; return what was done, one line each.
 
     Raises:
         CatalogueError: when the folder is not one that featlas may write to.
@@ -72,7 +72,7 @@ def repair(root: Path) -> list[str]:
 
 
 def _mend_note(root: Path) -> list[str]:
-    """A note that no commit writes promises nothing; the logs are compared with N instead."""
+    """Move aside a note that no commit writes, for it is worthless; the logs are compared with N instead."""
     note = root / FOLDER / PENDING
     if not note.exists():
         return []
@@ -84,7 +84,7 @@ def _mend_note(root: Path) -> list[str]:
 
 
 def _mend_log(root: Path, table: str, newest: Snapshot) -> tuple[list[str], int]:
-    """Make the log of one table readable and let it show the acknowledged files."""
+    """Make the log of one table readable, with the acknowledged files."""
     log = DeltaLog(root, table)
     acknowledged = newest.tables.get(table, 0)
     if table not in newest.tables and not log.exists():
@@ -114,7 +114,7 @@ def _mend_log(root: Path, table: str, newest: Snapshot) -> tuple[list[str], int]
 
 
 def _first_bad_entry(folder: Path, acknowledged: int) -> int | None:
-    """Lowest version up to the newest whose log entry is missing, empty or cut short."""
+    """Lowest version up to the newest whose log entry is missing, empty or truncated."""
     numbers = {int(path.stem): path for path in folder.glob("*.json") if path.stem.isdigit()}
     highest = max([acknowledged, *numbers])
     for version in range(max(min(numbers, default=0), highest - N_CHECKED), highest + 1):
@@ -125,7 +125,7 @@ def _first_bad_entry(folder: Path, acknowledged: int) -> int | None:
 
 
 def _opens(log: DeltaLog, version: int | None) -> bool:
-    """Whether the files of a version, by default the newest, can be read from the log."""
+    """Whether the log yields the files of a version, by default the newest."""
     if not log.exists():
         return False
     try:
@@ -137,7 +137,7 @@ def _opens(log: DeltaLog, version: int | None) -> bool:
 
 
 def _tail(folder: Path, bad: int | None) -> Iterator[Path]:
-    """The damaged entry and everything after it; checkpoints always, they are only a short cut."""
+    """The damaged entry and everything after it; always the checkpoints, which only speed up reading."""
     for path in sorted(folder.glob("*")):
         number = path.name.partition(".")[0]
         if "checkpoint" in path.name or (bad is not None and number.isdigit() and int(number) >= bad):
@@ -145,9 +145,9 @@ def _tail(folder: Path, bad: int | None) -> Iterator[Path]:
 
 
 def _files_by_footer(root: Path, table: str, present: dict[str, DataFile]) -> list[DataFile]:
-    """What must have been live: the newest file of every partition, or all rows of shared files.
+    """The files that must have been live: the newest of every partition, or all rows of shared files.
 
-    Of an unpartitioned table every file counts whose rows no newer file repeats.
+    In an unpartitioned table a file counts unless a newer file repeats its rows.
     """
     spec = TABLES[table]
     found: dict[Path, DataFile] = {}

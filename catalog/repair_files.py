@@ -1,7 +1,7 @@
-"""Data files that are gone or spoilt leave the catalogue, and the work whose rows they held is named.
+"""Take missing and damaged data files out of the catalogue, and name the work whose rows they held.
 
 A unit of work whose rows were lost gets a row in ``stage_runs`` with the state ``lost``, so that the next run
-does it again. Rows of ``slices`` that were lost are made again from the data they describe.
+does it again. Lost rows of ``slices`` are rebuilt from the data that they describe.
 """
 
 from collections.abc import Mapping
@@ -68,9 +68,9 @@ order by done_at, t.slice
 
 
 def set_damaged_files_aside(root: Path) -> list[str]:
-    """Publish a version without the files that cannot be read; returns what was done, one line each.
+    """Publish a version without the files that cannot be read; return what was done, one line each.
 
-    Every byte of every live file is read for it.
+    This reads every byte of every live file.
     """
     done: list[str] = []
     damaged: list[Damage] = []
@@ -87,7 +87,7 @@ def set_damaged_files_aside(root: Path) -> list[str]:
 
 
 def _without_damaged(base: Snapshot, damaged: list[Damage], done: list[str]) -> list[Change]:
-    """Per table: the damaged files go; of the ledger also the rows that say what was lost."""
+    """Per table: remove the damaged files; in the ledger also the rows that record what was lost."""
     reasons = {damage.path: damage.reason for damage in damaged}
     removed = {
         name: Change(name, [], [file for file in base.files(name) if file.path in reasons])
@@ -114,7 +114,7 @@ def _without_damaged(base: Snapshot, damaged: list[Damage], done: list[str]) -> 
 def _lost_slices(
     connection: "DuckDBPyConnection", base: Snapshot, tables: list[str], reasons: Mapping[str, str]
 ) -> pa.Table:
-    """Rows of ``slices`` that say more than the damaged tables still hold, with the rows that are left."""
+    """Rows of ``slices`` that list more rows than the damaged tables still hold, with the remaining count."""
     spec = TABLES["slices"]
     found = [spec.schema.empty_table()]
     for name in tables:
@@ -144,14 +144,14 @@ def _lost_runs(connection: "DuckDBPyConnection", lost: list[str], done: list[str
     ]
     n_other = len(lost) - rows.num_rows
     if n_other:
-        done.append(f"rows that no stage run stands behind are lost: {n_other} fingerprints")
+        done.append(f"rows without a stage run are lost: {n_other} fingerprints")
     return conform(rows, TABLES["stage_runs"], common=True)
 
 
 def _unlisted_slices(
     connection: "DuckDBPyConnection", base: Snapshot, reasons: Mapping[str, str]
 ) -> pa.Table:
-    """Rows of ``slices`` for what the other tables hold and no readable row describes."""
+    """Rows of ``slices`` for slices of the other tables that no readable row describes."""
     rows: list[dict[str, Any]] = []
     for name, spec in TABLES.items():
         if name in LEDGER or name not in base.tables:

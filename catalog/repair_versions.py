@@ -1,4 +1,4 @@
-"""Which version of the catalogue is the newest, when its file or the copy of it is lost or damaged."""
+"""Find the newest version of the catalogue when its file or the copy of it is lost or damaged."""
 
 import secrets
 from datetime import UTC, datetime
@@ -24,11 +24,12 @@ DAMAGED = "damaged"
 
 
 def mend_snapshot(root: Path) -> tuple[Snapshot, list[str]]:
-    """The newest version, and what was done for it; the commit lock must be held.
+    """The newest version, and what was done for it; the caller must hold the commit lock.
 
-    A version that is lost or damaged comes from its copy; without one it is rebuilt from the logs. Where the
-    data of a lost version is not there either, as in a copy of a folder that was written to, the newest
-    complete one takes its place.
+    A lost or damaged version is restored from its copy; without a copy it is rebuilt from the logs. If the
+    data
+    of a lost version is missing too, as in a copy of a folder that was being written to, the newest complete
+    version replaces it.
     """
     done: list[str] = []
     damaged = 0
@@ -47,7 +48,7 @@ def mend_snapshot(root: Path) -> tuple[Snapshot, list[str]]:
     if copy is not None and copy.version >= max(damaged, newest.version + 1):
         if _n_lost(copy) and not _n_lost(newest) and not damaged:
             done.append(aside(root, copy_path))
-            said = f"the data of version {copy.version} is not here: went back to version {newest.version}"
+            said = f"the data of version {copy.version} is missing: went back to version {newest.version}"
             return _copied(newest), [*done, said]
         put_back(copy, copy_path.read_bytes())
         return copy, [*done, f"put back version {copy.version} from its copy"]
@@ -67,7 +68,7 @@ def mend_snapshot(root: Path) -> tuple[Snapshot, list[str]]:
 
 
 def aside(root: Path, path: Path) -> str:
-    """Move a damaged file to ``_catalogue/damaged``; says so."""
+    """Move a damaged file to ``_catalogue/damaged``; return what was done."""
     folder = root / FOLDER / DAMAGED
     make_folder(folder)
     name = path.relative_to(root).as_posix()
@@ -87,7 +88,7 @@ def _copied(newest: Snapshot) -> Snapshot:
 
 
 def _n_lost(snapshot: Snapshot) -> int:
-    """Live files of a version that are not there; all of a table's where its list cannot be read."""
+    """Live files of a version that are missing; all of a table's if its list cannot be read."""
     n_lost = 0
     for table in snapshot.tables:
         try:
@@ -100,7 +101,7 @@ def _n_lost(snapshot: Snapshot) -> int:
 
 
 def _logged(before: Snapshot, unfinished: str | None) -> dict[str, int]:
-    """Newest versions of the logs, but for the entries of a commit that was never finished."""
+    """Newest versions of the logs, without the entries of an unfinished commit."""
     tables = dict(before.tables)
     for name in TABLES:
         log = DeltaLog(before.root, name)

@@ -1,4 +1,4 @@
-"""From what a user types to what the catalogue calls it."""
+"""Resolves names that a user types to ids of the catalogue."""
 
 import difflib
 from functools import cache
@@ -19,7 +19,7 @@ def _named(name: str) -> str:
 
 
 def resolve_dictionary(connection: "DuckDBPyConnection", name: str) -> str:
-    """The ``dictionary_id`` that ``name`` (an id or an alias) means now.
+    """The ``dictionary_id`` that ``name`` (an id or an alias) refers to now.
 
     Raises:
         UserError: for an unknown name, with the closest known ones.

@@ -13,7 +13,7 @@ ENUMERATION_SHOWN = 5
 
 
 def rows_of(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    """Rows as a stage hands them in, in the types of their table; all have the fields of the first.
+    """Rows of a stage in the types of their table; all have the fields of the first.
 
     Raises:
         CatalogueError: for a field that the table does not have.
@@ -39,8 +39,9 @@ def with_constants(table: pa.Table, **values: Any) -> pa.Table:
 def conform(table: pa.Table, spec: TableSpec, *, common: bool | None = None) -> pa.Table:
     """``table`` with exactly the columns of ``spec``, in order, cast and checked.
 
-    Nullable columns that are missing become null. ``common`` says whether the columns that the store
-    adds (fingerprint, slice, subject) belong to the result; by default they do if ``table`` has them.
+    Missing nullable columns become null. ``common`` says whether the columns that the store adds
+    (fingerprint,
+    slice, subject) belong to the result; by default they do if ``table`` has them.
 
     Raises:
         CatalogueError: for missing or unknown columns, values that do not fit, nulls, NaN or infinite
@@ -69,7 +70,7 @@ def conform(table: pa.Table, spec: TableSpec, *, common: bool | None = None) -> 
 
 
 def check_values(table: pa.Table, spec: TableSpec) -> None:
-    """Refuse nulls where none may be, non-finite numbers and unknown enumeration values.
+    """Refuse nulls in required columns, non-finite numbers and unknown enumeration values.
 
     Raises:
         CatalogueError: naming table, column and what was found.
@@ -102,7 +103,7 @@ def check_unique(table: pa.Table, key: Sequence[str], where: str) -> None:
 
 
 def count_nonfinite(array: pa.Array) -> int:
-    """NaN and infinite numbers in a column, nested lists, structs and maps included."""
+    """NaN and infinite numbers in a column, including nested lists, structs and maps."""
     kind = array.type
     if pa.types.is_floating(kind):
         finite = pc.is_finite(array if kind != pa.float16() else array.cast(pa.float32()))

@@ -1,7 +1,8 @@
-"""Runs hold a lease while they work, so that one whose process is gone does not look as if it went on.
+"""Leases of runs, so that a run whose process is gone does not look as if it were still running.
 
-A run's row in ``runs`` says ``running`` from its first moment, and a process that is killed cannot correct
-it. Whoever finds the lease expired does so in ``record_crashes``; pages see it at once by ``crash_of``.
+A run's row in ``runs`` says ``running`` from the start, and a killed process cannot correct it.
+``record_crashes`` of a later run corrects it when it finds the lease expired; pages see it earlier through
+``crash_of``.
 """
 
 import uuid
@@ -29,7 +30,7 @@ from runs where run_id = $run_id and state = 'running'
 
 @dataclass(frozen=True)
 class Crash:
-    """How a run ended that could not say so itself; the time is that of its last sign of life."""
+    """How a run ended without reporting it; the time is that of its last sign of life."""
 
     last_seen_at: datetime | None
     reason: str
@@ -39,7 +40,7 @@ class Crash:
 def living_run(root: Path, run_id: str, label: str) -> Iterator[None]:
     """Hold the lease of a run; another attempt at the same run takes it over.
 
-    Write the run's last row before this ends: one that still says ``running`` afterwards has crashed.
+    Write the run's last row before this ends: a run that still says ``running`` afterwards has crashed.
     """
     name = _name(run_id)
     file = LeaseFile(root, name)
@@ -58,14 +59,14 @@ def living_run(root: Path, run_id: str, label: str) -> Iterator[None]:
 
 
 def crash_of(root: Path, run_id: str) -> Crash | None:
-    """What became of a run whose row says that it is running; None while it may be. Writes nothing."""
+    """How a run ended whose row says that it is running; None while it may be running. Writes nothing."""
     lease = read_lease(root, _name(run_id))
     return None if lease.is_live() else _crash(lease)
 
 
 @dataclass(frozen=True)
 class Working:
-    """A stage at work now: its name, what it is about, since when, and how far it is if it says so."""
+    """A stage in progress: its name, its label, its start, and its progress if known."""
 
     stage: str
     label: str
@@ -74,7 +75,7 @@ class Working:
 
 
 def stages_at_work(root: Path, run_id: str) -> list[Working]:
-    """Stages that the process of a run holds a living lease of, in the order they began. Writes nothing."""
+    """Stages for which the process of a run holds a live lease, by their start. Writes nothing."""
     run = read_lease(root, _name(run_id))
     if not run.is_live():
         return []
@@ -92,16 +93,16 @@ def stages_at_work(root: Path, run_id: str) -> list[Working]:
 
 
 def record_crashes(root: Path) -> list[str]:
-    """Say in ``runs`` which of them are not running any more; returns their ids."""
+    """Record in ``runs`` which of the running ones crashed; return their ids."""
     query = "select run_id from runs where state = 'running' order by run_id"
     rows = read(lambda connection: connection.sql(query).fetchall(), root)
     return [run_id for (run_id,) in rows if record_crash(root, run_id)]
 
 
 def record_crash(root: Path, run_id: str) -> bool:
-    """Turn ``running`` into ``crashed`` for one run; False where it lives or has said how it ended.
+    """Change ``running`` to ``crashed`` for one run; False if it is alive or has recorded its end.
 
-    The row is read under the lease's lock: a run that ends writes its last row before it frees the lease.
+    The row is read under the lease's lock: a run writes its last row before it frees the lease.
     """
     file = LeaseFile(root, _name(run_id))
     with file.lock:
@@ -120,11 +121,11 @@ def record_crash(root: Path, run_id: str) -> bool:
 
 def _crash(lease: Lease) -> Crash:
     if not lease.held:
-        return Crash(None, "it ended without saying how; run it again, what it finished is found")
+        return Crash(None, "it ended without a report; run it again, finished stages are reused")
     return Crash(
         datetime.fromtimestamp(lease.deadline_wall - LEASE_SECONDS, UTC),
-        f"{lease.describe_owner()} ended without a word (killed, out of memory, or the machine went down); "
-        "run it again, what it finished is found",
+        f"{lease.describe_owner()} ended without a report (killed, out of memory, or the machine went down); "
+        "run it again, finished stages are reused",
     )
 
 

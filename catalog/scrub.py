@@ -1,8 +1,8 @@
-"""Reading everything again, a share a night: flipped bits are invisible to readers, and checksums find them.
+"""Check the bytes of all files again, a share each night: readers do not notice flipped bits, checksums do.
 
-DuckDB does not verify Parquet checksums, so whoever reads a file with a flipped bit may get a wrong number
-without a word. ``scrub`` reads what was not read for longest until the night's share is done;
-``_catalogue/scrub.json`` remembers the day of each.
+DuckDB does not verify Parquet checksums, so a reader of a file with a flipped bit may silently get a wrong
+number. ``scrub`` reads the units with the oldest check until the night's share is done;
+``_catalogue/scrub.json`` records the day of each check.
 """
 
 import json
@@ -26,7 +26,7 @@ WEIGHTS = "sae_weights.safetensors"
 
 @dataclass(frozen=True)
 class Unit:
-    """Something whose bytes can be checked: a data file, weights, a set of shards."""
+    """A unit whose bytes can be checked: a data file, weights, a set of shards."""
 
     name: str
     n_bytes: int
@@ -35,7 +35,7 @@ class Unit:
 
 @dataclass(frozen=True)
 class Scrub:
-    """What a scrub read and found; ``oldest`` is the day on which the longest unread of all was read."""
+    """What a scrub read and found; ``oldest`` is the day of the oldest check of all units."""
 
     faults: list[str]
     n_read: int
@@ -44,10 +44,10 @@ class Scrub:
     oldest: str
 
     def sentence(self, n_nights: int) -> str:
-        """What was read, for people."""
+        """What was read, as text for people."""
         return (
             f"read {self.n_read:,} of {self.n_units:,} files ({self.n_bytes / 1e6:,.1f} MB) by checksum, "
-            f"everything is read within {n_nights} nights, the longest unread was read {self.oldest}"
+            f"all files are read within {n_nights} nights, the oldest check is of {self.oldest}"
         )
 
 
@@ -59,10 +59,10 @@ def data_units(root: Path) -> list[Unit]:
 
 
 def scrub(root: Path, units: Sequence[Unit], n_nights: int) -> Scrub:
-    """Read the night's share of ``units``: one ``n_nights``-th of all bytes, the last unit to its end.
+    """Read the night's share of ``units``: one ``n_nights``-th of all bytes, and always complete units.
 
     Raises:
-        CatalogueError: when the disk refuses to remember what was read.
+        CatalogueError: when the record of checks cannot be written.
     """
     path = root / FOLDER / STATE
     read_on = _remembered(path)

@@ -1,4 +1,4 @@
-"""Lexical search over labels: all words must occur, whole words and well-scored labels come first."""
+"""Lexical search over labels: all words must occur; whole words and well-scored labels come first."""
 
 import re
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ MAX_WORDS = 12
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A feature whose label fits; ``spans`` are the (start, end) characters of the label to highlight."""
+    """A feature whose label matches; ``spans`` are the (start, end) characters of the label to highlight."""
 
     dictionary_id: str
     feature_index: int

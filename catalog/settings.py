@@ -1,4 +1,4 @@
-"""Where the catalogue is and how much memory its queries may take."""
+"""The location of the catalogue and the memory limit of its queries."""
 
 import re
 from pathlib import Path
@@ -23,7 +23,7 @@ class CatalogSettings(BaseSettings):
     """Root folder of the catalogue."""
 
     memory_limit: str = Field(default="2GB", pattern=r"^\d+(\.\d+)?\s*(MB|GB|MiB|GiB)$")
-    """Most memory one DuckDB connection may take."""
+    """Memory limit of one DuckDB connection."""
 
     query_threads: int = Field(default=2, ge=1, le=256)
     """Threads of one DuckDB connection."""
@@ -33,7 +33,7 @@ def catalog_settings() -> CatalogSettings:
     """The settings of the environment.
 
     Raises:
-        UserError: for a variable with a value that it cannot have.
+        UserError: for a variable with an invalid value.
     """
     try:
         return CatalogSettings()

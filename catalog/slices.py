@@ -1,4 +1,4 @@
-"""What a stage hands in, and how it becomes rows and files that no reader sees yet."""
+"""The rows that a stage commits, and how they become rows and files that no reader sees yet."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -23,9 +23,9 @@ class SliceWrite:
     """Rows that one stage adds to one table.
 
     ``rows`` has the columns of the table without fingerprint, slice and subject. An iterable of record
-    batches is streamed to disk in flat memory and must come sorted as the table is. ``subject`` says in
-    readable text what the rows are about; in a replaceable table they take the place of all earlier
-    rows of that subject.
+    batches
+    is streamed to disk with constant memory and must be sorted as the table is. ``subject`` says in readable
+    text what the rows are about; in a replaceable table they replace all earlier rows of that subject.
     """
 
     table: str
@@ -66,7 +66,7 @@ def finished_rows(write: SliceWrite, fingerprint: str) -> Iterator[pa.Table]:
 
 
 def stage_files(root: Path, write: SliceWrite, fingerprint: str) -> list[DataFile]:
-    """Write a slice of a partitioned table: one file per partition, unseen until committed.
+    """Write a slice of a partitioned table: one file per partition, invisible until committed.
 
     Raises:
         CatalogueError: for rows that do not fit, repeat a key, or come unsorted.
@@ -120,7 +120,7 @@ def _derived(table: pa.Table, spec: TableSpec) -> pa.Table:
 def _by_partition(
     tables: Iterable[pa.Table], spec: TableSpec
 ) -> Iterator[tuple[tuple[str, ...], Iterator[pa.Table]]]:
-    """Runs of rows with equal partition values; each run must be used up before the next."""
+    """Runs of rows with equal partition values; the caller must consume each run before the next."""
     pieces = (piece for table in tables for piece in _split(table, spec))
     current = next(pieces, None)
     while current is not None:
@@ -150,7 +150,7 @@ def _split(table: pa.Table, spec: TableSpec) -> Iterator[tuple[tuple[str, ...], 
 
 
 def _in_order(pieces: Iterable[pa.Table], spec: TableSpec) -> Iterator[pa.Table]:
-    """Sort what fits in a buffer; beyond it, demand that the rows came sorted."""
+    """Sort what fits in a buffer; larger inputs must already be sorted."""
     last: tuple[Any, ...] | None = None
     for buffer in _buffers(pieces):
         table = sorted_rows(buffer, spec)

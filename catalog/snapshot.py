@@ -1,8 +1,8 @@
-"""The catalogue-wide commit: ``_catalogue/N.json`` names one Delta version per table.
+"""The commit of the catalogue: ``_catalogue/N.json`` names one Delta version per table.
 
-N only grows and is created with a hard link, so two writers cannot both have it. Whatever a table's log
-holds beyond the version named in the newest N does not exist, for readers and for writers. ``newest.json``
-is a copy of the newest N, so that an N that is lost or altered is noticed and can be put back.
+N only grows, and a hard link creates the file, so two writers cannot both create it. Readers and writers
+ignore everything in a table's log beyond the version that the newest N names. ``newest.json`` is a copy of
+the newest N, so that a lost or altered N is noticed and can be restored.
 """
 
 import json
@@ -31,9 +31,9 @@ _KEYS_OF_0_1 = {"version", "previous", "tables", "committed_at", "fingerprint", 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of the whole catalogue; version 0 is the empty one.
+    """One version of the catalogue; version 0 is the empty one.
 
-    ``lists`` holds the digest of each table's file list, of versions that 0.1 wrote none.
+    ``lists`` holds the digest of each table's file list; versions of 0.1 have none.
     """
 
     root: Path
@@ -45,7 +45,7 @@ class Snapshot:
     lists: Mapping[str, str] = field(default_factory=dict)
 
     def files(self, table: str, **partition: str | int) -> list[DataFile]:
-        """Live data files of ``table``, those only whose partition values are as given.
+        """Live data files of ``table``; with partition values only the files with these values.
 
         Raises:
             CatalogueError: for a table or partition column that does not exist.
@@ -60,7 +60,7 @@ class Snapshot:
         return [f for f in files if all(f.partition.get(name) == value for name, value in wanted.items())]
 
     def all_files(self, table: str) -> list[DataFile]:
-        """Live data files of a table, also of one that only a newer featlas knows."""
+        """Live data files of a table, including one that only a newer featlas knows."""
         if table not in self.tables:
             return []
         kept = kept_file_list(self.root, table, self.tables[table], self.lists.get(table))
@@ -72,7 +72,7 @@ class Snapshot:
 
 
 def versions(root: Path) -> list[int]:
-    """Versions of the catalogue that are still described, oldest first."""
+    """Versions of the catalogue that still have a file, oldest first."""
     try:
         names = os.listdir(root / FOLDER)
     except FileNotFoundError:
@@ -82,17 +82,17 @@ def versions(root: Path) -> list[int]:
 
 
 def newest_snapshot(root: Path) -> Snapshot:
-    """What readers see now; the empty snapshot where nothing was ever committed.
+    """The version that readers see now; the empty snapshot if nothing was ever committed.
 
     Raises:
-        CatalogueError: when the newest version is damaged or lost; nothing goes back silently.
+        CatalogueError: when the newest version is damaged or lost; an older one never silently replaces it.
     """
     copy = newest_copy(root)
     known = versions(root)
     latest = known[-1] if known else 0
     if copy is not None and copy.version > latest:
         raise CatalogueError(
-            f"version {copy.version} of the catalogue at {root} is lost, the newest that is there is "
+            f"version {copy.version} of the catalogue at {root} is lost, the newest existing one is "
             f"{latest}; run `featlas repair`"
         )
     if not known:
@@ -100,14 +100,14 @@ def newest_snapshot(root: Path) -> Snapshot:
     snapshot = read_snapshot(root, latest)
     if copy is not None and copy.version == latest and copy.commit_id != snapshot.commit_id:
         raise CatalogueError(
-            f"{root / FOLDER / NEWEST} and {latest}.json name different commits: parts of two catalogues lie "
+            f"{root / FOLDER / NEWEST} and {latest}.json name different commits: parts of two catalogues are "
             "in one folder; run `featlas repair`"
         )
     return snapshot
 
 
 def newest_copy(root: Path) -> Snapshot | None:
-    """The copy of the newest version; None where there is none or it is damaged, which ``verify`` says."""
+    """The copy of the newest version; None if there is none or it is damaged, which ``verify`` reports."""
     try:
         return _parsed(root, root / FOLDER / NEWEST)
     except (FileNotFoundError, CatalogueError):
@@ -154,9 +154,9 @@ def _parsed(root: Path, path: Path) -> Snapshot:
 
 
 def publish_snapshot(base: Snapshot, tables: Mapping[str, int], fingerprint: str, commit_id: str) -> Snapshot:
-    """Commit ``tables`` on top of ``base`` or of whatever came after it; the last step of every commit.
+    """Commit ``tables`` on top of ``base`` or of a later version; the last step of every commit.
 
-    A table's version never goes back: where another writer got further, its version is kept, and it
+    A table's version never goes back: if another writer committed a later one, that version is kept, and it
     contains ours.
     """
     make_folder(base.root / FOLDER)
@@ -171,7 +171,7 @@ def publish_snapshot(base: Snapshot, tables: Mapping[str, int], fingerprint: str
 
 
 def replace_snapshot(base: Snapshot, tables: Mapping[str, int], fingerprint: str, commit_id: str) -> Snapshot:
-    """Commit exactly ``tables`` after ``base``: for repairs, where a log may have become shorter."""
+    """Commit exactly ``tables`` after ``base``: for repairs, which may shorten a log."""
     snapshot = _next(base, tables, fingerprint, commit_id)
     if snapshot is None:
         raise CatalogueError(
@@ -186,7 +186,7 @@ def put_back(snapshot: Snapshot, content: bytes) -> None:
 
 
 def _next(base: Snapshot, tables: Mapping[str, int], fingerprint: str, commit_id: str) -> Snapshot | None:
-    """The version after ``base``; None where another writer had the number first."""
+    """The version after ``base``; None if another writer took the number first."""
     lists = {
         name: base.lists[name]
         if base.lists.get(name) and base.tables.get(name) == number
@@ -217,17 +217,17 @@ def _content(snapshot: Snapshot, previous: Snapshot) -> bytes:
 
 
 def file_list_path(root: Path, table: str, version: int) -> Path:
-    """Where the file list of a table's version is kept, so that readers need not replay its log."""
+    """The path of the file list of a table's version; with it readers need not replay the table's log."""
     return root / FOLDER / FILE_LISTS / table / f"{version}.json"
 
 
 def kept_file_list(
     root: Path, table: str, version: int, expected: str | None = None
 ) -> list[DataFile] | None:
-    """The kept list of a table's version; None when it is missing, damaged or has another digest.
+    """The stored list of a table's version; None if it is missing, damaged or has another digest.
 
     Raises:
-        CatalogueError: when it names what no data file of the table can be called.
+        CatalogueError: when it names a file that cannot be a data file of the table.
     """
     path = file_list_path(root, table, version)
     try:
@@ -242,7 +242,7 @@ def kept_file_list(
 def _parsed_list(
     path: str, table: str, inode: int, mtime_ns: int, size: int
 ) -> tuple[str, tuple[DataFile, ...]]:
-    """A list never changes; inode, time and size tell it from one of a catalogue that was here before."""
+    """A list never changes; inode, time and size distinguish it from a list of another catalogue here."""
     try:
         entries = read_json(Path(path))
     except CatalogueError as error:
@@ -253,7 +253,7 @@ def _parsed_list(
 
 
 def _keep_file_list(root: Path, table: str, version: int) -> str:
-    """Keep the list of files that the log of a table has at ``version``; returns its digest."""
+    """Store the list of files that the log of a table has at ``version``; return its digest."""
     path = file_list_path(root, table, version)
     entries = [[f.path, f.rows, f.n_bytes, f.partition] for f in DeltaLog(root, table).files(version)]
     content = json.dumps(entries).encode()

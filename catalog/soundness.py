@@ -1,4 +1,4 @@
-"""Which data files can be read: what readers leave out, writers and the ledger leave out too."""
+"""Which data files can be read; readers, writers and the ledger skip the others."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ FaultOf = Callable[[Path, DataFile], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """A live data file that is missing or spoilt; its rows are not in the views."""
+    """A live data file that is missing or damaged; its rows are not in the views."""
 
     table: str
     path: str
@@ -26,19 +26,19 @@ class Damage:
 
 
 def size_fault(root: Path, file: DataFile) -> str | None:
-    """What is wrong with a file as far as its name and size tell."""
+    """The fault of a file according to its name and size."""
     path = root / file.path
     try:
         n_bytes = path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return "is missing"
     if n_bytes != file.n_bytes:
-        return f"has {n_bytes} bytes, committed were {file.n_bytes}"
+        return f"has {n_bytes} bytes, but {file.n_bytes} were committed"
     return "is reached through a link" if has_link(root, path) else None
 
 
 def footer_fault(root: Path, file: DataFile) -> str | None:
-    """What is wrong with a file as far as its footer tells."""
+    """The fault of a file according to its footer."""
     reason = size_fault(root, file)
     if reason is None and footer(root / file.path) is None:
         return "has no readable footer"
@@ -46,7 +46,7 @@ def footer_fault(root: Path, file: DataFile) -> str | None:
 
 
 def content_fault(root: Path, file: DataFile) -> str | None:
-    """What is wrong with a file, every byte and page checksum read."""
+    """The fault of a file after reading every byte and page checksum."""
     reason = footer_fault(root, file)
     if reason is not None:
         return reason
@@ -60,7 +60,7 @@ def content_fault(root: Path, file: DataFile) -> str | None:
 
 
 def footer(path: Path) -> pq.FileMetaData | None:
-    """The footer of a Parquet file; None where it cannot be read."""
+    """The footer of a Parquet file; None if it cannot be read."""
     try:
         return pq.read_metadata(path)
     except (OSError, pa.ArrowException):
@@ -75,7 +75,7 @@ def sound_files(
     Args:
         snapshot: Version of the catalogue.
         table: A table.
-        fault_of: How closely to look.
+        fault_of: How thoroughly to check.
         left_out: Path → reason of files that are known to be damaged.
     """
     sound, damaged = [], []

@@ -1,4 +1,4 @@
-"""Slices on their way into the catalogue: written or checked, but seen by nobody yet."""
+"""Slices on their way into the catalogue: written or checked, but not visible yet."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,11 +31,11 @@ class Staged:
 
 
 Placed = tuple[Staged, list[DataFile]]
-"""A slice and the files its rows went into."""
+"""A slice and the files that hold its rows."""
 
 
 def stage(root: Path, writes: Sequence[SliceWrite], fingerprint: str) -> list[Staged]:
-    """Check all rows and write the files of partitioned tables; on a failure none are left.
+    """Check all rows and write the files of partitioned tables; a failure leaves no files.
 
     Raises:
         CatalogueError: when rows do not fit or a subject comes twice.
@@ -63,7 +63,7 @@ def discard(root: Path, files: Sequence[DataFile]) -> None:
 
 
 def slice_rows(placed: Sequence[Placed], fingerprint: str, version: int) -> pa.Table:
-    """The rows of ``slices`` for what a version brings; slice and subject are those described."""
+    """The rows of ``slices`` for the files of a new version; slice and subject are those described."""
     now = datetime.now(UTC)
     rows = [
         {

@@ -1,6 +1,6 @@
-"""Parametrised SQL as a statement that runs as it stands, its values written as literals.
+"""Parametrised SQL as a complete statement, its values written as literals.
 
-``literal`` is the one place where a value becomes SQL text.
+``literal`` is the only place where a value becomes SQL text.
 """
 
 import math
@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-# Control, format, surrogate and private characters, and line separators: a reader cannot see what they do.
+# Control, format, surrogate and private characters, and line separators: they are invisible to a reader.
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _PARAMETER = re.compile(r"\$(\w+)")
 
@@ -17,7 +17,7 @@ _PARAMETER = re.compile(r"\$(\w+)")
 def literal(value: Any) -> str:
     """A value as SQL text: null, boolean, number, text, or a list of these.
 
-    Characters of a text that are not visible are written by number, so that what is read is what runs.
+    Invisible characters of a text are written by number, so that what a person reads is what runs.
 
     Raises:
         TypeError: for any other kind of value.
@@ -47,7 +47,7 @@ def bound(text: str, parameters: Mapping[str, Any]) -> str:
 
 
 def _number(value: float) -> str:
-    """With an exponent, for a number without one is a decimal and not a double."""
+    """With an exponent, because a number without one is a decimal and not a double."""
     if not math.isfinite(value):
         return f"'{value}'::DOUBLE"
     written = repr(value)

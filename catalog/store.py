@@ -1,4 +1,4 @@
-"""The catalogue on disk, behind a few verbs."""
+"""The catalogue on disk, behind a few operations."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,21 +13,21 @@ __all__ = ["DataFile", "SliceWrite", "Snapshot", "TableStore", "publish_rows"]
 
 
 class TableStore:
-    """Tables below one root folder; cheap to make, keeps nothing open."""
+    """Tables below one root folder; cheap to create, keeps nothing open."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
 
     def snapshot(self) -> Snapshot:
-        """What readers see now."""
+        """The version that readers see now."""
         return newest_snapshot(self.root)
 
     def files(self, table: str, snapshot: Snapshot | None = None, **partition: str | int) -> list[DataFile]:
-        """Live data files of a table, those only whose partition values are as given."""
+        """Live data files of a table; with partition values only the files with these values."""
         return (snapshot or self.snapshot()).files(table, **partition)
 
     def publish(self, slices: Sequence[SliceWrite], *, fingerprint: str) -> Snapshot:
-        """Commit rows that no stage stands behind (runs, aliases, annotations)."""
+        """Commit rows that belong to no stage (runs, aliases, annotations)."""
         snapshot, _ = commit(self.root, slices, fingerprint=fingerprint)
         publish_views(snapshot)
         return snapshot
@@ -39,7 +39,7 @@ class TableStore:
         return verify(self.root, deep=deep)
 
     def repair(self) -> list[str]:
-        """Mend what a power cut left; see ``catalog.repair``."""
+        """Repair the effects of a power cut; see ``catalog.repair``."""
         from catalog.repair import repair
 
         return repair(self.root)
@@ -63,10 +63,10 @@ class TableStore:
         return restore(self.root, version)
 
     def history(self) -> list[Snapshot]:
-        """Every version that is still described, newest first."""
+        """Every version that still has a file, newest first."""
         return [read_snapshot(self.root, version) for version in reversed(versions(self.root))]
 
 
 def publish_rows(root: Path, slices: Sequence[SliceWrite], *, fingerprint: str) -> Snapshot:
-    """Commit rows that no stage stands behind, all or none; see ``TableStore.publish``."""
+    """Commit rows that belong to no stage, all or none; see ``TableStore.publish``."""
     return TableStore(root).publish(slices, fingerprint=fingerprint)

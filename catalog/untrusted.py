@@ -1,7 +1,7 @@
-"""What the files of a catalogue folder may say: a folder can come from anybody, and its files are input.
+"""Checks of the files of a catalogue folder: a folder can come from anyone, so its files are untrusted input.
 
-Paths are relative, below the root and reached through no link; tables and files have the names that featlas
-gives. What does not fit is refused with one sentence before anything is read, moved or deleted by it.
+Paths are relative, below the root and contain no link; tables and files have names that featlas gives.
+Anything else is refused with one sentence before featlas reads, moves or deletes a file because of it.
 """
 
 import json
@@ -23,7 +23,7 @@ _ASIDE = re.compile(r"\.old-[0-9a-f]{8}")
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file of the catalogue holds.
+    """The content of a JSON file of the catalogue.
 
     Raises:
         FileNotFoundError: when there is none.
@@ -38,7 +38,7 @@ def read_json(path: Path) -> Any:
 
 
 def table_name(value: Any, where: Path) -> str:
-    """A name that a table may have; one that only a newer featlas knows passes.
+    """A valid name of a table, including one that only a newer featlas knows.
 
     Raises:
         CatalogueError: for anything else.
@@ -52,7 +52,7 @@ def count(value: Any, where: Path) -> int:
     """A whole number from 0 on."""
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**63:
         return value
-    raise CatalogueError(f"{where} holds {value!r:.80} where a number is due; run `featlas repair`")
+    raise CatalogueError(f"{where} holds {value!r:.80} in place of a number; run `featlas repair`")
 
 
 def data_file(path: Any, rows: Any, n_bytes: Any, partition: Any, *, table: str, where: Path) -> DataFile:
@@ -82,7 +82,7 @@ def inside(root: Path, relative: Any, what: str) -> Path:
     """The absolute path of a file or folder that a file of the catalogue names.
 
     Raises:
-        CatalogueError: unless it is a plain relative path, below the root and reached through no link.
+        CatalogueError: unless it is a plain relative path below the root that contains no link.
     """
     parts = relative.split("/") if isinstance(relative, str) else []
     if not parts or not all(_PART.fullmatch(part) and part not in {".", ".."} for part in parts):
@@ -91,7 +91,7 @@ def inside(root: Path, relative: Any, what: str) -> Path:
     if has_link(root, path):
         raise CatalogueError(
             f"{what} {relative} of the catalogue {root} is reached through a link; a catalogue is one real "
-            "folder: copy what the link shows in its place"
+            "folder: replace the link with a copy of what it points to"
         )
     return path
 
@@ -100,7 +100,7 @@ def blob_folder(root: Path, relative: Any, what: str) -> Path:
     """The absolute path of a folder of weights or shards that a row of the catalogue names.
 
     Raises:
-        CatalogueError: unless it is below the root and neither reached through a link nor holds one.
+        CatalogueError: unless it is below the root, and neither its path nor its content has a link.
     """
     folder = inside(root, relative, what)
     for path in map(Path, _entries(folder)):
@@ -118,7 +118,7 @@ def has_link(root: Path, path: Path) -> bool:
 
 
 def refuse_links(root: Path) -> None:
-    """Writers create, rename and delete in these folders, which must therefore be real ones.
+    """Refuse links: writers create, rename and delete in these folders, so they must be real ones.
 
     Raises:
         CatalogueError: naming the link.
@@ -134,7 +134,7 @@ def refuse_links(root: Path) -> None:
 
 
 def folder_move(root: Path, value: Any, where: Path) -> dict[str, str]:
-    """A move of a finished folder as a commit notes it: from the scratch folder to the blobs.
+    """A move of a finished folder in a commit's note: from the scratch folder to the blobs.
 
     Raises:
         CatalogueError: for any other move.

@@ -1,4 +1,4 @@
-"""Keeping house: fewer files, no dead ones, and the way back to an earlier version."""
+"""Maintenance: merge files, delete unused ones, restore an earlier version."""
 
 import shutil
 import time
@@ -25,7 +25,7 @@ _UNKNOWN_BLOBS = "select 1 from damaged_files where table_name in ('activation_s
 def compact(root: Path) -> Snapshot:
     """Rewrite the small files of tables whose slices share files, and files of an older schema version.
 
-    The same rows in fewer files, as one catalogue version; readers notice nothing.
+    One version of the catalogue gets the same rows in fewer files; readers notice no difference.
     """
     snapshot = commit_changes(
         root,
@@ -38,7 +38,7 @@ def compact(root: Path) -> Snapshot:
 
 
 def restore(root: Path, version: int) -> Snapshot:
-    """A new version with exactly the rows of an old one; folders of shards and weights are left alone.
+    """A new version with exactly the rows of an old one; folders of shards and weights do not change.
 
     Raises:
         CatalogueError: when that version is unknown or ``vacuum`` removed files of it.
@@ -56,13 +56,13 @@ def restore(root: Path, version: int) -> Snapshot:
 def vacuum(
     root: Path, *, keep_versions: int = KEEP_VERSIONS, older_than_seconds: float = KEEP_SECONDS
 ) -> list[str]:
-    """Delete what no kept version needs and nobody can still be writing.
+    """Delete what no kept version needs and no process can still be writing.
 
     Args:
         root: Folder of the catalogue.
         keep_versions: Newest versions that stay readable.
-        older_than_seconds: Only what is older goes; keep it longer than the longest run, because a
-            running stage's files are not in any version yet.
+        older_than_seconds: Only older files are deleted. Choose more than the longest run takes,
+            because no version contains a running stage's files yet.
 
     Returns:
         What was deleted, relative to the catalogue.
@@ -123,7 +123,7 @@ def _dead_blobs(root: Path, kept: list[Snapshot]) -> Iterator[Path]:
     }.values():
         with connect(root, snapshot=snapshot, comments=False) as connection:
             if connection.execute(_UNKNOWN_BLOBS).fetchone():
-                return  # nobody knows what their rows name
+                return  # it is unknown which folders their rows name
             rows = connection.execute(
                 "select uri from activation_sets union select weights_uri from dictionaries"
             ).fetchall()
@@ -135,7 +135,7 @@ def _dead_blobs(root: Path, kept: list[Snapshot]) -> Iterator[Path]:
 
 
 def _dead_scratch(root: Path) -> Iterator[Path]:
-    """Working folders whose unit nobody holds."""
+    """Working folders whose unit has no live lease."""
     for folder in (root / "_scratch").glob("*"):
         if folder.is_dir() and not LeaseFile(root, folder.name).read().is_live():
             yield folder

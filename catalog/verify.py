@@ -1,4 +1,4 @@
-"""``featlas verify``: is everything there, is it what was written, does it fit together?"""
+"""``featlas verify``: whether all files exist, are unchanged, and agree with each other."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ FOLDERS = (("activation_sets", "uri", ""), ("dictionaries", "weights_uri", "sae_
 
 
 def verify(root: Path, *, deep: bool = False) -> list[str]:
-    """Every fault found, one line each; an empty list means a sound catalogue.
+    """Every fault found, one line each; an empty list means an intact catalogue.
 
     Without ``deep``: logs, presence and size of files, their schema and row counts, keys, nulls,
     enumerations, ranges, references, sizes of slices. ``deep`` reads every byte: SHA-256 of each data
@@ -69,7 +69,7 @@ def _check_commits(snapshot: Snapshot) -> Iterator[str]:
     if copy is None and (root / FOLDER / NEWEST).exists():
         yield f"{FOLDER}/{NEWEST} is damaged: run `featlas repair`"
     if (root / FOLDER / PENDING).exists() and not _has_landed(snapshot):
-        yield "an interrupted commit waits to be rolled back: run `featlas repair`"
+        yield "an interrupted commit was not rolled back yet: run `featlas repair`"
     for table in dict.fromkeys((*snapshot.tables, *TABLES)):
         if table not in TABLES:
             yield f"{table}: not a table of this version of featlas"
@@ -80,7 +80,7 @@ def _check_commits(snapshot: Snapshot) -> Iterator[str]:
 
 
 def _has_landed(snapshot: Snapshot) -> bool:
-    """Whether the commit that left its note is the newest version; the next one takes the note away."""
+    """Whether the commit of a left-over note is the newest version; the next commit deletes the note."""
     try:
         return read_note(snapshot.root).commit_id == snapshot.commit_id
     except (CatalogueError, FileNotFoundError):
@@ -108,7 +108,7 @@ def _check_file(root: Path, spec: TableSpec, file: DataFile, *, deep: bool) -> I
         yield f"{spec.name}: {file.path} is missing"
         return
     if path.stat().st_size != file.n_bytes:
-        yield f"{spec.name}: {file.path} has {path.stat().st_size} bytes, committed were {file.n_bytes}"
+        yield f"{spec.name}: {file.path} has {path.stat().st_size} bytes, but {file.n_bytes} were committed"
         return
     try:
         footer = pq.read_metadata(path)
@@ -117,7 +117,7 @@ def _check_file(root: Path, spec: TableSpec, file: DataFile, *, deep: bool) -> I
         yield f"{spec.name}: {file.path} has no readable footer: {error}"
         return
     if footer.num_rows != file.rows:
-        yield f"{spec.name}: {file.path} has {footer.num_rows} rows, committed were {file.rows}"
+        yield f"{spec.name}: {file.path} has {footer.num_rows} rows, but {file.rows} were committed"
     yield from _check_schema(spec, file, schema)
     if not deep:
         return
@@ -135,7 +135,7 @@ def _check_schema(spec: TableSpec, file: DataFile, schema: pa.Schema) -> Iterato
             continue
         index = schema.get_field_index(column.name)
         if index < 0:
-            yield f"{spec.name}: {file.path} lacks column {column.name}"
+            yield f"{spec.name}: {file.path} has no column {column.name}"
         elif sql_type(kind := schema.field(index).type) != sql_type(column.type):
             yield f"{spec.name}: {file.path} has {column.name} as {kind}, not {column.type}"
 

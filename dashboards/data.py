@@ -17,13 +17,13 @@ import streamlit as st
 
 from catalog import page_queries, page_texts
 from catalog.connection import connect
+from catalog.damage import naming_damaged_files
 from catalog.ids import slug
 from catalog.queries import resolve_dictionary
 from catalog.runs import crash_of, stages_at_work
 from catalog.schemas import feature_block
 from catalog.settings import CatalogSettings, catalogue_root
 from catalog.snapshot import Snapshot, newest_snapshot, read_snapshot
-from catalog.spoilt import naming_spoilt_files
 
 Row = dict[str, Any]
 ENGINES_KEPT = 2
@@ -91,7 +91,7 @@ def rows(catalogue: Catalogue, query: str, **parameters: Any) -> list[Row]:
     A file that housekeeping removed between two reads is answered by one reload from the newest version.
     """
     named = tuple(parameters.items())
-    with naming_spoilt_files(catalogue_root(catalogue.root)):
+    with naming_damaged_files(catalogue_root(catalogue.root)):
         try:
             return _rows(catalogue.root, catalogue.version, query, named)
         except duckdb.IOException:
@@ -137,7 +137,7 @@ def dictionary_id(catalogue: Catalogue, name: str) -> str:
     Raises:
         UserError: naming what comes close, when there is none.
     """
-    with naming_spoilt_files(catalogue_root(catalogue.root)):
+    with naming_damaged_files(catalogue_root(catalogue.root)):
         return _resolved(catalogue.root, catalogue.version, name)
 
 
@@ -150,8 +150,8 @@ def example_files(catalogue: Catalogue, dictionary: str, feature_index: int) -> 
     """The sound files that hold the examples of a feature: those of its block only."""
     block = feature_block(feature_index)
     files = _block_files(catalogue.root, catalogue.version, dictionary, block)
-    spoilt = tuple(row["path"] for row in rows(catalogue, "damage"))
-    return tuple(path for path in files if not path.endswith(spoilt))
+    damaged = tuple(row["path"] for row in rows(catalogue, "damage"))
+    return tuple(path for path in files if not path.endswith(damaged))
 
 
 def examples(catalogue: Catalogue, dictionary: str, activation_set: str, feature_index: int) -> list[Row]:

@@ -112,11 +112,11 @@ def _freshness(catalogue: data.Catalogue) -> None:
 
 
 def _damage(catalogue: data.Catalogue) -> None:
-    """Say which tables miss rows because files were lost or spoilt."""
-    spoilt = data.rows(catalogue, "damage")
-    if spoilt:
-        tables = ", ".join(sorted({row["table_name"] for row in spoilt}))
-        files = "1 data file" if len(spoilt) == 1 else f"{len(spoilt)} data files"
+    """Say which tables miss rows because files were lost or damaged."""
+    damaged = data.rows(catalogue, "damage")
+    if damaged:
+        tables = ", ".join(sorted({row["table_name"] for row in damaged}))
+        files = "1 data file" if len(damaged) == 1 else f"{len(damaged)} data files"
         said = (
             f"{files} of {tables} cannot be read, and the rows in there are left out of every page. "
             "Run “featlas verify” to see which, then the pipeline with “--force --stage” for that stage."

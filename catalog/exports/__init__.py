@@ -1,1 +1,1 @@
-"""One file per foreign format that a catalogue can be written to."""
+"""One file per foreign format that a catalogue can be exported to."""

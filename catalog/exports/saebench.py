@@ -1,10 +1,10 @@
-"""The stored metrics of a dictionary in SAEBench's JSON form, one file per kind of evaluation.
+"""The stored metrics of a dictionary in SAEBench's JSON format, one file per kind of evaluation.
 
-SAEBench (arXiv 2503.09532) keeps ``<evaluation>/<sae>_eval_results.json``. Its categories and names are used
-for the values that mean the same here. Its classes take no null where they ask for a number: what the
-catalogue does not know is -1 there, as SAEBench itself writes what it could not measure, and is named in
-``eval_result_unstructured.not_measured``; beside it stands everything the catalogue knows, with versions and
-controls. The classes of sae-bench 0.6.0 take all three kinds of file.
+SAEBench (arXiv 2503.09532) writes ``<evaluation>/<sae>_eval_results.json``. This export uses its categories
+and names for values with the same meaning. SAEBench's classes accept no null for a number: a value that the
+catalogue does not have becomes -1, as SAEBench itself writes what it could not measure, and
+``eval_result_unstructured.not_measured`` names it. The same object holds everything the catalogue knows,
+with versions and controls. The classes of sae-bench 0.6.0 accept all three kinds of file.
 """
 
 import json
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 _NOT_MEASURED = -1
 _MAY_BE_NULL = re.compile(r"(sae|llm_top_\d+)_\w*test_accuracy")
-"""Of all fields of numbers these alone may be null in SAEBench."""
+"""The only number fields that may be null in SAEBench."""
 
 
 def write_saebench(root: Path, connection: "DuckDBPyConnection", dictionary: str, folder: Path) -> list[Path]:
-    """Write one file per kind of evaluation that the catalogue has of a dictionary; returns their paths.
+    """Write one file per kind of evaluation of a dictionary in the catalogue; return their paths.
 
     Args:
-        root: The catalogue; its ``cfg.json`` of the dictionary is copied where it is there.
+        root: The catalogue; the dictionary's ``cfg.json`` is copied from it if it exists.
         connection: To the catalogue.
         dictionary: Its id or alias.
-        folder: Made if missing.
+        folder: Created if missing.
 
     Raises:
         UserError: for an unknown dictionary, or one that was never measured.
@@ -67,12 +67,12 @@ def write_saebench(root: Path, connection: "DuckDBPyConnection", dictionary: str
 def saebench_results(
     record: Row, rows: Sequence[Row], geometry: Sequence[Row], sae_config: Mapping[str, Any] | None
 ) -> list[dict[str, Any]]:
-    """The results as JSON values: ``core`` always, the others where they were measured.
+    """The results as JSON values: ``core`` always, the others if they were measured.
 
     Args:
         record: Row of ``dictionaries``.
         rows: Rows of ``dictionary_metrics`` on one activation set, with ``measured_at``.
-        geometry: Density and geometry of every feature; empty where none was mined.
+        geometry: Density and geometry of every feature; empty if none was mined.
         sae_config: The dictionary's ``cfg.json``, in SAELens' form.
     """
     return [
@@ -119,7 +119,7 @@ def _envelope(
 
 
 def _numbers(values: Mapping[str, Any], prefix: str, missing: list[str]) -> dict[str, Any]:
-    """The same with a number in place of each null that SAEBench would refuse; notes their names."""
+    """The same with a number in place of each null that SAEBench would refuse; records their names."""
     refused = [name for name, value in values.items() if value is None and not _MAY_BE_NULL.fullmatch(name)]
     missing += [prefix + name for name in refused]
     return {**values, **dict.fromkeys(refused, _NOT_MEASURED)}

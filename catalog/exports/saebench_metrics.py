@@ -1,7 +1,8 @@
-"""Stored metrics by SAEBench's evaluations, categories and names; null where the catalogue has no value.
+"""Stored metrics by SAEBench's evaluations, categories and names; null if the catalogue has no value.
 
-``explained_variance`` is 1 - FVU pooled over the evaluation set, which SAEBench's own is not for activations
-with a mean; ``l1`` is of the tokens that were mined; ``*_with_ablation`` is zero ablation, as there.
+``explained_variance`` is 1 - FVU pooled over the evaluation set; SAEBench's own value differs for
+activations with a mean. ``l1`` covers the tokens that were mined. ``*_with_ablation`` is zero ablation, as in
+SAEBench.
 """
 
 import json
@@ -19,11 +20,11 @@ Evaluation = tuple[dict[str, Any], list[dict[str, Any]]]
 
 
 def evaluations(rows: Sequence[Row], geometry: Sequence[Row]) -> dict[str, Evaluation]:
-    """The evaluations by SAEBench's ids: ``core`` always, the others where they were measured.
+    """The evaluations by SAEBench's ids: ``core`` always, the others if they were measured.
 
     Args:
         rows: Rows of ``dictionary_metrics`` on one activation set.
-        geometry: Density, mean activation and geometry of every feature; empty where none was mined.
+        geometry: Density, mean activation and geometry of every feature; empty if none was mined.
     """
     values = _Values([row for row in rows if row["split"] == "eval"])
     parts: dict[str, Evaluation] = {CORE: (_core(values, geometry), _core_details(geometry))}
@@ -35,7 +36,7 @@ def evaluations(rows: Sequence[Row], geometry: Sequence[Row]) -> dict[str, Evalu
 
 
 class _Values:
-    """Metric values by name; None where there is no row."""
+    """Metric values by name; None if there is no row."""
 
     def __init__(self, rows: Sequence[Row]) -> None:
         self.rows = {(row["metric"], row["variant"]): row for row in rows}
@@ -104,7 +105,7 @@ def _ablated(kl: float | None, score: float | None) -> float | None:
 
 
 def _l1(geometry: Sequence[Row]) -> float | None:
-    """Mean over tokens of the sum of all activations, where they were mined."""
+    """Mean over tokens of the sum of all activations, if they were mined."""
     if not geometry:
         return None
     return math.fsum(row["density"] * (row["mean_activation"] or 0.0) for row in geometry)

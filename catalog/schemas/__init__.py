@@ -1,8 +1,8 @@
 """Every table of the catalogue: columns with types and meaning, key, partitions, order.
 
-One file per kind of thing that is kept; the data dictionary in ``catalog/README.md`` is generated from them.
-A changed table gets a new ``version``, once a release (``tests/catalog/freeze_tables.py`` freezes it).
-All timestamps are UTC; every row carries the ``fingerprint`` of the stage run that made it.
+One file per group of tables; the data dictionary in ``catalog/README.md`` is generated from them. A changed
+table gets a new ``version`` once a release (``tests/catalog/freeze_tables.py`` freezes it). All timestamps
+are UTC; every row carries the ``fingerprint`` of the stage run that produced it.
 """
 
 from catalog.schemas.activations import ACTIVATIONS

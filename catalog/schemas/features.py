@@ -1,4 +1,4 @@
-"""What is observed of features: statistics, contexts, and what steering with them does."""
+"""Observations of features: statistics, contexts, and effects of steering."""
 
 import pyarrow as pa
 
@@ -37,46 +37,46 @@ FEATURES: tuple[TableSpec, ...] = (
             "alive, unseen (never fired here) or dense (density > 0.1)",
             FeatureStatus,
         ),
-        column("n_tokens", I64, "Tokens it fired on"),
-        column("density", F64, "Share of valid tokens it fired on"),
+        column("n_tokens", I64, "Tokens on which it fired"),
+        column("density", F64, "Share of valid tokens on which it fired"),
         optional("max_activation", F32, "Largest activation; null if it never fired"),
-        optional("mean_activation", F32, "Mean activation where it fired; null if it never fired"),
-        column("quantiles", pa.list_(QUANTILE), "Quantiles of the activations where it fired"),
-        column("histogram", pa.list_(BIN), "Histogram of the activations where it fired"),
+        optional("mean_activation", F32, "Mean activation over the tokens on which it fired; null if none"),
+        column("quantiles", pa.list_(QUANTILE), "Quantiles of the activations on these tokens"),
+        column("histogram", pa.list_(BIN), "Histogram of the activations on these tokens"),
         column("decoder_norm", F32, "Euclidean norm of its decoder row"),
         optional("encoder_decoder_cosine", F32, "Cosine of encoder column and decoder row"),
-        column("top_logits", pa.list_(LOGIT), "Tokens it raises most through the unembedding"),
-        column("bottom_logits", pa.list_(LOGIT), "Tokens it lowers most through the unembedding"),
+        column("top_logits", pa.list_(LOGIT), "Tokens that it promotes most through the unembedding"),
+        column("bottom_logits", pa.list_(LOGIT), "Tokens that it suppresses most through the unembedding"),
         column("nearest_by_decoder", pa.list_(NEIGHBOUR), "Nearest features by decoder cosine"),
-        column("nearest_by_coactivation", pa.list_(NEIGHBOUR), "Nearest features by Jaccard of firing"),
+        column("nearest_by_coactivation", pa.list_(NEIGHBOUR), "Nearest features by Jaccard index of firing"),
         column(
             "top_tokens",
             pa.list_(TEXT),
-            "Commonest texts of its peak tokens among the top examples",
+            "Most common texts of its peak tokens in the top examples",
         ),
         optional(
-            "feature_group", I32, "Matryoshka prefix or frequency stratum it belongs to, from 0", since=2
+            "feature_group", I32, "Matryoshka prefix or frequency stratum of the feature, from 0", since=2
         ),
         optional("parent_feature", I32, "Feature of an earlier group that fires with it most often", since=2),
         optional("selection_step", F64, "Mean step at which matching pursuit selects it, from 0", since=2),
         optional(
-            "threshold", F32, "Activation it must exceed, where the architecture has thresholds", since=2
+            "threshold", F32, "Activation that it must exceed, for architectures with thresholds", since=2
         ),
         optional(
             "special_share", F64, "Share of its activation mass on special and template tokens", since=2
         ),
         optional("head_shares", pa.list_(F64), "Share of each attention head in its decoder norm", since=2),
         optional(
-            "dfa_offset", I32, "Offset of the token that attention reads it from most, 0: its own", since=2
+            "dfa_offset", I32, "Offset of the token that attention reads most for it; 0: its own", since=2
         ),
         optional(
-            "dfa_entropy", F64, "Mean entropy in nats of the tokens that attention reads it from", since=2
+            "dfa_entropy", F64, "Mean entropy in nats over the tokens from which attention reads it", since=2
         ),
-        optional("site_norms", pa.list_(F64), "Decoder norm at each hookpoint it writes", since=2),
+        optional("site_norms", pa.list_(F64), "Decoder norm at each hookpoint that it writes", since=2),
         optional(
             "relative_norm",
             F64,
-            "The last of those over the sum, in units of the activations: 0.5 is shared",
+            "Last of these norms over their sum, in units of the activations: 0.5 is shared",
             since=2,
         ),
         optional("error_ratio", F64, "Latent scaling of the reconstruction errors, first over last", since=2),
@@ -85,7 +85,7 @@ FEATURES: tuple[TableSpec, ...] = (
         ),
         optional("density_ci_low", F64, "Low end of the 95 % interval of density over documents", since=3),
         optional("density_ci_high", F64, "High end of the 95 % interval of density over documents", since=3),
-        optional("n_documents", I64, "Documents with valid tokens that density comes from", since=3),
+        optional("n_documents", I64, "Documents with valid tokens from which density comes", since=3),
         optional("metric_version", I32, "Version of the definition of density and its interval", since=3),
         version=3,
         row_group_rows=10_000,
@@ -106,7 +106,7 @@ FEATURES: tuple[TableSpec, ...] = (
             "neighbour, which do not fire",
         ),
         column("rank", I32, "Order within the band, counted from 0"),
-        column("sequence_index", I32, "Packed sequence it was cut from"),
+        column("sequence_index", I32, "Packed sequence that contains it"),
         column("token_start", I32, "Position of its first token in the sequence"),
         column("document_id", TEXT, "Document of the text"),
         column("char_start", I32, "First character in the document"),
@@ -116,26 +116,26 @@ FEATURES: tuple[TableSpec, ...] = (
             "tokens",
             pa.list_(TEXT),
             "Text of each token cut from the document; empty for the further tokens of one "
-            "character and for special ones; joined they are the text from char_start to char_end",
+            "character and for special tokens; joined they are the text from char_start to char_end",
         ),
         column("activations", pa.list_(F32), "Activation of the feature on each token"),
         column(
             "peak_position",
             I32,
-            "Position of the largest activation within the context; of controls the place drawn",
+            "Position of the largest activation within the context; for controls a random position",
         ),
         column("max_activation", F32, "Largest activation within the context; 0 for controls"),
         column("split", TEXT, "Whether it may be used to explain or to score", ExampleSplit),
         optional(
             "is_special",
             pa.list_(BOOL),
-            "For each token whether it is special (BOS, SEP, turns of a template) or has no character",
+            "Whether each token is special (BOS, SEP, turns of a template) or has no character",
             since=2,
         ),
         optional(
             "text_before",
             I32,
-            "Tokens of text that the model read before the first one: 0 where a document or chunk begins",
+            "Tokens that the model read before the first one: 0 at the start of a document or chunk",
             since=2,
         ),
         version=2,
@@ -151,9 +151,9 @@ FEATURES: tuple[TableSpec, ...] = (
         FEATURE,
         column("mode", TEXT, "add, clamp or ablate"),
         column("strength", F64, "In units of the feature's largest activation"),
-        column("prompt_set", TEXT, "Prompts it was tried on"),
+        column("prompt_set", TEXT, "Prompts that it was tested on"),
         optional("effect", F64, "Change of the target measure"),
-        optional("kl", F64, "KL divergence of next-token distributions, nats"),
+        optional("kl", F64, "KL divergence of next-token distributions in nats"),
         optional("ppl_ratio", F64, "Perplexity under the plain model, steered over clean"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Which features are the same, through dictionaries, models and time."""
+"""Matching features of different dictionaries, models and times."""
 
 from catalog.schemas.spec import (
     BOOL,
@@ -28,30 +28,30 @@ MATCHES: tuple[TableSpec, ...] = (
         column("activation_sets", TEXT, "Activation sets compared, joined by ' | '"),
         column("score", F64, "Cosine or Pearson correlation"),
         column("rank", I32, "Rank of b among the partners of a, counted from 0"),
-        column("mutual", BOOL, "Whether each is the other's best"),
+        column("mutual", BOOL, "Whether each is the best partner of the other"),
         optional("margin", F64, "Score minus that of the next best partner of a"),
         column("n", I64, "Segments or dimensions compared"),
-        optional("p_value", F64, "Probability that the best partner under the null scores as high"),
+        optional("p_value", F64, "Probability that the best partner under the null scores this high"),
         optional(
             "q_value",
             F64,
-            "p-value after false-discovery control over the features of this pair (Benjamini, Hochberg)",
+            "p-value after false-discovery control over the features of this pair (Benjamini-Hochberg)",
         ),
         column("verdict", TEXT, "same, split, merged, absorbed or unmatched", Verdict),
         optional("ci_low", F64, "Low end of the 95 % interval of the score over documents", since=2),
         optional("ci_high", F64, "High end of the 95 % interval of the score over documents", since=2),
-        optional("n_documents", I64, "Documents compared; null where weights are compared", since=2),
+        optional("n_documents", I64, "Documents compared; null if weights are compared", since=2),
         optional("same_above", F64, "Score that best partners must exceed to be called the same", since=2),
         optional(
             "floor_score",
             F64,
-            "Score of the best partner of a among random directions in the place of b",
+            "Score of the best partner of a among random directions in place of b",
             since=2,
         ),
         optional(
             "floor_same",
             BOOL,
-            "Whether that random direction would pass: mutual and above same_above",
+            "Whether this random direction would pass: mutual and above same_above",
             since=2,
         ),
         optional("metric_version", I32, "Version of the definition of score and verdict", since=2),
@@ -63,7 +63,7 @@ MATCHES: tuple[TableSpec, ...] = (
         "concepts",
         "concept",
         ("concept_id",),
-        column("concept_id", TEXT, "Identity of a feature through time and models"),
+        column("concept_id", TEXT, "Identity of a feature over time and models"),
         column("first_seen_run", TEXT, "Run in which it first appeared"),
         optional("label", TEXT, "Best label of its members"),
         partition_by=(),

@@ -1,4 +1,4 @@
-"""What a table is: columns with types and meaning, key, partitions, order; and how one is written down."""
+"""The definition of a table: columns with types and meaning, key, partitions, order."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -21,9 +21,9 @@ QUANTILE = pa.struct([("q", F32), ("value", F32)])
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: name, Arrow type, meaning; ``values`` lists the strings an enumeration allows.
+    """One column: name, Arrow type, meaning; ``values`` lists the strings of an enumeration.
 
-    ``since`` is the version of the table that brought the column; older files read it as null.
+    ``since`` is the version of the table that added the column; older files read it as null.
     """
 
     name: str
@@ -38,10 +38,13 @@ class Column:
 class TableSpec:
     """A table: its rows, columns, unique key, Hive partitions, sort order and layout.
 
-    Rows are committed in slices, one per fingerprint. A slice of a replaceable table takes the place
-    of every earlier row of its ``subject`` (what the rows are about); a slice of an append-only table is
-    never replaced by another one. Partitioned tables have files of their own per subject, the others are
-    small and their slices share files. Partition columns are in the files as well.
+    Rows are committed in slices, one per fingerprint. A slice of a replaceable table replaces every earlier
+    row
+    of its ``subject`` (what the rows are about); no slice replaces a slice of an append-only table.
+    Partitioned
+    tables have separate files per subject. The other tables are small, and their slices share files. The
+    files
+    contain the partition columns too.
     """
 
     name: str
@@ -85,7 +88,7 @@ def column(name: str, type_: pa.DataType, description: str, values: object = Non
 def optional(
     name: str, type_: pa.DataType, description: str, values: object = None, since: int = 1
 ) -> Column:
-    """A column that may be null, as every one must be that came after the table's first version."""
+    """A column that may be null; every column added after the table's first version must be optional."""
     return Column(name, type_, description, True, _allowed(values), since)
 
 
@@ -94,13 +97,13 @@ def _allowed(values: object) -> tuple[str, ...]:
 
 
 _COMMON = (
-    column("fingerprint", TEXT, "Digest of the stage, config and parents that made this row"),
-    column("slice", TEXT, "Slug of the committed file set the row came with"),
-    column("subject", TEXT, "Slug of what the slice is about and replaces as a whole"),
+    column("fingerprint", TEXT, "Digest of the stage, config and parents that produced this row"),
+    column("slice", TEXT, "Slug of the committed file set that contains the row"),
+    column("subject", TEXT, "Slug of what the slice is about and replaces completely"),
 )
 COMMON_COLUMNS = tuple(common.name for common in _COMMON)
-DICTIONARY = column("dictionary_id", TEXT, "Dictionary: alias plus eight hex of its fingerprint")
-SET = column("activation_set_id", TEXT, "Activation set the observation was made on")
+DICTIONARY = column("dictionary_id", TEXT, "Dictionary: alias plus eight hex digits of its fingerprint")
+SET = column("activation_set_id", TEXT, "Activation set that the observation was made on")
 FEATURE = column("feature_index", I32, "Unit of the dictionary, counted from 0")
 
 
@@ -115,7 +118,7 @@ def table(
     row_group_rows: int = 65_536,
     version: int = 1,
 ) -> TableSpec:
-    """A table with the columns that all have; sorted by its key and, if replaceable, in files per subject."""
+    """A table with the common columns; sorted by its key and, if replaceable, in files per subject."""
     return TableSpec(
         name,
         row,

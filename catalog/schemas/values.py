@@ -1,4 +1,4 @@
-"""The strings that enumerated columns allow, shared by configurations, tables and checks."""
+"""The allowed strings of enumerated columns, shared by configurations, tables and checks."""
 
 from typing import Literal
 

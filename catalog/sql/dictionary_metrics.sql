@@ -1,4 +1,4 @@
--- Metric values of a dictionary, on all activation sets or a given one, with the time they were committed.
+-- Metric values of a dictionary, on all activation sets or a given one, with the time of their commit.
 with attempts as (
     select fingerprint, max(finished_at) as measured_at
     from stage_runs

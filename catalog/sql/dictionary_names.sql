@@ -1,5 +1,5 @@
--- Every name a dictionary can be called by: its id, and the alias that means it now. An alias nobody set
--- means the newest dictionary that carries it.
+-- Every name of a dictionary: its id, and the alias that refers to it now. An alias that was never assigned refers to
+-- the newest dictionary with that alias.
 select dictionary_id as name, dictionary_id
 from dictionaries
 union all

@@ -1,4 +1,4 @@
--- Mined contexts of one feature. The files are those of its block, as the store names them; what old ones lack is null.
+-- Mined contexts of one feature, from the files of its block as the store names them; columns of later versions are null.
 select
     activation_set_id,
     band,

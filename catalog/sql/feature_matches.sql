@@ -1,4 +1,4 @@
--- Best partners of one feature in other dictionaries, either way round.
+-- Best partners of one feature in other dictionaries, in both directions.
 with pairs as (
     select dictionary_b as dictionary_id, feature_b as feature_index, method, score, rank, mutual, margin, q_value, verdict
     from matches

@@ -1,5 +1,5 @@
 -- Features with their best explanation; every filter is optional, the order is one of a few names. Without a
--- dictionary those that a newer one of the same name superseded are left out.
+-- dictionary, features of superseded dictionaries are left out.
 with found as materialized (
     select
         f.dictionary_id, f.activation_set_id, f.feature_index, f.status = 'dense' as is_dense, f.density, f.max_activation,
@@ -20,7 +20,7 @@ with found as materialized (
         and ($density_high::double is null or f.density <= $density_high::double)
         and ($score_low::double is null or f.ci_low >= $score_low::double)
         and ($matched::boolean is null or (f.n_matches > 0) = $matched::boolean)
-        -- One and two words are the rule, and a lambda costs four times as much.
+        -- One or two words are the usual case, and a lambda costs four times as much.
         and ($words::varchar[] is null or (
             contains(f.label_lower, list_extract($words::varchar[], 1))
             and contains(f.label_lower, coalesce(list_extract($words::varchar[], 2), ''))

@@ -1,5 +1,5 @@
--- What the last finished run changed: dictionaries, labels (new, better, worse, lost) and matches; at most so many
--- of each kind, with how many of the kind there are.
+-- Changes of the last finished run: dictionaries, labels (new, better, worse, lost) and matches, up to a limit of each
+-- kind, with the total number of the kind.
 with last as (
     select max_by(r.run_id, {'place': coalesce(o.place, -2_000_000_000), 'at': r.started_at}) as run_id
     from runs as r

@@ -1,4 +1,4 @@
--- Places of the text where the strongest contexts of two features overlap.
+-- Positions in the texts where the strongest contexts of two features overlap.
 with a as (
     select * from examples
     where dictionary_id = $dictionary_a and feature_index = $feature_a and max_activation > 0

@@ -1,4 +1,4 @@
--- Data files that are missing or spoilt; their rows are left out of every answer.
+-- Data files that are missing or damaged; no answer includes their rows.
 select table_name, path, "rows", reason
 from damaged_files
 order by table_name, path

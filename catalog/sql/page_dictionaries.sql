@@ -1,5 +1,5 @@
--- One row per dictionary: size, fidelity on eval documents, coverage by labels and how many beat chance, beside the
--- share of those of random directions on the same activation set.
+-- One row per dictionary: size, fidelity on eval documents, coverage by labels, labels above chance, and the share of
+-- labels of random directions above chance on the same activation set.
 with observed as (
     select
         dictionary_id,
@@ -17,7 +17,7 @@ counts as (
     select * from observed
     qualify row_number() over (partition by dictionary_id order by n_features desc, activation_set_id) = 1
 ),
--- A metric with several forms (hookpoints, quantiles, a skip path alone) has the whole under the empty variant.
+-- A metric with several forms (hookpoints, quantiles, skip path only) has its total under the empty variant.
 metrics as (
     select
         dictionary_id,
@@ -66,7 +66,7 @@ select
     coalesce(q.n_above_chance, 0) as n_above_chance,
     q.random_above_share,
     q.random_dictionary_id,
-    -- Null where it was never compared: 0 would say that nothing of it was found again.
+    -- Null if it was never compared: 0 would mean that no feature was found again.
     case when d.dictionary_id in (select dictionary_a from matches union all select dictionary_b from matches)
         then coalesce(c.n_matched, 0) end as n_matched,
     c.median_score,
@@ -80,7 +80,7 @@ select
     m.n_metric_documents,
     m.fvu_ci_low,
     m.fvu_ci_high,
-    -- One massive token can hold half of the variance: where there are any, dictionaries are ranked without them.
+    -- One massive token can hold half of the variance, so dictionaries with such tokens are ranked without them.
     coalesce(m.fvu_without_massive, m.fvu) as fvu_ranked,
     case when m.fvu_without_massive is null then 'all tokens' else 'without massive tokens' end as fvu_ranked_by
 from dictionaries as d

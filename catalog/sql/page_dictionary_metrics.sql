@@ -1,5 +1,5 @@
--- What was measured of some dictionaries on their own activation sets. Values of single letters are left out: a row
--- without a variant has their mean.
+-- Metrics of some dictionaries on their own activation sets. Values of single letters are left out: a row without a
+-- variant has their mean.
 select m.*
 from dictionary_metrics as m
 join dictionaries as d using (dictionary_id, activation_set_id)

@@ -1,4 +1,4 @@
--- One feature on one activation set (the one with most tokens where none is named).
+-- One feature on one activation set (by default the one with most tokens).
 select f.*, d.alias, d.architecture, d.d_sae, d.reads, d.writes, d.reads[1].model_id as model_id, d.reads[1].hookpoint as hookpoint,
     a.corpus_id, a.n_valid_tokens
 from features as f

@@ -1,4 +1,4 @@
--- Every explanation of a feature through time, newest first, with what it cost; is_label marks that of its card.
+-- Every explanation of a feature, newest first, with its cost; is_label marks the one on its card.
 select
     e.explanation_id, e.explainer, e.model, e.prompt_digest, e.text, e.status, e.error, e.created_at, e.fingerprint,
     e.position, e.token_shares,

@@ -1,4 +1,4 @@
--- The judged items of one explanation, of each scorer and judge those of its newest scores.
+-- The judged items of one explanation, from the newest scores of each scorer and judge.
 select
     scorer, judge, seed, item, dictionary_id, activation_set_id, feature_index, band, rank, truth, answer, probability
 from judgements

@@ -1,4 +1,4 @@
--- Features of other dictionaries that match one, both directions, best first.
+-- Features of other dictionaries that match one, in both directions, best first.
 with pairs as (
     select dictionary_b as dictionary_id, feature_b as feature_index, method, score, rank, mutual, margin, n, p_value,
         q_value, verdict, ci_low, ci_high, n_documents, same_above, floor_score

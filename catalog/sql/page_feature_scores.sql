@@ -1,5 +1,5 @@
--- The newest scores of every explanation of a feature by each scorer and judge; is_headline marks the one that each
--- explanation is ranked by.
+-- The newest scores of every explanation of a feature by each scorer and judge; is_headline marks the score that ranks
+-- the explanation.
 select
     s.explanation_id, s.scorer, s.judge, s.metric, s.variant, s.seed, s.value, s.ci_low, s.ci_high, s.chance,
     coalesce(h.above_chance, s.above_chance) as above_chance, s.n, s.answered_share, s.negatives, s.prevalence, s.position,

@@ -1,4 +1,4 @@
--- The features before and after one, those that never fired left out.
+-- The features before and after one, without those that never fired.
 select
     max(feature_index) filter (where feature_index < $feature_index) as previous_index,
     min(feature_index) filter (where feature_index > $feature_index) as next_index

@@ -1,4 +1,4 @@
--- The labels of some features, each with its score; of several activation sets the one with most tokens that has one.
+-- The labels of some features with their scores; among several activation sets the one with most tokens and a label.
 with wanted as (
     select unnest($dictionary_ids::varchar[]) as dictionary_id, unnest($feature_indices::integer[]) as feature_index
 )

@@ -1,4 +1,4 @@
--- How many features of one dictionary are called the same as one of another, beside what random directions reach.
+-- Number of features of one dictionary called the same as one of another, and the number that random directions reach.
 select
     method, dictionary_a, dictionary_b, n_features, n_mutual, n_same, share_same, floor_share_same, median_score,
     floor_median_score, same_above, n_documents

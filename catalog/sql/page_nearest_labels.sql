@@ -1,4 +1,4 @@
--- Labels that hold one of some words, those with most of them first, each with the best feature that has it.
+-- Labels that hold one of some words, those with most of the words first, each with the best feature that has it.
 with found as (
     select f.dictionary_id, f.feature_index, f.label, f.ci_low,
         len(list_intersect(list_distinct(regexp_extract_all(f.label_lower, '[\p{L}\p{N}_]{2,}')), $words::varchar[])) as n_words

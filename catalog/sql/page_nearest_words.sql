@@ -1,4 +1,4 @@
--- Words of labels, and peak tokens, that are spelt most like what was searched and not found.
+-- Words of labels, and peak tokens, whose spelling is closest to a search without results.
 with cards as (
     select label_lower, top_tokens
     from feature_cards as f

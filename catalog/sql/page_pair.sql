@@ -1,4 +1,4 @@
--- What is known of two features as a pair, in either direction.
+-- Matching results for two features, in both directions.
 select method, score, rank, mutual, margin, n, p_value, q_value, verdict, activation_sets, ci_low, ci_high,
     n_documents, same_above, floor_score
 from matches

@@ -1,4 +1,4 @@
--- One firing feature, picked by a number: of a dictionary, else of all that no newer one supersedes.
+-- One firing feature, selected by a number: of a dictionary, else of all current dictionaries.
 select f.dictionary_id, f.feature_index
 from feature_cards as f
 where

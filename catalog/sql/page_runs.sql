@@ -1,4 +1,4 @@
--- Runs, newest first by when they came into the catalogue, with what their stages recomputed and what they spent.
+-- Runs, newest first by their commit, with the stages that they recomputed and their cost.
 with came as (
     select slice, place, min(place) over (partition by subject) as began from commit_order where table_name = 'runs'
 ),

@@ -1,4 +1,4 @@
--- Stage attempts of one run, in the order they began; those whose rows were damaged later are lost.
+-- Stage attempts of one run, in the order of their starts; an attempt whose rows were damaged later is lost.
 with lost as (
     select fingerprint, max(attempt) as attempt, max_by(error, attempt) as error
     from stage_runs where state = 'lost' group by fingerprint

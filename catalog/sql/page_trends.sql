@@ -1,4 +1,4 @@
--- The main metrics of each alias through its retrains.
+-- The main metrics of each alias over its retrainings.
 select d.alias, d.dictionary_id, d.created_at, m.metric, m.variant, m.value
 from dictionaries as d
 join dictionary_metrics as m using (dictionary_id)

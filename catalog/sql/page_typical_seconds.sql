@@ -1,4 +1,4 @@
--- How long a stage usually takes: the median of its committed attempts.
+-- Typical duration of a stage: the median over its committed attempts.
 select stage, median(seconds) as seconds, count(*) as n
 from stage_runs
 where state = 'committed'

@@ -1,4 +1,4 @@
--- Runs, newest first by when they came into the catalogue, whatever the clocks said.
+-- Runs, newest first by their commit, independent of clocks.
 with began as (
     select subject, min(place) as place from commit_order where table_name = 'runs' group by subject
 )

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from catalog.connection import connect
+from catalog.damage import naming_damaged_files
 from catalog.errors import UserError
 from catalog.resolve import resolve_dictionary
 from catalog.settings import catalogue_root
-from catalog.spoilt import naming_spoilt_files
 from catalog.store import TableStore
 
 SAEBENCH = "saebench"
@@ -25,7 +25,7 @@ def export_command(format_name: str, dictionary: str, path: Path, catalogue: str
     root = catalogue_root(catalogue)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} exists and is not an empty folder: name a new one")
-    with naming_spoilt_files(root):
+    with naming_damaged_files(root):
         with connect(root, snapshot=TableStore(root).snapshot()) as connection:
             dictionary_id = resolve_dictionary(connection, dictionary)
             if format_name == SAEBENCH:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from catalog.connection import connect
+from catalog.damage import naming_damaged_files
 from catalog.errors import UserError
 from catalog.ids import parse_feature, slug
 from catalog.page_queries import dictionaries
@@ -10,7 +11,6 @@ from catalog.queries import feature_card, feature_examples, feature_explanations
 from catalog.resolve import resolve_dictionary
 from catalog.schemas import feature_block
 from catalog.settings import catalogue_root
-from catalog.spoilt import naming_spoilt_files
 from catalog.store import TableStore
 from flows.commands.quality import above_chance
 
@@ -30,7 +30,7 @@ def show_command(feature: str, catalogue: str | None) -> None:
     root = catalogue_root(catalogue)
     wanted = parse_feature(feature)
     snapshot = TableStore(root).snapshot()
-    with naming_spoilt_files(root), connect(root, snapshot=snapshot) as connection:
+    with naming_damaged_files(root), connect(root, snapshot=snapshot) as connection:
         dictionary_id = resolve_dictionary(connection, wanted.dictionary)
         key: Any = {"dictionary_id": dictionary_id, "feature_index": wanted.feature_index}
         cards = feature_card(connection, **key).to_pylist()

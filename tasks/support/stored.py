@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from catalog.damage import naming_damaged_files
 from catalog.ids import slug
 from catalog.ledger import Ledger, StageOutcome
 from catalog.schemas import TABLES
-from catalog.spoilt import naming_spoilt_files
 from catalog.store import TableStore
 from catalog.untrusted import blob_folder
 from tasks.activations.models.source import ModelConfig
@@ -37,7 +37,7 @@ def stored_rows(root: Path, table: str, columns: Sequence[str] | None = None, **
         return empty if columns is None else empty.select(list(columns))
     filters = [(name, "=", value) for name, value in equals.items()]
     schema = TABLES[table].schema.remove_metadata()
-    with naming_spoilt_files(root, [table]):
+    with naming_damaged_files(root, [table]):
         return pq.read_table(paths, columns=columns, filters=filters, partitioning=None, schema=schema)
 
 
@@ -92,7 +92,7 @@ def example_blocks(root: Path, dictionary_id: str, activation_set_id: str) -> It
     for file in files:
         by_block.setdefault(int(file.partition["feature_block"]), []).append(str(root / file.path))
     for block in sorted(by_block):
-        with naming_spoilt_files(root, ["examples"]):
+        with naming_damaged_files(root, ["examples"]):
             rows = pq.read_table(by_block[block], partitioning=None)
         yield rows
 

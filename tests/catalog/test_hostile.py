@@ -31,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, small: ModuleType) -> Path:
 
 @pytest.fixture
 def catalogue(made: Path, tmp_path: Path) -> Path:
-    """A catalogue to spoil, beside a folder that is none of its business."""
+    """A catalogue to damage, next to a folder outside it."""
     thesis = tmp_path / "my-thesis"
     thesis.mkdir()
     (thesis / "chapter1.tex").write_text("years of work")
@@ -224,5 +224,5 @@ def test_moves(value: object, tmp_path: Path) -> None:
 def test_counts(rows: object, tmp_path: Path) -> None:
     path = f"runs/v1-00000000-{'0' * 64}.parquet"
     assert data_file(path, 1, 1, {}, table="runs", where=tmp_path).rows == 1
-    with pytest.raises(CatalogueError, match="where a number is due"):
+    with pytest.raises(CatalogueError, match="in place of a number"):
         data_file(path, rows, 1, {}, table="runs", where=tmp_path)

@@ -56,7 +56,7 @@ def test_every_file_is_read_within_the_nights_and_no_night_reads_much(made: Path
     assert len(read) <= len(sizes) + 8, "hardly any twice"
     assert found.oldest >= "on 2026-11-01"
     assert found.oldest != "never"
-    assert "everything is read within 8 nights" in found.sentence(8)
+    assert "all files are read within 8 nights" in found.sentence(8)
 
 
 def test_a_flipped_bit_that_readers_do_not_see_is_found(made: Path, tmp_path: Path, nights: Any) -> None:

@@ -31,7 +31,7 @@ def two_versions(tmp_path_factory: pytest.TempPathFactory, small: ModuleType) ->
 
 @pytest.fixture
 def catalogue(two_versions: Path, tmp_path: Path) -> Path:
-    """A catalogue of two versions to spoil."""
+    """A catalogue of two versions to damage."""
     return Path(shutil.copytree(two_versions, tmp_path / "catalogue"))
 
 
@@ -157,18 +157,18 @@ def flip(path: Path, position: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "message"),
+    ("damage", "message"),
     [
         (lambda path: path.unlink(), "is missing"),
-        (lambda path: path.write_bytes(path.read_bytes()[:100]), "has 100 bytes, committed were"),
+        (lambda path: path.write_bytes(path.read_bytes()[:100]), "has 100 bytes, but"),
         (lambda path: path.write_bytes(path.read_bytes()[:-8] + b"garbage!"), "no readable footer"),
     ],
 )
-def test_a_spoilt_file_is_named(
-    catalogue: Path, spoil: Callable[[Path], None], message: str, small: ModuleType
+def test_a_damaged_file_is_named(
+    catalogue: Path, damage: Callable[[Path], None], message: str, small: ModuleType
 ) -> None:
     path = only_file(catalogue, "features")
-    spoil(path)
+    damage(path)
     faults = TableStore(catalogue).verify()
     assert any(message in fault and path.name in fault for fault in faults), faults
     with connect(catalogue) as connection:

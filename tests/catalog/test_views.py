@@ -435,7 +435,7 @@ def test_tables_views_and_columns_say_what_they_mean(root: Path, small: ModuleTy
             assert set(connection.execute(columns).fetchall()) == meanings
             found = dict(connection.execute(views).fetchall())
             assert set(found) == {*TABLES, *(name for name, _ in derived_views())}
-            assert found["current_aliases"].startswith("The dictionary that each name means now")
+            assert found["current_aliases"].startswith("The dictionary that each alias refers to now")
 
 
 def test_a_dictionary_that_was_never_compared_has_no_count_of_matches(

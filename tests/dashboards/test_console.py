@@ -69,6 +69,6 @@ def test_columns_are_named_typed_and_explained() -> None:
     found = {
         name: (kind, meaning) for name, kind, meaning in console.columns(data.current(), "feature_cards")
     }
-    assert found["density"] == ("number", "Share of valid tokens it fired on")
+    assert found["density"] == ("number", "Share of valid tokens on which it fired")
     assert found["top_tokens"][0] == "list of text"
     assert {name for name, _, _ in console.columns(data.current(), "runs")} >= {"run_id", "state"}

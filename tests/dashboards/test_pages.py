@@ -440,17 +440,17 @@ def test_a_publish_shows_without_a_restart(
 
 
 @pytest.mark.parametrize("harm", ["lost", "truncated"])
-def test_a_spoilt_file_is_said_and_the_rest_still_shows(
+def test_a_damaged_file_is_said_and_the_rest_still_shows(
     catalogue: Path, tmp_path: Path, synthetic: ModuleType, monkeypatch: pytest.MonkeyPatch, harm: str
 ) -> None:
-    root = tmp_path / "spoilt"
+    root = tmp_path / "damaged"
     shutil.copytree(catalogue, root)
     pico_a, pico_b = (synthetic.dictionary_of(model) for model in ("pico-a", "pico-b"))
-    (spoilt,) = TableStore(root).snapshot().paths("examples", dictionary_slug=slug(pico_a), feature_block=0)
+    (damaged,) = TableStore(root).snapshot().paths("examples", dictionary_slug=slug(pico_a), feature_block=0)
     if harm == "lost":
-        Path(spoilt).unlink()
+        Path(damaged).unlink()
     else:
-        Path(spoilt).write_bytes(Path(spoilt).read_bytes()[:500])
+        Path(damaged).write_bytes(Path(damaged).read_bytes()[:500])
     monkeypatch.setenv("FEATLAS_CATALOG", str(root))
     harmed = said(_open("feature", {"dictionary": pico_a, "feature": "5"}))
     whole = said(_open("feature", {"dictionary": pico_b, "feature": "5"}))

@@ -28,7 +28,7 @@ def test_the_key_is_random_kept_and_readable_by_its_owner_alone(tmp_path: Path) 
 def test_a_key_that_others_can_read_or_that_is_empty_is_refused(tmp_path: Path) -> None:
     access_key(tmp_path)
     (tmp_path / KEY_FILE).chmod(0o640)
-    with pytest.raises(UserError, match="others can read"):
+    with pytest.raises(UserError, match="other users can read"):
         access_key(tmp_path)
     (tmp_path / KEY_FILE).write_text("")
     (tmp_path / KEY_FILE).chmod(0o600)

@@ -79,7 +79,7 @@ def test_temporary_files_are_private_and_their_paths_short(
         assert folder.stat().st_mode & 0o077 == 0
         folder.rmdir()
         folder.symlink_to(tmp_path)
-        with pytest.raises(UserError, match="belongs to somebody else"):
+        with pytest.raises(UserError, match="belongs to another user"):
             private_temporary(home)
 
 

@@ -38,7 +38,7 @@ def test_rows_stay_and_the_run_is_recorded(root: Path) -> None:
     said = summary["message"].split("; ")
     assert said[0].startswith("verified ")
     assert said[0].endswith(" MB, lists and schemas")
-    assert "everything is read within 28 nights" in said[1]
+    assert "all files are read within 28 nights" in said[1]
     assert said[2].startswith("compacted ")
     assert said[3] == "removed 0 files and folders"
     with connect(root) as connection:

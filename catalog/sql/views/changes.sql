@@ -1,5 +1,5 @@
--- What each run added, changed and superseded: one row per committed slice. In tables whose rows may be
--- replaced a slice is superseded once a later one of the same subject was committed.
+-- What each run added, changed and superseded: one row per committed slice. In replaceable tables a later slice of
+-- the same subject supersedes a slice.
 with written as (
     select
         s.*,

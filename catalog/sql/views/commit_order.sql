@@ -1,6 +1,6 @@
--- In which order slices came into the catalogue: `place` grows with every version of the catalogue, whatever
--- the writers' clocks said. Join it by table_name and slice to tell newer rows from older ones. Slices of a
--- catalogue of 0.1 have negative places, in the order of their times.
+-- The order in which slices were committed: `place` grows with every version of the catalogue and does not depend on
+-- the clocks of the writers. Join it by table_name and slice to order rows by age. Slices of a catalogue of 0.1 have
+-- negative places, in the order of their times.
 select
     table_name,
     slice,

@@ -1,4 +1,4 @@
--- What the language-model calls cost: per day, run, purpose, endpoint and model. Cached answers cost nothing.
+-- Cost of language-model calls per day, run, purpose, endpoint and model. Cached answers cost nothing.
 select
     cast(created_at as date) as day,
     run_id,

@@ -1,4 +1,4 @@
--- The dictionary that each name means now: the one it was given last, in the order of the catalogue's versions.
+-- The dictionary that each alias refers to now: the last one assigned, in the order of the catalogue's versions.
 select
     a.alias,
     max_by(a.dictionary_id, {'place': coalesce(c.place, -2_000_000_000), 'at': a.valid_from}) as dictionary_id,

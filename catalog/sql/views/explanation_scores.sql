@@ -1,8 +1,8 @@
--- What an explanation is ranked by, its headline: balanced accuracy as the scorer measured it that the pipeline
--- named first, against the hardest negatives (neighbour, else mixed, else random). Named before anything was
--- measured: the best of several scores of the same items is too high. Scorers that share a place: the newest; scores
--- without a place, from before there were any, come last, by name.
--- above_chance: as stored; of scores from before it was, where chance does not hang on one answer of a judge.
+-- The headline score of each explanation, by which it is ranked: balanced accuracy of the scorer that the pipeline
+-- names first, against the hardest negatives (neighbour, else mixed, else random). The choice is fixed before the
+-- measurement, because the best of several scores of the same items is biased upwards. Among scorers with the same
+-- position the newest counts. Scores without a position (of older versions) come last, by name.
+-- above_chance: as stored; computed for older scores if chance does not depend on one answer of a judge.
 select
     dictionary_id,
     activation_set_id,

@@ -1,6 +1,6 @@
--- One wide row per feature and activation set: where it lives, how it fires, its label with score and interval, and
--- how many features of other dictionaries it matches mutually. The label is the newest text of the explainer that the
--- pipeline named first, whatever its score: the best of several would be scored too high.
+-- One wide row per feature and activation set: its dictionary, its firing, its label with score and interval, and the
+-- number of features of other dictionaries that match it mutually. The label is the newest text of the explainer that
+-- the pipeline names first, whatever its score: the best of several would have a score that is biased upwards.
 with homes as (
     select
         dictionary_id,

@@ -1,4 +1,4 @@
--- When each table was last written, by which stage, and how much there is of it.
+-- When each table was last written, by which stage, and how many rows and bytes it has.
 select
     s.table_name,
     arg_max(s.committed_at, o.place) as last_committed_at,

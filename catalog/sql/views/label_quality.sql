@@ -1,6 +1,6 @@
--- How many features of a dictionary fire on an activation set, have a label, a score, and a label above chance; beside
--- it the share above chance of random directions on the same set (of several the dictionary nearest in width): what
--- labels of no feature at all reach.
+-- Features of a dictionary on an activation set: how many fire, have a label, a score, and a label above chance. The
+-- control is the share above chance of random directions on the same set, whose labels describe no feature (of several
+-- such dictionaries the one nearest in width).
 with counted as (
     select
         f.dictionary_id,

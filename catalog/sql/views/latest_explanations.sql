@@ -1,5 +1,5 @@
--- The newest attempt of every explainer and model on every feature, with its score where there is one. Newest is what
--- came with the latest version of the catalogue, whatever the clocks said.
+-- The newest attempt of every explainer and model on every feature, with its score if there is one. The newest is the
+-- one of the latest version of the catalogue, independent of clocks.
 select
     e.dictionary_id,
     e.activation_set_id,

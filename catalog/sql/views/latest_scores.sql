@@ -1,6 +1,6 @@
--- The newest value of every score. Of seeds, settings and reruns of one scorer and judge the newest unit of work counts
--- as a whole: no kind of negatives comes from other settings, and a null is not filled from an older row. Newest is
--- what came with the latest version of the catalogue (place), whatever the clocks said.
+-- The newest value of every score. Among seeds, settings and reruns of one scorer and judge the newest unit of work
+-- counts as a whole: negatives of other settings do not mix in, and an older row does not fill a null. The newest is
+-- the one of the latest version of the catalogue (place), independent of clocks.
 with placed as not materialized (
     select s.*, coalesce(c.place, -2_000_000_000) as place
     from scores as s

@@ -1,10 +1,12 @@
--- One row per pair of dictionaries and method: the share of features called the same beside the share that random directions reach.
+-- One row per pair of dictionaries and method: the share of features called the same, and the share that random
+-- directions reach.
 with best as (
     select *, count(*) over (partition by method) as n_family, rank() over (partition by method order by p_value desc) as n_from_above
     from matches
     where rank = 0 and p_value is not null
 ),
--- Benjamini and Hochberg over the best partners of all features of all pairs of one method in the catalogue.
+-- The p-values of the best partners of all features and all pairs of one method are adjusted together
+-- (Benjamini-Hochberg).
 adjusted as (
     select *, min(least(1, p_value * n_family / (n_family - n_from_above + 1)))
         over (partition by method order by p_value desc range between unbounded preceding and current row) as family_q_value

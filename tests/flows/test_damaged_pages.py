@@ -9,8 +9,8 @@ import pytest
 
 from catalog.connection import connect
 from catalog.contained import run_contained, run_to_files
+from catalog.damage import naming_damaged_files
 from catalog.errors import CatalogueError, UserError
-from catalog.spoilt import naming_spoilt_files
 from catalog.store import TableStore
 from dashboards import data
 from flows.commands.export import export_command
@@ -22,7 +22,7 @@ from tests.catalog import small
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("spoilt") / "catalogue"
+    root = tmp_path_factory.mktemp("damaged") / "catalogue"
     small.do_stage(root, 0)
     return root
 
@@ -81,5 +81,5 @@ def test_a_mistake_of_the_query_stays_one(root: Path) -> None:
     for sql in ("select nothing from features", "select cast('x' as integer)"):
         with pytest.raises(UserError, match="the query failed"):
             run_contained(root, sql)
-    with pytest.raises(duckdb.ConversionException), naming_spoilt_files(root), connect(root) as connection:
+    with pytest.raises(duckdb.ConversionException), naming_damaged_files(root), connect(root) as connection:
         connection.execute("select cast('x' as integer)")
