@@ -1,4 +1,4 @@
-"""The feature catalogue in the browser: which pages there are."""
+"""The feature catalogue in the browser: its pages."""
 
 import streamlit as st
 

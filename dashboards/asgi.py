@@ -1,4 +1,4 @@
-"""The dashboard as an ASGI application: the Streamlit script, security headers and a check of who asks."""
+"""The dashboard as an ASGI application: the Streamlit script, security headers, check of host and origin."""
 
 import threading
 from collections.abc import AsyncIterator
@@ -16,8 +16,8 @@ MIDDLEWARE = [Middleware(SecurityHeaders), Middleware(OwnOrigin)]
 
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
-    """Beside the server a thread reads every new version ahead of its first page."""
-    from dashboards.warming import keep_warm  # caches want a server that is there already
+    """Read every new version in a thread before its first page needs it."""
+    from dashboards.warming import keep_warm  # its caches need a running server
 
     ended = threading.Event()
     threading.Thread(target=keep_warm, args=(ended,), name="keep-warm", daemon=True).start()

@@ -1,8 +1,9 @@
-"""Fields bound to the address: the one way in which a widget of a page holds its value.
+"""Fields bound to the address: the only way in which a widget of a page holds its value.
 
-The address says what a page shows. A field has one key for good; before it is drawn it is given the value of
-the address, and when a person changes it a callback writes the address before the page is drawn again. A
-link, the back button and the field itself therefore lead to the same state, however often each is used.
+The address determines what a page shows. A field keeps one key. Before a page draws it, the field gets the
+value of the address. When a person changes the field, a callback writes the address before the page is drawn
+again. A link, the back button and the field itself therefore lead to the same state, however often they are
+used.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,11 +16,11 @@ Parameters = dict[str, str]
 Write = Callable[[Parameters, T], Parameters]
 _ADDRESS = "address"
 JUMP = "jump"
-"""Where a callback leaves the parameters of a feature to go to; it cannot go itself."""
+"""Where a callback stores the parameters of the next feature, because it cannot switch pages itself."""
 
 
 def address() -> Parameters:
-    """The parameters of the address of the page that is being drawn; call it before any field is drawn."""
+    """The parameters of the address of the current page; call this before drawing any field."""
     parameters: Parameters = st.query_params.to_dict()
     st.session_state[_ADDRESS] = parameters
     return parameters
@@ -35,7 +36,7 @@ def field(
         arguments: Its arguments before the value, such as the label.
         key: Name of the field, unique among all pages.
         value: What the field shows, read from the address.
-        write: Makes the parameters of the next address from those of the present one and a new value.
+        write: Computes the parameters of the next address from the current ones and a new value.
         options: Further arguments of the widget.
     """
     hold(key, value)
@@ -43,9 +44,9 @@ def field(
 
 
 def hold(key: str, value: object) -> None:
-    """Give the widget ``key``, not drawn yet, the value of the address; what is typed meanwhile stays.
+    """Give the widget ``key``, not drawn yet, the value of the address; text being typed stays.
 
-    A widget inside a form needs this alone: its button writes the address.
+    For a widget inside a form this is enough: the button of the form writes the address.
     """
     if key not in st.session_state or st.session_state[key] != value:
         st.session_state[key] = value
@@ -58,11 +59,11 @@ def held() -> Parameters:
 
 
 def go(parameters: Mapping[str, str]) -> None:
-    """Write the address of this page; a callback calls it before the page is drawn."""
+    """Write the address of this page; a callback calls this before the page is drawn."""
     st.session_state[_ADDRESS] = dict(parameters)
     st.query_params.from_dict(dict(parameters))
 
 
 def _changed(key: str, write: Write[Any]) -> None:
-    # The browser may not have heard of the last change yet; the session has.
+    # The browser may not know the last change yet; the session does.
     go(write(held(), st.session_state[key]))

@@ -1,4 +1,4 @@
-"""What the compare page shows about two dictionaries or two features."""
+"""The content of the compare page for two dictionaries or two features."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from dashboards.selection import Side
 
 @dataclass(frozen=True)
 class Dictionaries:
-    """Two dictionaries with their measures, and how their features match; ``rows`` has both, first first."""
+    """Two dictionaries with their measures, and how their features match; ``rows`` has them in order."""
 
     a: str
     b: str
@@ -43,7 +43,7 @@ class FeatureSide:
 
 @dataclass(frozen=True)
 class Features:
-    """Two features, the contexts they share and what matching says of them."""
+    """Two features, the contexts that they share and their matching results."""
 
     a: FeatureSide
     b: FeatureSide
@@ -52,7 +52,7 @@ class Features:
     queries: dict[str, str]
 
     def scale(self, side: str) -> float:
-        """The activation that is drawn in full colour on a side: its own maximum, so that sides compare."""
+        """The activation drawn in full colour on a side: the maximum of its feature, to compare the sides."""
         return (self.a if side == "a" else self.b).largest
 
 

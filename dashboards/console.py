@@ -1,4 +1,4 @@
-"""The SQL console: a visitor's query runs in a contained process, which makes files of its rows."""
+"""The SQL console: a visitor's query runs in a contained process, which writes its rows to files."""
 
 import itertools
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ _TYPE_NAMES = {
 
 @dataclass(frozen=True)
 class Answer:
-    """The outcome of one query: files, or an error; ``number`` tells one answer from the next."""
+    """The outcome of one query: files, or an error; ``number`` distinguishes answers."""
 
     number: int
     files: ContainedFiles | None
@@ -49,15 +49,15 @@ class Answer:
 
 
 def ask(catalogue: data.Catalogue, sql: str) -> Answer:
-    """Run ``sql`` contained; a user's error becomes the answer's sentence.
+    """Run ``sql`` contained; a user's error becomes the sentence of the answer.
 
-    The last few answers are kept, for everybody: drawing the page again does not run the query again.
+    The last few answers are cached for all visitors, so redrawing the page does not run the query again.
     """
     return _answer(catalogue.root, catalogue.version, sql)
 
 
 def forget(sql: str) -> None:
-    """Run ``sql`` the next time it is asked, even if its answer is kept."""
+    """Run ``sql`` at the next request, even if its answer is cached."""
     catalogue = data.current()
     _answer.clear(catalogue.root, catalogue.version, sql)
 
@@ -65,7 +65,7 @@ def forget(sql: str) -> None:
 @st.cache_resource(max_entries=ANSWERS_KEPT, ttl=ANSWER_SECONDS, show_spinner=False)
 def _answer(root: str, version: int, sql: str) -> Answer:
     if not sql.strip():
-        return Answer(next(_NUMBERS), None, "Write a query first, or pick one of the examples above.")
+        return Answer(next(_NUMBERS), None, "Write a query first, or choose one of the examples above.")
     folder = catalogue_root(root)
     snapshot = read_snapshot(folder, version) if version else None
     try:
@@ -75,7 +75,7 @@ def _answer(root: str, version: int, sql: str) -> Answer:
 
 
 def relations() -> list[str]:
-    """Views first, then tables: what a query may read from."""
+    """Views first, then tables: what a query may read."""
     return [name for name, _ in derived_views()] + list(TABLES)
 
 

@@ -1,7 +1,7 @@
-"""What the pages read: the only place with caches, keyed by the catalogue's version.
+"""The data of the pages: the only place with caches, keyed by the catalogue's version.
 
-A publish makes a new version, so that nothing here needs to be told; entries of old versions fall out by
-number. Every call takes a cursor of its own from the one engine of a version and fetches fully.
+A commit creates a new version, so caches need no invalidation; entries of old versions are dropped by number.
+Every call takes a new cursor from the one engine of a version and fetches all rows.
 """
 
 import shlex
@@ -52,7 +52,7 @@ def current() -> Catalogue:
 
 
 def catalog_option(catalogue: Catalogue) -> str:
-    """What a command in a shell needs to find this catalogue; nothing where it is the default one."""
+    """The option with which a command in a shell finds this catalogue; empty for the default one."""
     default = CatalogSettings.model_fields["catalog"].default
     is_default = Path(catalogue.root) == catalogue_root(default)
     return "" if is_default else f" --catalog {shlex.quote(catalogue.root)}"
@@ -71,7 +71,7 @@ def _snapshot(root: str, version: int) -> Snapshot:
 
 
 def read(root: str, version: int, query: str, parameters: Mapping[str, Any]) -> list[Row]:
-    """Rows of one page query, from a cursor of its own."""
+    """Rows of one page query, from a new cursor."""
     cursor = _engine(root, version).cursor()
     try:
         table: pa.Table = getattr(page_queries, query)(cursor, **parameters)
@@ -88,7 +88,7 @@ def _rows(root: str, version: int, query: str, parameters: tuple[tuple[str, Any]
 def rows(catalogue: Catalogue, query: str, **parameters: Any) -> list[Row]:
     """Rows of the page query ``query``, cached for this version of the catalogue.
 
-    A file that housekeeping removed between two reads is answered by one reload from the newest version.
+    If housekeeping removed a file between two reads, the query runs once more on the newest version.
     """
     named = tuple(parameters.items())
     with naming_damaged_files(catalogue_root(catalogue.root)):
@@ -106,12 +106,12 @@ def one(catalogue: Catalogue, query: str, **parameters: Any) -> Row | None:
 
 
 def runs(catalogue: Catalogue, limit: int) -> list[Row]:
-    """Runs, newest first; one whose process is gone is shown as crashed before any run has recorded it."""
+    """Runs, newest first; a run whose process is gone is shown as crashed even before a run records that."""
     return [_as_it_stands(catalogue, row) for row in rows(catalogue, "runs", limit=limit)]
 
 
 def at_work(catalogue: Catalogue, run_id: str) -> list[Row]:
-    """Stages of a run that are at work now; not cached, for they are no part of a version."""
+    """Stages of a run that are in progress; not cached, because they are not part of a version."""
     return [asdict(stage) for stage in stages_at_work(catalogue_root(catalogue.root), run_id)]
 
 
@@ -132,10 +132,10 @@ def _resolved(root: str, version: int, name: str) -> str:
 
 
 def dictionary_id(catalogue: Catalogue, name: str) -> str:
-    """The dictionary that an id or alias means.
+    """The dictionary that an id or alias refers to.
 
     Raises:
-        UserError: naming what comes close, when there is none.
+        UserError: naming the closest known names, if there is none.
     """
     with naming_damaged_files(catalogue_root(catalogue.root)):
         return _resolved(catalogue.root, catalogue.version, name)
@@ -147,7 +147,7 @@ def _block_files(root: str, version: int, dictionary: str, block: int) -> list[s
 
 
 def example_files(catalogue: Catalogue, dictionary: str, feature_index: int) -> tuple[str, ...]:
-    """The sound files that hold the examples of a feature: those of its block only."""
+    """The intact files that hold the examples of a feature: those of its block only."""
     block = feature_block(feature_index)
     files = _block_files(catalogue.root, catalogue.version, dictionary, block)
     damaged = tuple(row["path"] for row in rows(catalogue, "damage"))
@@ -155,7 +155,7 @@ def example_files(catalogue: Catalogue, dictionary: str, feature_index: int) -> 
 
 
 def examples(catalogue: Catalogue, dictionary: str, activation_set: str, feature_index: int) -> list[Row]:
-    """The mined contexts of a feature; empty where none were mined."""
+    """The mined contexts of a feature; empty if none were mined."""
     files = example_files(catalogue, dictionary, feature_index)
     if not files:
         return []
@@ -170,5 +170,5 @@ def examples(catalogue: Catalogue, dictionary: str, activation_set: str, feature
 
 
 def query(name: str, **parameters: Any) -> str:
-    """The statement of a page query with its values, to be shown under the page."""
+    """The statement of a page query with its values, to be shown below the page."""
     return page_texts.statement(name, parameters)

@@ -1,4 +1,4 @@
-"""Everything the feature page shows about one feature, gathered from a handful of queries."""
+"""All data that the feature page shows about one feature, from a few queries."""
 
 import random
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from dashboards.selection import FeatureSelection
 
 @dataclass(frozen=True)
 class Evidence:
-    """One feature and what is known of it; ``previous`` and ``following`` are addresses."""
+    """One feature and its data; ``previous`` and ``following`` are addresses."""
 
     row: Row
     examples: list[Row]
@@ -80,7 +80,7 @@ def random_feature(catalogue: Catalogue, dictionary: str | None) -> dict[str, st
     known = data.dictionary_id(catalogue, dictionary) if dictionary else None
     found = data.one(catalogue, "random_feature", dictionary_id=known, seed=random.getrandbits(31))
     if found is None:
-        raise UserError("there is no feature that fires: mine a dictionary first")
+        raise UserError("no feature fires: mine a dictionary first")
     return {"dictionary": dictionary or found["dictionary_id"], "feature": str(found["feature_index"])}
 
 

@@ -1,4 +1,4 @@
-"""Numbers and times as people read them: sensible digits, right units, one dash for what is missing."""
+"""Readable numbers and times: sensible digits, suitable units, one dash for a missing value."""
 
 import math
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def decimal(value: float | None, places: int = 2) -> str:
 
 
 def interval(row: Mapping[str, Any]) -> str:
-    """The interval of a row's value, in brackets with a space before; nothing where none was measured."""
+    """The interval of a row's value in brackets, with a space before; empty if none was measured."""
     low, high = row["ci_low"], row["ci_high"]
     return "" if low is None or high is None else f" ({decimal(low)}–{decimal(high)})"
 
@@ -88,7 +88,7 @@ def money(usd: float | None) -> str:
 
 
 def moment(when: datetime | None) -> str:
-    """A time to the minute, always in UTC and saying so."""
+    """A time to the minute, always in UTC and marked so."""
     if when is None:
         return MISSING
     utc = when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)

@@ -1,4 +1,4 @@
-"""What every page has around it: title, freshness, the message instead of an error, the keys."""
+"""The frame of every page: title, age of the data, errors as messages, keys."""
 
 import logging
 from collections.abc import Iterator
@@ -19,34 +19,32 @@ from dashboards.components.text_marks import visible
 LONGEST_TITLE = 120
 _log = logging.getLogger(__name__)
 
-FAILURE = (
-    "This page could not be drawn; the server's log says why. Run “featlas verify” to check the catalogue."
-)
+FAILURE = "This page could not be drawn; the server's log has the reason. Run “featlas verify” for a check."
 EMPTY = (
     "This catalogue is empty: nothing was published yet. Fill it from the project's folder with “make demo”, "
-    "or with “featlas run demo --catalog FOLDER” for the folder shown below; this page shows the features as "
-    "soon as they are there."
+    "or with “featlas run demo --catalog FOLDER” for the folder shown below. The features then appear "
+    "on this page."
 )
 
 
 @dataclass
 class Frame:
-    """The page being drawn: the catalogue it sees and the place of its keys."""
+    """The page being drawn: its catalogue and the position of its keys."""
 
     catalogue: data.Catalogue
     _keys: DeltaGenerator
     top: str = ""
-    """What the page begins with; another one than before scrolls the page up."""
+    """The identity of the page's content; if it changed, the page scrolls to its top."""
     _listening: bool = False
 
     def named(self, title: str) -> None:
-        """Name the browser's tab after what is open."""
+        """Set the title of the browser tab."""
         _name_tab(title)
 
     def listen(self, previous: str | None = None, following: str | None = None) -> None:
         """Listen for the keys from now on; ``k`` and ``j`` lead to ``previous`` and ``following``.
 
-        A page that has both says so before it draws its content, lest a quick second press goes astray.
+        A page that knows both calls this before it draws its content, so that no quick second press is lost.
         """
         if not self._listening:
             self._listening = True
@@ -60,8 +58,8 @@ class Frame:
 def page(title: str) -> Iterator[Frame]:
     """Draw the frame of a page around its content.
 
-    A user's error ends the content with its sentence; any other error is logged with its trace and
-    shown as one sentence without it.
+    A user's error ends the content with its sentence. Any other error is logged with its traceback and shown
+    as one sentence.
     """
     _name_tab(title)
     st.title(title, anchor=False)
@@ -88,13 +86,13 @@ def page(title: str) -> Iterator[Frame]:
 
 
 def draw_alias(catalogue: data.Catalogue, name: str | None) -> None:
-    """Where a link names a dictionary by an alias that meant another one before: say so."""
+    """Report it if a link names a dictionary by an alias that referred to another one before."""
     found = data.one(catalogue, "alias", alias=name) if name else None
     if found is None or found["n_meanings"] < 2:
         return
     since = figures.moment(found["valid_from"])
     others = "another dictionary" if found["n_meanings"] == 2 else f"{found['n_meanings'] - 1} others"
-    said = f"“{name}” is a name: since {since} it means {found['dictionary_id']}, before it meant {others}."
+    said = f"“{name}” is an alias: since {since} it refers to {found['dictionary_id']}, before to {others}."
     draw(notice(said), key=f"alias-{name}")
 
 
@@ -112,18 +110,18 @@ def _freshness(catalogue: data.Catalogue) -> None:
 
 
 def _damage(catalogue: data.Catalogue) -> None:
-    """Say which tables miss rows because files were lost or damaged."""
+    """Name the tables that miss rows because files were lost or damaged."""
     damaged = data.rows(catalogue, "damage")
     if damaged:
         tables = ", ".join(sorted({row["table_name"] for row in damaged}))
         files = "1 data file" if len(damaged) == 1 else f"{len(damaged)} data files"
         said = (
-            f"{files} of {tables} cannot be read, and the rows in there are left out of every page. "
+            f"{files} of {tables} cannot be read, and all pages leave their rows out. "
             "Run “featlas verify” to see which, then the pipeline with “--force --stage” for that stage."
         )
         draw(notice(said, bad=True), key="damage")
 
 
 def empty_state() -> None:
-    """What a page shows when there is nothing to show yet."""
+    """The content of a page of an empty catalogue."""
     draw(notice(EMPTY), key="empty")

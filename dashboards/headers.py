@@ -1,4 +1,4 @@
-"""Response headers: the page may talk to its own server and to nobody else."""
+"""Response headers: the page may talk only to its own server."""
 
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any

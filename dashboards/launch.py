@@ -1,4 +1,4 @@
-"""How the dashboard is started: one command line, the same for users, services and tests."""
+"""How the dashboard starts: one command line, the same for users, services and tests."""
 
 import os
 import sys
@@ -29,8 +29,8 @@ OPTIONS: Mapping[str, str] = {
 def command(port: int = 8501, address: str = "127.0.0.1") -> list[str]:
     """The command line that serves the dashboard on ``address:port``.
 
-    It listens on the loopback interface unless told otherwise: there is no login of its own, so put an
-    authenticating proxy in front before opening it to others.
+    It listens on the loopback interface by default. It has no login, so put an authenticating proxy in front
+    before you open it to others.
     """
     options = {**OPTIONS, "server.port": str(port), "server.address": address}
     flags = [f"--{name}={value}" for name, value in options.items()]
@@ -38,7 +38,7 @@ def command(port: int = 8501, address: str = "127.0.0.1") -> list[str]:
 
 
 def url(port: int, address: str) -> str:
-    """Where a browser of this machine finds the dashboard that listens on ``address:port``."""
+    """The URL with which a browser of this machine reaches the dashboard that listens on ``address:port``."""
     name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(address, f"[{address}]" if ":" in address else address)
     return f"http://{name}:{port}"
 

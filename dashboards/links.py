@@ -1,10 +1,10 @@
-"""Addresses inside the dashboard: how they are made and read."""
+"""Addresses inside the dashboard: how to build and parse them."""
 
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode
 
 PAGES = ("overview", "browse", "feature", "compare", "runs", "sql")
-RANDOM = "random"  # in the place of a feature
+RANDOM = "random"  # in place of a feature
 SEARCH_LABEL = "Search labels"
 
 
@@ -17,7 +17,7 @@ def page(name: str, **parameters: object) -> str:
 def feature(
     dictionary: str, feature_index: int, activation_set: str | None = None, example: str | None = None
 ) -> str:
-    """The address of a feature; ``example``, a band and a rank as in ``top-3``, is where its page opens."""
+    """The address of a feature; ``example``, a band and a rank such as ``top-3``, is the example to open."""
     return page("feature", dictionary=dictionary, feature=feature_index, set=activation_set, example=example)
 
 
@@ -27,7 +27,7 @@ def compare(a: str, b: str) -> str:
 
 
 def parse(href: str) -> tuple[str, Mapping[str, str]]:
-    """Page name and parameters of an address made by ``page``.
+    """Page name and parameters of an address built by ``page``.
 
     Raises:
         ValueError: for a page that does not exist.

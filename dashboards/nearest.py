@@ -1,4 +1,4 @@
-"""What comes nearest to a search without hits: words, tokens and whole labels."""
+"""The closest hits for a search without results: words, tokens and full labels."""
 
 import re
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ _WORD = re.compile(r"\w{2,}")
 
 
 def gather(catalogue: Catalogue, dictionary: str | None, words: Sequence[str]) -> tuple[list[Row], list[Row]]:
-    """Words and tokens spelt like ``words``, and the labels nearest to them."""
+    """Words and tokens with a similar spelling, and the labels closest to them."""
     searched = tuple(words)
     near = data.rows(catalogue, "nearest_words", dictionary_id=dictionary, words=searched)
     spelt = tuple(row["word"] for row in near if row["kind"] == "label")
@@ -23,12 +23,12 @@ def gather(catalogue: Catalogue, dictionary: str | None, words: Sequence[str]) -
 
 
 def nearest_labels(rows: Sequence[Row], searched: Sequence[str]) -> list[Row]:
-    """The few labels whose words are spelt most like those searched."""
+    """The few labels whose words are spelt most similarly to those searched."""
     return sorted(rows, key=lambda row: -likeness(row["label"], searched))[:LABELS_SHOWN]
 
 
 def likeness(label: str, searched: Sequence[str]) -> float:
-    """Mean over the searched words of the ratio of ``difflib`` with the word of the label most like it."""
+    """Mean over the searched words of the ``difflib`` ratio with the most similar word of the label."""
     words = _WORD.findall(label.lower())
     best = (
         max((SequenceMatcher(None, word, one).ratio() for one in words), default=0.0) for word in searched

@@ -1,9 +1,9 @@
-"""A web service of one machine answers under its own names and to its own pages only.
+"""A web service of one machine answers only under its own names and to its own pages.
 
-A page of any other site can send requests to a port of this machine, and a name that its owner points to
-this machine (DNS rebinding) makes them look like requests of the same site. So a request must carry a
-``Host`` that is this service's, and an ``Origin``, where the browser sends one, that is the same. Programs
-send no ``Origin``. The check holds for HTTP and for websockets.
+A page of any other site can send requests to a port of this machine. A name that its owner points to this
+machine (DNS rebinding) makes them look like requests of the same site. Every request must therefore carry a
+``Host`` of this service, and an ``Origin``, if the browser sends one, that is the same. Programs send no
+``Origin``. The check covers HTTP and websockets.
 """
 
 import ipaddress
@@ -22,8 +22,8 @@ POLICY_VIOLATION = 1008
 class OwnOrigin:
     """ASGI middleware that refuses foreign ``Host`` and ``Origin`` headers.
 
-    Own names are the address at which the connection arrived, ``localhost`` when that is the loopback, and
-    the names in ``FEATLAS_HOST_NAMES`` (comma separated), under which a proxy serves this machine.
+    Own names are the address at which the connection arrived, ``localhost`` if that is the loopback, and the
+    names in ``FEATLAS_HOST_NAMES`` (comma separated), under which a proxy serves this machine.
     """
 
     def __init__(self, app: AsgiApp, names: frozenset[str] | None = None) -> None:
@@ -44,8 +44,8 @@ class OwnOrigin:
         hosts = [value for name, value in headers if name == b"host"]
         if len(hosts) != 1 or not self._is_own(_host_name(hosts[0]), scope):
             return WRONG_HOST, (
-                f"this service does not answer to the name in the Host header; names besides the address "
-                f"stand in {NAMES_VARIABLE}"
+                "this service does not answer to the name in the Host header; add further names "
+                f"to {NAMES_VARIABLE}"
             )
         for origin in (value for name, value in headers if name == b"origin"):
             page = urlsplit(origin)
@@ -67,7 +67,7 @@ def configured_names(environment: Mapping[str, str]) -> frozenset[str]:
 
 
 def _host_name(host: str) -> str:
-    """The name of a Host header without its port; empty when it is not a host at all."""
+    """The name in a Host header without its port; empty if it is not a host name."""
     try:
         parts = urlsplit(f"//{host}")
         _ = parts.port

@@ -1,4 +1,4 @@
-"""Whether there is a Prefect server to link to."""
+"""Finds out whether there is a Prefect server to link to."""
 
 import os
 from urllib.error import HTTPError
@@ -13,13 +13,13 @@ KEPT_SECONDS = 30
 
 
 def address() -> str:
-    """Where the Prefect UI is, if there is one."""
+    """The address of the Prefect UI, if there is one."""
     return os.environ.get(VARIABLE, DEFAULT).rstrip("/")
 
 
 @st.cache_data(ttl=KEPT_SECONDS, show_spinner=False)
 def answers(at: str) -> bool:
-    """Whether a server answers there; one that asks for a key does, and no key is sent."""
+    """Whether a server answers there; a server that requires a key answers too, and no key is sent."""
     try:
         with urlopen(f"{at}/api/health", timeout=TRY_SECONDS):
             return True

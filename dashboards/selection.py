@@ -1,4 +1,4 @@
-"""What a page shows, read from and written to its address; every value from an address is checked."""
+"""The content of a page, read from and written to its address; every value from an address is checked."""
 
 import re
 from collections.abc import Mapping
@@ -101,13 +101,13 @@ class BrowseSelection:
 
     @property
     def number(self) -> int | None:
-        """The feature that a search for ``#73`` means."""
+        """The feature that a search for ``#73`` refers to."""
         found = NUMBER.fullmatch(self.q.strip())
         return int(found[1]) if found and int(found[1]) <= LARGEST_INDEX else None
 
     @property
     def words(self) -> tuple[str, ...]:
-        """Search words in lower case; none where a number is searched."""
+        """Search words in lower case; none if the search is a number."""
         return () if self.number is not None else tuple(self.q.lower().split())
 
 
@@ -122,7 +122,7 @@ class FeatureSelection:
 
     @classmethod
     def from_url(cls, query: Mapping[str, str]) -> Self | None:
-        """Read an address; ``None`` where it names no feature.
+        """Read an address; ``None`` if it names no feature.
 
         Raises:
             UserError: for a malformed dictionary, feature or activation set.
@@ -153,7 +153,7 @@ class Side:
         """Read ``DICTIONARY`` or ``DICTIONARY#FEATURE_INDEX``.
 
         Raises:
-            UserError: for another form.
+            UserError: for any other form.
         """
         if "#" in text:
             reference = parse_feature(text)

@@ -1,4 +1,4 @@
-"""The connection and the first tables of every version, made before somebody asks for them."""
+"""Opens the connection and reads the first tables of every version before a page needs them."""
 
 import logging
 import threading
@@ -14,7 +14,7 @@ _log = logging.getLogger(__name__)
 
 
 def keep_warm(ended: threading.Event) -> None:
-    """Warm the newest version, and each that is published later, once; until ``ended`` is set."""
+    """Warm the newest version, and each later one once, until ``ended`` is set."""
     known: data.Catalogue | None = None
     while True:
         try:
@@ -29,6 +29,6 @@ def keep_warm(ended: threading.Event) -> None:
 
 
 def warm(catalogue: data.Catalogue) -> None:
-    """Open a version and read what every page begins with; later calls find both."""
+    """Open a version and read what every page needs first; later calls find both."""
     for query in FIRST:
         data.rows(catalogue, query)

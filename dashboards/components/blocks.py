@@ -1,4 +1,4 @@
-"""The parts pages are put together from: headings, key figures, facts, tables, notices."""
+"""The parts of a page: headings, key figures, facts, tables, notices."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ CHIP_CHARACTERS = 20
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A key figure: its name, its value as text, and the definition that a hover shows."""
+    """A key figure: its name, its value as text, and its definition as a tooltip."""
 
     name: str
     value: str
@@ -28,7 +28,8 @@ class Figure:
 class Column:
     """A column of a table; ``number`` aligns right, ``wide`` hides it on narrow screens.
 
-    Its head leads to ``href``; ``sorted`` says whether rows are ``ascending`` or ``descending`` by it.
+    The head links to ``href``; ``sorted`` says whether rows are ``ascending`` or ``descending`` by the
+    column.
     """
 
     name: str
@@ -45,14 +46,14 @@ class Column:
 
 
 def run_name(run: Mapping[str, Any]) -> str:
-    """What a run is called in a sentence: its pipeline, with the flow where it is not that of every night."""
+    """The name of a run in a sentence: its pipeline, and the flow unless it is nightly."""
     if run["pipeline"] is None or run["flow"] == "nightly":
         return str(run["pipeline"] or run["flow"])
     return f"{run['flow']} of {run['pipeline']}"
 
 
 def heading(title: str, note: str = "") -> Element:
-    """Heading of a section with a quiet note beside it."""
+    """Heading of a section with a muted note next to it."""
     return el(
         "div", el("h2", title), el("span", note, cls="quiet small") if note else None, cls="row section"
     )
@@ -64,18 +65,18 @@ def section(title: str, *parts: Node | None, note: str = "") -> Element:
 
 
 def quiet(words: str) -> Element:
-    """A sentence that stands where there is nothing to show."""
+    """A sentence in place of an empty list."""
     return el("p", words, cls="quiet")
 
 
 def key_figures(items: Iterable[Figure], *, compact: bool = False) -> Element:
-    """Figures side by side, name below value."""
+    """Figures next to each other, name below value."""
     parts = [el("div", el("dt", term(f.name, f.help)), el("dd", f.value)) for f in items]
     return el("dl", *parts, cls="figures compact" if compact else "figures")
 
 
 def facts(pairs: Iterable[tuple[Node, Node]]) -> Element:
-    """Names and values below one another, for provenance; a name may be a term."""
+    """Names and values below each other, for provenance; a name may be a term."""
     children: list[Node] = []
     for name, value in pairs:
         children += [el("dt", name), el("dd", value)]
@@ -85,7 +86,7 @@ def facts(pairs: Iterable[tuple[Node, Node]]) -> Element:
 def table(
     columns: Sequence[Column], rows: Iterable[Sequence[Node]], *, name: str, fold: bool = False
 ) -> Element:
-    """A table named for screen readers; ``fold`` turns its rows into blocks on a narrow screen."""
+    """A table with a name for screen readers; ``fold`` turns its rows into blocks on a narrow screen."""
     head = [el("th", *_head(c), cls=c.classes, scope="col", aria_sort=c.sorted) for c in columns]
     body = [
         el("tr", *(_cell(column, cell) for column, cell in zip(columns, row, strict=True))) for row in rows
@@ -97,17 +98,17 @@ def table(
 
 
 def term(name: Node, help: str, cls: str = "define") -> Node:
-    """A name or value with what it means, which a pointer, a finger and the keyboard all open."""
+    """A name or value with a definition, which mouse, touch and keyboard can open."""
     return el("button", name, cls=cls, title=help) if help else name
 
 
 def dictionary_term(dictionary: str) -> Node:
-    """A dictionary in few letters that opens to its whole name."""
+    """A short name of a dictionary that opens to its full name."""
     return term(short_dictionary(dictionary), dictionary)
 
 
 def _mark(name: str, help: str) -> Element:
-    """A question mark that says what ``name`` is."""
+    """A question mark that explains ``name``."""
     return el("button", "?", cls="define mark", title=help, aria_label=f"What is {name}?")
 
 
@@ -126,12 +127,12 @@ def _cell(column: Column, content: Node) -> Element:
 
 
 def notice(message: str, *more: Node | None, bad: bool = False) -> Element:
-    """A framed sentence: what is so and what to do."""
+    """A framed sentence: what is the case and what to do."""
     return el("div", el("p", visible(message)), *more, cls="notice bad" if bad else "notice")
 
 
 def short_dictionary(dictionary: str) -> str:
-    """A dictionary in few letters: model, layer and name, without the digits that make it unique."""
+    """A short name of a dictionary: model, layer and name, without the digits that make it unique."""
     parts = alias_of(dictionary).split("/")
     return " ".join(part.removeprefix("blocks.") for part in parts) if len(parts) > 1 else dictionary
 
@@ -147,7 +148,7 @@ def chips(tokens: Iterable[str]) -> Element:
 
 
 def _chip(token: str) -> Element:
-    """A token in a small frame; one too long for it opens."""
+    """A token in a small frame; a token that is too long can be opened."""
     label = token_label(token)
     if len(label) <= CHIP_CHARACTERS:
         return el("span", label, cls="chip")
@@ -181,12 +182,12 @@ def highlighted(value: str, words: Sequence[str]) -> Element:
 
 
 def verdict_words(verdict: str) -> str:
-    """What matching says of a pair: two may be each other's best and still be too unlike."""
+    """The matching verdict of a pair: mutual best partners may still be too different."""
     return "no clear match" if verdict == "unmatched" else verdict
 
 
 def label_text(label: str | None) -> Element:
-    """A label in a table; a quiet word where there is none."""
+    """A label in a table; a muted word if there is none."""
     return el("span", label_words(label), cls="isolate") if label else el("span", "no label", cls="quiet")
 
 

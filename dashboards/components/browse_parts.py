@@ -1,4 +1,4 @@
-"""The table of the browse page and the words of its filters."""
+"""The table of the browse page and the texts of its filters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -17,14 +17,14 @@ from dashboards.selection import PAGE_ROWS, BrowseSelection
 
 Row = Mapping[str, Any]
 
-NOTHING = "No feature fits these filters."
+NOTHING = "No feature matches these filters."
 COLUMNS = (
     Column("feature"),
     Column("label"),
     Column("score", definitions.SCORE),
     Column("density", definitions.DENSITY, number=True),
     Column("largest", definitions.MAX_ACTIVATION, number=True, wide=True),
-    Column("top tokens", "Commonest texts of its peak tokens.", wide=True),
+    Column("top tokens", "Most common texts of its peak tokens.", wide=True),
     Column("matches", "Features of other dictionaries that are mutual best matches.", number=True, wide=True),
 )
 HEADS: Mapping[str, tuple[Sort, Sort]] = {
@@ -57,14 +57,14 @@ def query_parameters(dictionary_id: str | None, selection: BrowseSelection) -> d
 
 
 def show_all(href: str) -> Element:
-    """The way back to all features."""
+    """A link back to all features."""
     return el("a", "Show all features", href=href)
 
 
 def nearest(rows: Sequence[Row], labels: Sequence[Row], selection: BrowseSelection) -> Element:
-    """What comes nearest to a search without hits: labels, then words and tokens that have some."""
+    """The closest hits for a search without results: labels, then words and tokens."""
     if not rows:
-        return quiet("No word of a label and no token is spelt alike.")
+        return quiet("No word of a label and no token has a similar spelling.")
     whole = [
         el(
             "li",
@@ -116,13 +116,13 @@ def found_line(rows: Sequence[Row], selection: BrowseSelection) -> Element:
 
 
 def feature_table(rows: Sequence[Row], selection: BrowseSelection) -> Element:
-    """One row per feature, a link each."""
+    """One row per feature, each with a link."""
     columns = [_sortable(column, selection) for column in COLUMNS]
     return table(columns, [_cells(row, selection) for row in rows], name="Features", fold=True)
 
 
 def _sortable(column: Column, selection: BrowseSelection) -> Column:
-    """A column whose head sorts: by its first order, and by the second when that is shown."""
+    """A column whose head sorts: by its first order, or by the second if the first is already shown."""
     orders = HEADS.get(column.name)
     if orders is None:
         return column

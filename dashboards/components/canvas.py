@@ -1,4 +1,4 @@
-"""Where trees of elements are drawn in a page."""
+"""Draws trees of elements in a page."""
 
 from pathlib import Path
 
@@ -18,8 +18,8 @@ _drawing = st.components.v2.component(
 
 
 def draw(*nodes: Node, key: str) -> None:
-    """Draw ``nodes`` at this place of the page; ``key`` is unique within the page.
+    """Draw ``nodes`` at this position of the page; ``key`` is unique within the page.
 
-    A plain click on an inner link opens that page without a reload; other clicks are the browser's.
+    A plain click on an internal link opens its page without a reload; the browser handles other clicks.
     """
     _drawing(key=key, data={"nodes": [plain(node) for node in nodes]})

@@ -1,4 +1,4 @@
-"""Small charts as SVG and bars: a histogram, a line through time, horizontal bars."""
+"""Small charts as SVG and bars: a histogram, a line over time, horizontal bars."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -10,13 +10,13 @@ from dashboards.components.markup import Element, Node, el
 
 WIDTH, HEIGHT = 400, 120
 BASE = 98
-LEFT = 44  # room for the counts beside the bars
+LEFT = 44  # space for the counts next to the bars
 TALL = 76
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """One bin of a histogram: its edges and how many fall in it."""
+    """One bin of a histogram: its edges and its count."""
 
     low: float
     high: float
@@ -36,9 +36,9 @@ class Bar:
 def histogram(
     bins: Sequence[Bin], *, name: str, unit: str, along: str = "activation", logarithmic: bool = True
 ) -> Element:
-    """Bars of counts over ``along``, by default on a logarithmic scale, with both axes in words and numbers.
+    """Bars of counts over ``along``, by default on a logarithmic scale, with labels and numbers on both axes.
 
-    Hover tells the edges and the count of a bin.
+    A tooltip shows the edges and the count of a bin.
     """
     filled = [b for b in bins if b.n > 0]
     if not filled:
@@ -79,7 +79,7 @@ def histogram(
 def _ticks(
     most: int, tallest: float, height_of: Callable[[int], float], logarithmic: bool
 ) -> Iterator[Element]:
-    """Lines across with their counts: powers of ten, at most four, or the half and the whole."""
+    """Horizontal lines with their counts: powers of ten, at most four, or half and all of the maximum."""
     if logarithmic:
         powers = [10**power for power in range(len(str(most)))]
         marks = powers[:: -(-len(powers) // 4)]
@@ -93,7 +93,7 @@ def _ticks(
 
 
 def line(values: Sequence[float], *, name: str) -> Element:
-    """A line through values at equal steps, first to last, with its first and last value in words."""
+    """A line through values at equal steps, first to last, with its first and last value as text."""
     low, high = min(values), max(values)
     step = WIDTH / max(1, len(values) - 1)
     shares = [(value - low) / (high - low) if high > low else 0.5 for value in values]
@@ -113,7 +113,7 @@ def line(values: Sequence[float], *, name: str) -> Element:
 
 
 def bars(items: Sequence[Bar], *, full: float | None = None) -> Element:
-    """Horizontal bars with whole labels, numbers at the right; a bar of ``full``, else the largest, fills."""
+    """Horizontal bars with full labels, numbers at the right; ``full``, else the largest, fills a bar."""
     largest = full or max((abs(item.value) for item in items), default=0.0) or 1.0
     cells: list[Node] = []
     for item in items:

@@ -23,7 +23,7 @@ Row = Mapping[str, Any]
 
 HOW = (
     "Name two dictionaries, or two features as DICTIONARY#FEATURE, and press Enter. "
-    "Matches on a feature's page lead here too."
+    "The matches on a feature's page link here too."
 )
 MATCH_COLUMNS = (
     Column("first"),
@@ -83,7 +83,7 @@ def rates(found: Dictionaries) -> Element:
 
 
 def floors(rows: Sequence[Row]) -> Element | None:
-    """The share called the same beside the share that random directions reach, by method and direction."""
+    """The share called the same next to the share that random directions reach, by method and direction."""
     if not rows:
         return None
     cells = [
@@ -99,7 +99,7 @@ def floors(rows: Sequence[Row]) -> Element | None:
         )
         for row in rows
     ]
-    return table(FLOOR_COLUMNS, cells, name="Called the same, beside random directions", fold=True)
+    return table(FLOOR_COLUMNS, cells, name="Called the same, and by random directions", fold=True)
 
 
 def score_distributions(found: Dictionaries) -> Element:
@@ -118,8 +118,8 @@ def score_distributions(found: Dictionaries) -> Element:
         parts.append(el("div", el("h3", name), el("span", said, cls="quiet small"), drawn, cls="stack"))
     if not parts:
         nothing = (
-            "No two features of these are each other's best match. If they were never compared, a pipeline "
-            "with both and a match section does that."
+            "No two features of these dictionaries are mutual best matches. If they were never compared, "
+            "run a pipeline that has both and a match section."
         )
         return section("Similarity", quiet(nothing))
     return section("Similarity", el("div", *parts, cls="pair"), note="scores of mutual matches")

@@ -1,4 +1,4 @@
-"""The parts of the SQL page: example queries, the list of columns, the line over a result."""
+"""The parts of the SQL page: example queries, the list of columns, the line above a result."""
 
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
@@ -9,7 +9,7 @@ from dashboards.components.markup import Element, Node, el
 
 
 class Example(NamedTuple):
-    """A query that teaches a part of the schema."""
+    """A query that explains a part of the schema."""
 
     title: str
     note: str
@@ -20,7 +20,7 @@ RELATION = "feature_cards"
 EXAMPLES = (
     Example(
         "Best labels",
-        "feature_cards is the view to begin with: one wide row per feature with its label and score.",
+        "Start with the view feature_cards: one wide row per feature with its label and score.",
         """SELECT dictionary_id, feature_index, label, score, ci_low, chance, density
 FROM feature_cards
 WHERE above_chance AND status = 'alive'
@@ -29,7 +29,7 @@ LIMIT 20""",
     ),
     Example(
         "Search labels",
-        "Labels are text: search them with ILIKE over every dictionary at once.",
+        "Labels are text: search them with ILIKE over all dictionaries.",
         """SELECT alias, feature_index, label, score
 FROM feature_cards
 WHERE label ILIKE '%return%'
@@ -49,7 +49,7 @@ LIMIT 50""",
     ),
     Example(
         "Quality of dictionaries",
-        "dictionary_metrics is long: one row per value, each with its definition's version and controls.",
+        "dictionary_metrics is long: one row per value, with the version of its definition and controls.",
         """SELECT d.alias, m.metric, m.variant, m.value, m.n, m.control
 FROM dictionary_metrics AS m
 JOIN dictionaries AS d USING (dictionary_id)
@@ -58,7 +58,7 @@ ORDER BY d.alias, m.metric""",
     ),
     Example(
         "Time per stage",
-        "stage_runs says what every night computed, how long it took and what it wrote.",
+        "stage_runs records what every stage computed, how long it took and what it wrote.",
         """SELECT stage, count(*) AS attempts, round(avg(seconds), 1) AS mean_seconds, sum(rows) AS rows
 FROM stage_runs
 WHERE state = 'committed'
@@ -69,7 +69,7 @@ ORDER BY mean_seconds DESC""",
 
 
 class AnswerLike(Protocol):
-    """What the line over a result needs to know."""
+    """The data for the line above a result."""
 
     @property
     def files(self) -> "FilesLike | None": ...
@@ -78,7 +78,7 @@ class AnswerLike(Protocol):
 
 
 class FilesLike(Protocol):
-    """Rows, time, and whether there are more."""
+    """Rows, time, and whether there are more rows."""
 
     @property
     def n_rows(self) -> int: ...
@@ -94,7 +94,7 @@ def example_sql(title: str) -> str:
 
 
 def example_note(example: Example) -> Element:
-    """What an example teaches."""
+    """The explanation of an example."""
     return el("p", example.note, cls="quiet small")
 
 
@@ -113,5 +113,5 @@ def answer_line(answer: AnswerLike) -> Element:
     rows = "1 row" if answer.files.n_rows == 1 else f"{figures.count(answer.files.n_rows)} rows"
     said = f"{rows} in {figures.duration(answer.files.seconds)}"
     if answer.files.truncated:
-        said += "; there are more: add LIMIT or a condition, or use “featlas sql” for all of them"
+        said += "; there are more: add LIMIT or a condition, or use “featlas sql” to get all of them"
     return el("p", said, cls="quiet small")

@@ -1,4 +1,4 @@
-"""What is known of one dictionary as a whole: how it was made, its measures, how its import was checked."""
+"""The data of one dictionary: how it was made, its measures, how its import was checked."""
 
 import json
 import re
@@ -21,8 +21,8 @@ READINGS_SHOWN = 8
 COLUMNS = (
     Column("measure"),
     Column("value", number=True),
-    Column("beside it", "The same of what has to be beaten: controls of the same width or as sparse."),
-    Column("counted on", "Tokens, documents or features the value was counted on.", number=True, wide=True),
+    Column("controls", "The same measure of controls with the same width or the same sparsity."),
+    Column("counted on", "Number of tokens, documents or features measured.", number=True, wide=True),
 )
 READING_COLUMNS = (
     Column("read"),
@@ -33,7 +33,7 @@ PAIR_COLUMNS = (Column("measure"), Column("first", number=True), Column("second"
 
 
 def summary(row: Row) -> str:
-    """A dictionary in one line, for what unfolds into all of it."""
+    """A dictionary in one line, which opens to all of its data."""
     said = [method_words(row), f"{figures.count(row['d_sae'])} features"]
     said += [f"FVU {figures.significant(row['fvu'])}"] if row["fvu"] is not None else []
     said += [f"L0 {figures.significant(row['l0'])}"] if row["l0"] is not None else []
@@ -42,13 +42,13 @@ def summary(row: Row) -> str:
 
 
 def method_words(row: Row) -> str:
-    """Method and, where it was not trained here, origin."""
+    """Method and, unless it was trained here, origin."""
     name = str(row["architecture"]).replace("_", " ")
     return name if row["origin"] == "trained" else f"{name} ({row['origin']})"
 
 
 def about(row: Row, metrics: Sequence[Row]) -> Iterator[Element]:
-    """Everything about one dictionary; ``row`` of the page query ``dictionaries``, ``metrics`` its own."""
+    """All data of one dictionary; ``row`` of the page query ``dictionaries``, ``metrics`` its own."""
     yield provenance(row)
     if row["origin"] == "imported":
         yield certificate(row, metrics)
@@ -103,15 +103,15 @@ def _cells(line: Line) -> tuple[Node, ...]:
 
 
 def certificate(row: Row, metrics: Sequence[Row]) -> Element:
-    """What the import gate measured, and how other ways to read the same file compare."""
+    """The measurements of the import gate, and those of other ways to read the same file."""
     own = {
         m["metric"]: m for m in metrics if m["metric"].startswith(measures.CERTIFICATE) and not m["variant"]
     }
     if "import_fvu" not in own:
-        return el("p", "No import certificate is kept of this dictionary.", cls="quiet block")
+        return el("p", "There is no import certificate for this dictionary.", cls="quiet block")
     fvu = own["import_fvu"]
     verdict = "verified" if row["verified"] else "unverified"
-    why = fvu["note"] or "it does on this model what it should"
+    why = fvu["note"] or "it fits this model"
     control = measures.beside_value(fvu, measures.CORE[0])
     unseen = figures.percent(own["import_unseen_share"]["value"]) if "import_unseen_share" in own else ""
     said = f"{figures.count(fvu['n'])} tokens" + (f", {unseen} of features silent on them" if unseen else "")
@@ -149,7 +149,7 @@ def _l0_of(note: str | None) -> str:
 
 
 def density_spectrum(rows: Sequence[Row]) -> Element:
-    """Share of the features in every half decade of density, from the rarest that there are."""
+    """Share of the features in every half decade of density, from the lowest that occurs."""
     title = el("h3", term("How often features fire", definitions.DENSITY))
     (never, *bins) = sorted(rows, key=_edge)
     if not bins:
@@ -176,7 +176,7 @@ def _bin_name(variant: str) -> str:
 
 
 def quality(first: Row, second: Row, metrics: Sequence[Row]) -> Element:
-    """The measures of two dictionaries side by side, each on its own activation set."""
+    """The measures of two dictionaries next to each other, each on its own activation set."""
     sides = []
     for row in (first, second):
         own = [metric for metric in metrics if metric["dictionary_id"] == row["dictionary_id"]]

@@ -1,4 +1,4 @@
-"""A whole document in a dialog, the example's stretch marked."""
+"""A full document in a dialog, with the text of the example marked."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ CHARACTERS_AROUND = 20_000
 
 
 def document_text(text: str, start: int, end: int) -> Element:
-    """The text with the characters from ``start`` to ``end`` marked; far parts of a long one are left out."""
+    """The text with the characters from ``start`` to ``end`` marked; cuts distant parts of a long text."""
     first, last = max(0, start - CHARACTERS_AROUND), min(len(text), end + CHARACTERS_AROUND)
     before = ("…" if first else "") + _shown(text[first:start])
     after = _shown(text[end:last]) + ("…" if last < len(text) else "")
@@ -23,7 +23,7 @@ def document_text(text: str, start: int, end: int) -> Element:
 
 
 def _shown(text: str) -> str:
-    """Hidden characters as marks; line ends and tabs stay what they are."""
+    """Hidden characters as marks; line ends and tabs stay as they are."""
     return "".join(
         character if character in "\n\t" else mark_of(character) or character for character in text
     )

@@ -1,4 +1,4 @@
-// Builds the tree that Python sends. Only listed tags and attributes exist here, every string is a
+// Builds the tree that Python sends. Only listed tags and attributes are allowed, every string becomes a
 // text node, and links lead inside the dashboard or to a plain http(s) address.
 const SVG = new Set(["svg", "g", "rect", "line", "path", "text", "title"])
 const TAGS = new Set(
@@ -37,13 +37,13 @@ function build(node) {
   return element
 }
 
-// An address of the dashboard, opened as the back button would: one entry in the history, no reload.
+// Opens an address of the dashboard as the back button would: one entry in the history, no reload.
 function go(href) {
   window.history.pushState(null, "", href)
   window.dispatchEvent(new PopStateEvent("popstate"))
 }
 
-// The definition of a term, below it: opened by a click, a finger or Enter, closed by the next one or Escape.
+// The definition of a term, below it: a click, a touch or Enter opens it, the next one or Escape closes it.
 function toggleTip(root, button) {
   const open = root.querySelector(".definition")
   const same = open && open._of === button

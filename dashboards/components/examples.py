@@ -1,4 +1,4 @@
-"""From rows of ``examples`` to bands of lines for the heat-map."""
+"""Converts rows of ``examples`` to bands of lines for the heat-map."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,18 +12,18 @@ BANDS = {
     "q3": ("Middling", "third fifth"),
     "q4": ("Fairly weak", "fourth fifth"),
     "q5": ("Weak", "lowest fifth"),
-    "neighbour": ("Silent, but similar", "does not fire here, though its nearest features do"),
+    "neighbour": ("Silent, but similar", "it does not fire here, but its nearest features do"),
     "random": ("Silent", "random text on which it does not fire"),
 }
 
 
 def name_of(row: Mapping[str, Any]) -> str:
-    """How the address of a page names an example, from its row or from that of a judged item."""
+    """The name of an example in the address of a page, from its row or from that of a judged item."""
     return f"{row['band']}-{row['rank']}"
 
 
 def line_of(row: Mapping[str, Any], suffix: str = "") -> Line:
-    """One stored context as a line; ``suffix`` picks a side of a joined row."""
+    """One stored context as a line; ``suffix`` selects a side of a joined row."""
     texts = list(row[f"tokens{suffix}"])
     peak_key, most_key = (
         ("peak_position", "max_activation") if not suffix else (f"peak{suffix}", f"max{suffix}")

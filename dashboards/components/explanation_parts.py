@@ -1,4 +1,4 @@
-"""Explanations of a feature through time, each with its author, cost, scores and judgements."""
+"""Explanations of a feature over time, each with its author, cost, scores and judgements."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,9 +16,9 @@ AROUND = 12
 
 SCORE_COLUMNS = (
     Column("scorer"),
-    Column("judge", "LLM that judged; none where a rule was evaluated."),
+    Column("judge", "LLM that judged; none if a rule was evaluated."),
     Column("measure"),
-    Column("against", "What the silent examples are: random text, or text on which similar features fire."),
+    Column("against", "Kind of silent examples: random text, or text on which similar features fire."),
     Column("value", "With its 95 % interval.", number=True),
     Column("chance", "The same score of shuffled explanations on the same items.", number=True),
     Column("n", "Judged items.", number=True),
@@ -28,7 +28,7 @@ JUDGEMENT_COLUMNS = (
     Column("item", number=True),
     Column("scorer"),
     Column("judge"),
-    Column("example", "Band and rank of the context, and the text around its peak; it leads there."),
+    Column("example", "Band and rank of the context, and the text around its peak; links to it."),
     Column("fires"),
     Column("judge said"),
     Column("probability", number=True),
@@ -36,7 +36,7 @@ JUDGEMENT_COLUMNS = (
 
 
 def explanation(row: Row, scores: Sequence[Row]) -> Element:
-    """One explanation: text, author, time, cost and its headline score in words."""
+    """One explanation: text, author, time, cost and its headline score as text."""
     author = row["explainer"] + (f", {row['model']}" if row["model"] else "")
     details: list[Node] = [el("span", author), el("span", figures.moment(row["created_at"]))]
     if row["cost_usd"] is not None:
@@ -84,7 +84,7 @@ def score_table(scores: Sequence[Row]) -> Element:
 
 
 def judgement_table(judgements: Sequence[Row], examples: Sequence[Row]) -> Element:
-    """Every judged item of one explanation with its text; wrong answers stand out."""
+    """Every judged item of one explanation with its text; wrong answers are highlighted."""
     known = {name_of(example): example for example in examples}
     rows = []
     for j in judgements:
@@ -105,7 +105,7 @@ def judgement_table(judgements: Sequence[Row], examples: Sequence[Row]) -> Eleme
 
 
 def _item(judgement: Row, example: Row | None) -> Element:
-    """Band and rank of a judged context with the text around its peak, a link to it among the examples."""
+    """Band and rank of a judged context with the text around its peak, as a link to the example."""
     named = f"{BANDS.get(judgement['band'], (judgement['band'], ''))[0].lower()} {judgement['rank']}"
     if example is None:
         return el("span", named)
@@ -129,7 +129,7 @@ def _item(judgement: Row, example: Row | None) -> Element:
 
 
 def _texts(example: Row) -> list[str]:
-    """The text of each token, of special ones their name."""
+    """The text of each token; for special tokens their name."""
     special = example.get("is_special") or [False] * len(example["tokens"])
     stored = zip(example["tokens"], example["token_ids"], special, strict=True)
     return [f"⟨{special_name(text, token)}⟩" if named else text for text, token, named in stored]

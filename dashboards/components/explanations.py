@@ -1,4 +1,4 @@
-"""The explanations of a feature below its name: the newest in full, what was judged on demand."""
+"""The explanations of a feature below its name: the newest in full, judged items on demand."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -19,10 +19,10 @@ def draw_explanations(
     examples: Sequence[Row],
     judgements_of: Callable[[str], Sequence[Row]],
 ) -> None:
-    """Every explanation through time, the one on the feature's card first; the older ones unfold."""
-    draw(heading("Explanations", f"{len(explanations)} through time"), key="explanations-title")
+    """Every explanation over time, the one on the feature's card first; older ones are folded."""
+    draw(heading("Explanations", f"{len(explanations)} over time"), key="explanations-title")
     if not explanations:
-        draw(quiet("No explanation was written for this feature yet."), key="no-explanations")
+        draw(quiet("This feature has no explanation yet."), key="no-explanations")
     ordered = sorted(explanations, key=lambda row: not row["is_label"])
     for row in ordered[:SHOWN]:
         _draw(row, scores, examples, judgements_of)

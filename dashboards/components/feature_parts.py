@@ -28,11 +28,11 @@ from dashboards.components.text_marks import label_words, token_label
 Row = Mapping[str, Any]
 Labels = Mapping[tuple[str, int], str]
 QUANTILES_SHOWN = 6
-NEVER_FIRED = "This feature never fired on this activation set, so there are no examples to show."
+NEVER_FIRED = "This feature never fired on this activation set, so there are no examples."
 
 
 def score_of(row: Row | None) -> Score:
-    """The score held by a row of ``feature_cards`` or ``scores``."""
+    """The score in a row of ``feature_cards`` or ``scores``."""
     if row is None:
         return Score(None, None, None, None, None)
     value = row["score"] if "score" in row else row["value"]
@@ -41,13 +41,13 @@ def score_of(row: Row | None) -> Score:
 
 
 def headline(scores: Sequence[Row], explanation_id: str | None) -> Row | None:
-    """The score that an explanation is ranked by, as the view ``explanation_scores`` chose it."""
+    """The score that ranks an explanation, as the view ``explanation_scores`` selects it."""
     own = (s for s in scores if s["is_headline"] and s["explanation_id"] == explanation_id)
     return next(own, None)
 
 
 def label_row(explanations: Sequence[Row]) -> Row | None:
-    """The explanation on the feature's card, as the view ``feature_cards`` chose it."""
+    """The explanation on the feature's card, as the view ``feature_cards`` selects it."""
     return next((row for row in explanations if row["is_label"]), None)
 
 
@@ -68,7 +68,7 @@ def status_badge(status: str) -> Element:
 def header(
     row: Row, explanations: Sequence[Row], scores: Sequence[Row], previous: str | None, following: str | None
 ) -> Element:
-    """Name, steps to the features beside it, label, score, density and status."""
+    """Name, links to the adjacent features, label, score, density and status."""
     label = label_row(explanations)
     score = headline(scores, label["explanation_id"] if label else None)
     named = f"{row['dictionary_id']}#{row['feature_index']}"
@@ -91,7 +91,7 @@ def header(
 
 
 def title(row: Row, explanations: Sequence[Row]) -> str:
-    """What the browser's tab says: number, label, dictionary."""
+    """The title of the browser tab: number, label, dictionary."""
     label = label_row(explanations)
     parts = [
         f"#{row['feature_index']}",
@@ -106,7 +106,7 @@ def _step(words: str, href: str | None) -> Element:
 
 
 def examples_note(row: Row) -> str:
-    """How much text the examples were chosen from."""
+    """The amount of text from which the examples were selected."""
     return (
         f"from {figures.compact(row['n_valid_tokens'])} tokens of {row['corpus_id'] or 'an unknown corpus'}"
     )
@@ -138,7 +138,7 @@ def distribution(row: Row) -> Element:
 
 
 def logits(row: Row) -> Element | None:
-    """Tokens it raises and lowers most; nothing where there is no unembedding."""
+    """Tokens that it promotes and suppresses most; empty if there is no unembedding."""
     if not row["top_logits"] and not row["bottom_logits"]:
         return None
 
@@ -171,7 +171,7 @@ def logits(row: Row) -> Element | None:
 
 
 def neighbours(row: Row, labels: Labels) -> Element:
-    """Nearest features by direction and by firing together."""
+    """Nearest features by direction and by coactivation."""
 
     def side(title: str, help: str, items: Sequence[Row]) -> Element:
         drawn = [
@@ -237,7 +237,7 @@ def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
 
 
 def provenance(row: Row, stages: Sequence[Row]) -> Element:
-    """Where the numbers of this page come from."""
+    """The provenance of the numbers on this page."""
     pairs: list[tuple[Node, Node]] = [
         ("model", row["model_id"]),
         *reads_and_writes(row),

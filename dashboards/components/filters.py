@@ -34,7 +34,7 @@ FOLDED = frozenset({"model", "status", "matched", "token", "density_low", "densi
 RANDOM = ("random", "r")
 OPENED = "browse-more-filters"
 SIDES = {"a": "First", "b": "Second"}
-NAMES = ("model", "dictionary")  # none is chosen by an empty option
+NAMES = ("model", "dictionary")  # an empty option selects none of these
 
 
 def draw_filters(asked: BrowseSelection, known: Sequence[Row]) -> None:
@@ -74,7 +74,7 @@ def _folded(asked: BrowseSelection, known: Sequence[Row]) -> None:
         second.select_slider,
         "Density",
         DENSITIES,
-        (DENSITIES[0], DENSITIES[-1]),  # two handles; the value is that of the address
+        (DENSITIES[0], DENSITIES[-1]),  # two handles; the value comes from the address
         key="browse-density",
         value=_steps(asked),
         write=_density,
@@ -82,7 +82,7 @@ def _folded(asked: BrowseSelection, known: Sequence[Row]) -> None:
     )
     field(
         third.slider,
-        "Score interval begins at or above",
+        "Score interval starts at or above",
         0.0,
         1.0,
         step=0.05,
@@ -93,7 +93,7 @@ def _folded(asked: BrowseSelection, known: Sequence[Row]) -> None:
 
 
 def draw_pages(n_pages: int, asked: BrowseSelection) -> None:
-    """Steps through the pages of the table."""
+    """Links through the pages of the table."""
 
     def write(parameters: Parameters, page: int) -> Parameters:
         return replace(BrowseSelection.from_url(parameters), page=page).to_url()
@@ -108,7 +108,7 @@ def draw_pages(n_pages: int, asked: BrowseSelection) -> None:
 
 
 def draw_change_pages(n_pages: int) -> int:
-    """Steps through the changes of a run; the page that the address asks for, else the first."""
+    """Links through the changes of a run; the page in the address, else the first."""
     typed = address().get("changes", "1")
     page = min(max(1, int(typed)), n_pages) if typed.isdecimal() and len(typed) < 9 else 1
 
@@ -120,12 +120,12 @@ def draw_change_pages(n_pages: int) -> int:
 
 
 def _filter(name: str) -> Write[Any]:
-    """Writes a filter of that name, and goes back to the first page of what is found."""
+    """Writes a filter of that name, and returns to the first page of results."""
     return lambda parameters, value: _filtered(parameters, **{name: value})
 
 
 def _search(known: Sequence[str], parameters: Parameters, value: str) -> Parameters:
-    """Writes the search words; a number of the chosen or only dictionary, or “random”, leads to a feature."""
+    """Writes the search words; a number of the selected or only dictionary, or “random”, opens a feature."""
     typed, dictionary = (value or "").strip().lower(), parameters.get("dictionary", "")
     if not dictionary and len(known) == 1:
         (dictionary,) = known
@@ -149,10 +149,10 @@ def _filtered(parameters: Parameters, **changed: Any) -> Parameters:
 
 
 def draw_sides(parameters: Parameters, known: Sequence[str]) -> CompareSelection:
-    """Two fields for what is compared; the first two dictionaries where the address names nothing.
+    """Two fields for the sides of a comparison; the first two dictionaries if the address names none.
 
     Raises:
-        UserError: for a malformed side; the fields hold what was typed.
+        UserError: for a malformed side; the fields keep what was typed.
     """
     shown = parameters if parameters.keys() & SIDES.keys() else dict(zip(SIDES, known, strict=False))
     for place, (name, label) in zip(st.columns(2), SIDES.items(), strict=True):
@@ -162,7 +162,7 @@ def draw_sides(parameters: Parameters, known: Sequence[str]) -> CompareSelection
             key=f"compare-{name}",
             value=shown.get(name, ""),
             write=partial(_side, shown, name),
-            help="A dictionary, or one of its features as DICTIONARY#FEATURE; aliases are fine.",
+            help="A dictionary, or one of its features as DICTIONARY#FEATURE; an alias works too.",
         )
     return CompareSelection.from_url(shown)
 
@@ -174,7 +174,7 @@ def _side(shown: Parameters, name: str, parameters: Parameters, typed: str | Non
 
 
 def option_for(name: str | None, known: Sequence[Row]) -> str | None:
-    """The option that an alias or id in an address means: the alias of a current dictionary, else the id."""
+    """The option for an alias or id in an address: the alias of a current dictionary, else the id."""
     for row in known:
         if name == row["dictionary_id"] or (name == row["alias"] and row["is_current"]):
             return _name(row)
@@ -207,7 +207,7 @@ def _segment(place: Any, label: str, name: str, options: Sequence[str], value: s
 
 
 def _steps(asked: BrowseSelection) -> tuple[float, float]:
-    """The steps of the slider that enclose the asked range."""
+    """The steps of the slider that enclose the requested range."""
     low = max((d for d in DENSITIES if d <= asked.density_low), default=DENSITIES[0])
     high = min((d for d in DENSITIES if d >= asked.density_high), default=DENSITIES[-1])
     return low, high

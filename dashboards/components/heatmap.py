@@ -20,24 +20,24 @@ LINES_SHOWN = 8
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """What is drawn as one unit: a token, or the tokens that share one character."""
+    """A unit of drawing: a token, or the tokens that share one character."""
 
     text: str
     activation: float
     token_ids: tuple[int, ...]
     activations: tuple[float, ...]
     special: bool = False
-    """Whether it stands in no text, as BOS does, or is a control token of a template."""
+    """Whether it has no text, like BOS, or is a control token of a template."""
 
     @property
     def split(self) -> bool:
-        """Whether several tokens share this text, which therefore cannot be divided between them."""
+        """Whether several tokens share this text, so that it cannot be divided between them."""
         return len(self.token_ids) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One example: its tokens, the drawn token that peaks, and where it comes from."""
+    """One example: its tokens, the drawn token at the peak, and its source."""
 
     tokens: tuple[Token, ...]
     peak: int
@@ -47,15 +47,15 @@ class Line:
     char_end: int
     split: str
     name: str = ""
-    """Its band and rank, as the address of the page names it."""
+    """Its band and rank, as the address of the page names them."""
     text_before: int | None = None
-    """Tokens of text that the model read before it; None where that was not stored."""
+    """Tokens of text that the model read before it; None if that was not stored."""
 
     @property
     def cut(self) -> tuple[bool, bool]:
-        """Whether the text goes on before and after it, as far as can be told: within a word it does.
+        """Whether the text continues before and after it, as far as known: within a word it does.
 
-        Where the model read nothing before, a document or a part of one begins, perhaps within a word.
+        If the model read nothing before, a document or a part of one starts here, possibly within a word.
         """
         text = "".join(token.text for token in self.tokens if not token.special)
         within = self.char_start > 0 and text[:1].isalnum()
@@ -73,7 +73,7 @@ class Band:
 
 
 class Place(NamedTuple):
-    """A stretch of a document, in characters."""
+    """A range of characters in a document."""
 
     document_id: str
     start: int
@@ -88,7 +88,7 @@ def group_tokens(
 ) -> list[Token]:
     """Join the further tokens of one character (stored with an empty text) to the token that shows it.
 
-    A special token has an empty text too and is drawn alone, where ``special`` is known.
+    A special token has an empty text too; it is drawn separately if ``special`` is known.
     """
     flags = _flags(texts, special)
     starts = [*_starts(texts, flags), len(texts)]
@@ -110,7 +110,7 @@ def _flags(texts: Sequence[str], special: Sequence[bool] | None) -> Sequence[boo
 
 
 def _starts(texts: Sequence[str], special: Sequence[bool]) -> list[int]:
-    """Positions of the stored tokens that begin a drawn one."""
+    """Positions of the stored tokens that start a drawn one."""
     return [
         place
         for place, piece in enumerate(texts)
@@ -126,7 +126,7 @@ def _tip(token: Token) -> list[str]:
 
 
 def _marks(token: Token) -> str:
-    """What stands for a special token: its name, else its id; nothing for other tokens."""
+    """The text that represents a special token: its name, else its id; empty for other tokens."""
     return special_name(token.text, token.token_ids[0]) if token.special else ""
 
 
@@ -161,7 +161,7 @@ def _runs(token: Token) -> list[list[str | bool]]:
 
 
 def _heat(activation: float, scale: float) -> float:
-    """Depth of colour: the root of the share of the maximum, so that 10 % and 25 % can be told apart."""
+    """Depth of colour: the square root of the share of the maximum, so that 10 % and 25 % look different."""
     share = 0.0 if scale <= 0 else min(1.0, max(0.0, activation / scale))
     return round(math.sqrt(share), 4)
 
@@ -169,9 +169,9 @@ def _heat(activation: float, scale: float) -> float:
 def heatmap_data(
     bands: Sequence[Band], scale: float, *, documents: bool = True, target: str | None = None
 ) -> dict[str, object]:
-    """What the browser draws: colour depends on activation over ``scale``, the feature's maximum.
+    """The data for the browser: colour depends on activation over ``scale``, the feature's maximum.
 
-    The first band is open, and the one that holds the example ``target``.
+    The first band is open, and so is the one that contains the example ``target``.
     """
     return {
         "bands": [
@@ -202,7 +202,7 @@ _heatmap = st.components.v2.component(
 def draw_heatmap(
     bands: Sequence[Band], scale: float, *, key: str, documents: bool = True, target: str | None = None
 ) -> Place | None:
-    """Draw the examples; returns the place whose document this click asked for."""
+    """Draw the examples; return the range whose document this click requested."""
     result = _heatmap(
         key=key,
         data=heatmap_data(bands, scale, documents=documents, target=target),

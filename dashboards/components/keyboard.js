@@ -1,4 +1,4 @@
-// One listener for the page's keys; typing in a field is left alone.
+// One listener for the keys of the page; it ignores keys typed in a field.
 const listeners = new WeakMap()
 const tops = new WeakMap()
 
@@ -33,7 +33,7 @@ function focusSearch(label) {
   return true
 }
 
-// As the links of a drawing: one entry in the history, no reload.
+// Like the links of a drawing: one entry in the history, no reload.
 function go(href) {
   window.history.pushState(null, "", href)
   window.dispatchEvent(new PopStateEvent("popstate"))

@@ -30,7 +30,7 @@ def draw_keyboard(
 ) -> None:
     """Listen for the keys; ``previous``, ``following``, ``anywhere`` are addresses for ``k``, ``j``, ``r``.
 
-    When ``top`` is another than before, the page is scrolled to its top.
+    If ``top`` changed, the page scrolls to its top.
     """
     _keyboard(
         key="keyboard",

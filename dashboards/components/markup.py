@@ -1,7 +1,7 @@
 """Drawing without HTML: a tree of elements in which every string becomes a text node.
 
 Text of corpora, models and people reaches the browser only as a string child of this tree (or of the
-heat-map), never as markup. The browser side builds it with ``createElement`` and ``textContent`` from a
+heat-map), never as markup. The browser builds the tree with ``createElement`` and ``textContent`` from a
 closed list of tags and attributes, so that a label such as ``<script>`` is shown and not run.
 """
 
@@ -36,14 +36,14 @@ def el(tag: str, *children: Node | None, cls: str = "", **attributes: str | floa
     """An element; ``cls`` is its class, underscores in names become hyphens, ``None`` is left out.
 
     Raises:
-        ValueError: for a tag or attribute that the browser side would not draw, and for a title of what
-            neither a key nor a finger opens.
+        ValueError: for a tag or attribute that the browser would not draw, and for a title that neither
+            keyboard nor touch can open.
     """
     if tag not in TAGS:
         raise ValueError(f"element {tag!r} is not drawn; known: {', '.join(sorted(TAGS))}")
     named = {name.replace("_", "-"): str(value) for name, value in attributes.items() if value is not None}
     if "title" in named and tag not in ("a", "button"):
-        raise ValueError(f"a title of {tag!r} opens for a pointer alone: use blocks.term")
+        raise ValueError(f"a title of {tag!r} opens only for a mouse: use blocks.term")
     unknown = named.keys() - ATTRIBUTES
     if unknown:
         raise ValueError(f"attribute {sorted(unknown)[0]!r} is not drawn")

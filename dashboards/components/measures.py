@@ -1,4 +1,4 @@
-"""What is measured of dictionaries: names in words, definitions, units, and what stands beside each value."""
+"""The measures of dictionaries: names, definitions, units, and the controls shown with each value."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ Row = Mapping[str, Any]
 
 
 class Measure(NamedTuple):
-    """A metric as it is shown; ``variants`` are those of interest, ``None`` stands for all."""
+    """A metric as it is shown; ``variants`` lists the variants to show, ``None`` shows all."""
 
     metric: str
     name: str
@@ -69,7 +69,7 @@ _KNOWN = {measure.metric for measure in (*CORE, *SUITES)} | _LEFT_OUT | {SPECTRU
 WITHOUT_MASSIVE = "without_massive"
 _VARIANTS = {
     WITHOUT_MASSIVE: "without massive tokens",
-    "latents_zero": "skip path alone",
+    "latents_zero": "skip path only",
     "p05": "5 %",
     "p95": "95 %",
 }
@@ -97,7 +97,7 @@ class Line(NamedTuple):
 
 
 def lines(rows: Sequence[Row], measures: Sequence[Measure]) -> Iterator[Line]:
-    """The values of some measures in their order; whole ones before variants."""
+    """The values of some measures in their order; totals before variants."""
     for measure in measures:
         own = [row for row in rows if row["metric"] == measure.metric]
         for row in own:
@@ -107,14 +107,14 @@ def lines(rows: Sequence[Row], measures: Sequence[Measure]) -> Iterator[Line]:
 
 
 def further(rows: Sequence[Row]) -> Iterator[Line]:
-    """Values of metrics that this page has no words for, under their own names."""
+    """Values of metrics without a description on this page, under their own names."""
     for row in rows:
         if row["metric"] not in _KNOWN and not row["metric"].startswith(CERTIFICATE):
             yield _line(row, Measure(row["metric"], row["metric"].replace("_", " "), "", variants=None))
 
 
 def together(found: Iterable[Line]) -> list[Line]:
-    """Lines of which values that are missing for one reason share one."""
+    """Lines in which missing values with the same reason share one line."""
     shown: list[Line] = []
     for line in found:
         last = shown[-1] if shown else None
@@ -138,14 +138,14 @@ def _line(row: Row, measure: Measure) -> Line:
 
 
 def _with_interval(row: Row, measure: Measure) -> str:
-    """The value with its interval over documents, where one was measured."""
+    """The value with its interval over documents, if one was measured."""
     low, high = row.get("ci_low"), row.get("ci_high")
     shown = measure.shown(row["value"])
     return shown if low is None or high is None else f"{shown} ({measure.shown(low)}–{measure.shown(high)})"
 
 
 def beside_value(row: Row, measure: Measure) -> str:
-    """The same metric of what has to be beaten, in words."""
+    """The same metric of the controls, as text."""
     controls = json.loads(row["control"]) if row["control"] else {}
     return ", ".join(
         f"{_CONTROLS.get(name, name.replace('_', ' '))} {measure.shown(value)}"

@@ -1,4 +1,4 @@
-"""What only some methods know of a feature: groups, thresholds, heads, norms at several hookpoints."""
+"""Data of a feature that only some methods have: groups, thresholds, heads, norms per hookpoint."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ _NUMBERS = (
 
 
 def method(row: Row, labels: Labels) -> Element | None:
-    """The facts the feature's method has; nothing where it has none."""
+    """The facts that the feature's method has; empty if it has none."""
     pairs: list[tuple[Node, Node]] = []
     if row["feature_group"] is not None:
         pairs.append(_group(row))
@@ -49,13 +49,13 @@ def method(row: Row, labels: Labels) -> Element | None:
 
 
 def hookpoints(sites: Sequence[Row]) -> list[str]:
-    """Where a dictionary reads or writes; with the model where there are several."""
+    """A hookpoint of a dictionary; with the model if there are several."""
     several = len({site["model_id"] for site in sites}) > 1
     return [f"{site['model_id']} {site['hookpoint']}" if several else site["hookpoint"] for site in sites]
 
 
 def reads_and_writes(row: Row) -> list[tuple[str, Node]]:
-    """Where the dictionary reads, and where it writes if that is elsewhere."""
+    """The hookpoint that the dictionary reads, and the one that it writes if that differs."""
     reads, writes = hookpoints(row["reads"]), hookpoints(row["writes"])
     if reads == writes and len(reads) == 1:
         return [("hookpoint", reads[0])]
@@ -65,7 +65,7 @@ def reads_and_writes(row: Row) -> list[tuple[str, Node]]:
 
 
 def _group(row: Row) -> tuple[Node, Node]:
-    """The hookpoint that it reads, where groups are the layers of a transcoder; else the group's number."""
+    """The hookpoint that it reads, if groups are the layers of a transcoder; else the group's number."""
     reads, group = hookpoints(row["reads"]), row["feature_group"]
     if row["architecture"] == "cross_layer_transcoder" and group < len(reads):
         return term("reads", definitions.LAYER), reads[group]
@@ -73,7 +73,7 @@ def _group(row: Row) -> tuple[Node, Node]:
 
 
 def _distance(offset: int) -> str:
-    """A place in the sequence as seen from the token that the feature fires on."""
+    """A position in the sequence relative to the token on which the feature fires."""
     if offset == 0:
         return "the token itself"
     words = "1 token" if abs(offset) == 1 else f"{abs(offset)} tokens"

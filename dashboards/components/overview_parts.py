@@ -1,4 +1,4 @@
-"""The parts of the overview: last run, troubles, a card per dictionary, what changed."""
+"""The parts of the overview: last run, problems, a card per dictionary, changes."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,15 +31,15 @@ KINDS = {
     "lost_label": ("lost label", "lost labels"),
     "new_match": ("new match", "new matches"),
 }
-LARGE_SHARE = 0.05  # of the squared norms, from which a few tokens are worth a notice
+LARGE_SHARE = 0.05  # share of the squared norms from which a few tokens deserve a notice
 LINEAR = (("pca", "PCA"), ("linear", "linear"))
 CHANGE_COLUMNS = (Column("change"), Column("where"), Column("before", wide=True), Column("after"))
 
 
 def troubles(runs: Sequence[Row]) -> Iterator[Element]:
-    """A notice for the newest run that came to an end of its own, if it did not complete.
+    """A notice for the newest run that ended without being cancelled, if it did not complete.
 
-    A run going on, or one that a person cancelled, hides nothing.
+    A run in progress, or one that a person cancelled, hides nothing.
     """
     over = [run for run in runs if run["state"] not in ("running", "cancelled")]
     if over and over[0]["state"] in ("failed", "crashed"):
@@ -51,7 +51,7 @@ def troubles(runs: Sequence[Row]) -> Iterator[Element]:
 
 
 def massive(rows: Sequence[Row]) -> Iterator[Element]:
-    """A notice for every activation set of which a few tokens hold a large part."""
+    """A notice for every activation set in which a few tokens hold a large share."""
     for row in rows:
         if (row["massive_share"] or 0.0) < LARGE_SHARE:
             continue
@@ -64,9 +64,7 @@ def massive(rows: Sequence[Row]) -> Iterator[Element]:
             f"{figures.significant(row['median_norm'])}. "
             f"They hold {figures.percent(row['massive_share'], 2)} of the squared norms"
         )
-        kept = (
-            "; FVU and the order of dictionaries are largely theirs. “massive_tokens: drop” leaves them out."
-        )
+        kept = "; they dominate FVU and the order of dictionaries. “massive_tokens: drop” leaves them out."
         yield notice(
             said + (kept if row["massive_tokens"] == "keep" else ", and are left out of everything.")
         )
@@ -131,7 +129,7 @@ def dictionary_cards(rows: Sequence[Row]) -> Element:
 
 
 def _ranked_by(rows: Sequence[Row]) -> str:
-    """By which FVU the cards are ordered, in words; empty where nothing is ranked."""
+    """The FVU that orders the cards, as text; empty if nothing is ranked."""
     by = {row["fvu_ranked_by"] for row in rows if row["fvu_ranked"] is not None}
     if not by or len(rows) < 2:
         return ""
@@ -145,7 +143,7 @@ def _share(part: int | None, whole: int) -> float | None:
 
 
 def _above_chance(row: Row, n_firing: int) -> Figure:
-    """The share of labels above chance, that of random directions beside it."""
+    """The share of labels above chance, and that of random directions."""
     share = figures.percent(_share(row["n_above_chance"], n_firing), 2)
     if row["random_above_share"] is None:
         advice = "" if row["origin"] == "baseline" else f" {definitions.NO_RANDOM}"
@@ -196,12 +194,12 @@ def _card(row: Row) -> Element:
 
 
 def n_changes(changes: Sequence[Row]) -> int:
-    """How many changes there are, shown or not."""
+    """The number of changes, shown or not."""
     return sum({row["kind"]: row["n_of_kind"] for row in changes}.values())
 
 
 def change_section(changes: Sequence[Row], runs: Sequence[Row]) -> Element:
-    """What the newest of the runs that are over changed: counts, and the first changes of each kind."""
+    """The changes of the newest finished run: counts, and the first changes of each kind."""
     over = next((run for run in runs if run["state"] != "running"), None)
     if over is None:
         return section("What changed", quiet("No run has finished yet."))

@@ -23,7 +23,7 @@ from dashboards.components.scores import score_block
 SHARED_NOTE = "mined contexts that overlap in one document; colour is the share of each feature's own maximum"
 NO_PAIR = (
     "Matching did not pair these two: neither is among the other's best partners, or their dictionaries were "
-    "not matched yet."
+    "not compared yet."
 )
 
 
@@ -46,7 +46,7 @@ def _side(one: FeatureSide) -> Element:
 
 
 def verdict(found: Features) -> Element:
-    """What matching says about the two, with its evidence."""
+    """The matching results for the two, with their evidence."""
     if not found.pair:
         return section("Verdict", quiet(NO_PAIR))
     return section("Verdict", *(_method(row) for row in found.pair))
@@ -63,7 +63,7 @@ def _method(row: Mapping[str, Any]) -> Element:
     if row["floor_score"] is not None:
         floor = Figure("random direction", figures.decimal(row["floor_score"]), definitions.FLOOR_SCORE)
         items.insert(1, floor)
-    mutual = "each the other's best" if row["mutual"] else "one-sided"
+    mutual = "mutual best partners" if row["mutual"] else "one-sided"
     verdict = badge(verdict_words(row["verdict"]), strong=row["verdict"] == "same")
     return el(
         "div",

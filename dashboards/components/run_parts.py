@@ -37,7 +37,7 @@ RUN_COLUMNS = (
     Column("took", number=True),
     Column(
         "recomputed",
-        "Stages this run computed itself; the others were found finished.",
+        "Stages that this run computed; the others were already done.",
         number=True,
         wide=True,
     ),
@@ -52,13 +52,13 @@ def seconds_of(run: Row) -> float | None:
 
 
 def state_badge(state: str) -> Node:
-    """The state of a run, which opens to what it means."""
+    """The state of a run, which opens to its meaning."""
     word = badge(state, strong=state == "completed", bad=state in ("failed", "crashed"), cls=state)
     return term(word, definitions.STATES.get(state, ""), "define state")
 
 
 def run_section(run: Row, prefect: str, answered: bool) -> Element:
-    """One run: figures and its error; a link to Prefect where that answers."""
+    """One run: figures and its error; a link to Prefect if it answers."""
     said = "last seen after" if run["state"] == "crashed" else "took"
     took = [Figure(said, figures.duration(seconds_of(run)))] if run["finished_at"] else []
     items = [
@@ -97,15 +97,13 @@ def run_section(run: Row, prefect: str, answered: bool) -> Element:
 def stage_section(
     run: Row, stages: Sequence[Row], working: Sequence[Row], typical: Mapping[str, float], option: str
 ) -> Element:
-    """The stages of a run through time, those at work now among them; failures with how to repeat them.
+    """The stages of a run over time, including those in progress; failures with the command to repeat them.
 
-    ``option`` tells the command which catalogue is meant.
+    ``option`` names the catalogue for the command.
     """
     found = [item for item in _summary(run) if item.get("state") == "found"]
     complete = run["state"] == "completed"
-    none = quiet(
-        "No stage was recomputed: everything was found finished." if complete else "No stage ended yet."
-    )
+    none = quiet("No stage was recomputed: all were already done." if complete else "No stage ended yet.")
     spans = spans_of(stages, working, typical)
     parts: list[Node] = [
         el("h3", "Stages"),
@@ -114,12 +112,12 @@ def stage_section(
     ]
     if found:
         names = ", ".join(sorted({str(item.get("stage", "")).replace("_", " ") for item in found}))
-        parts.append(el("p", f"Found finished: {len(found)} ({visible(names)}).", cls="quiet small"))
+        parts.append(el("p", f"Already done: {len(found)} ({visible(names)}).", cls="quiet small"))
     return el("div", *parts, cls="block stack")
 
 
 def _summary(run: Row) -> list[Mapping[str, Any]]:
-    """The per-stage entries of a run's summary, whatever else it holds."""
+    """The per-stage entries of a run's summary, ignoring anything else in it."""
     if not run["summary"]:
         return []
     content = json.loads(run["summary"])
@@ -128,7 +126,7 @@ def _summary(run: Row) -> list[Mapping[str, Any]]:
 
 
 def run_table(runs: Sequence[Row], chosen: str) -> Element:
-    """All runs, newest first, a link each."""
+    """All runs, newest first, each with a link."""
     rows = []
     for run in runs:
         when = figures.moment(run["started_at"])
@@ -151,14 +149,14 @@ def run_table(runs: Sequence[Row], chosen: str) -> Element:
 
 
 def _named(run: Row) -> Node:
-    """The pipeline, and the flow where it is not that of every night."""
+    """The pipeline, and the flow unless it is nightly."""
     if run["pipeline"] is None or run["flow"] == "nightly":
         return run["pipeline"] or str(run["flow"])
     return el("span", run["pipeline"], " ", el("span", run["flow"], cls="quiet small"))
 
 
 def trend_section(rows: Sequence[Row]) -> Element:
-    """The main metrics of each alias through its retrains."""
+    """The main metrics of each alias over its retrainings."""
     series: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
         series[row["alias"], row["metric"]].append(row["value"])
@@ -174,4 +172,4 @@ def trend_section(rows: Sequence[Row]) -> Element:
         if len(values) > 1
     ]
     body = el("div", *cards, cls="cards") if cards else quiet(NO_TRENDS)
-    return section("Trends", body, note="main metrics on eval documents, through retrains")
+    return section("Trends", body, note="main metrics on eval documents, over retrainings")

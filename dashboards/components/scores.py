@@ -1,4 +1,4 @@
-"""A score with its chance level and interval: as words, and as a bar."""
+"""A score with its chance level and interval: as text, and as a bar."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dashboards.components.blocks import term
 from dashboards.components.markup import Element, el
 
 NO_BETTER = "no label better than chance"
-NOT_KNOWN = "chance not known: too few shuffled labels"
+NOT_KNOWN = "chance unknown: too few shuffled labels"
 NOT_SCORED = "not scored yet"
 
 
@@ -21,18 +21,18 @@ class Score:
     chance: float | None
     n: int | None
     above_chance: bool | None = None
-    """Whether the value is above chance, as the views say; None where that is not known."""
+    """Whether the value is above chance, according to the views; None if that is unknown."""
 
     @property
     def chance_level(self) -> float:
-        """The measured chance level, else one half, that of balanced accuracy."""
+        """The measured chance level, else one half, the chance level of balanced accuracy."""
         return 0.5 if self.chance is None else self.chance
 
 
 def explanation_of(score: Score) -> str:
-    """What a score says of itself when it is opened."""
+    """The explanation of a score when it is opened."""
     return (
-        "Balanced accuracy: mean of the share of firing and of silent examples that the label tells rightly, "
+        "Balanced accuracy: mean of the shares of firing and of silent examples that the label predicts, "
         f"on documents the explainer did not see. 95 % interval {figures.decimal(score.low)} to "
         f"{figures.decimal(score.high)}, chance {figures.decimal(score.chance_level)} (shuffled labels), "
         f"n = {figures.count(score.n)} judged examples."
@@ -44,7 +44,7 @@ def _left(share: float) -> str:
 
 
 def score_bar(score: Score) -> Element:
-    """The bar alone: value, interval and the mark of chance on a scale from 0 to 1."""
+    """Only the bar: value, interval and the mark of chance on a scale from 0 to 1."""
     value, low, high = score.value or 0.0, score.low, score.high
     interval = None
     if low is not None and high is not None:
@@ -61,7 +61,7 @@ def score_bar(score: Score) -> Element:
 
 
 def score_block(score: Score, *, brief: bool = False) -> Element:
-    """Value, bar and words; ``brief`` leaves out the sentence, as in a table."""
+    """Value, bar and text; ``brief`` leaves out the sentence, as in a table."""
     if score.value is None:
         return el("span", NOT_SCORED, cls="quiet small")
     interval = f"{figures.decimal(score.low)}–{figures.decimal(score.high)}"

@@ -1,4 +1,4 @@
-"""Under every page: the SQL it asked, as statements that run in the console and in any DuckDB shell."""
+"""The SQL below every page, as statements that run in the console and in any DuckDB shell."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ SHOWN = "show-the-sql"
 
 
 def draw_sql(queries: Mapping[str, str]) -> None:
-    """Each named statement with a link that runs it in the console; drawn once somebody unfolds it."""
+    """Each named statement with a link that runs it in the console; drawn only when opened."""
     with st.expander("Show the SQL", key=SHOWN, on_change="rerun") as unfolded:
         if not unfolded.open:
             return

@@ -1,7 +1,7 @@
-"""Characters that hide or reorder text, made visible.
+"""Makes characters that hide or reorder text visible.
 
-Corpus text may hold control characters, zero-width characters and bidirectional overrides. Drawn as they
-are they vanish or turn the line around; here each becomes a run of its own with a visible mark.
+Corpus text may hold control characters, zero-width characters and bidirectional overrides. Drawn unchanged
+they vanish or reverse the line. Here each becomes a separate run with a visible mark.
 """
 
 import re
@@ -11,19 +11,19 @@ from typing import NamedTuple
 
 _NAMED = {"\n": "↵", "\r": "␍", "\t": "⇥", "\x7f": "␡"}
 _HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-# Joiners inside an emoji sequence or a word of an Indic script are part of what is read.
+# Joiners inside an emoji sequence or a word of an Indic script are part of the visible text.
 _JOINER = "\u200d"
 
 
 class Run(NamedTuple):
-    """A stretch of text; ``mark`` says that it stands for hidden characters."""
+    """A stretch of text; ``mark`` says that it represents hidden characters."""
 
     text: str
     mark: bool
 
 
 def mark_of(character: str) -> str | None:
-    """What is shown for a hidden character; ``None`` for one that shows itself."""
+    """The mark for a hidden character; ``None`` for a visible one."""
     if character in _NAMED:
         return _NAMED[character]
     code = ord(character)
@@ -61,12 +61,12 @@ def visible(value: str) -> str:
 
 
 def label_words(value: str) -> str:
-    """A label as text: hidden characters as marks, and several spaces in a row as small dots."""
+    """A label as text: hidden characters as marks, and repeated spaces as small dots."""
     return re.sub(" {2,}", lambda found: "·" * len(found[0]), visible(value))
 
 
 def special_name(text: str, token_id: int) -> str:
-    """What stands for a special token: its own text, as that of a template has, else its id."""
+    """The text for a special token: its own text, such as that of a template, else its id."""
     return visible(text) if text else f"special {token_id}"
 
 

@@ -1,4 +1,4 @@
-"""The stages of a run on one axis of time: what ended, what failed and how to repeat it, what goes on now."""
+"""The stages of a run on one time axis: completed, failed (with the command to repeat) and in progress."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Span:
-    """One stage on the axis; ``expected`` is its usual length in seconds, ``headway`` how far it is."""
+    """One stage on the axis; ``expected`` is its usual length in seconds, ``headway`` its progress."""
 
     stage: str
     label: str
@@ -35,7 +35,7 @@ class Span:
 
 
 def spans_of(stages: Sequence[Row], working: Sequence[Row], typical: Mapping[str, float]) -> list[Span]:
-    """Ended attempts and those at work now, in the order they began."""
+    """Finished attempts and those in progress, in the order of their starts."""
     now = datetime.now(UTC)
     ended = [
         Span(
@@ -65,7 +65,7 @@ def spans_of(stages: Sequence[Row], working: Sequence[Row], typical: Mapping[str
 
 
 def timeline(spans: Sequence[Span]) -> Element:
-    """A bar per stage from where it began to where it ended."""
+    """A bar per stage from its start to its end."""
     first = min(span.start for span in spans)
     whole = max((max(span.end for span in spans) - first).total_seconds(), 0.001)
     cells: list[Node] = []
@@ -90,7 +90,7 @@ def timeline(spans: Sequence[Span]) -> Element:
     ticks = el(
         "span", *(el("span", figures.duration(share * whole)) for share in (0.0, 0.5, 1.0)), cls="ticks"
     )
-    axis: list[Node] = [el("span", "since the first began", cls="quiet"), ticks, el("span", "")]
+    axis: list[Node] = [el("span", "since the first start", cls="quiet"), ticks, el("span", "")]
     return el("div", *cells, *axis, cls="timeline")
 
 
@@ -107,12 +107,12 @@ def _said(span: Span) -> str:
             left = f", about {figures.duration(span.seconds * (1 / share - 1))} left" if share > 0 else ""
             return f"{figures.percent(share, 2)} of {visible(span.headway['what'])}{left}"
         usual = f", usually {figures.duration(span.expected)}" if span.expected else ""
-        return f"at work for {took}{usual}"
+        return f"running for {took}{usual}"
     return took if span.state == "committed" else f"{took}, {span.state}"
 
 
 def failures(run: Row, stages: Sequence[Row], option: str) -> list[Element]:
-    """For every stage that did not end well, or is lost: why, and the command that repeats it."""
+    """For every stage that failed or is lost: the reason, and the command that repeats it."""
     found = []
     for row in stages:
         if row["state"] == "committed" or not row["error"]:

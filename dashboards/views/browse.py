@@ -1,4 +1,4 @@
-"""Browse: what features are there?"""
+"""Browse: which features are there?"""
 
 import streamlit as st
 
@@ -45,7 +45,7 @@ def view() -> None:
 
 
 def about(catalogue: data.Catalogue, row: data.Row | None) -> dict[str, str]:
-    """What is known of the chosen dictionary as a whole, folded up; its queries."""
+    """The data of the selected dictionary, folded; its queries."""
     if row is None:
         return {}
     of_it = {"dictionary_ids": (row["dictionary_id"],)}

@@ -34,13 +34,13 @@ def view() -> None:
 
 
 def resolved(catalogue: data.Catalogue, side: Side) -> Side:
-    """The side with a dictionary's id; that an alias meant another one before is said."""
+    """The side with a dictionary's id; reports an alias that referred to another one before."""
     frame.draw_alias(catalogue, side.dictionary)
     return Side(data.dictionary_id(catalogue, side.dictionary), side.feature_index)
 
 
 def dictionaries(catalogue: data.Catalogue, a: Side, b: Side) -> None:
-    """Measures of both, match rate by density, scores, the strongest matches, and what has none."""
+    """Measures of both, match rate by density, scores, the strongest matches, and features without one."""
     found = compare_dictionaries(catalogue, a.dictionary, b.dictionary)
     first, second = found.rows
     both = dictionary_parts.quality(first, second, found.metrics)

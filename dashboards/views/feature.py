@@ -24,7 +24,7 @@ def view() -> None:
         selection = FeatureSelection.from_url(st.query_params.to_dict())
         if selection is None:
             link = el("a", "Browse the features", href=links.page("browse"))
-            draw(notice("No feature is chosen.", link), key="no-feature")
+            draw(notice("No feature is selected.", link), key="no-feature")
             return
         found = gather(shown.catalogue, selection)
         shown.listen(found.previous, found.following)
@@ -57,7 +57,7 @@ def about(catalogue: data.Catalogue, found: Evidence) -> None:
 
 
 def examples(catalogue: data.Catalogue, found: Evidence, target: str | None) -> None:
-    """The heat-map, open at ``target``; a click on a paragraph mark opens the whole document."""
+    """The heat-map, open at ``target``; a click on a paragraph mark opens the full document."""
     draw(heading("Examples", feature_parts.examples_note(found.row)), key="examples-title")
     if not found.examples:
         draw(notice(feature_parts.NEVER_FIRED), key="no-examples")

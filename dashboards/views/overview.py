@@ -46,7 +46,7 @@ def view() -> None:
 
 
 def every_change(catalogue: data.Catalogue, first: list[data.Row]) -> None:
-    """All changes of the last run, folded up where not all are shown already."""
+    """All changes of the last run, folded unless all are shown already."""
     n_changes = parts.n_changes(first)
     if n_changes <= len(first):
         return

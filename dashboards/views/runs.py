@@ -42,7 +42,7 @@ def view() -> None:
 
 
 def stages(run: data.Row) -> None:
-    """What the run did and does; drawn again every few seconds while it goes on."""
+    """The stages of the run, redrawn every few seconds while it is in progress."""
     catalogue = data.current()
     ended = data.rows(catalogue, "stage_runs", run_id=run["run_id"])
     working = data.at_work(catalogue, run["run_id"]) if run["state"] == "running" else []

@@ -1,4 +1,4 @@
-"""SQL: ask the catalogue anything; the query of the address runs contained."""
+"""SQL: query the catalogue freely; the query of the address runs contained."""
 
 import streamlit as st
 
@@ -35,7 +35,7 @@ def view() -> None:
 
 
 def write(asked: bound.Parameters) -> None:
-    """The examples and the editor; both put a query into the address."""
+    """The examples and the editor; both write a query to the address."""
     text = asked.get("q", parts.EXAMPLES[0].sql)
     example = next((example for example in parts.EXAMPLES if example.sql == text), None)
     bound.field(
@@ -55,7 +55,7 @@ def write(asked: bound.Parameters) -> None:
 
 
 def run() -> None:
-    """Put the query of the editor into the address; one that is there already is asked again."""
+    """Write the query of the editor to the address; run it again if it is already there."""
     text = st.session_state[EDITOR]
     console.forget(text)
     bound.go({**bound.held(), "q": text})

@@ -46,7 +46,7 @@ def test_only_a_run_without_a_living_process_has_crashed(root: Path, small: Modu
             "select finished_at, error, flow from runs where run_id = 'killed'"
         ).fetchall()
     assert timedelta(0) <= datetime.now(UTC) - finished < timedelta(minutes=1)
-    assert "ended without a word" in error
+    assert "ended without a report" in error
     assert flow == "nightly"
     assert TableStore(root).verify() == []
 

@@ -55,7 +55,7 @@ def test_settings_of_a_training_that_was_elsewhere_are_not_made_up() -> None:
     text = said({**ROW, "origin": "imported", "config": config}, [])
     assert "n_tokens" not in text
     assert "imported, format saelens" in text
-    assert "No import certificate is kept" in text
+    assert "There is no import certificate" in text
 
 
 def test_missing_values_of_one_reason_share_a_line() -> None:

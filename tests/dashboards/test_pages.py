@@ -160,7 +160,7 @@ def test_browse_turns_pages(open_page: Open) -> None:
 
 
 def test_browse_says_when_nothing_fits_and_what_comes_nearest(open_page: Open) -> None:
-    assert "No feature fits these filters." in said(open_page("browse", q="zebra"))
+    assert "No feature matches these filters." in said(open_page("browse", q="zebra"))
     text = said(open_page("browse", q="retrun asert"))
     assert "browse?q=return" in text
     assert "Nearest labels" in text
@@ -178,12 +178,12 @@ def test_an_alias_that_moved_is_said(
     pages = {"feature": {"dictionary": alias, "feature": "5"}, "browse": {"dictionary": alias}}
     pages["compare"] = {"a": alias, "b": b}
     for page, query in pages.items():
-        assert "is a name" not in said(_open(page, query))
+        assert "is an alias" not in said(_open(page, query))
     synthetic.publish_alias(root, alias, b)
     for page, query in pages.items():
         text = said(_open(page, query))
-        assert f"it means {b}, before it meant another dictionary" in text
-    assert "is a name" not in said(_open("feature", {"dictionary": a, "feature": "5"}))
+        assert f"it refers to {b}, before to another dictionary" in text
+    assert "is an alias" not in said(_open("feature", {"dictionary": a, "feature": "5"}))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_partners_that_are_too_unlike_are_not_called_unmatched(
 def test_compare_features_shares_contexts_on_own_scales(open_page: Open, synthetic: ModuleType) -> None:
     a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
     text = said(open_page("compare", a=f"{a}#5", b=f"{b}#8"))
-    for expected in ("Shared contexts", "each the other's best", "same", "Strongest contexts of each"):
+    for expected in ("Shared contexts", "mutual best partners", "same", "Strongest contexts of each"):
         assert expected in text
 
 
@@ -307,7 +307,7 @@ def test_a_run_whose_process_is_gone_is_not_shown_as_running(
     synthetic.publish_run(root, "killed at noon", "running", synthetic.NIGHT.replace(day=21))
     monkeypatch.setenv("FEATLAS_CATALOG", str(root))
     assert "The last run crashed" in said(_open("overview", {}))
-    assert "everything was found finished" not in said(_open("runs", {}))
+    assert "all were already done" not in said(_open("runs", {}))
     with living_run(root, "killed at noon", "nightly"):
         assert "The last run crashed" not in said(_open("overview", {}))
 
@@ -348,12 +348,12 @@ def test_a_run_shows_the_stage_at_work_and_how_to_repeat_the_one_that_failed(
             further = said(_open("runs", {"run": "going on"}))
             claim.commit([], facts={})
         after = said(_open("runs", {"run": "going on"}))
-    assert "at work for" in text
+    assert "running for" in text
     assert "pico-d" in text
     assert "25 % of steps, about" in further
     assert f"mine examples of pico-c failed: {full}" in text.replace("OSError: ", "")
     assert f"featlas run demo --stage mine_examples --catalog {root}" in text
-    assert "at work for" not in after
+    assert "running for" not in after
     assert "train dictionary" in after
 
 
