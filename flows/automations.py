@@ -65,16 +65,20 @@ def recoveries(pools: list[str]) -> list[AutomationCore]:
             description=f"No heartbeat for {ZOMBIE_SECONDS} s: worker and flow are gone",
             enabled=True,
             trigger=_absence(pools, "heartbeat", {"heartbeat", *endings}, ZOMBIE_SECONDS),
-            actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=gone)],
+            actions=[_change(StateType.CRASHED, "Crashed", gone)],
         ),
         AutomationCore(
             name="featlas: a crashed run is resumed",
             description=f"Crashed, then no event for {QUIET_SECONDS} s: start it again",
             enabled=True,
             trigger=_absence(pools, "Crashed", {"*"}, QUIET_SECONDS),
-            actions=[ChangeFlowRunState(state=StateType.SCHEDULED, name="AwaitingRetry", message=resumed)],
+            actions=[_change(StateType.SCHEDULED, "AwaitingRetry", resumed)],
         ),
     ]
+
+
+def _change(state: StateType, name: str, message: str) -> ChangeFlowRunState:
+    return ChangeFlowRunState(state=state, name=name, message=message, force=False)
 
 
 def _presence(pools: list[str], state: str) -> EventTrigger:
@@ -90,7 +94,10 @@ def _presence(pools: list[str], state: str) -> EventTrigger:
 
 
 def _pool_not_ready(pools: list[str]) -> EventTrigger:
-    named = {"prefect.resource.id": "prefect.work-pool.*", "prefect.resource.name": list(pools)}
+    named: dict[str, str | list[str]] = {
+        "prefect.resource.id": "prefect.work-pool.*",
+        "prefect.resource.name": list(pools),
+    }
     return EventTrigger(
         posture=Posture.Reactive,
         match=ResourceSpecification(root=named),
@@ -101,7 +108,10 @@ def _pool_not_ready(pools: list[str]) -> EventTrigger:
 
 
 def _nothing_fresh() -> EventTrigger:
-    nightly = {"prefect.resource.role": "flow", "prefect.resource.name": "nightly"}
+    nightly: dict[str, str | list[str]] = {
+        "prefect.resource.role": "flow",
+        "prefect.resource.name": "nightly",
+    }
     return EventTrigger(
         posture=Posture.Proactive,
         match=_of("flow-run"),

@@ -180,14 +180,14 @@ def _put_pool(client: SyncPrefectClient, name: str, description: str) -> None:
 
 def _put_automation(client: SyncPrefectClient, name: str, webhook: Callable[[], UUID | None]) -> None:
     wanted = next(one for one in automations_wanted(list(POOLS), webhook()) if one.name == name)
-    first, *doubles = client.read_automations_by_name(wanted.name) or [None]
-    for double in doubles:
-        if double is not None:
-            client.delete_automation(double.id)
-    if first is None:
-        client.create_automation(wanted)
+    existing = client.read_automations_by_name(wanted.name)
+    for double in existing[1:]:
+        client.delete_automation(double.id)
+    if existing:
+        kept = wanted.model_copy(update={"enabled": existing[0].enabled})
+        client.update_automation(existing[0].id, kept)
     else:
-        client.update_automation(first.id, wanted.model_copy(update={"enabled": first.enabled}))
+        client.create_automation(wanted)
 
 
 def _put_deployment(client: SyncPrefectClient, entry: dict[str, Any]) -> None:

@@ -5,9 +5,10 @@ for an endpoint, possibly for hours, and needs no GPU. A run that a worker start
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from prefect import runtime
+from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from flows.config import PipelineConfig, Stage
@@ -20,8 +21,8 @@ DEPLOYMENT = "reexplain/on-demand"
 
 def labels_elsewhere(config: PipelineConfig) -> bool:
     """Whether another run labels: a worker runs this one, and the labels need an endpoint."""
-    asks = any(one.endpoint_name for one in (*config.explain, *config.score))
-    return runtime.deployment.id is not None and asks
+    endpoints = {one.endpoint_name for one in config.explain} | {one.endpoint_name for one in config.score}
+    return runtime.deployment.id is not None and not endpoints <= {None}
 
 
 def stages_here(config: PipelineConfig, stages: Sequence[Stage]) -> tuple[Stage, ...]:
@@ -50,7 +51,7 @@ def hand_over(run: Run, deployment: str, parameters: Mapping[str, Any]) -> None:
         parameters: Parameters of that flow without catalogue, ``force`` and ``found_only``.
     """
     attempt = f"{runtime.flow_run.id}-{runtime.flow_run.run_count}"
-    labelling = run_deployment(
+    started = run_deployment(
         deployment,
         parameters={
             **parameters,
@@ -62,4 +63,5 @@ def hand_over(run: Run, deployment: str, parameters: Mapping[str, Any]) -> None:
         as_subflow=False,
         idempotency_key=f"labels-{attempt}-{parameters['pipeline']}",
     )
+    labelling = cast(FlowRun, started)  # outside an event loop Prefect waits for it
     run.say(f"run {labelling.id} of {deployment} explains and scores")

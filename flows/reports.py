@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from prefect import get_run_logger, runtime
@@ -116,12 +116,15 @@ class Run:
             **self.facts,
         }
 
-    def result(self) -> Any:
-        """The flow's return value: its summary, in a state that counts found and recomputed stages."""
+    def result(self) -> dict[str, Any]:
+        """The flow's return value: its summary, in a state that counts found and recomputed stages.
+
+        Prefect unwraps the state: the caller of the flow gets the summary.
+        """
         summary = self.summary()
         if FlowRunContext.get() is None:
             return summary
-        return Completed(message=self.message, data=summary)
+        return cast(dict[str, Any], Completed(message=self.message, data=summary))
 
     def say(self, note: str) -> None:
         """Log what was done and repeat it at the end."""

@@ -32,6 +32,7 @@ def import_command(arguments: dict[str, Any], catalogue: str | None, *, force: b
     def call() -> dict[str, Any]:
         from flows.import_dictionary import import_dictionary
 
-        return import_dictionary(**arguments, catalogue=str(root), force=force)
+        summary: dict[str, Any] = import_dictionary(**arguments, catalogue=str(root), force=force)
+        return summary
 
     return run_here(check, call, lambda summary: print_summary(summary, style), style)

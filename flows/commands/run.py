@@ -38,12 +38,13 @@ def run_command(
         check_models(load_pipeline(pipeline, overrides))
 
     def call() -> dict[str, Any]:
-        from flows.config import pipeline_path
+        from flows.config import pipeline_path, stage_names
         from flows.nightly import nightly
 
         is_name = "/" not in pipeline and not pipeline.endswith(".yaml")
         name = pipeline if is_name else str(pipeline_path(pipeline))
-        return nightly(name, str(root), list(stages), force, list(overrides))
+        chosen = [stage for stage in stage_names() if stage in stages]
+        return nightly(name, str(root), chosen, force, list(overrides))
 
     return run_here(check, call, lambda summary: print_summary(summary, style), style)
 
