@@ -1,27 +1,22 @@
-"""A training in progress: all that changes, how one step changes it, and how it is saved and restored.
+"""A training in progress: how it starts, what one step does, and how it ends.
 
 Legend: N tokens of a batch, W width of all hookpoints together, D d_in, E d_out, L d_sae.
 """
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
 from catalog.errors import UserError
 from catalog.faults import fault_point
-from tasks.common.checkpoint import Checkpoint
-from tasks.dictionaries.base import TrainingState, TrainingStep, build_dictionary
+from tasks.dictionaries.base import TrainingStep
 from tasks.dictionaries.config import DictionaryConfig, Precision
 from tasks.dictionaries.sites import SiteActivations
-from tasks.dictionaries.stream import ActivationReader, Counts, sample_tokens
+from tasks.dictionaries.stream import ActivationReader, sample_tokens
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
-from tasks.dictionaries.training_log import TrainingLog
-from tasks.training.checkpoint_state import checkpoint_of, restore_into
-from tasks.training.feed import Feed, Position
+from tasks.training.feed import Feed
 from tasks.training.gradients import batch_gradient, is_half
 from tasks.training.memory import (
     PROBE_TOKENS,
@@ -35,6 +30,7 @@ from tasks.training.memory import (
 from tasks.training.nonfinite import NonFiniteLoss, cause
 from tasks.training.replicas import Replicas
 from tasks.training.resampling import SAMPLE_TOKENS, is_due, resample
+from tasks.training.resumable import Resumable
 from tasks.training.schedule import learning_rate
 
 __all__ = ["NonFiniteLoss", "TrainedDictionary", "TrainingInterrupted", "TrainingRun"]
@@ -45,8 +41,8 @@ _SAMPLE_AFTER = 16_384
 _SAMPLE_ACTS = 2**25
 
 
-class TrainingRun:
-    """All that changes in a training, and how one step changes it.
+class TrainingRun(Resumable):
+    """One training: its data, its steps and its result; `Resumable` holds what the steps change.
 
     Args:
         config: What to train.
@@ -69,38 +65,16 @@ class TrainingRun:
         replicas: Replicas | None = None,
         precision: Precision = "auto",
     ) -> None:
-        self.config, self.device = config, device
         self.feed = feed or Feed(SiteActivations.of(activations), config)
         self.activations, self.replicas = self.feed.activations, replicas or Replicas()
         self.half = is_half(precision, device)
         widths = self.activations.widths
         refuse_impossible_width(config.name(), config.n_latents(widths.d_in), widths.d_out, device)
-        self.dictionary = build_dictionary(config, widths).to(device)
+        share = -(-config.batch_tokens // self.replicas.n_processes)
+        part_tokens = min(config.micro_batch_tokens or share, share)
+        super().__init__(config, self.activations, len(self.feed.stream.rows), device, part_tokens)
         self._check_resampling()
         self._check_processes()
-        self.optimiser = torch.optim.Adam(
-            self.dictionary.parameters(),
-            lr=config.base_lr(self.dictionary.d_in),
-            betas=config.betas,
-            eps=1e-8,
-        )
-        self.log = TrainingLog()
-        self.position = Position()
-        self.sample_counts = Counts()
-        self.scales = (1.0,) * len(self.activations.site_widths)
-        self.n_threads = torch.get_num_threads()
-        share = -(-config.batch_tokens // self.replicas.n_processes)
-        self.part_tokens = min(config.micro_batch_tokens or share, share)
-        self.randomness = torch.Generator().manual_seed(config.seed).get_state()
-        self.state = TrainingState(
-            n_steps=config.n_steps,
-            dead_after_tokens=config.dead_tokens,
-            total_variance=1.0,
-            mean_norm=1.0,
-            target_norm=1.0,
-            tokens_since_fired=torch.zeros(self.dictionary.d_sae, dtype=torch.int64, device=device),
-            generator=torch.Generator().manual_seed(config.seed),
-        )
 
     @property
     def is_done(self) -> bool:
@@ -275,30 +249,3 @@ class TrainingRun:
             self.sample_counts.n_nonfinite + self.position.n_nonfinite,
             tokens_per_second,
         )
-
-    @contextmanager
-    def own_surroundings(self) -> Iterator[None]:
-        """Within, torch has this training's number of threads and its own global randomness."""
-        n_threads = torch.get_num_threads()
-        if n_threads != self.n_threads:
-            torch.set_num_threads(self.n_threads)
-        try:
-            with torch.random.fork_rng(devices=[]):
-                torch.set_rng_state(self.randomness)
-                yield
-                self.randomness = torch.get_rng_state()
-        finally:
-            if n_threads != self.n_threads:
-                torch.set_num_threads(n_threads)
-
-    def checkpoint(self) -> Checkpoint:
-        """Everything that a restored training needs."""
-        return checkpoint_of(self)
-
-    def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue exactly where a checkpoint was written, once the feed has gone to ``position``.
-
-        Raises:
-            UserError: when the checkpoint belongs to another configuration or activation set.
-        """
-        restore_into(self, checkpoint)

@@ -33,7 +33,6 @@ LONGER: dict[str, int] = {
     "tasks/stages/mine_examples.py": 127,
     "tasks/stages/score_explanations.py": 80,
     "tasks/stages/train_dictionary.py": 126,
-    "tasks/training/run.py": 304,
     "tests/catalog/test_upkeep.py": 364,
     "tests/catalog/test_views.py": 449,
     "tests/dashboards/synthetic.py": 518,

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig
 
 from tasks.activations.caching.cache import ActivationsConfig, cache_activations
 from tasks.activations.corpora import CORPUS_SOURCES, CorpusTable, corpus_table
-from tasks.activations.embedded import embedded_model_path
+from tasks.activations.models.embedded import embedded_model_path
 from tasks.activations.models.language_model import LanguageModel, load_language_model
 from tasks.activations.models.source import ModelConfig
 from tasks.activations.reading.shards import ActivationSet

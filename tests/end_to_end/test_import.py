@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from catalog.connection import connect
-from tasks.activations.embedded import embedded_model_path
+from tasks.activations.models.embedded import embedded_model_path
 
 pytestmark = pytest.mark.engine
 WIDTH = 128

@@ -18,7 +18,7 @@ from catalog.connection import connect
 from flows import spine
 from flows.config import load_pipeline
 from flows.reports import Run
-from tasks.activations.embedded import embedded_model_path
+from tasks.activations.models.embedded import embedded_model_path
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.support.policies import StageContext
 

@@ -14,7 +14,7 @@ import pytest
 
 from catalog.connection import connect
 from catalog.store import TableStore
-from tasks.activations.embedded import embedded_model_path
+from tasks.activations.models.embedded import embedded_model_path
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 

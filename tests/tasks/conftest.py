@@ -16,7 +16,7 @@ import torch
 from tasks.activations.caching.cache import ActivationsConfig, cache_activations
 from tasks.activations.corpora import CorpusTable
 from tasks.activations.corpora.table import CORPUS_SCHEMA
-from tasks.activations.embedded import EMBEDDED_MODELS
+from tasks.activations.models.embedded import EMBEDDED_MODELS
 from tasks.activations.models.language_model import LanguageModel, ModelConfig, ModelSpec, load_language_model
 from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import ARCHITECTURES

@@ -81,7 +81,7 @@ def model_folder(config: ModelConfig) -> Path:
         UserError: when the folder is missing, incomplete or unsafe.
     """
     if config.source == "embedded":
-        from tasks.activations.embedded import embedded_model_path
+        from tasks.activations.models.embedded import embedded_model_path
 
         folder = embedded_model_path(config.id)
     elif config.source == "local":

@@ -15,7 +15,7 @@ from typing import get_args
 import pytest
 
 from catalog.schemas import CallOutcome
-from tasks.activations.embedded import embedded_model_path
+from tasks.activations.models.embedded import embedded_model_path
 from tasks.autointerp.asking import Asker
 from tasks.autointerp.client import open_client
 from tasks.autointerp.explainers.contexts import ContextsConfig

@@ -19,7 +19,7 @@ from flows.config import load_pipeline
 from flows.reports import Run
 from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.corpora.text import TextCorpus
-from tasks.activations.embedded import embedded_model_path
+from tasks.activations.models.embedded import embedded_model_path
 from tasks.activations.models.language_model import load_language_model
 from tasks.activations.models.source import ModelConfig
 from tasks.activations.reading.shards import ActivationSet

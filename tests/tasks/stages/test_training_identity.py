@@ -12,7 +12,7 @@ from tasks.dictionaries.architectures import snmf
 from tasks.dictionaries.base import ARCHITECTURES, dictionary_config
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.support.training_units import Site, TrainUnit
-from tasks.training.checkpoint_state import _config_digest
+from tasks.training.resumable import config_digest
 from tests.tasks.stages.landed import another
 
 HOOKPOINT = "blocks.1.resid_post"
@@ -40,10 +40,7 @@ def digest_in_checkpoint(config: DictionaryConfig) -> str:
     if isinstance(config, snmf.SnmfConfig):
         return snmf._digest(config, torch.ones(4, 3))
     activations = SimpleNamespace(site_widths=[8], context_length=64)
-    run = SimpleNamespace(
-        config=config, activations=activations, feed=SimpleNamespace(stream=SimpleNamespace(rows=[0, 1]))
-    )
-    return _config_digest(run)  # type: ignore[arg-type]
+    return config_digest(config, activations, n_sequences=2)  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from catalog.errors import UserError
-from tasks.activations.embedded import EMBEDDED_MODELS
+from tasks.activations.models.embedded import EMBEDDED_MODELS
 from tasks.activations.models.language_model import LanguageModel, ModelConfig
 from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import build_dictionary, dictionary_config

@@ -9,7 +9,7 @@ import pytest
 from catalog.connection import connect
 from catalog.errors import UserError
 from catalog.ledger import Ledger, StageOutcome
-from tasks.activations.embedded import EMBEDDED_MODELS
+from tasks.activations.models.embedded import EMBEDDED_MODELS
 from tasks.activations.models.source import ModelConfig
 from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import dictionary_config

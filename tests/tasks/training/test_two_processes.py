@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from catalog.errors import UserError
-from tasks.activations.embedded import EMBEDDED_MODELS
+from tasks.activations.models.embedded import EMBEDDED_MODELS
 from tasks.activations.models.language_model import LanguageModel, ModelConfig
 from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import dictionary_config

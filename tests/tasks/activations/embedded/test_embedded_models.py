@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from catalog.errors import UserError
 from tasks.activations.corpora import corpus_digest
 from tasks.activations.corpora.stdlib import StandardLibrary
-from tasks.activations.embedded import EMBEDDED_MODELS, embedded_model_path
 from tasks.activations.embedded.evaluate import bits_per_byte
 from tasks.activations.embedded.recipes import RECIPES
+from tasks.activations.models.embedded import EMBEDDED_MODELS, embedded_model_path
 
 MAX_WEIGHTS_BYTES = 8_000_000
 SAMPLE = ("json.decoder", "queue", "cmd", "dataclasses", "importlib.metadata", "logging.handlers")
