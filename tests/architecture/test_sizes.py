@@ -17,7 +17,6 @@ LONGER: dict[str, int] = {
     "flows/import_dictionary.py::import_dictionary": 62,
     "flows/reports.py::started_run": 55,
     "tasks/activations/caching/corpus_tokens.py::pack_corpus": 52,
-    "tasks/activations/models/language_model.py": 308,
     "tasks/autointerp/runner.py::explain": 65,
     "tasks/autointerp/runner.py::score": 52,
     "tasks/dictionaries/base.py": 358,

@@ -2,13 +2,15 @@
 
 from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.models.files import check_hookpoints
+from tasks.activations.models.hookpoints import block_of, resolve_hookpoint
 from tasks.activations.models.source import ModelConfig, check_model_folder, model_folder
 
 
 def check_model(model: ModelConfig, config: ActivationsConfig) -> None:
     """Check the files of a model against each other, against the stages and against the request.
 
-    Embedded models are read as far as their headers: they come with featlas, which tests them.
+    Embedded models are read as far as their headers: they come with featlas, which tests them. Hookpoints
+    that name a module are looked up in a model without weights.
 
     Raises:
         UserError: one sentence for the first thing that would stop a stage.
@@ -16,6 +18,13 @@ def check_model(model: ModelConfig, config: ActivationsConfig) -> None:
     asked = config.for_model(model)
     files = check_model_folder(model_folder(model))
     check_hookpoints(files, asked.hookpoints, asked.context_length)
+    named = [hookpoint for hookpoint in asked.hookpoints if block_of(hookpoint) is None]
+    if named:
+        from tasks.activations.models.language_model import empty_language_model
+
+        empty = empty_language_model(model)
+        for hookpoint in named:
+            resolve_hookpoint(empty, hookpoint)
     if model.source != "embedded":
         from tasks.activations.caching.corpus_tokens import check_request  # brings Transformers
         from tasks.activations.models.language_model import preview_model_spec

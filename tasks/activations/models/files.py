@@ -9,12 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 from safetensors import SafetensorError, safe_open
 
 from catalog.errors import UserError
 from tasks.activations.models.hookpoints import LAYOUTS, Layout, block_of, layout_of
+from tasks.activations.models.multimodal import NESTED, language_config, language_tensors
 
 _NAMES = {
     "n_layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
@@ -25,10 +26,12 @@ _NAMES = {
 }
 """What the model types call their sizes."""
 _LARGEST = {"n_layers": 10_000, "d_model": 10**6, "vocab_size": 10**8, "max_context": 10**9, "n_heads": 10**5}
-_NESTED = ("text_config", "llm_config", "language_config")
+_NESTED = (NESTED, "llm_config", "language_config")
 _QUANTISED = ("quantization_config", "compression_config")
 _EMBEDDINGS = re.compile(r"(?:^|\.)(?:embed_tokens|wte|embed_in|word_embeddings)\.weight$")
 _HEADS = ("lm_head.", "embed_out.", "cls.", "vocab_")
+_MIXED = "ForConditionalGeneration"
+"""How classes of models are called that read several kinds of input and write text."""
 _NOT_NUMBERS = ("F8_", "F4", "F6_", "E8M0")
 
 
@@ -66,6 +69,11 @@ def read_model_files(folder: Path, config: Mapping[str, Any], weights: Sequence[
     shapes: dict[str, tuple[int, ...]] = {}
     for path in weights:
         shapes |= tensor_shapes(path)
+    if NESTED in config:
+        shapes = language_tensors(shapes)
+        if not shapes:
+            _refuse_mixed(folder / "config.json", config, NESTED)
+        config = language_config(config)
     named = {"use_parallel_residual": True, **config}
     layout = layout_of(SimpleNamespace(**named))
     files = ModelFiles(
@@ -134,12 +142,11 @@ def _refuse_other_kinds(folder: Path, config: Mapping[str, Any]) -> None:
         raise UserError(
             f"{where} has no model_type, which says how the model is built: fetch the model again"
         )
-    nested = next((name for name in _NESTED if isinstance(config.get(name), Mapping)), None)
-    if nested is not None:
-        raise UserError(
-            f"{where} is of a model of several kinds of input ({config['model_type']}, with {nested}): "
-            "featlas reads language models; save its language model in a folder of its own"
-        )
+    nested = next((name for name in _NESTED if name in config), None)
+    if nested is not None and not isinstance(language_config(config).get("model_type"), str):
+        _refuse_mixed(where, config, nested)
+    if nested is not None and nested != NESTED:
+        _refuse_mixed(where, config, nested)
     quantised = next((config[name] for name in _QUANTISED if config.get(name)), None)
     if quantised is not None:
         method = quantised.get("quant_method", "unknown") if isinstance(quantised, Mapping) else "unknown"
@@ -152,6 +159,13 @@ def _refuse_other_kinds(folder: Path, config: Mapping[str, Any]) -> None:
             f"{where} is of an encoder-decoder ({config['model_type']}): featlas reads causal and masked "
             "language models"
         )
+
+
+def _refuse_mixed(where: Path, config: Mapping[str, Any], nested: str) -> NoReturn:
+    raise UserError(
+        f"{where} is of a model of several kinds of input ({config['model_type']}, with {nested}) whose "
+        "language model cannot be told: save its language model in a folder of its own"
+    )
 
 
 def _sizes(folder: Path, config: Mapping[str, Any]) -> dict[str, int]:
@@ -180,7 +194,7 @@ def _lacks_head(config: Mapping[str, Any], names: Iterable[str]) -> bool:
         return False
     named = config.get("architectures")
     architecture = named[0] if isinstance(named, list) and named else ""
-    is_language_model = str(architecture).endswith(("ForCausalLM", "LMHeadModel", "ForMaskedLM"))
+    is_language_model = str(architecture).endswith(("ForCausalLM", "LMHeadModel", "ForMaskedLM", _MIXED))
     return config.get("tie_word_embeddings") is False or not is_language_model
 
 

@@ -10,9 +10,11 @@ from typing import Any
 import torch
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     AutoModelForMaskedLM,
     AutoTokenizer,
 )
@@ -20,14 +22,15 @@ from transformers.utils import logging as transformers_logging
 
 from catalog.errors import UserError
 from tasks.activations.models.hookpoints import Layout, layout_of
+from tasks.activations.models.multimodal import NESTED, language_part
 from tasks.activations.models.source import (
     ModelConfig,
-    ModelOrigin,
     count_parameters,
     model_folder,
     tokenizer_digest,
     weights_digest,
 )
+from tasks.activations.models.spec import ModelSpec, max_context, refuse_other_vocabulary, stated_size
 from tasks.common.device import choose_device
 
 __all__ = ["LanguageModel", "ModelConfig", "ModelSpec", "load_language_model", "read_model_spec"]
@@ -37,31 +40,6 @@ _UNUSED = ("pooler",)
 _BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "masked_bias", "attention.bias", "position_ids")
 """What older checkpoints store beside the weights and every model makes for itself."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """What is known of a language model without running it."""
-
-    model_id: str
-    source: ModelOrigin
-    revision: str | None
-    architecture: str
-    """Model type as Transformers calls it, for example llama."""
-    n_layers: int
-    d_model: int
-    vocab_size: int
-    max_context: int | None
-    """Longest context in tokens; None where the model states none."""
-    n_parameters: int
-    tokenizer_digest: str
-    weights_digest: str
-    is_causal: bool
-    bos_token_id: int | None
-    """Begins a text: BOS, or the encoder's CLS."""
-    eos_token_id: int | None
-    """Ends a text; for an encoder its SEP."""
-    mask_token_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,20 +134,17 @@ def load_language_model(config: ModelConfig, device: str = "auto") -> LanguageMo
     spec = _spec(config, folder, model_config, tokenizer)
     target = choose_device(device)
     auto_class = AutoModelForCausalLM if spec.is_causal else AutoModelForMaskedLM
-    try:
-        with _quiet():
-            model, loading = auto_class.from_pretrained(
-                folder,
-                dtype=getattr(torch, config.dtype),
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-    except Exception as error:  # what a configuration says may break any part of Transformers
-        raise UserError(
-            f"model {config.id!r} cannot be loaded from {folder}: {_first_line(error)}"
-        ) from error
+    if _is_mixed(folder):
+        auto_class = AutoModelForImageTextToText
+    with _loading(config, folder):
+        model, loading = auto_class.from_pretrained(
+            folder,
+            dtype=getattr(torch, config.dtype),
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
     _refuse_left_out(config.id, folder, model, loading["unexpected_keys"])
     missing = sorted(key for key in loading["missing_keys"] if not set(key.split(".")) & set(_UNUSED))
     backbone = [key for key in missing if key.split(".")[0] not in _HEADS]
@@ -178,8 +153,33 @@ def load_language_model(config: ModelConfig, device: str = "auto") -> LanguageMo
             f"model {config.id!r}: {folder} lacks {len(backbone)} weights, the first is {backbone[0]}: "
             "fetch the model again"
         )
+    if _is_mixed(folder):
+        model = language_part(model, _empty(config, folder, model_config, spec))
     model.requires_grad_(False)
     return LanguageModel(spec, model.eval().to(target), tokenizer, target, has_head=not missing)
+
+
+def empty_language_model(config: ModelConfig) -> Any:
+    """The model without weights and without memory, to look its modules up.
+
+    Raises:
+        UserError: as `read_model_spec`.
+    """
+    folder = model_folder(config)
+    model_config = _model_config(folder)
+    spec = _spec(config, folder, model_config, _tokenizer(folder), hashed=False)
+    return _empty(config, folder, model_config, spec)
+
+
+def _empty(config: ModelConfig, folder: Path, model_config: Any, spec: ModelSpec) -> Any:
+    auto_class = AutoModelForCausalLM if spec.is_causal else AutoModelForMaskedLM
+    with _loading(config, folder), torch.device("meta"):
+        return auto_class.from_config(model_config, trust_remote_code=False)
+
+
+def _is_mixed(folder: Path) -> bool:
+    """Whether the language model is a part of one that reads images too."""
+    return getattr(_whole_config(folder), NESTED, None) is not None
 
 
 def _refuse_left_out(model_id: str, folder: Path, model: Any, unexpected: Iterable[str]) -> None:
@@ -197,11 +197,24 @@ def _refuse_left_out(model_id: str, folder: Path, model: Any, unexpected: Iterab
         )
 
 
-def _model_config(folder: Path) -> Any:
+def _whole_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the configuration classes raise what their fields run into
         raise UserError(f"{folder / 'config.json'} cannot be read: {_first_line(error)}") from error
+
+
+def _model_config(folder: Path) -> Any:
+    """Configuration of the language model: the whole, or what is within one that reads images too."""
+    whole = _whole_config(folder)
+    if getattr(whole, NESTED, None) is None:
+        return whole
+    if type(whole) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+        raise UserError(
+            f"{folder}: Transformers has no model of type {whole.model_type!r} that reads images and writes "
+            "text: save its language model in a folder of its own"
+        )
+    return whole.get_text_config()
 
 
 def _tokenizer(folder: Path) -> Any:
@@ -231,17 +244,17 @@ def _spec(
         )
     begin = tokenizer.bos_token_id if is_causal else tokenizer.cls_token_id
     end = tokenizer.eos_token_id if is_causal else tokenizer.sep_token_id
-    vocab_size = _size(folder, model_config, "vocab_size")
-    _refuse_other_vocabulary(folder, tokenizer, vocab_size, begin, end)
+    vocab_size = stated_size(folder, model_config, "vocab_size")
+    refuse_other_vocabulary(folder, tokenizer, vocab_size, begin, end)
     return ModelSpec(
         model_id=config.id,
         source=config.source,
         revision=config.revision,
         architecture=str(model_config.model_type),
-        n_layers=_size(folder, model_config, "num_hidden_layers"),
-        d_model=_size(folder, model_config, "hidden_size"),
+        n_layers=stated_size(folder, model_config, "num_hidden_layers"),
+        d_model=stated_size(folder, model_config, "hidden_size"),
         vocab_size=vocab_size,
-        max_context=_max_context(model_config, layout),
+        max_context=max_context(model_config, layout),
         n_parameters=count_parameters(folder),
         tokenizer_digest=tokenizer_digest(folder) if hashed else "",
         weights_digest=weights_digest(folder) if hashed else "",
@@ -252,45 +265,20 @@ def _spec(
     )
 
 
-def _size(folder: Path, model_config: Any, name: str) -> int:
-    value = getattr(model_config, name, None)
-    if type(value) is not int or value < 1:
-        raise UserError(
-            f"{folder / 'config.json'}: a model of type {model_config.model_type!r} does not say its {name}: "
-            "featlas cannot read models of this type"
-        )
-    return value
-
-
-def _refuse_other_vocabulary(
-    folder: Path, tokenizer: Any, vocab_size: int, begin: int | None, end: int | None
-) -> None:
-    """Refuse a tokenizer that gives ids for which the model has no embedding.
-
-    Tokens that were added to the tokenizer alone, to pad with for example, never come out of a text.
-    """
-    added = set(tokenizer.get_added_vocab().values()) - {begin, end}
-    largest = max(
-        (token_id for token_id in tokenizer.get_vocab().values() if token_id not in added), default=0
-    )
-    if largest >= vocab_size:
-        raise UserError(
-            f"the tokenizer in {folder} has {largest + 1} tokens, its model {vocab_size}: the files belong "
-            "to different models; fetch the model again"
-        )
-
-
-def _max_context(model_config: Any, layout: Layout | None) -> int | None:
-    longest = getattr(model_config, "max_position_embeddings", None)
-    if longest is None:
-        return None
-    if layout is not None and layout.positions_after_padding:
-        return int(longest) - int(model_config.pad_token_id) - 1
-    return int(longest)
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _loading(config: ModelConfig, folder: Path) -> Iterator[None]:
+    """What goes wrong within is said in a sentence."""
+    try:
+        with _quiet():
+            yield
+    except Exception as error:  # what a configuration says may break any part of Transformers
+        raise UserError(
+            f"model {config.id!r} cannot be loaded from {folder}: {_first_line(error)}"
+        ) from error
 
 
 @contextmanager

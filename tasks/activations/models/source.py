@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from catalog.errors import UserError
 from catalog.ids import check_name
 from tasks.activations.models.files import ModelFiles, read_model_files, tensor_shapes
+from tasks.activations.models.multimodal import NESTED, language_tensors
 from tasks.common.config import StrictConfig
 from tasks.common.paths import is_folder, user_path
 from tasks.common.plain_files import read_json_object
@@ -175,12 +176,17 @@ def weights_digest(folder: Path) -> str:
 
 
 def count_parameters(folder: Path) -> int:
-    """Numbers stored in the weight files, read from their headers; tied weights count once.
+    """Numbers of the language model in the weight files, read from their headers; tied weights count once.
 
     Raises:
         UserError: when a file is damaged.
     """
-    return sum(math.prod(shape) for path in weight_files(folder) for shape in tensor_shapes(path).values())
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in weight_files(folder):
+        shapes |= tensor_shapes(path)
+    if NESTED in _json_object(folder / "config.json"):
+        shapes = language_tensors(shapes)
+    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def _files_digest(paths: list[Path]) -> str:
