@@ -53,7 +53,7 @@ format: $(VENV)/.installed-test ## put the code into its form
 	@$(BIN)/ruff format .
 
 test: $(VENV)/.installed-test ## every test but the long fault tests and the benchmarks
-	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile -m 'not faults and not gpu'
+	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile -m 'not faults and not gpu' $(RECORD)
 
 faults: $(VENV)/.installed-test ## the long fault tests: kill everything, everywhere
 	@$(BIN)/python -m pytest -q -m faults
