@@ -1,145 +1,246 @@
-"""Named queries for programs and the command line: one typed function per file in ``sql/``.
+"""The named queries: one function for each file in ``sql/``, for programs and pages.
 
-The files can be pasted into a DuckDB shell on ``catalogue.duckdb`` after setting their ``$parameters``. The
-queries of the dashboard are in ``page_queries.py``.
+A function returns a ``Query``: ``.read(connection)`` runs it on a connection of ``catalog.connection``, and
+``.statement`` is the SQL text with the values in it.
 """
 
-from collections.abc import Mapping, Sequence
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Literal
 
-import pyarrow as pa
+from catalog.query import Query, named
 
-from catalog.resolve import resolve_dictionary
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-__all__ = [
-    "dictionary_geometry",
-    "dictionary_metrics",
-    "dictionary_record",
-    "feature_card",
-    "feature_examples",
-    "feature_explanations",
-    "feature_matches",
-    "query_text",
-    "resolve_dictionary",
-    "run_list",
-    "run_stages",
-    "search_labels",
+Sort = Literal[
+    "score",
+    "score_up",
+    "density",
+    "rare",
+    "activation",
+    "activation_up",
+    "matches",
+    "matches_up",
+    "label",
+    "label_down",
+    "index",
+    "index_down",
 ]
 
-SQL_FOLDER = Path(__file__).parent / "sql"
+
+def dictionary_names() -> Query:
+    """Every name of a dictionary: its id, and the alias that refers to it now."""
+    return named("dictionary_names", locals())
 
 
-@cache
-def query_text(name: str) -> str:
-    """The text of ``sql/<name>.sql``."""
-    return (SQL_FOLDER / f"{name}.sql").read_text(encoding="utf-8")
-
-
-def read(connection: "DuckDBPyConnection", name: str, parameters: Mapping[str, Any]) -> pa.Table:
-    """Run ``sql/<name>.sql`` on a new cursor and fetch all rows."""
-    with connection.cursor() as cursor:
-        return cursor.sql(query_text(name), params=dict(parameters)).to_arrow_table()
-
-
-def dictionary_record(connection: "DuckDBPyConnection", *, dictionary_id: str) -> pa.Table:
+def dictionary_record(*, dictionary_id: str) -> Query:
     """The row of a dictionary."""
-    return read(connection, "dictionary_record", {"dictionary_id": dictionary_id})
+    return named("dictionary_record", locals())
 
 
-def dictionary_metrics(
-    connection: "DuckDBPyConnection", *, dictionary_id: str, activation_set_id: str | None = None
-) -> pa.Table:
-    """Metric values of a dictionary with their controls, on all activation sets or on one."""
-    parameters = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
-    return read(connection, "dictionary_metrics", parameters)
+def dictionaries() -> Query:
+    """Every dictionary with size, fidelity, coverage and labels above chance; random directions too."""
+    return named("dictionaries", locals())
 
 
-def dictionary_geometry(
-    connection: "DuckDBPyConnection", *, dictionary_id: str, activation_set_id: str
-) -> pa.Table:
+def dictionary_metrics(*, dictionary_ids: Sequence[str], every_row: bool = False) -> Query:
+    """Metrics of some dictionaries with their controls, on the activation sets of the dictionaries.
+
+    ``every_row`` adds values of single letters and of other splits than ``eval``.
+    """
+    return named("dictionary_metrics", locals())
+
+
+def dictionary_geometry(*, dictionary_id: str, activation_set_id: str) -> Query:
     """Density and decoder geometry of every feature of a dictionary, by feature."""
-    parameters = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
-    return read(connection, "dictionary_geometry", parameters)
+    return named("dictionary_geometry", locals())
 
 
-def feature_card(
-    connection: "DuckDBPyConnection",
+def models() -> Query:
+    """Every language model with its activations, dictionaries and features."""
+    return named("models", locals())
+
+
+def damage() -> Query:
+    """Data files that are missing or damaged, none in an intact catalogue; paths are relative."""
+    return named("damage", locals())
+
+
+def massive_tokens() -> Query:
+    """Activation sets in which some tokens have a massive norm."""
+    return named("massive_tokens", locals())
+
+
+def changes(*, per_kind: int = 8, limit: int = 100, offset: int = 0) -> Query:
+    """Changes of the last finished run: dictionaries, labels and matches, up to a limit of each kind."""
+    return named("changes", locals())
+
+
+def browse(
     *,
-    dictionary_id: str,
-    feature_index: int,
-    activation_set_id: str | None = None,
-) -> pa.Table:
-    """The card of one feature with histogram, logits and neighbours; a row per activation set."""
-    parameters = {
-        "dictionary_id": dictionary_id,
-        "feature_index": feature_index,
-        "activation_set_id": activation_set_id,
-    }
-    return read(connection, "feature_card", parameters)
+    dictionary_id: str | None = None,
+    model_id: str | None = None,
+    status: str | None = None,
+    density_low: float | None = None,
+    density_high: float | None = None,
+    score_low: float | None = None,
+    matched: bool | None = None,
+    words: Sequence[str] | None = None,
+    token: str | None = None,
+    feature_index: int | None = None,
+    sort: Sort = "score",
+    limit: int = 50,
+    offset: int = 0,
+) -> Query:
+    """One page of features that fit the filters; ``n_found`` counts all that fit.
+
+    ``words`` (lower case) must all occur in the label; ``token`` in a top token. The order ``score`` uses the
+    lower end of the score's interval, dense features last; ``_up`` and ``_down`` set the direction of an
+    order.
+    """
+    return named("browse", locals())
+
+
+def alias(*, alias: str) -> Query:
+    """What a name refers to now and how many dictionaries it referred to; no row if it is not an alias."""
+    return named("alias", locals())
+
+
+def nearest_words(*, dictionary_id: str | None = None, words: Sequence[str]) -> Query:
+    """The closest hits for a search without results: words of labels, and tokens, with their features."""
+    return named("nearest_words", locals())
+
+
+def nearest_labels(*, dictionary_id: str | None = None, words: Sequence[str]) -> Query:
+    """Labels that hold at least one of ``words`` (lower case), each with its best feature."""
+    return named("nearest_labels", locals())
+
+
+def random_feature(*, dictionary_id: str | None = None, seed: int) -> Query:
+    """One firing feature of a dictionary, or of all current ones; the same for the same ``seed``."""
+    return named("random_feature", locals())
+
+
+def feature(*, dictionary_id: str, feature_index: int, activation_set_id: str | None = None) -> Query:
+    """One feature with its dictionary, activation set, label and score; no row if it was not mined."""
+    return named("feature", locals())
+
+
+def feature_step(*, dictionary_id: str, activation_set_id: str, feature_index: int) -> Query:
+    """Index of the firing features before and after one."""
+    return named("feature_step", locals())
 
 
 def feature_examples(
-    connection: "DuckDBPyConnection",
     *,
-    files: Sequence[str],
     dictionary_id: str,
+    activation_set_id: str,
     feature_index: int,
-    limit: int = 1_000,
-) -> pa.Table:
-    """Mined contexts of one feature.
+    files: Sequence[str] | None = None,
+) -> Query:
+    """The mined contexts of one feature.
 
-    ``files`` are the paths of its block: ``snapshot.paths("examples", dictionary_slug=slug(dictionary_id),
-    feature_block=feature_block(feature_index))``, at least one.
+    With ``files`` they are read from these files only. The files of a feature are those of its block:
+    ``snapshot.paths("examples", dictionary_slug=slug(dictionary_id),
+    feature_block=feature_block(feature_index))``.
     """
-    parameters = {
-        "files": list(files),
-        "dictionary_id": dictionary_id,
-        "feature_index": feature_index,
-        "limit": limit,
-    }
-    return read(connection, "feature_examples", parameters)
+    return named("feature_examples", locals())
 
 
-def feature_explanations(
-    connection: "DuckDBPyConnection", *, dictionary_id: str, feature_index: int
-) -> pa.Table:
-    """The newest explanation of every explainer of one feature, in the order of the pipeline."""
-    parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index}
-    return read(connection, "feature_explanations", parameters)
+def feature_explanations(*, dictionary_id: str, feature_index: int) -> Query:
+    """Every explanation of a feature, newest first."""
+    return named("feature_explanations", locals())
 
 
-def feature_matches(
-    connection: "DuckDBPyConnection", *, dictionary_id: str, feature_index: int, limit: int = 20
-) -> pa.Table:
-    """Best partners of one feature in other dictionaries with their labels."""
-    parameters = {"dictionary_id": dictionary_id, "feature_index": feature_index, "limit": limit}
-    return read(connection, "feature_matches", parameters)
+def feature_scores(*, dictionary_id: str, feature_index: int) -> Query:
+    """The newest scores of every explanation of a feature, by scorer and judge."""
+    return named("feature_scores", locals())
 
 
-def run_list(connection: "DuckDBPyConnection", *, limit: int = 100) -> pa.Table:
+def feature_judgements(*, dictionary_id: str, feature_index: int, explanation_id: str) -> Query:
+    """The judged items of one explanation, of its newest scores."""
+    return named("feature_judgements", locals())
+
+
+def feature_matches(*, dictionary_id: str, feature_index: int, limit: int = 24) -> Query:
+    """Matching features of other dictionaries, best first."""
+    return named("feature_matches", locals())
+
+
+def labels(*, dictionary_ids: Sequence[str], feature_indices: Sequence[int]) -> Query:
+    """Best labels of some features: one dictionary and one index for each, in two lists of equal length."""
+    return named("labels", locals())
+
+
+def provenance(*, fingerprints: Sequence[str]) -> Query:
+    """The stage attempts that produced some rows."""
+    return named("provenance", locals())
+
+
+def document(*, corpus_id: str, document_id: str) -> Query:
+    """One document of a corpus with its full text."""
+    return named("document", locals())
+
+
+def runs(*, limit: int = 50) -> Query:
     """Runs, newest first."""
-    return read(connection, "run_list", {"limit": limit})
+    return named("runs", locals())
 
 
-def run_stages(
-    connection: "DuckDBPyConnection", *, run_id: str | None = None, limit: int = 1_000
-) -> pa.Table:
-    """Stage attempts of one run, or of all, newest first."""
-    return read(connection, "run_stages", {"run_id": run_id, "limit": limit})
+def stage_runs(*, run_id: str) -> Query:
+    """Stage attempts of one run."""
+    return named("stage_runs", locals())
 
 
-def search_labels(
-    connection: "DuckDBPyConnection",
+def typical_seconds() -> Query:
+    """Typical duration of each stage in seconds."""
+    return named("typical_seconds", locals())
+
+
+def trends() -> Query:
+    """Main metrics of each alias over its retrainings."""
+    return named("trends", locals())
+
+
+def columns(*, relation: str) -> Query:
+    """Columns of a table or view with their DuckDB types."""
+    return named("columns", locals())
+
+
+def common_contexts(
     *,
-    words: Sequence[str],
-    dictionary_id: str | None = None,
-    limit: int = 50,
-) -> pa.Table:
-    """Features whose label has all ``words`` (lower case); whole words and strong labels first."""
-    parameters = {"words": list(words), "dictionary_id": dictionary_id, "limit": limit}
-    return read(connection, "search_labels", parameters)
+    dictionary_a: str,
+    feature_a: int,
+    dictionary_b: str,
+    feature_b: int,
+    files: Sequence[str] | None = None,
+) -> Query:
+    """Positions where the mined contexts of two features overlap; ``files`` as in ``feature_examples``."""
+    return named("common_contexts", locals())
+
+
+def pair(*, dictionary_a: str, feature_a: int, dictionary_b: str, feature_b: int) -> Query:
+    """Matching results for two features."""
+    return named("pair", locals())
+
+
+def compare_rates(*, dictionary_a: str, dictionary_b: str) -> Query:
+    """Share of firing features of ``dictionary_a`` with a mutual match in the other, by density decade."""
+    return named("compare_rates", locals())
+
+
+def match_rates(*, dictionary_a: str, dictionary_b: str) -> Query:
+    """Share of features called the same, by method and direction, with that of random directions."""
+    return named("match_rates", locals())
+
+
+def compare_scores(*, dictionary_a: str, dictionary_b: str) -> Query:
+    """Distribution of the scores of mutual matches."""
+    return named("compare_scores", locals())
+
+
+def compare_matches(*, dictionary_a: str, dictionary_b: str) -> Query:
+    """The strongest mutual matches, with labels."""
+    return named("compare_matches", locals())
+
+
+def compare_unmatched(*, dictionary_a: str, dictionary_b: str) -> Query:
+    """Firing features of ``dictionary_a`` without a mutual match in the other."""
+    return named("compare_unmatched", locals())

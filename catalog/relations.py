@@ -4,12 +4,13 @@ Nothing here comes from a user: names are those of ``schemas``, paths are those 
 """
 
 import logging
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from catalog.parquet_io import DataFile
 from catalog.schemas import TABLES, TableSpec
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+FOOTERS_KEPT = 10_000  # about 1 kB each
 VIEW_FOLDER = Path(__file__).parent / "sql" / "views"
 _SCALARS = {
     pa.string(): "VARCHAR",
@@ -59,16 +61,24 @@ def table_select(
         prefix: Put before each path: the root folder with a slash, or nothing for relative paths.
         present: Path → columns that the file really has; by default those of its schema version.
     """
-    if not files:
-        columns = ", ".join(f'CAST(NULL AS {sql_type(c.type)}) AS "{c.name}"' for c in spec.columns)
-        return f"SELECT {columns} WHERE false"
-    groups: dict[tuple[bool, ...], list[str]] = {}
-    for file in files:
-        has = tuple(
+    layouts = {
+        prefix + file.path: tuple(
             c.since <= file.schema_version if present is None else c.name in present[file.path]
             for c in spec.columns
         )
-        groups.setdefault(has, []).append(quoted(prefix + file.path))
+        for file in files
+    }
+    return _select(spec, layouts)
+
+
+def _select(spec: TableSpec, layouts: Mapping[str, tuple[bool, ...]]) -> str:
+    """The rows of some files, given path by path which of the table's columns the file has."""
+    if not layouts:
+        columns = ", ".join(f'CAST(NULL AS {sql_type(c.type)}) AS "{c.name}"' for c in spec.columns)
+        return f"SELECT {columns} WHERE false"
+    groups: dict[tuple[bool, ...], list[str]] = {}
+    for path, has in layouts.items():
+        groups.setdefault(has, []).append(quoted(path))
     selects = []
     for has, paths in sorted(groups.items()):
         columns = ", ".join(
@@ -80,11 +90,26 @@ def table_select(
     return " UNION ALL ".join(selects)
 
 
-def of_files(text: str, table: str) -> str:
-    """The query ``text`` with ``table`` read only from ``$files``; columns that a file lacks are null."""
-    typed = table_select(TABLES[table], [])
-    own = "select * from read_parquet($files, hive_partitioning = false, union_by_name = true)"
-    return f"with {table} as ({typed} union all by name {own})\nselect * from (\n{text}\n)"
+def over_files(text: str, table: str, paths: Sequence[str]) -> str:
+    """The query ``text`` with ``table`` read only from these files; columns that a file lacks are null."""
+    spec = TABLES[table]
+    own = _select(spec, {path: _layout(spec, path) for path in paths})
+    return f"with {table} as ({own})\nselect * from (\n{text}\n)"
+
+
+def _layout(spec: TableSpec, path: str) -> tuple[bool, ...]:
+    """Which columns of a table a file has; all, where its footer cannot be read: DuckDB says why."""
+    try:
+        columns = _columns_of(path)
+    except (OSError, pa.ArrowException):
+        return (True,) * len(spec.columns)
+    return tuple(column.name in columns for column in spec.columns)
+
+
+@lru_cache(maxsize=FOOTERS_KEPT)
+def _columns_of(path: str) -> frozenset[str]:
+    """The columns of a data file, which never changes."""
+    return frozenset(pq.read_schema(path).names)
 
 
 def create_views(

@@ -1,21 +1,15 @@
 """Resolves names that a user types to ids of the catalogue."""
 
 import difflib
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from catalog.errors import UserError
+from catalog.queries import dictionary_names
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 N_SUGGESTIONS = 3
-
-
-@cache
-def _named(name: str) -> str:
-    return (Path(__file__).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
 
 
 def resolve_dictionary(connection: "DuckDBPyConnection", name: str) -> str:
@@ -24,8 +18,8 @@ def resolve_dictionary(connection: "DuckDBPyConnection", name: str) -> str:
     Raises:
         UserError: for an unknown name, with the closest known ones.
     """
-    rows = connection.execute(_named("dictionary_names")).fetchall()
-    known = {str(alias): str(dictionary_id) for alias, dictionary_id in rows}
+    rows = dictionary_names().read(connection).to_pylist()
+    known = {str(row["name"]): str(row["dictionary_id"]) for row in rows}
     if name in known:
         return known[name]
     if not known:

@@ -1,8 +1,11 @@
 """The content of the compare page for two dictionaries or two features."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from catalog import queries
 from catalog.errors import UserError
+from catalog.query import Query
 from dashboards import data
 from dashboards.data import Catalogue, Row
 from dashboards.selection import Side
@@ -23,7 +26,7 @@ class Dictionaries:
     matches: list[Row]
     unmatched_a: list[Row]
     unmatched_b: list[Row]
-    queries: dict[str, str]
+    queries: dict[str, Query]
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Features:
     b: FeatureSide
     pair: list[Row]
     common: list[Row]
-    queries: dict[str, str]
+    queries: dict[str, Query]
 
     def scale(self, side: str) -> float:
         """The activation drawn in full colour on a side: the maximum of its feature, to compare the sides."""
@@ -58,30 +61,36 @@ class Features:
 
 def compare_dictionaries(catalogue: Catalogue, a: str, b: str) -> Dictionaries:
     """Read how two dictionaries match."""
-    there, back = {"dictionary_a": a, "dictionary_b": b}, {"dictionary_a": b, "dictionary_b": a}
-    of_both = {"dictionary_ids": (a, b)}
-    known = {row["dictionary_id"]: row for row in data.rows(catalogue, "dictionaries")}
+    known = {row["dictionary_id"]: row for row in data.rows(catalogue, queries.dictionaries())}
+    back: Any = {"dictionary_a": b, "dictionary_b": a}
+    shown = _queries(a, b)
     return Dictionaries(
-        a,
-        b,
-        [known[a], known[b]],
-        data.rows(catalogue, "dictionary_metrics", **of_both),
-        data.rows(catalogue, "compare_rates", **there),
-        data.rows(catalogue, "compare_rates", **back),
-        data.rows(catalogue, "match_rates", **there),
-        data.rows(catalogue, "compare_scores", **there),
-        data.rows(catalogue, "compare_matches", **there),
-        data.rows(catalogue, "compare_unmatched", **there),
-        data.rows(catalogue, "compare_unmatched", **back),
-        {
-            "Measures": data.query("dictionary_metrics", **of_both),
-            "Match rate by density": data.query("compare_rates", **there),
-            "Called the same": data.query("match_rates", **there),
-            "Distribution of scores": data.query("compare_scores", **there),
-            "Matches": data.query("compare_matches", **there),
-            "Unmatched": data.query("compare_unmatched", **there),
-        },
+        a=a,
+        b=b,
+        rows=[known[a], known[b]],
+        metrics=data.rows(catalogue, shown["Measures"]),
+        rates_a=data.rows(catalogue, shown["Match rate by density"]),
+        rates_b=data.rows(catalogue, queries.compare_rates(**back)),
+        floors=data.rows(catalogue, shown["Called the same"]),
+        scores=data.rows(catalogue, shown["Distribution of scores"]),
+        matches=data.rows(catalogue, shown["Matches"]),
+        unmatched_a=data.rows(catalogue, shown["Unmatched"]),
+        unmatched_b=data.rows(catalogue, queries.compare_unmatched(**back)),
+        queries=shown,
     )
+
+
+def _queries(a: str, b: str) -> dict[str, Query]:
+    """The queries shown below the page."""
+    there: Any = {"dictionary_a": a, "dictionary_b": b}
+    return {
+        "Measures": queries.dictionary_metrics(dictionary_ids=(a, b)),
+        "Match rate by density": queries.compare_rates(**there),
+        "Called the same": queries.match_rates(**there),
+        "Distribution of scores": queries.compare_scores(**there),
+        "Matches": queries.compare_matches(**there),
+        "Unmatched": queries.compare_unmatched(**there),
+    }
 
 
 def compare_features(catalogue: Catalogue, a: Side, b: Side) -> Features:
@@ -91,7 +100,7 @@ def compare_features(catalogue: Catalogue, a: Side, b: Side) -> Features:
         UserError: when one of them is not in the catalogue.
     """
     sides = [_side(catalogue, side) for side in (a, b)]
-    key = {
+    key: Any = {
         "dictionary_a": a.dictionary,
         "feature_a": a.feature_index,
         "dictionary_b": b.dictionary,
@@ -99,23 +108,20 @@ def compare_features(catalogue: Catalogue, a: Side, b: Side) -> Features:
     }
     files = [data.example_files(catalogue, side.dictionary, side.feature_index or 0) for side in (a, b)]
     both = tuple(dict.fromkeys((*files[0], *files[1])))
-    common = data.rows(catalogue, "common_contexts", files=both, **key) if all(files) else []
-    queries = {
-        "The pair": data.query("pair", **key),
-        "Shared contexts": data.query("common_contexts", **key),
-    }
-    return Features(sides[0], sides[1], data.rows(catalogue, "pair", **key), common, queries)
+    common = data.rows(catalogue, queries.common_contexts(**key, files=both)) if all(files) else []
+    shown = {"The pair": queries.pair(**key), "Shared contexts": queries.common_contexts(**key)}
+    return Features(sides[0], sides[1], data.rows(catalogue, shown["The pair"]), common, shown)
 
 
 def _side(catalogue: Catalogue, side: Side) -> FeatureSide:
     index = side.feature_index or 0
-    key = {"dictionary_id": side.dictionary, "feature_index": index}
-    row = data.one(catalogue, "feature", **key, activation_set_id=None)
+    row = data.one(catalogue, queries.feature(dictionary_id=side.dictionary, feature_index=index))
     if row is None:
         raise UserError(
             f"{side.dictionary} has no feature {index}: choose another index, or browse its features"
         )
-    label = data.one(catalogue, "labels", dictionary_ids=(side.dictionary,), feature_indices=(index,))
+    named = queries.labels(dictionary_ids=(side.dictionary,), feature_indices=(index,))
+    label = data.one(catalogue, named)
     return FeatureSide(
         side.text, row, label, data.examples(catalogue, side.dictionary, row["activation_set_id"], index)
     )

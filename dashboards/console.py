@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import streamlit as st
 
+from catalog import queries
 from catalog.contained import ContainedFiles, run_to_files
 from catalog.errors import UserError
 from catalog.relations import derived_views
@@ -85,7 +86,7 @@ def columns(catalogue: data.Catalogue, relation: str) -> list[tuple[str, str, st
     meanings = {c.name: c.description for spec in specs for c in spec.columns}
     return [
         (row["column_name"], type_name(row["data_type"]), meanings.get(row["column_name"], ""))
-        for row in data.rows(catalogue, "columns", relation=relation)
+        for row in data.rows(catalogue, queries.columns(relation=relation))
     ]
 
 

@@ -5,21 +5,20 @@ Every call takes a new cursor from the one engine of a version and fetches all r
 """
 
 import shlex
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pyarrow as pa
 import streamlit as st
 
-from catalog import page_queries, page_texts
-from catalog.connection import connect
+from catalog import queries
+from catalog.connection import connect, prepare
 from catalog.damage import naming_damaged_files
 from catalog.ids import slug
-from catalog.queries import resolve_dictionary
+from catalog.query import Query
+from catalog.resolve import resolve_dictionary
 from catalog.runs import crash_of, stages_at_work
 from catalog.schemas import feature_block
 from catalog.settings import CatalogSettings, catalogue_root
@@ -61,7 +60,7 @@ def catalog_option(catalogue: Catalogue) -> str:
 @st.cache_resource(max_entries=ENGINES_KEPT, show_spinner=False)
 def _engine(root: str, version: int) -> duckdb.DuckDBPyConnection:
     connection = connect(snapshot=_snapshot(root, version), comments=False)
-    page_queries.prepare(connection)
+    prepare(connection)
     return connection
 
 
@@ -70,44 +69,42 @@ def _snapshot(root: str, version: int) -> Snapshot:
     return read_snapshot(folder, version) if version else Snapshot(folder)
 
 
-def read(root: str, version: int, query: str, parameters: Mapping[str, Any]) -> list[Row]:
-    """Rows of one page query, from a new cursor."""
+def read(root: str, version: int, query: Query) -> list[Row]:
+    """Rows of one query, from a new cursor."""
     cursor = _engine(root, version).cursor()
     try:
-        table: pa.Table = getattr(page_queries, query)(cursor, **parameters)
-        return list(table.to_pylist())
+        return list(query.read(cursor).to_pylist())
     finally:
         cursor.close()
 
 
 @st.cache_data(max_entries=RESULTS_KEPT, show_spinner=False)
-def _rows(root: str, version: int, query: str, parameters: tuple[tuple[str, Any], ...]) -> list[Row]:
-    return read(root, version, query, dict(parameters))
+def _rows(root: str, version: int, query: Query) -> list[Row]:
+    return read(root, version, query)
 
 
-def rows(catalogue: Catalogue, query: str, **parameters: Any) -> list[Row]:
-    """Rows of the page query ``query``, cached for this version of the catalogue.
+def rows(catalogue: Catalogue, query: Query) -> list[Row]:
+    """Rows of a query, cached for this version of the catalogue.
 
     If housekeeping removed a file between two reads, the query runs once more on the newest version.
     """
-    named = tuple(parameters.items())
     with naming_damaged_files(catalogue_root(catalogue.root)):
         try:
-            return _rows(catalogue.root, catalogue.version, query, named)
+            return _rows(catalogue.root, catalogue.version, query)
         except duckdb.IOException:
             _engine.clear()
-            return _rows(catalogue.root, current().version, query, named)
+            return _rows(catalogue.root, current().version, query)
 
 
-def one(catalogue: Catalogue, query: str, **parameters: Any) -> Row | None:
-    """The first row of a page query, or ``None``."""
-    found = rows(catalogue, query, **parameters)
+def one(catalogue: Catalogue, query: Query) -> Row | None:
+    """The first row of a query, or ``None``."""
+    found = rows(catalogue, query)
     return found[0] if found else None
 
 
 def runs(catalogue: Catalogue, limit: int) -> list[Row]:
     """Runs, newest first; a run whose process is gone is shown as crashed even before a run records that."""
-    return [_as_it_stands(catalogue, row) for row in rows(catalogue, "runs", limit=limit)]
+    return [_as_it_stands(catalogue, row) for row in rows(catalogue, queries.runs(limit=limit))]
 
 
 def at_work(catalogue: Catalogue, run_id: str) -> list[Row]:
@@ -150,7 +147,7 @@ def example_files(catalogue: Catalogue, dictionary: str, feature_index: int) -> 
     """The intact files that hold the examples of a feature: those of its block only."""
     block = feature_block(feature_index)
     files = _block_files(catalogue.root, catalogue.version, dictionary, block)
-    damaged = tuple(row["path"] for row in rows(catalogue, "damage"))
+    damaged = tuple(row["path"] for row in rows(catalogue, queries.damage()))
     return tuple(path for path in files if not path.endswith(damaged))
 
 
@@ -161,14 +158,10 @@ def examples(catalogue: Catalogue, dictionary: str, activation_set: str, feature
         return []
     return rows(
         catalogue,
-        "feature_examples",
-        files=files,
-        dictionary_id=dictionary,
-        activation_set_id=activation_set,
-        feature_index=feature_index,
+        queries.feature_examples(
+            dictionary_id=dictionary,
+            activation_set_id=activation_set,
+            feature_index=feature_index,
+            files=files,
+        ),
     )
-
-
-def query(name: str, **parameters: Any) -> str:
-    """The statement of a page query with its values, to be shown below the page."""
-    return page_texts.statement(name, parameters)

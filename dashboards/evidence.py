@@ -2,8 +2,11 @@
 
 import random
 from dataclasses import dataclass
+from typing import Any
 
+from catalog import queries
 from catalog.errors import UserError
+from catalog.query import Query
 from dashboards import data, links
 from dashboards.data import Catalogue, Row
 from dashboards.selection import FeatureSelection
@@ -22,7 +25,7 @@ class Evidence:
     labels: dict[tuple[str, int], str]
     previous: str | None
     following: str | None
-    queries: dict[str, str]
+    queries: dict[str, Query]
 
 
 def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
@@ -33,42 +36,48 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
     """
     dictionary = data.dictionary_id(catalogue, selection.dictionary)
     index = selection.feature_index
-    row = data.one(
-        catalogue,
-        "feature",
-        dictionary_id=dictionary,
-        feature_index=index,
-        activation_set_id=selection.activation_set,
+    asked = queries.feature(
+        dictionary_id=dictionary, feature_index=index, activation_set_id=selection.activation_set
     )
+    row = data.one(catalogue, asked)
     if row is None:
         where = f" on activation set {selection.activation_set}" if selection.activation_set else ""
         raise UserError(
             f"{dictionary} has no feature {index}{where}: choose another index, or browse its features"
         )
-    key = {"dictionary_id": dictionary, "feature_index": index}
     activation_set = row["activation_set_id"]
-    step = data.one(catalogue, "feature_step", activation_set_id=activation_set, **key) or {}
-    matches = data.rows(catalogue, "feature_matches", **key)
-    explanations = data.rows(catalogue, "feature_explanations", **key)
+    shown = _queries(dictionary, index, activation_set)
+    step = queries.feature_step(
+        dictionary_id=dictionary, activation_set_id=activation_set, feature_index=index
+    )
+    neighbours = data.one(catalogue, step) or {}
+    matches = data.rows(catalogue, shown["Its matches"])
+    explanations = data.rows(catalogue, shown["Its explanations"])
     made_by = sorted({row["fingerprint"], *(e["fingerprint"] for e in explanations[:3])})
     return Evidence(
         row=row,
         examples=data.examples(catalogue, dictionary, activation_set, index),
         explanations=explanations,
-        scores=data.rows(catalogue, "feature_scores", **key),
+        scores=data.rows(catalogue, shown["Their scores"]),
         matches=matches,
-        stages=data.rows(catalogue, "provenance", fingerprints=tuple(made_by)),
+        stages=data.rows(catalogue, queries.provenance(fingerprints=made_by)),
         labels=_labels(catalogue, row, matches),
-        previous=_address(selection, step.get("previous_index")),
-        following=_address(selection, step.get("next_index")),
-        queries={
-            "The feature": data.query("feature", **key, activation_set_id=activation_set),
-            "Its examples": data.query("feature_examples", activation_set_id=activation_set, **key),
-            "Its explanations": data.query("feature_explanations", **key),
-            "Their scores": data.query("feature_scores", **key),
-            "Its matches": data.query("feature_matches", **key),
-        },
+        previous=_address(selection, neighbours.get("previous_index")),
+        following=_address(selection, neighbours.get("next_index")),
+        queries=shown,
     )
+
+
+def _queries(dictionary: str, index: int, activation_set: str) -> dict[str, Query]:
+    """The queries shown below the page."""
+    key: Any = {"dictionary_id": dictionary, "feature_index": index}
+    return {
+        "The feature": queries.feature(**key, activation_set_id=activation_set),
+        "Its examples": queries.feature_examples(**key, activation_set_id=activation_set),
+        "Its explanations": queries.feature_explanations(**key),
+        "Their scores": queries.feature_scores(**key),
+        "Its matches": queries.feature_matches(**key),
+    }
 
 
 def random_feature(catalogue: Catalogue, dictionary: str | None) -> dict[str, str]:
@@ -78,7 +87,7 @@ def random_feature(catalogue: Catalogue, dictionary: str | None) -> dict[str, st
         UserError: when there is none.
     """
     known = data.dictionary_id(catalogue, dictionary) if dictionary else None
-    found = data.one(catalogue, "random_feature", dictionary_id=known, seed=random.getrandbits(31))
+    found = data.one(catalogue, queries.random_feature(dictionary_id=known, seed=random.getrandbits(31)))
     if found is None:
         raise UserError("no feature fires: mine a dictionary first")
     return {"dictionary": dictionary or found["dictionary_id"], "feature": str(found["feature_index"])}
@@ -94,7 +103,7 @@ def _labels(catalogue: Catalogue, row: Row, matches: list[Row]) -> dict[tuple[st
     if not wanted:
         return {}
     names, indices = zip(*sorted(wanted), strict=True)
-    found = data.rows(catalogue, "labels", dictionary_ids=names, feature_indices=indices)
+    found = data.rows(catalogue, queries.labels(dictionary_ids=names, feature_indices=indices))
     return {(label["dictionary_id"], label["feature_index"]): label["label"] for label in found}
 
 

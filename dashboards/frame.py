@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from catalog import queries
 from catalog.errors import UserError
 from dashboards import data, figures, links
 from dashboards.components.blocks import notice
@@ -87,7 +88,7 @@ def page(title: str) -> Iterator[Frame]:
 
 def draw_alias(catalogue: data.Catalogue, name: str | None) -> None:
     """Report it if a link names a dictionary by an alias that referred to another one before."""
-    found = data.one(catalogue, "alias", alias=name) if name else None
+    found = data.one(catalogue, queries.alias(alias=name)) if name else None
     if found is None or found["n_meanings"] < 2:
         return
     since = figures.moment(found["valid_from"])
@@ -111,7 +112,7 @@ def _freshness(catalogue: data.Catalogue) -> None:
 
 def _damage(catalogue: data.Catalogue) -> None:
     """Name the tables that miss rows because files were lost or damaged."""
-    damaged = data.rows(catalogue, "damage")
+    damaged = data.rows(catalogue, queries.damage())
     if damaged:
         tables = ", ".join(sorted({row["table_name"] for row in damaged}))
         files = "1 data file" if len(damaged) == 1 else f"{len(damaged)} data files"

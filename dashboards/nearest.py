@@ -4,6 +4,7 @@ import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 
+from catalog import queries
 from dashboards import data
 from dashboards.data import Catalogue, Row
 
@@ -14,11 +15,11 @@ _WORD = re.compile(r"\w{2,}")
 def gather(catalogue: Catalogue, dictionary: str | None, words: Sequence[str]) -> tuple[list[Row], list[Row]]:
     """Words and tokens with a similar spelling, and the labels closest to them."""
     searched = tuple(words)
-    near = data.rows(catalogue, "nearest_words", dictionary_id=dictionary, words=searched)
+    near = data.rows(catalogue, queries.nearest_words(dictionary_id=dictionary, words=searched))
     spelt = tuple(row["word"] for row in near if row["kind"] == "label")
     if not spelt:
         return near, []
-    found = data.rows(catalogue, "nearest_labels", dictionary_id=dictionary, words=spelt)
+    found = data.rows(catalogue, queries.nearest_labels(dictionary_id=dictionary, words=spelt))
     return near, nearest_labels(found, searched)
 
 

@@ -7,7 +7,7 @@ from typing import Literal, Self, cast, get_args
 
 from catalog.errors import UserError
 from catalog.ids import check_name, parse_feature
-from catalog.page_texts import Sort
+from catalog.queries import Sort
 from catalog.schemas import FeatureStatus
 
 Matched = Literal["any", "yes", "no"]

@@ -5,11 +5,12 @@ import threading
 
 import duckdb
 
+from catalog import queries
 from catalog.errors import UserError
 from dashboards import data
 
 SECONDS = 2.0
-FIRST = ("damage", "dictionaries", "models")
+FIRST = (queries.damage(), queries.dictionaries(), queries.models())
 _log = logging.getLogger(__name__)
 
 

@@ -44,15 +44,17 @@ def write_saebench(root: Path, connection: "DuckDBPyConnection", dictionary: str
         UserError: for an unknown dictionary, or one that was never measured.
     """
     dictionary_id = resolve_dictionary(connection, dictionary)
-    record = dictionary_record(connection, dictionary_id=dictionary_id).to_pylist()[0]
-    place = {"dictionary_id": dictionary_id, "activation_set_id": record["activation_set_id"]}
-    rows = dictionary_metrics(connection, **place).to_pylist()
+    record = dictionary_record(dictionary_id=dictionary_id).read(connection).to_pylist()[0]
+    activation_set = record["activation_set_id"]
+    metrics = dictionary_metrics(dictionary_ids=[dictionary_id], every_row=True)
+    rows = metrics.read(connection).to_pylist()
     if not rows:
         raise UserError(
-            f"dictionary {dictionary_id!r} has no metrics on {record['activation_set_id']!r}: "
+            f"dictionary {dictionary_id!r} has no metrics on {activation_set!r}: "
             "run its pipeline with --stage evaluate_dictionary first"
         )
-    geometry = dictionary_geometry(connection, **place).to_pylist()
+    of_features = dictionary_geometry(dictionary_id=dictionary_id, activation_set_id=activation_set)
+    geometry = of_features.read(connection).to_pylist()
     config_file = blob_folder(root, record["weights_uri"], "the weights folder") / "cfg.json"
     sae_config = json.loads(config_file.read_text("utf-8")) if config_file.is_file() else None
     written = []

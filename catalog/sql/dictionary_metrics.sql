@@ -1,25 +1,16 @@
--- Metric values of a dictionary, on all activation sets or a given one, with the time of their commit.
+-- Metrics of some dictionaries on their own activation sets. Without $every_row only values on eval documents, and no values
+-- of single letters: a row without a variant has their mean.
 with attempts as (
     select fingerprint, max(finished_at) as measured_at
     from stage_runs
     where state = 'committed'
     group by fingerprint
 )
-
-select
-    m.activation_set_id,
-    m.metric,
-    m.variant,
-    m.split,
-    m.value,
-    m.n,
-    m.metric_version,
-    m.control,
-    m.note,
-    a.measured_at
+select m.*, a.measured_at
 from dictionary_metrics as m
-left join attempts as a using (fingerprint)
+join dictionaries as d using (dictionary_id, activation_set_id)
+left join attempts as a on a.fingerprint = m.fingerprint
 where
-    m.dictionary_id = $dictionary_id
-    and ($activation_set_id::varchar is null or m.activation_set_id = $activation_set_id::varchar)
-order by m.activation_set_id, m.metric, m.variant, m.split
+    list_contains($dictionary_ids, m.dictionary_id)
+    and ($every_row or (m.split = 'eval' and not regexp_full_match(m.variant, '[a-z]')))
+order by m.dictionary_id, m.metric, m.variant, m.split

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from catalog.page_texts import Sort
+from catalog import queries
+from catalog.queries import Sort
+from catalog.query import Query
 from dashboards import figures, links
 from dashboards.components import definitions
 from dashboards.components.blocks import Column, chips, dictionary_term, highlighted, quiet, table
@@ -37,23 +39,23 @@ HEADS: Mapping[str, tuple[Sort, Sort]] = {
 }
 
 
-def query_parameters(dictionary_id: str | None, selection: BrowseSelection) -> dict[str, Any]:
-    """The parameters of the page query ``browse``."""
-    return {
-        "dictionary_id": dictionary_id,
-        "model_id": selection.model,
-        "status": None if selection.status == "any" else selection.status,
-        "density_low": selection.density_low or None,
-        "density_high": None if selection.density_high >= 1 else selection.density_high,
-        "score_low": selection.score or None,
-        "matched": None if selection.matched == "any" else selection.matched == "yes",
-        "words": selection.words or None,
-        "token": selection.token.strip() or None,
-        "feature_index": selection.number,
-        "sort": selection.sort,
-        "limit": PAGE_ROWS,
-        "offset": (selection.page - 1) * PAGE_ROWS,
-    }
+def browse_query(dictionary_id: str | None, selection: BrowseSelection) -> Query:
+    """The query of the features that fit the filters."""
+    return queries.browse(
+        dictionary_id=dictionary_id,
+        model_id=selection.model,
+        status=None if selection.status == "any" else selection.status,
+        density_low=selection.density_low or None,
+        density_high=None if selection.density_high >= 1 else selection.density_high,
+        score_low=selection.score or None,
+        matched=None if selection.matched == "any" else selection.matched == "yes",
+        words=selection.words or None,
+        token=selection.token.strip() or None,
+        feature_index=selection.number,
+        sort=selection.sort,
+        limit=PAGE_ROWS,
+        offset=(selection.page - 1) * PAGE_ROWS,
+    )
 
 
 def show_all(href: str) -> Element:

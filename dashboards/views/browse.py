@@ -2,6 +2,8 @@
 
 import streamlit as st
 
+from catalog import queries
+from catalog.query import Query
 from dashboards import bound, data, frame, links, nearest
 from dashboards.components import browse_parts as parts
 from dashboards.components import dictionary_parts
@@ -23,13 +25,15 @@ def view() -> None:
         selection = BrowseSelection.from_url(bound.address())
         named = (f"“{selection.q}”" if selection.q else "", selection.dictionary or "")
         shown.named(" · ".join(("Browse", *filter(None, named))))
-        known = data.rows(shown.catalogue, "dictionaries")
+        known = data.rows(shown.catalogue, queries.dictionaries())
         draw_filters(selection, known)
         chosen = data.dictionary_id(shown.catalogue, selection.dictionary) if selection.dictionary else None
         frame.draw_alias(shown.catalogue, selection.dictionary)
-        queries = about(shown.catalogue, next((row for row in known if row["dictionary_id"] == chosen), None))
-        parameters = parts.query_parameters(chosen, selection)
-        rows = data.rows(shown.catalogue, "browse", **parameters)
+        measures = about(
+            shown.catalogue, next((row for row in known if row["dictionary_id"] == chosen), None)
+        )
+        query = parts.browse_query(chosen, selection)
+        rows = data.rows(shown.catalogue, query)
         if rows:
             shown.top = f"page {selection.page}"
             draw(parts.found_line(rows, selection), parts.feature_table(rows, selection), key="features")
@@ -41,20 +45,20 @@ def view() -> None:
             words = selection.words or ((selection.token.lower(),) if selection.token else ())
             near, labels = nearest.gather(shown.catalogue, chosen, words)
             draw(parts.nearest(near, labels, selection), key="nearest")
-        draw_sql({"Features": data.query("browse", **parameters), **queries})
+        draw_sql({"Features": query, **measures})
 
 
-def about(catalogue: data.Catalogue, row: data.Row | None) -> dict[str, str]:
+def about(catalogue: data.Catalogue, row: data.Row | None) -> dict[str, Query]:
     """The data of the selected dictionary, folded; its queries."""
     if row is None:
         return {}
-    of_it = {"dictionary_ids": (row["dictionary_id"],)}
+    metrics = queries.dictionary_metrics(dictionary_ids=(row["dictionary_id"],))
     with st.expander(f"About this dictionary: {dictionary_parts.summary(row)}"):
         draw(
-            *dictionary_parts.about(row, data.rows(catalogue, "dictionary_metrics", **of_it)),
+            *dictionary_parts.about(row, data.rows(catalogue, metrics)),
             key=f"about-{row['dictionary_id']}",
         )
-    return {"Measures": data.query("dictionary_metrics", **of_it)}
+    return {"Measures": metrics}
 
 
 view()

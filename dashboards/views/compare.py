@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from catalog import queries
 from dashboards import bound, data, frame
 from dashboards.comparison import compare_dictionaries, compare_features
 from dashboards.components import compare_parts, dictionary_parts, pair_parts
@@ -17,7 +18,7 @@ from dashboards.selection import Side
 def view() -> None:
     """Draw the page."""
     with frame.page("Compare") as shown:
-        known = data.rows(shown.catalogue, "dictionaries")
+        known = data.rows(shown.catalogue, queries.dictionaries())
         if not known:
             frame.empty_state()
             return

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from catalog import queries
 from dashboards import data, frame, links
 from dashboards.components import feature_parts
 from dashboards.components.blocks import heading, notice
@@ -49,8 +50,8 @@ def about(catalogue: data.Catalogue, found: Evidence) -> None:
     )
 
     def judgements_of(explanation_id: str) -> list[data.Row]:
-        key = {name: found.row[name] for name in ("dictionary_id", "feature_index")}
-        return data.rows(catalogue, "feature_judgements", explanation_id=explanation_id, **key)
+        feature = {name: found.row[name] for name in ("dictionary_id", "feature_index")}
+        return data.rows(catalogue, queries.feature_judgements(explanation_id=explanation_id, **feature))
 
     st.space("small")
     draw_explanations(found.explanations, found.scores, found.examples, judgements_of)
@@ -65,9 +66,8 @@ def examples(catalogue: data.Catalogue, found: Evidence, target: str | None) -> 
     largest = found.row["max_activation"] or 0.0
     place = draw_heatmap(bands_of(found.examples), largest, key="heatmap", target=target)
     if place:
-        document = data.one(
-            catalogue, "document", corpus_id=found.row["corpus_id"], document_id=place.document_id
-        )
+        asked = queries.document(corpus_id=found.row["corpus_id"], document_id=place.document_id)
+        document = data.one(catalogue, asked)
         document_dialog(document, place.start, place.end)
 
 

@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from catalog import queries
 from dashboards import data, frame
 from dashboards.components import overview_parts as parts
 from dashboards.components.canvas import draw
@@ -20,27 +21,28 @@ def view() -> None:
             frame.empty_state()
             return
         runs = data.runs(shown.catalogue, RUNS_SHOWN)
-        changes = data.rows(shown.catalogue, "changes", per_kind=CHANGES_SHOWN)
-        dictionaries = data.rows(shown.catalogue, "dictionaries")
-        massive = data.rows(shown.catalogue, "massive_tokens")
+        changes = data.rows(shown.catalogue, queries.changes(per_kind=CHANGES_SHOWN))
+        dictionaries = data.rows(shown.catalogue, queries.dictionaries())
+        massive = data.rows(shown.catalogue, queries.massive_tokens())
         draw(*parts.troubles(runs), parts.last_run(runs), *parts.massive(massive), key="last-run")
         if not dictionaries:
             frame.empty_state()
         current = [row for row in dictionaries if row["is_current"]]
         superseded = [row for row in dictionaries if not row["is_current"]]
-        draw(parts.model_sections(data.rows(shown.catalogue, "models"), current), key="dictionaries")
+        draw(parts.model_sections(data.rows(shown.catalogue, queries.models()), current), key="dictionaries")
         if superseded:
             with st.expander(f"{len(superseded)} superseded dictionaries"):
                 draw(parts.dictionary_cards(superseded), key="superseded")
         draw(
-            parts.change_section(changes, data.rows(shown.catalogue, "runs", limit=RUNS_SHOWN)), key="changes"
+            parts.change_section(changes, data.rows(shown.catalogue, queries.runs(limit=RUNS_SHOWN))),
+            key="changes",
         )
         every_change(shown.catalogue, changes)
         draw_sql(
             {
-                "Dictionaries": data.query("dictionaries"),
-                "Changes": data.query("changes", per_kind=1000, limit=1000, offset=0),
-                "Runs": data.query("runs", limit=RUNS_SHOWN),
+                "Dictionaries": queries.dictionaries(),
+                "Changes": queries.changes(per_kind=1000, limit=1000),
+                "Runs": queries.runs(limit=RUNS_SHOWN),
             }
         )
 
@@ -54,7 +56,8 @@ def every_change(catalogue: data.Catalogue, first: list[data.Row]) -> None:
         if unfolded.open:
             page = draw_change_pages(-(-n_changes // PAGE_ROWS))
             offset = (page - 1) * PAGE_ROWS
-            found = data.rows(catalogue, "changes", per_kind=n_changes, limit=PAGE_ROWS, offset=offset)
+            asked = queries.changes(per_kind=n_changes, limit=PAGE_ROWS, offset=offset)
+            found = data.rows(catalogue, asked)
             draw(parts.change_table(found), key="changes-all")
 
 

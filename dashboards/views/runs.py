@@ -2,6 +2,7 @@
 
 import streamlit as st
 
+from catalog import queries
 from dashboards import data, figures, frame, prefect
 from dashboards.components import run_parts as parts
 from dashboards.components.blocks import notice, run_name
@@ -30,13 +31,13 @@ def view() -> None:
             draw(parts.run_section(chosen, server, answered), key="run")
             st.fragment(stages, run_every=AGAIN_SECONDS if chosen["state"] == "running" else None)(chosen)
         draw(parts.run_table(runs, asked), key="runs")
-        trends = data.rows(shown.catalogue, "trends")
+        trends = data.rows(shown.catalogue, queries.trends())
         draw(parts.trend_section(trends), key="trends")
         draw_sql(
             {
-                "Runs": data.query("runs", limit=RUNS_SHOWN),
-                "Stages of the run": data.query("stage_runs", run_id=asked),
-                "Trends": data.query("trends"),
+                "Runs": queries.runs(limit=RUNS_SHOWN),
+                "Stages of the run": queries.stage_runs(run_id=asked),
+                "Trends": queries.trends(),
             }
         )
 
@@ -44,9 +45,9 @@ def view() -> None:
 def stages(run: data.Row) -> None:
     """The stages of the run, redrawn every few seconds while it is in progress."""
     catalogue = data.current()
-    ended = data.rows(catalogue, "stage_runs", run_id=run["run_id"])
+    ended = data.rows(catalogue, queries.stage_runs(run_id=run["run_id"]))
     working = data.at_work(catalogue, run["run_id"]) if run["state"] == "running" else []
-    usual = {row["stage"]: row["seconds"] for row in data.rows(catalogue, "typical_seconds")}
+    usual = {row["stage"]: row["seconds"] for row in data.rows(catalogue, queries.typical_seconds())}
     option = data.catalog_option(catalogue)
     draw(parts.stage_section(run, ended, working, usual, option), key="stages")
 

@@ -84,10 +84,10 @@ def report(summary: dict[str, Any]) -> str:
 def _landed(root: Path) -> list[str]:
     """What the catalogue holds now: a line per dictionary, with its quality and that of its labels."""
     from catalog.connection import connect
-    from catalog.page_queries import dictionaries
+    from catalog.queries import dictionaries
 
     with connect(root) as connection:
-        rows = dictionaries(connection).to_pylist()
+        rows = dictionaries().read(connection).to_pylist()
     lines = []
     for row in (row for row in rows if row["is_current"]):
         figures = (

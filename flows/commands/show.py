@@ -1,18 +1,20 @@
 """``featlas show``: print the card of one feature in the terminal."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from catalog import queries
 from catalog.connection import connect
 from catalog.damage import naming_damaged_files
 from catalog.errors import UserError
 from catalog.ids import parse_feature, slug
-from catalog.page_queries import dictionaries
-from catalog.queries import feature_card, feature_examples, feature_explanations, feature_matches
 from catalog.resolve import resolve_dictionary
 from catalog.schemas import feature_block
 from catalog.settings import catalogue_root
 from catalog.store import TableStore
 from flows.commands.quality import above_chance
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
 
 N_EXAMPLES = 8
 N_MATCHES = 3
@@ -33,7 +35,7 @@ def show_command(feature: str, catalogue: str | None) -> None:
     with naming_damaged_files(root), connect(root, snapshot=snapshot) as connection:
         dictionary_id = resolve_dictionary(connection, wanted.dictionary)
         key: Any = {"dictionary_id": dictionary_id, "feature_index": wanted.feature_index}
-        cards = feature_card(connection, **key).to_pylist()
+        cards = queries.feature(**key).read(connection).to_pylist()
         if not cards:
             raise UserError(
                 f"dictionary {dictionary_id} has no mined feature {wanted.feature_index}: "
@@ -41,12 +43,14 @@ def show_command(feature: str, catalogue: str | None) -> None:
             )
         block = feature_block(wanted.feature_index)
         files = snapshot.paths("examples", dictionary_slug=slug(dictionary_id), feature_block=block)
-        labels = feature_explanations(connection, **key).to_pylist()
-        (row,) = [
-            one for one in dictionaries(connection).to_pylist() if one["dictionary_id"] == dictionary_id
-        ]
-        examples = feature_examples(connection, files=files, **key).to_pylist() if files else []
-        matches = feature_matches(connection, limit=N_MATCHES, **key).to_pylist()
+        labels = queries.feature_explanations(**key).read(connection).to_pylist()
+        known = queries.dictionaries().read(connection).to_pylist()
+        (row,) = [one for one in known if one["dictionary_id"] == dictionary_id]
+        mined = queries.feature_examples(
+            **key, activation_set_id=cards[0]["activation_set_id"], files=files or None
+        )
+        examples = mined.read(connection).to_pylist()
+        matches = _matches(connection, key)
     print(
         "\n".join(
             [
@@ -96,6 +100,18 @@ def _contexts(examples: list[dict[str, Any]]) -> list[str]:
         marked = f"{visible(before)[-40:]:>40} [{shown}] {visible(after)[:40]}"
         lines.append(f"  {example['max_activation']:8.3g} {marked}")
     return lines
+
+
+def _matches(connection: "DuckDBPyConnection", key: Any) -> list[dict[str, Any]]:
+    """The best matches, each with its label."""
+    matches = queries.feature_matches(**key, limit=N_MATCHES).read(connection).to_pylist()
+    features = {
+        "dictionary_ids": [match["dictionary_id"] for match in matches],
+        "feature_indices": [match["feature_index"] for match in matches],
+    }
+    named = queries.labels(**features).read(connection).to_pylist()
+    labels = {(one["dictionary_id"], one["feature_index"]): one["label"] for one in named}
+    return [{**m, "label": labels.get((m["dictionary_id"], m["feature_index"]))} for m in matches]
 
 
 def _partners(matches: list[dict[str, Any]]) -> list[str]:

@@ -19,9 +19,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from catalog import page_queries, page_texts
-from catalog.connection import connect
+from catalog import queries
+from catalog.connection import connect, prepare
 from catalog.ids import slug
+from catalog.query import query_text
 from catalog.schemas import FEATURES_PER_BLOCK, feature_block
 from catalog.slices import SliceWrite
 from catalog.snapshot import Snapshot
@@ -206,14 +207,14 @@ def _in_order(snapshot: Snapshot) -> list[str]:
     return [str(snapshot.root / file.path) for file in ordered]
 
 
-NATIVE = page_texts.page_sql("feature_examples")
+NATIVE = query_text("feature_examples")
 
 
 def report(snapshot: Snapshot, native: duckdb.DuckDBPyConnection, built: float) -> str:
     """Time everything in turn and say the medians in milliseconds."""
     connection = connect(snapshot=snapshot)
     started = time.perf_counter()
-    page_queries.prepare(connection)
+    prepare(connection)
     kept = time.perf_counter() - started
     times: dict[str, list[float]] = {}
 
@@ -231,13 +232,13 @@ def report(snapshot: Snapshot, native: duckdb.DuckDBPyConnection, built: float) 
         note("native", lambda: native.sql(NATIVE, params=place).to_arrow_table())  # noqa: B023
         _drop(files)
         fresh = connect(snapshot=snapshot)
-        note("examples, cold", lambda: page_queries.feature_examples(fresh, files=files, **place))  # noqa: B023
-        note("examples", lambda: page_queries.feature_examples(connection, files=files, **place))  # noqa: B023
+        note("examples, cold", lambda: queries.feature_examples(files=files, **place).read(fresh))  # noqa: B023
+        note("examples", lambda: queries.feature_examples(files=files, **place).read(connection))  # noqa: B023
         for name, call in _page(connection, key, place, index):
             note(f"page: {name}", call)
-        note("search labels", lambda: page_queries.browse(connection, words=["return", "before"]))
-        note("browse", lambda: page_queries.browse(connection))
-        note("overview", lambda: page_queries.dictionaries(connection))
+        note("search labels", lambda: queries.browse(words=["return", "before"]).read(connection))
+        note("browse", lambda: queries.browse().read(connection))
+        note("overview", lambda: queries.dictionaries().read(connection))
     return _lines({name: statistics.median(values) for name, values in times.items()}, snapshot, built, kept)
 
 
@@ -245,18 +246,18 @@ def _page(
     connection: duckdb.DuckDBPyConnection, key: dict[str, Any], place: dict[str, Any], index: int
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
     near = sorted((index + step) % N_FEATURES for step in range(1, 11))
-    yield "feature", lambda: page_queries.feature(connection, **place)
-    yield "step", lambda: page_queries.feature_step(connection, **place)
-    yield "explanations", lambda: page_queries.feature_explanations(connection, **key)
-    yield "scores", lambda: page_queries.feature_scores(connection, **key)
-    yield "matches", lambda: page_queries.feature_matches(connection, **key)
+    yield "feature", lambda: queries.feature(**place).read(connection)
+    yield "step", lambda: queries.feature_step(**place).read(connection)
+    yield "explanations", lambda: queries.feature_explanations(**key).read(connection)
+    yield "scores", lambda: queries.feature_scores(**key).read(connection)
+    yield "matches", lambda: queries.feature_matches(**key).read(connection)
     yield (
         "labels",
-        lambda: page_queries.labels(
-            connection, dictionary_ids=[key["dictionary_id"]] * len(near), feature_indices=near
+        lambda: queries.labels(dictionary_ids=[key["dictionary_id"]] * len(near), feature_indices=near).read(
+            connection
         ),
     )
-    yield "provenance", lambda: page_queries.provenance(connection, fingerprints=["0" * 64])
+    yield "provenance", lambda: queries.provenance(fingerprints=["0" * 64]).read(connection)
 
 
 def _drop(files: list[str]) -> None:

@@ -46,6 +46,12 @@ def manifest_store() -> ModuleType:
 
 
 @pytest.fixture(scope="session")
+def freeze_queries() -> ModuleType:
+    """The command that writes the result columns of the named queries down, see ``freeze_queries.py``."""
+    return _load("freeze_queries")
+
+
+@pytest.fixture(scope="session")
 def freeze_tables() -> ModuleType:
     """The command that freezes the tables' columns, see ``freeze_tables.py``."""
     return _load("freeze_tables")

@@ -2,36 +2,23 @@
 
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
-import pyarrow as pa
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
-from catalog import page_queries, queries
+from catalog import queries
 from catalog.connection import connect
 from catalog.data_dictionary import README, updated
-from catalog.errors import UserError
 from catalog.ids import slug
+from catalog.query import FILES, SQL_FOLDER, query_text
 from catalog.schemas import TABLES, feature_block
-from catalog.search import highlights, search
 from catalog.store import TableStore
 
-FILES = sorted(p.stem for p in queries.SQL_FOLDER.glob("*.sql") if not p.stem.startswith("page_"))
-INTERNAL = {"dictionary_names"}
-COLUMNS = {
-    "dictionary_geometry": "feature_index density mean_activation encoder_decoder_cosine nearest_cosine",
-    "dictionary_metrics": "activation_set_id metric variant value control metric_version measured_at",
-    "dictionary_record": "dictionary_id alias reads writes architecture d_sae weights_uri",
-    "feature_card": "dictionary_id feature_index label score ci_low chance histogram top_logits",
-    "feature_examples": "band rank tokens activations peak_position split",
-    "feature_explanations": "explanation_id explainer text status score ci_low chance",
-    "feature_matches": "dictionary_id feature_index method score mutual q_value label",
-    "run_list": "run_id pipeline flow state started_at finished_at",
-    "run_stages": "run_id stage label attempt state rows seconds fingerprint",
-    "search_labels": "dictionary_id feature_index label score n_whole_words",
-}
+NAMES = sorted(path.stem for path in SQL_FOLDER.glob("*.sql"))
 
 
 @pytest.fixture(scope="module")
@@ -41,40 +28,40 @@ def filled(tmp_path_factory: pytest.TempPathFactory, small: ModuleType) -> Path:
     return root
 
 
-def arguments(root: Path, small: ModuleType, name: str) -> dict[str, object]:
-    snapshot = TableStore(root).snapshot()
-    files = snapshot.paths("examples", dictionary_slug=slug(small.DICTIONARY), feature_block=feature_block(1))
-    known = {
-        "files": files,
-        "dictionary_id": small.DICTIONARY,
-        "activation_set_id": small.SET,
-        "feature_index": 1,
-        "words": ["word"],
-        "limit": 3,
-    }
-    accepted = inspect.signature(getattr(queries, name)).parameters
-    return {key: value for key, value in known.items() if key in accepted}
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection on a catalogue that nothing was published to."""
+    with connect(tmp_path_factory.mktemp("empty")) as connection:
+        yield connection
 
 
-def test_files_and_functions_go_together() -> None:
-    assert set(FILES) - INTERNAL == set(COLUMNS)
-    assert set(COLUMNS) <= set(queries.__all__)
+def test_files_and_functions_go_together(freeze_queries: ModuleType) -> None:
+    assert sorted(freeze_queries.functions()) == NAMES
 
 
-@pytest.mark.parametrize("name", sorted(COLUMNS))
-def test_a_query_binds_its_parameters_and_gives_its_columns(
-    name: str, filled: Path, small: ModuleType
+@pytest.mark.parametrize("name", NAMES)
+def test_a_function_takes_the_parameters_of_its_file_by_name(name: str, freeze_queries: ModuleType) -> None:
+    parameters = inspect.signature(freeze_queries.functions()[name]).parameters
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
+    assert set(parameters) - {FILES} == set(re.findall(r"\$(\w+)", query_text(name)))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_query_gives_the_columns_that_were_written_down(
+    name: str, empty: duckdb.DuckDBPyConnection, freeze_queries: ModuleType
 ) -> None:
-    function = getattr(queries, name)
-    keywords = {p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    assert keywords == set(re.findall(r"\$(\w+)", queries.query_text(name)))
+    """Pages and programs read these names; with no rows at all the types are the same."""
+    expected = freeze_queries.frozen()[name]
+    found = freeze_queries.result_columns(empty, name)
+    assert found == expected, "run `python tests/catalog/freeze_queries.py`"
+
+
+def test_a_statement_has_its_values_in_it(filled: Path, small: ModuleType) -> None:
+    query = queries.dictionary_record(dictionary_id="o'clock $1")
     with connect(filled) as connection:
-        table = function(connection, **arguments(filled, small, name))
-    assert isinstance(table, pa.Table)
-    assert set(COLUMNS[name].split()) <= set(table.column_names)
-    expected = {"feature_matches": 0, "feature_examples": 2, "search_labels": 3, "run_list": 0}
-    expected |= {"dictionary_metrics": 0, "dictionary_geometry": 4}
-    assert table.num_rows == expected.get(name, 1)
+        assert connection.sql(query.statement).fetchall() == []
+        known = queries.dictionary_record(dictionary_id=small.DICTIONARY)
+        assert len(connection.sql(known.statement).fetchall()) == known.read(connection).num_rows == 1
 
 
 @pytest.mark.parametrize("mixed", [False, True])
@@ -82,56 +69,33 @@ def test_files_of_an_older_layout_are_read_with_nulls(
     mixed: bool, filled: Path, small: ModuleType, tmp_path: Path
 ) -> None:
     newer = [column.name for column in TABLES["examples"].columns if column.since > 1]
-    given = {**arguments(filled, small, "feature_examples"), "limit": 100}
-    (path,) = given["files"]
+    block = {"dictionary_slug": slug(small.DICTIONARY), "feature_block": feature_block(1)}
+    (path,) = TableStore(filled).snapshot().paths("examples", **block)
     table = pq.read_table(path, partitioning=None)
     old = str(tmp_path / "old.parquet")
     pq.write_table(table.drop_columns(newer), old)
-    files = [old, path] if mixed else [old]
-    page = {"files": files, "dictionary_id": small.DICTIONARY, "activation_set_id": small.SET}
+    query = queries.feature_examples(
+        dictionary_id=small.DICTIONARY,
+        activation_set_id=small.SET,
+        feature_index=1,
+        files=[old, path] if mixed else [old],
+    )
     with connect(filled) as connection:
-        found = queries.feature_examples(connection, **{**given, "files": files})
-        on_page = page_queries.feature_examples(connection, **page, feature_index=1)
-    for read in (found, on_page):
-        assert read.num_rows == (4 if mixed else 2)
-        assert set(newer) <= set(read.column_names)
-        if not mixed:
-            assert all(read[name].null_count == read.num_rows for name in newer)
+        found = query.read(connection)
+    assert found.num_rows == (4 if mixed else 2)
+    shown = set(newer) & set(found.column_names)
+    assert shown
+    assert all(found[name].null_count >= 2 for name in shown)
 
 
 def test_optional_filters_filter(filled: Path, small: ModuleType) -> None:
+    key = {"dictionary_id": small.DICTIONARY, "feature_index": 1}
     with connect(filled) as connection:
-        assert queries.run_stages(connection, run_id="run-1").num_rows == 1
-        assert queries.run_stages(connection, run_id="other").num_rows == 0
-        assert queries.search_labels(connection, words=["word"], dictionary_id="other").num_rows == 0
-        other = queries.feature_card(
-            connection, dictionary_id=small.DICTIONARY, feature_index=1, activation_set_id="other"
-        )
-        assert other.num_rows == 0
-
-
-def test_search_wants_all_words_and_prefers_whole_ones(filled: Path) -> None:
-    with connect(filled) as connection:
-        hits = search(connection, "GENERATION wor 2")
-        assert [(hit.feature_index, hit.label) for hit in hits] == [(2, "word 2 of generation 0")]
-        assert hits[0].spans == ((0, 3), (5, 6), (10, 20))
-        assert search(connection, "word nothing") == []
-        with pytest.raises(UserError, match="give 1 to 12 words"):
-            search(connection, "  ")
-
-
-@pytest.mark.parametrize(
-    ("label", "words", "spans"),
-    [
-        ("abcabc", ["ab", "bc"], ((0, 2), (3, 5))),
-        ("a.b axb", ["a.b"], ((0, 3),)),
-        ("İstanbul", ["stan"], ((1, 5),)),
-        ("aaaa", ["a"], ((0, 4),)),
-        ("", ["a"], ()),
-    ],
-)
-def test_highlights(label: str, words: list[str], spans: tuple[tuple[int, int], ...]) -> None:
-    assert highlights(label, words) == spans
+        assert queries.feature(**key).read(connection).num_rows == 1
+        assert queries.feature(**key, activation_set_id=small.SET).read(connection).num_rows == 1
+        assert queries.feature(**key, activation_set_id="other").read(connection).num_rows == 0
+        assert queries.browse(dictionary_id="other").read(connection).num_rows == 0
+        assert queries.browse(words=["word"]).read(connection).num_rows > 0
 
 
 def test_the_data_dictionary_is_up_to_date() -> None:
@@ -146,9 +110,3 @@ def test_every_table_is_described() -> None:
         assert {*spec.key, *spec.sort_by, *spec.partition_by} <= set(names)
         assert all(column.description for column in spec.columns)
         assert not any(spec.column(name).nullable for name in spec.key)
-
-
-def test_no_query_is_put_together_from_strings() -> None:
-    text = Path(queries.__file__).read_text()
-    assert 'f"select' not in text.lower()
-    assert ".format(" not in text

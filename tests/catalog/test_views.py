@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from catalog import page_queries, queries
+from catalog import queries
 from catalog.connection import connect
 from catalog.relations import derived_views
 from catalog.slices import SliceWrite
@@ -143,7 +143,7 @@ def test_a_score_that_lost_its_interval_does_not_keep_the_old_one(root: Path, sm
 
 def test_labels_above_chance_stand_beside_those_of_random_directions(root: Path, small: ModuleType) -> None:
     """On the same activations: of two such dictionaries the one nearest in width; none for itself."""
-    from catalog.page_queries import dictionaries
+    from catalog.queries import dictionaries
 
     names = {
         "topk": (small.DICTIONARY, 8, [True, True, True, False]),
@@ -169,7 +169,7 @@ def test_labels_above_chance_stand_beside_those_of_random_directions(root: Path,
         ]
     publish_rows(root, slices, fingerprint="s")
     with connect(root) as connection:
-        rows = {row["dictionary_id"]: row for row in dictionaries(connection).to_pylist()}
+        rows = {row["dictionary_id"]: row for row in dictionaries().read(connection).to_pylist()}
     near, far = names["near"][0], names["far"][0]
     shown = {key: (row["random_dictionary_id"], row["random_above_share"]) for key, row in rows.items()}
     assert shown == {small.DICTIONARY: (near, 0.25), near: (far, 1.0), far: (near, 0.25)}
@@ -200,8 +200,8 @@ def test_scores_of_other_settings_are_not_mixed(root: Path, small: ModuleType) -
     assert ask(root, "select variant, score from explanation_scores") == [("mixed", 0.6)]
     key = {"dictionary_id": small.DICTIONARY, "feature_index": 0}
     with connect(root) as connection:
-        shown = page_queries.feature_scores(connection, **key)["value"].to_pylist()
-        items = page_queries.feature_judgements(connection, explanation_id="a", **key)
+        shown = queries.feature_scores(**key).read(connection)["value"].to_pylist()
+        items = queries.feature_judgements(explanation_id="a", **key).read(connection)
     assert (shown, items["answer"].to_pylist()) == ([0.6, 0.6], [True, True, True])
 
 
@@ -245,7 +245,7 @@ def test_changes_say_what_was_added_changed_and_superseded(root: Path, small: Mo
 
 def test_aliases_mean_the_dictionary_they_were_last_given(root: Path, small: ModuleType) -> None:
     from catalog.errors import UserError
-    from catalog.queries import resolve_dictionary
+    from catalog.resolve import resolve_dictionary
 
     alias = small.DICTIONARY[:-9]
     newer = f"{alias}-ffffffff"
@@ -343,7 +343,7 @@ def test_what_was_committed_last_is_current_whatever_the_clocks_said(
     assert ask(root, "select distinct run_id from freshness where table_name = 'features'") == [(None,)]
     assert ask(root, "select max_by(committed_in, place) from commit_order") == [(3,)]
     with connect(root) as connection:
-        from catalog.queries import resolve_dictionary
+        from catalog.resolve import resolve_dictionary
 
         assert resolve_dictionary(connection, "unset") == newest
 
@@ -362,8 +362,7 @@ def test_the_last_run_is_the_last_that_came(root: Path, small: ModuleType, hours
         row = small.run(run_id, state, started_at=at, finished_at=ended)
         publish_rows(root, [SliceWrite("runs", run_id, row)], fingerprint=f"{run_id} {state}")
     with connect(root) as connection:
-        assert queries.run_list(connection)["run_id"].to_pylist() == ["r1", "r0"]
-        shown = page_queries.runs(connection, limit=5)
+        shown = queries.runs(limit=5).read(connection)
         assert shown["run_id"].to_pylist() == ["r1", "r0"]
         assert shown["state"].to_pylist() == ["completed", "completed"]
 
@@ -400,7 +399,7 @@ def test_what_changed_is_of_the_run_that_finished_last(root: Path, small: Module
             fingerprint=f"f{number}",
         )
     with connect(root) as connection:
-        changed = page_queries.changes(connection).to_pylist()
+        changed = queries.changes().read(connection).to_pylist()
     assert [row["dictionary_id"][-8:] for row in changed if row["kind"] == "new_dictionary"] == ["00000001"]
 
 
@@ -444,6 +443,6 @@ def test_a_dictionary_that_was_never_compared_has_no_count_of_matches(
     small.do_stage(root)
     for catalogue, expected in ((root, None), (filled, 1)):
         with connect(catalogue) as connection:
-            rows = page_queries.dictionaries(connection).to_pylist()
+            rows = queries.dictionaries().read(connection).to_pylist()
         (row,) = (row for row in rows if row["dictionary_id"] == small.DICTIONARY)
         assert row["n_matched"] == expected

@@ -6,6 +6,7 @@ from types import ModuleType
 
 import pytest
 
+from catalog import queries
 from dashboards import data
 
 SESSIONS, CALLS = 8, 15
@@ -27,7 +28,7 @@ def test_eight_sessions_never_get_each_others_rows(current: data.Catalogue, synt
         for call in range(CALLS):
             index = (number * 17 + call) % synthetic.N_FEATURES
             key = {"dictionary_id": dictionary, "feature_index": index}
-            rows = data.read(current.root, current.version, "feature", {**key, "activation_set_id": None})
+            rows = data.read(current.root, current.version, queries.feature(**key))
             answers.append((index, {row["feature_index"] for row in rows}))
         return answers
 
@@ -51,6 +52,6 @@ def test_examples_come_from_the_files_of_their_block_only(
 
 
 def test_a_result_is_a_copy(current: data.Catalogue) -> None:
-    first = data.rows(current, "models")
+    first = data.rows(current, queries.models())
     first[0]["model_id"] = "changed by a page"
-    assert data.rows(current, "models")[0]["model_id"] != "changed by a page"
+    assert data.rows(current, queries.models())[0]["model_id"] != "changed by a page"

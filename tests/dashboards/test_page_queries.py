@@ -1,7 +1,6 @@
-"""Every page query: its file, its parameters, its columns."""
+"""The named queries on the synthetic catalogue of the pages."""
 
 import inspect
-import re
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -10,18 +9,17 @@ from typing import Any, get_args
 import duckdb
 import pytest
 
-import catalog
-from catalog import page_queries, page_texts
+from catalog import queries
 from catalog.connection import connect
 from catalog.ids import slug
-from catalog.page_texts import Sort
+from catalog.queries import Sort
+from catalog.query import SQL_FOLDER
 from catalog.schemas import feature_block
 from catalog.store import TableStore
 from dashboards.components.browse_parts import HEADS
 from dashboards.components.filters import ORDERS
 
-FOLDER = Path(catalog.__file__).parent / "sql"
-NAMES = sorted(path.stem.removeprefix("page_") for path in FOLDER.glob("page_*.sql"))
+NAMES = sorted(path.stem for path in SQL_FOLDER.glob("*.sql"))
 
 
 @pytest.fixture(scope="module")
@@ -65,42 +63,30 @@ def _fingerprint(catalogue: Path) -> str:
     return str(connect(catalogue).sql("select fingerprint from features limit 1").fetchall()[0][0])
 
 
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
-    """A connection on a catalogue that nothing was published to."""
-    return connect(tmp_path_factory.mktemp("empty"))
-
-
-def _signature(name: str) -> dict[str, inspect.Parameter]:
-    parameters = dict(inspect.signature(getattr(page_queries, name)).parameters)
-    del parameters["connection"]
-    return parameters
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_function_and_file_have_the_same_parameters(name: str) -> None:
-    parameters = _signature(name)
-    assert set(re.findall(r"\$(\w+)", page_texts.page_sql(name))) == set(parameters) - {"files"}
-    assert all(p.kind is inspect.Parameter.KEYWORD_ONLY for p in parameters.values())
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_query_finds_its_rows(
     name: str, connection: duckdb.DuckDBPyConnection, values: dict[str, Any]
 ) -> None:
-    needed = {k: values[k] for k, p in _signature(name).items() if p.default is inspect.Parameter.empty}
-    found = getattr(page_queries, name)(connection, **needed)
+    function = getattr(queries, name)
+    parameters = inspect.signature(function).parameters.values()
+    needed = {p.name: values[p.name] for p in parameters if p.default is p.empty}
+    found = function(**needed).read(connection)
     columns = found.column_names
     assert len(columns) == len(set(columns))
     assert 0 < found.num_rows <= 1000 or name in ("trends", "damage")
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_query_runs_on_an_empty_catalogue(
-    name: str, empty: duckdb.DuckDBPyConnection, values: dict[str, Any]
+@pytest.mark.parametrize("name", ["feature_examples", "common_contexts"])
+def test_files_stand_for_the_whole_table(
+    name: str, connection: duckdb.DuckDBPyConnection, values: dict[str, Any]
 ) -> None:
-    needed = {k: values[k] for k, p in _signature(name).items() if p.default is inspect.Parameter.empty}
-    assert getattr(page_queries, name)(empty, **needed).column_names
+    function = getattr(queries, name)
+    parameters = inspect.signature(function).parameters.values()
+    given = {p.name: values[p.name] for p in parameters if p.default is p.empty}
+    whole = function(**given).read(connection)
+    assert whole.num_rows > 0
+    assert function(**given, files=values["files"]).read(connection).equals(whole)
+    assert function(**given, files=()).read(connection).num_rows == 0
 
 
 @pytest.mark.parametrize(
@@ -122,7 +108,7 @@ def test_every_query_runs_on_an_empty_catalogue(
 def test_browse_filters(
     connection: duckdb.DuckDBPyConnection, filters: dict[str, Any], n_found: int | None
 ) -> None:
-    rows = page_queries.browse(connection, limit=1000, **filters).to_pylist()
+    rows = queries.browse(limit=1000, **filters).read(connection).to_pylist()
     assert all(row["n_found"] == len(rows) for row in rows)
     if n_found is None:
         assert rows
@@ -137,8 +123,8 @@ def test_browse_filters(
 def test_browse_finds_the_labels_with_every_word(
     connection: duckdb.DuckDBPyConnection, words: list[str]
 ) -> None:
-    found = page_queries.browse(connection, limit=1000, words=words)["label"].to_pylist()
-    labels = page_queries.browse(connection, limit=1000)["label"].to_pylist()
+    found = queries.browse(limit=1000, words=words).read(connection)["label"].to_pylist()
+    labels = queries.browse(limit=1000).read(connection)["label"].to_pylist()
     assert len(labels) == 320
     expected = [label for label in labels if label and all(word in label.lower() for word in words)]
     assert sorted(found) == sorted(expected)
@@ -161,37 +147,37 @@ def test_browse_finds_the_labels_with_every_word(
     ],
 )
 def test_browse_orders(connection: duckdb.DuckDBPyConnection, sort: Sort, key: Any) -> None:
-    rows = page_queries.browse(connection, sort=sort, limit=1000).to_pylist()
+    rows = queries.browse(sort=sort, limit=1000).read(connection).to_pylist()
     assert rows == sorted(rows, key=key)
 
 
 def test_every_order_has_a_name_and_turns_round(connection: duckdb.DuckDBPyConnection) -> None:
     assert set(get_args(Sort)) == set(ORDERS)
     for order, reverse in HEADS.values():
-        first, last = (page_queries.browse(connection, sort=sort, limit=1) for sort in (order, reverse))
+        first, last = (queries.browse(sort=sort, limit=1).read(connection) for sort in (order, reverse))
         assert first.to_pylist() != last.to_pylist()
 
 
 def test_a_number_is_looked_up_in_every_dictionary(connection: duckdb.DuckDBPyConnection) -> None:
-    found = page_queries.browse(connection, feature_index=73).to_pylist()
+    found = queries.browse(feature_index=73).read(connection).to_pylist()
     assert [row["feature_index"] for row in found] == [73, 73]
 
 
 def test_a_misspelt_word_finds_its_neighbours(connection: duckdb.DuckDBPyConnection) -> None:
-    found = page_queries.nearest_words(connection, words=["retrun", "asert"]).to_pylist()
+    found = queries.nearest_words(words=["retrun", "asert"]).read(connection).to_pylist()
     assert {("label", "return"), ("token", "assert")} <= {(row["kind"], row["word"]) for row in found}
 
 
 def test_random_features_fire_and_follow_their_number(connection: duckdb.DuckDBPyConnection) -> None:
-    picked = [page_queries.random_feature(connection, seed=seed).to_pylist()[0] for seed in range(12)]
+    picked = [queries.random_feature(seed=seed).read(connection).to_pylist()[0] for seed in range(12)]
     assert len({(row["dictionary_id"], row["feature_index"]) for row in picked}) > 6
     assert all(row["feature_index"] != 7 for row in picked), "it never fired"
-    assert page_queries.random_feature(connection, seed=3).to_pylist()[0] == picked[3]
+    assert queries.random_feature(seed=3).read(connection).to_pylist()[0] == picked[3]
 
 
 def test_pages_of_browse_join_without_gap(connection: duckdb.DuckDBPyConnection) -> None:
-    whole = page_queries.browse(connection, limit=1000).to_pylist()
-    parts = [page_queries.browse(connection, limit=50, offset=50 * page).to_pylist() for page in range(7)]
+    whole = queries.browse(limit=1000).read(connection).to_pylist()
+    parts = [queries.browse(limit=50, offset=50 * page).read(connection).to_pylist() for page in range(7)]
     assert [row for part in parts for row in part] == whole
 
 
@@ -203,8 +189,10 @@ def test_superseded_dictionaries_are_shown_only_when_asked_for(
     a, b = (synthetic.dictionary_of(model) for model in synthetic.MODELS)
     synthetic.publish_alias(root, a.rpartition("-")[0], b)
     retrained = connect(root)
-    found = page_queries.browse(retrained, limit=1000).column("dictionary_id").unique().to_pylist()
+    found = queries.browse(limit=1000).read(retrained).column("dictionary_id").unique().to_pylist()
     assert found == [b]
-    assert page_queries.browse(retrained, dictionary_id=a, limit=1000).num_rows == synthetic.N_FEATURES
-    current = {r["dictionary_id"]: r["is_current"] for r in page_queries.dictionaries(retrained).to_pylist()}
+    assert queries.browse(dictionary_id=a, limit=1000).read(retrained).num_rows == synthetic.N_FEATURES
+    current = {
+        r["dictionary_id"]: r["is_current"] for r in queries.dictionaries().read(retrained).to_pylist()
+    }
     assert current == {a: False, b: True}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.errors import UserError
-from catalog.page_texts import Sort
+from catalog.queries import Sort
 from dashboards import links
 from dashboards.selection import DENSITIES, BrowseSelection, CompareSelection, FeatureSelection, Side
 

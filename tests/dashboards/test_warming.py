@@ -9,6 +9,8 @@ from types import ModuleType
 
 import pytest
 
+from catalog import queries
+from catalog.query import Query
 from dashboards import data, warming
 
 
@@ -26,12 +28,12 @@ def test_a_version_is_warmed_once_and_its_pages_read_nothing_twice(
     shutil.copytree(catalogue, root)
     monkeypatch.setenv("FEATLAS_CATALOG", str(root))
     monkeypatch.setattr(warming, "SECONDS", 0.05)
-    reads: list[tuple[int, str]] = []
+    reads: list[tuple[int, Query]] = []
     read = data.read
 
-    def counted(root: str, version: int, query: str, parameters: dict[str, object]) -> list[data.Row]:
+    def counted(root: str, version: int, query: Query) -> list[data.Row]:
         reads.append((version, query))
-        return read(root, version, query, parameters)
+        return read(root, version, query)
 
     monkeypatch.setattr(data, "read", counted)
     ended = threading.Event()
@@ -40,15 +42,15 @@ def test_a_version_is_warmed_once_and_its_pages_read_nothing_twice(
     try:
         first = data.current()
         _until(lambda: len(reads) == len(warming.FIRST))
-        data.rows(first, "dictionaries")
+        data.rows(first, queries.dictionaries())
         synthetic.publish_run(root, "the next", "completed", synthetic.NIGHT.replace(day=23))
         second = data.current()
         _until(lambda: len(reads) == 2 * len(warming.FIRST))
-        data.rows(second, "dictionaries")
+        data.rows(second, queries.dictionaries())
     finally:
         ended.set()
         thread.join(30)
-    assert reads == [(v, name) for v in (first.version, second.version) for name in warming.FIRST]
+    assert reads == [(v, query) for v in (first.version, second.version) for query in warming.FIRST]
 
 
 def test_a_catalogue_that_cannot_be_read_ends_nothing(

@@ -7,6 +7,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from catalog import queries
 from catalog.connection import connect
 from catalog.contained import run_contained, run_to_files
 from catalog.damage import naming_damaged_files
@@ -51,7 +52,7 @@ def flip(root: Path, table: str) -> str:
 
 
 def ask_page(root: Path) -> object:
-    return data.rows(data.current(), "dictionaries")
+    return data.rows(data.current(), queries.dictionaries())
 
 
 READERS: dict[str, Callable[[Path], object]] = {
