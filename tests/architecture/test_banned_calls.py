@@ -20,8 +20,6 @@ BANNED = {
 EXCEPTIONS = {
     # The one file that opens a pickle: in a child process, weights only, when a user asks for it by flag.
     r"\btorch\.(load|save)\(": ["tasks/foreign/unpickle.py"],
-    # The files of one block of features, a handful, which a page or a command names itself.
-    r"\bunion_by_name\b": ["catalog/relations.py", "catalog/sql/feature_examples.sql"],
 }
 SOURCES = [
     path
