@@ -1,10 +1,10 @@
-"""The memory allocator of the C library, kept from losing track of large freed tensors.
+"""Settings of the C library's memory allocator that keep memory from fragmenting.
 
-glibc keeps small freed chunks in caches (per thread, and the fast bins) where they are never merged with
-their neighbours. A chunk the size of a tensor's header, cut from a hole that a large tensor left and then
-cached, keeps the next tensor of that size from fitting: a forward pass ends up with holes that take as
-much as its tensors, by chance more or less from run to run. Without the caches the memory of a pass is
-the same in every run and close to what its tensors take; numbers and speed stay as they are.
+glibc keeps small freed chunks in caches (per thread, and the fast bins) and does not merge them with their
+neighbours there. Such a chunk can lie in the hole that a large tensor left and keep the next tensor of that
+size from fitting. The holes of a forward pass can then take as much memory as its tensors, and the amount
+varies from run to run. Without these caches the memory of a pass is the same in every run and close to the
+size of its tensors; numbers and speed do not change.
 """
 
 import os
@@ -17,7 +17,7 @@ _TUNABLES = {"glibc.malloc.tcache_count": "0", "glibc.malloc.mxfast": "0"}
 
 
 def steady_allocator(environment: Mapping[str, str]) -> dict[str, str]:
-    """``environment`` with the settings added that a process reads when it starts; a user's own stay."""
+    """``environment`` plus the settings that a process reads when it starts; the user's own settings stay."""
     present = environment.get(VARIABLE, "")
     named = {setting.partition("=")[0] for setting in present.split(":") if setting}
     added = [f"{name}={value}" for name, value in _TUNABLES.items() if name not in named]
@@ -25,9 +25,9 @@ def steady_allocator(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def restart_with_steady_allocator() -> None:
-    """Start this process anew under `steady_allocator` where that changes anything (Linux with glibc).
+    """Restart this process under `steady_allocator` if that changes anything (Linux with glibc).
 
-    The process keeps its number, arguments and open standard streams. For entry points, before any work.
+    The process keeps its number, arguments and open standard streams. Entry points call it before any work.
     """
     environment = steady_allocator(os.environ)
     if platform.libc_ver()[0] == "glibc" and environment != dict(os.environ):

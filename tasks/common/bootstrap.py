@@ -1,9 +1,10 @@
 """Intervals by resampling documents, the units that are drawn independently.
 
-Tokens of one document are alike, and so are its contexts: resampling tokens gives intervals that are too
-narrow by the root of the design effect. Whole documents are drawn with replacement (the cluster bootstrap,
-Davison and Hinkley 1997, section 3.8). Percentiles are those of Hesterberg 2015 (arXiv 1411.5279, "expanded
-percentile"), which allow for few documents: the 2.5 % point becomes Phi(-sqrt(G / (G - 1)) t_(G-1)).
+Tokens of one document are similar, and so are its contexts. Resampling tokens gives intervals that are too
+narrow by the root of the design effect. Whole documents are drawn with replacement instead (the cluster
+bootstrap, Davison and Hinkley 1997, section 3.8). Percentiles are those of Hesterberg 2015 (arXiv
+1411.5279, "expanded percentile"), which correct for few documents: the 2.5 % point becomes Phi(-sqrt(G / (G
+- 1)) t_(G-1)).
 
 Shapes: G documents, R replicates.
 """
@@ -20,12 +21,12 @@ Floats = npt.NDArray[np.float64]
 REPLICATES = 1000
 CONFIDENCE = 0.95
 FEWEST_DOCUMENTS = 5
-"""With fewer documents there is no interval: the spread between them cannot be estimated."""
+"""With fewer documents there is no interval, because the spread between them cannot be estimated."""
 _DRAWS_AT_ONCE = 2**23
 
 
 class Interval(NamedTuple):
-    """Ends of an interval, None where there is none, and the documents it rests on."""
+    """Ends of an interval, None if there is none, and the number of documents behind it."""
 
     low: float | None
     high: float | None
@@ -46,8 +47,8 @@ def draw_blocks(
 
     Args:
         n_documents: Documents, G.
-        seed: Of the draws.
-        n_replicates: Draws, R.
+        seed: Seed of the draws.
+        n_replicates: Number of draws, R.
         width: Values that the caller makes of one draw, where they are more than the documents.
     """
     rng = np.random.default_rng((seed, n_documents))
@@ -58,14 +59,14 @@ def draw_blocks(
 
 
 def percentiles(n_documents: int) -> tuple[float, float]:
-    """The shares below which the ends of the interval lie."""
+    """The shares of replicates below which the ends of the interval lie."""
     z = t.ppf((1 - CONFIDENCE) / 2, n_documents - 1) * np.sqrt(n_documents / (n_documents - 1))
     low = float(norm.cdf(z))
     return low, 1 - low
 
 
 def ends(replicates_RX: Floats, n_documents: int) -> tuple[Floats, Floats]:
-    """Low and high end of every column of replicates; NaN where a replicate of it is not finite often."""
+    """Low and high end of every column of replicates; NaN if too few of its replicates are finite."""
     finite_X = np.isfinite(replicates_RX).mean(axis=0) > 0.95
     known_RX = np.where(finite_X, np.where(np.isfinite(replicates_RX), replicates_RX, np.nan), 0.0)
     low_X, high_X = np.nanquantile(known_RX, percentiles(n_documents), axis=0)
@@ -78,8 +79,8 @@ def document_interval(
     """Interval of a statistic of the documents.
 
     Args:
-        statistic: From how often each document counts (R, G) to the value of each replicate (R,); NaN where
-            it is not defined.
+        statistic: Maps how often each document counts (R, G) to the value of each replicate (R,); NaN
+            if it is undefined.
         n_documents: Documents, G.
         seed: Of the draws.
         n_replicates: Draws, R.
@@ -91,7 +92,7 @@ def document_interval(
 
 
 def interval_of(values_R: Floats, n_documents: int) -> Interval:
-    """The interval that the replicates of one value give; None where they are not finite often."""
+    """The interval from the replicates of one value; None if too few are finite."""
     low, high = ends(values_R[:, None], n_documents)
     if np.isnan(low[0]):
         return Interval(None, None, n_documents)
@@ -109,7 +110,8 @@ def ratio_interval(
 ) -> Interval:
     """Interval of a ratio of sums, such as a mean per token; documents without weight do not count.
 
-    The denominator is the weight where none is given. A replicate in which it is not positive has no value.
+    The denominator is the weight by default. A replicate with a denominator that is not positive has no
+    value.
     """
     counted_G = (denominator_G if weight_G is None else weight_G) > 0
     above_G, below_G = numerator_G[counted_G], denominator_G[counted_G]
@@ -132,10 +134,10 @@ def share_intervals(
     """Intervals of many shares of tokens from sums over documents, without replicates.
 
     The share is a ratio of sums over documents, whose variance is that of the residuals n - p m (Cochran
-    1977, section 6.3). The binomial variance over that one is the number of independent tokens that tell as
-    much, and the interval is Wilson's for it (Korn and Graubard 1998) with the t of G - 1 degrees of freedom.
-    It stays within 0 and 1, and above 0 for a latent that fires in one document alone, where percentiles of
-    replicates reach 0.
+    1977, section 6.3). The binomial variance over that variance is the effective number of independent
+    tokens, and the interval is Wilson's for this number (Korn and Graubard 1998) with the t of G - 1
+    degrees of freedom. It stays within 0 and 1. For a latent that fires in only one document it stays above
+    0, where percentiles of replicates reach 0.
 
     Args:
         n_L: Counted tokens of each of L shares.

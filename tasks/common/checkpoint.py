@@ -1,8 +1,8 @@
-"""Checkpoints of a training: whole folders that are complete or absent, verified when they are read.
+"""Checkpoints of a training: folders that are complete or absent, and verified when read.
 
 ``checkpoints/step-000000500/`` holds ``weights.safetensors``, ``optimiser.safetensors``, ``state.json``
-and ``sha256.json``; ``LATEST`` names the newest. A folder is written beside its place, flushed to disk
-and renamed. Two are kept: a damaged one is passed over for the one before.
+and ``sha256.json``; ``LATEST`` names the newest. A folder is written under a temporary name, flushed to disk
+and renamed. Two are kept; if one is damaged, the training continues from the one before.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _HASHES = "sha256.json"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything a training needs to go on as if it had never stopped."""
+    """All state that a training needs to continue as if it had never stopped."""
 
     step: int
     weights: dict[str, Tensor]
@@ -44,7 +44,7 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write ``folder/step-N``; nothing is visible under that name before it is complete and flushed."""
+    """Write ``folder/step-N``; the name becomes visible only when the folder is complete and flushed."""
     target = folder / f"step-{checkpoint.step:09d}"
     temporary = folder / f"{TEMPORARY_PREFIX}{target.name}"
     with said_plainly("write the checkpoint", target):
@@ -71,7 +71,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
 
 
 def load_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest checkpoint whose hashes are right, or None."""
+    """The newest checkpoint with correct hashes, or None."""
     for path in _candidates(folder):
         if _is_intact(path):
             state = json.loads((path / "state.json").read_text())
@@ -102,7 +102,7 @@ def _is_intact(path: Path) -> bool:
 
 
 def _remove_old(folder: Path, newest: Path) -> None:
-    """Keep the newest and the one before it; later ones belong to a past that was found damaged."""
+    """Keep the newest and the one before it; later ones belong to a history that was found damaged."""
     others = sorted(path for path in folder.glob("step-*") if path != newest)
     before = [path for path in others if path.name < newest.name]
     keep = before[-(_KEEP - 1) :]

@@ -1,4 +1,4 @@
-"""The base of every configuration: frozen, exact, documented under the field."""
+"""The base of every configuration: frozen, strict, documented below each field."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +10,7 @@ _SCALARS = ("bool", "float", "int", "str")
 
 
 def _take_scalars_as_written(schema: Any) -> None:
-    """Make every number, truth value and text of a schema strict; lists still become tuples."""
+    """Make every number, boolean and text of a schema strict; lists still become tuples."""
     waiting = [schema]
     while waiting:
         part = waiting.pop()
@@ -23,10 +23,10 @@ def _take_scalars_as_written(schema: Any) -> None:
 
 
 class StrictConfig(BaseModel):
-    """Frozen; unknown fields are refused; the sentence under a field is its help text.
+    """Frozen; unknown fields are refused; the sentence below a field is its help text.
 
-    A value is taken as it is written: ``true`` is no number, ``"8"`` and ``8.0`` are no whole number, ``1``
-    is no truth value. A whole number where a fraction may stand is the one exception.
+    Values are not converted: ``true`` is not a number, ``"8"`` and ``8.0`` are not whole numbers, ``1`` is
+    not a boolean. The only exception: a whole number may stand for a fraction.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)

@@ -1,8 +1,8 @@
-"""The cores of a machine are shared between the processes of featlas that compute on it.
+"""The processes of featlas on a machine share its cores.
 
-Whoever computes holds a lock on a file of its own in the state folder, which the system gives up with the
-process. Who begins counts the locks that are held and takes its share of the threads, so what began alone
-keeps all of them: threads that wait sleep (`tasks.common.threads`), so that this does little harm.
+Each process that computes holds a lock on its own file in the state folder; the system releases the lock when
+the process ends. A process that starts counts the held locks and takes its share of the threads. A process
+that started alone keeps all threads; waiting threads sleep (`tasks.common.threads`), so this costs little.
 """
 
 import json
@@ -23,23 +23,23 @@ _COUNT_SECONDS = 10.0
 
 
 def chosen_by_user(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the user says how many threads there are; then nothing here changes the number."""
+    """Whether the user sets the number of threads; then nothing here changes it."""
     return any(environment.get(name) for name in SETTINGS)
 
 
 def share(n_cores: int, n_computing: int) -> int:
-    """Threads of one of several processes that compute on so many cores, at least one."""
+    """Threads of one of several processes that share some cores, at least one."""
     return max(1, n_cores // n_computing)
 
 
 @contextmanager
 def counted(folder: Path | None = None) -> Iterator[int]:
-    """Count as computing inside; gives how many compute at its beginning, this one included.
+    """Count as computing inside; gives the number of computing processes at the start, including this one.
 
-    Where the folder cannot be written, or keeps no locks, everybody is alone.
+    If the folder cannot be written, or keeps no locks, the count is one.
 
     Args:
-        folder: Where the locks are, by default in the state folder.
+        folder: Folder of the locks, by default in the state folder.
     """
     n, own = _join(folder or state_folder() / "computing")
     try:
@@ -52,11 +52,11 @@ def counted(folder: Path | None = None) -> Iterator[int]:
 
 @contextmanager
 def shared_cores(scratch: Path | None = None) -> Iterator[int]:
-    """Compute inside with this process' share of the threads that torch would use; gives their number.
+    """Compute inside with this process' share of torch's threads; gives their number.
 
     Args:
-        scratch: Folder of work that may be broken off and go on later: sums may depend on the number of
-            threads in their last bits, so the number that the work began with is kept there.
+        scratch: Folder of work that may be interrupted and continued. Sums may depend on the number of
+           threads in their last bits, so the folder records the number with which the work started.
     """
     import torch
 
@@ -70,12 +70,12 @@ def shared_cores(scratch: Path | None = None) -> Iterator[int]:
                 yield n_threads
         finally:
             if scratch is not None and not any(path.is_dir() for path in scratch.glob("*")):
-                (scratch / KEPT).unlink(missing_ok=True)  # nothing was begun
+                (scratch / KEPT).unlink(missing_ok=True)  # no work was started
 
 
 @contextmanager
 def torch_threads(n_threads: int | None) -> Iterator[None]:
-    """Compute inside with so many threads of torch; None leaves their number as it is."""
+    """Compute inside with a number of torch threads; None leaves it unchanged."""
     import torch
 
     before = torch.get_num_threads()
@@ -99,7 +99,7 @@ def _join(folder: Path) -> tuple[int, FileLock | None]:
 
 
 def _is_held(path: Path) -> bool:
-    """Whether a process that lives holds the lock; the file of one that ended is removed."""
+    """Whether a live process holds the lock; the file of an ended process is removed."""
     try:
         with FileLock(path, timeout=0):
             path.unlink(missing_ok=True)
@@ -109,7 +109,7 @@ def _is_held(path: Path) -> bool:
 
 
 def _kept(path: Path, n_threads: int) -> int:
-    """The number of an earlier attempt, else this one, which is kept from now on."""
+    """The number of an earlier attempt, else this one, which is then recorded."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         return max(1, int(json.loads(path.read_text("utf-8"))["n_threads"]))
     replace_file(path, json.dumps({"n_threads": n_threads}).encode())

@@ -1,4 +1,4 @@
-"""Where tensors live and how chance is fixed."""
+"""Selects the device and fixes the random seeds."""
 
 import random
 
@@ -9,10 +9,10 @@ from catalog.errors import UserError
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` is CUDA where there is a usable card, else the CPU.
+    """``auto`` is CUDA if there is a usable GPU, else the CPU.
 
     Raises:
-        UserError: when a device is asked for that this machine does not have.
+        UserError: when this machine does not have the requested device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,4 +1,4 @@
-"""Paths that a user wrote, in words where they cannot be paths, and where this machine keeps its state."""
+"""Paths that a user wrote, with clear errors, and the folder for this machine's state."""
 
 import os
 from pathlib import Path
@@ -7,10 +7,10 @@ from catalog.errors import UserError
 
 
 def user_path(text: str) -> Path:
-    """The path that a text means, ``~`` and ``~name`` replaced by the home.
+    """The path that a text means, with ``~`` and ``~name`` replaced by the home.
 
     Raises:
-        UserError: for a home that does not exist and for a character that no path has.
+        UserError: for a home that does not exist and for a character that no path can have.
     """
     if "\0" in text:
         raise UserError(f"{text!r} is not a path: it holds a null character")
@@ -21,13 +21,13 @@ def user_path(text: str) -> Path:
 
 
 def state_folder() -> Path:
-    """Where this machine keeps what is not the catalogue: Prefect's database, locks, logs."""
+    """The folder of this machine's state outside the catalogue: Prefect's database, locks, logs."""
     base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
     return Path(os.environ.get("FEATLAS_STATE") or Path(base) / "featlas").absolute()
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; a name longer than the file system knows is none."""
+    """Whether the folder exists; False for a name that is too long for the file system."""
     try:
         return path.is_dir()
     except OSError:
@@ -35,7 +35,7 @@ def is_folder(path: Path) -> bool:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is a file; a name longer than the file system knows is none."""
+    """Whether the file exists; False for a name that is too long for the file system."""
     try:
         return path.is_file()
     except OSError:

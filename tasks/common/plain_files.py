@@ -1,9 +1,9 @@
-"""Reading YAML, JSON and TOML that somebody else wrote: plain values or one sentence.
+"""Read YAML, JSON and TOML files from other people: plain values, or an error in one sentence.
 
-Every reader of such a file goes through here, so that all of them refuse the same things: a file that is too
-large or no UTF-8 text, a key that stands twice, values nested too deeply or referring to themselves, and in
-YAML whole numbers that no column can hold. A date in YAML is the text that was written. JSON keeps large
-numbers, which tokenizer files of Transformers hold.
+Every reader of such a file uses this module, so that all of them refuse the same things: a file that is too
+large or not UTF-8 text, a repeated key, values that are nested too deeply or refer to themselves, and in YAML
+whole numbers that no column can hold. A date in YAML becomes the text that was written. JSON keeps large
+numbers, because tokenizer files of Transformers contain them.
 """
 
 import json
@@ -19,7 +19,7 @@ import yaml
 from catalog.errors import UserError
 
 LARGEST_BYTES = 2**24
-"""A configuration is smaller; weights and tokenizers are not read here."""
+"""Limit on the size of a configuration file; this module reads no weights or tokenizers."""
 DEEPEST = 64
 MOST_VALUES = 1_000_000
 _INT64 = range(-(2**63), 2**63)
@@ -28,10 +28,10 @@ _TOO_DEEP = "its values are nested too deeply, or refer to themselves"
 
 
 class _Loader(yaml.SafeLoader):  # type: ignore[misc]
-    """YAML without dates and without base-60 numbers; ``1e-4`` is a number; a key stands once."""
+    """YAML without dates and base-60 numbers; ``1e-4`` is a number; a key may occur once."""
 
     def fetch_flow_collection_start(self, token_class: type[yaml.Token]) -> None:
-        if self.flow_level > DEEPEST:  # the time that deeper brackets take grows with the square of the depth
+        if self.flow_level > DEEPEST:  # the time for deeper brackets grows with the square of the depth
             raise _Refused(_TOO_DEEP)
         super().fetch_flow_collection_start(token_class)
 
@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):  # type: ignore[misc]
 
 
 def _resolvers() -> dict[str, list[tuple[str, re.Pattern[str]]]]:
-    """The implicit types of YAML less dates, with numbers as YAML 1.2 writes them."""
+    """The implicit types of YAML without dates, with numbers as in YAML 1.2."""
     left_out = ("timestamp", "int", "float")
     kept = {
         first: [rule for rule in rules if rule[0].rpartition(":")[2] not in left_out]
@@ -71,7 +71,7 @@ _Loader.yaml_implicit_resolvers = _resolvers()
 
 
 class _Refused(ValueError):
-    """A file that is well formed and not acceptable; the message is a clause."""
+    """A file that is well formed but not acceptable; the message is a clause."""
 
 
 def read_yaml(path: Path) -> Any:
@@ -87,8 +87,8 @@ def parse_yaml(text: str, where: str) -> Any:
     """The plain value of a YAML text: mappings, lists, texts, numbers, true, false and null.
 
     Args:
-        text: What is read.
-        where: What to call it in an error.
+        text: The text to parse.
+        where: The name of the text in an error.
 
     Raises:
         UserError: when it is not YAML, repeats a key, is nested too deeply, or holds other types.
@@ -110,7 +110,7 @@ def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
 
     Args:
         path: The file.
-        remedy: What to do about a damaged one, for example ``fetch the model again``.
+        remedy: What to do about a damaged file, for example ``fetch the model again``.
 
     Raises:
         UserError: when it cannot be read, is not JSON, repeats a key or holds no object.
@@ -167,12 +167,12 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
         double = next(name for name in names if names.count(name) > 1)
-        raise _Refused(f"{double!r} stands twice in one object")
+        raise _Refused(f"{double!r} occurs twice in one object")
     return value
 
 
 def _check(value: Any, *, largest: range | None) -> None:
-    """Refuse what is too deep, too many once references are followed, or no plain value."""
+    """Refuse a value that is too deep, too large with its references resolved, or not plain."""
     waiting = [(value, 0)]
     n_values = 0
     while waiting:

@@ -1,4 +1,4 @@
-"""Progress of long work, told to whoever listens: a terminal, a log, a Prefect artifact, a watchdog."""
+"""Progress of long work, reported to listeners: a terminal, a log, a Prefect artifact, a watchdog."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Literal, NamedTuple, TypeVar
@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 
 class Progress(NamedTuple):
-    """``done`` of ``total`` units of ``what`` (for example "tokens cached"); a total of 0 is not known."""
+    """``done`` of ``total`` units of ``what`` (for example "tokens cached"); a total of 0 means unknown."""
 
     what: str
     done: int
@@ -18,7 +18,7 @@ ProgressListener = Callable[[Progress], None]
 
 
 class StageEvent(NamedTuple):
-    """What happens to one unit of work of a run."""
+    """An event of one unit of work of a run."""
 
     stage: str
     label: str
@@ -26,9 +26,9 @@ class StageEvent(NamedTuple):
     """Work that started has ended, failed or was interrupted; a unit was found or computed."""
     progress: Progress | None = None
     rows: int = 0
-    """Rows of all tables, once it is found or computed."""
+    """Rows of all tables, once the unit is found or computed."""
     seconds: float = 0.0
-    """Wall time of the computation, once it is found or computed."""
+    """Wall time of the computation, once the unit is found or computed."""
     error: str = ""
 
 
@@ -36,11 +36,11 @@ StageListener = Callable[[StageEvent], None]
 
 
 def silent(progress: Progress) -> None:
-    """Listen and say nothing."""
+    """A listener that does nothing."""
 
 
 def ignore_stages(event: StageEvent) -> None:
-    """Listen to stages and say nothing."""
+    """A listener to stages that does nothing."""
 
 
 def track(
@@ -49,7 +49,7 @@ def track(
     listener: ProgressListener = silent,
     total: int | None = None,
 ) -> Iterator[T]:
-    """Yield ``items``, telling ``listener`` after each one."""
+    """Yield ``items`` and report to ``listener`` after each one."""
     n_total = total if total is not None else (len(items) if isinstance(items, Sized) else 0)
     for n_done, item in enumerate(items, start=1):
         yield item

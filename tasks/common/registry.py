@@ -1,11 +1,11 @@
-"""One file to add a thing: a registry that fills itself from the modules of a folder and from plugins.
+"""Registries: a new file adds a thing. A registry loads the modules of a folder, and plugins.
 
 A plugin is an installed package with an entry point in the group of the registry, for example::
 
     [project.entry-points."featlas.architecture"]
     mine = "my_package.my_architecture"
 
-The entry point names a module; importing it registers its classes as a module of the folder does.
+The entry point names a module; importing it registers its classes, as importing a module of the folder does.
 """
 
 import importlib
@@ -23,9 +23,9 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Named classes of one kind: the modules of ``package``, then the entry points of ``group``.
 
-    Raises ``ValueError`` (which pydantic turns into a readable message) for a duplicate or unknown
-    name, listing the known ones. A plugin that cannot be loaded is logged, and named beside an unknown
-    name; everything else stays usable.
+    Raises ``ValueError`` (which pydantic turns into a readable message) for a duplicate or unknown name,
+    and lists the known ones. A plugin that cannot be loaded is logged, and listed with the known names in
+    the error for an unknown name; everything else stays usable.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -75,7 +75,7 @@ class Registry(Generic[T]):
     def resolve_config(self, field: str) -> Callable[[Any], Any]:
         """A pydantic ``BeforeValidator``: a mapping becomes the Config of the class it names.
 
-        The class named by ``value[field]`` holds its configuration class as ``Config``.
+        The class with the name ``value[field]`` holds its configuration class as ``Config``.
         """
 
         def resolve(value: Any) -> Any:

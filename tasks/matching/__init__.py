@@ -1,1 +1,1 @@
-"""Which features of two dictionaries are the same: by direction in one space, by behaviour across models."""
+"""Which features of two dictionaries are the same: by direction in one space, by activation across models."""

@@ -1,8 +1,8 @@
-"""One text, two tokenizers: the segments between the boundaries both share.
+"""Alignment of two tokenizers on one text: the segments between token boundaries that both share.
 
 A segment ends where a token of either tokenizer ends at the same character of the same document, and
-begins after the previous common end (methods: token alignment, vector G26). Tokens are told apart by
-document and characters alone, so neither the order of packing nor the vocabulary matters.
+starts after the previous common end (methods: token alignment, vector G26). Tokens are identified only by
+document and characters, so neither the order of packing nor the vocabulary matters.
 """
 
 from dataclasses import dataclass
@@ -20,12 +20,12 @@ _CHARS = np.int64(1) << 32
 
 @dataclass(frozen=True, slots=True)
 class TextTokens:
-    """Tokens that stand for characters, flat: where each lies in the text and in its sequence."""
+    """Tokens that have characters, flat: the position of each in the text and in its sequence."""
 
     row: Ints
     """Packed sequence."""
     position: Ints
-    """Place within the sequence."""
+    """Position within the sequence."""
     end: Ints
     """Document and last character in one number, ascending with the text."""
     valid: Bools
@@ -61,7 +61,7 @@ def text_tokens(tokens: PackedTokens, rows: npt.NDArray[Any]) -> TextTokens:
 
 
 def common_segments(a: TextTokens, b: TextTokens) -> Segments:
-    """Segments both sides cover; those that hold a token left out on either side are dropped."""
+    """Segments that both sides cover; a segment with a dropped token on either side is left out."""
     ends = np.intersect1d(a.end, b.end)
     of_a, of_b = _segment_of(a, ends), _segment_of(b, ends)
     kept = np.ones(len(ends), dtype=bool)

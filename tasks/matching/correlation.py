@@ -1,10 +1,10 @@
-"""Pearson correlation of sparse codes, its null by circular shifts, and who fires with whom.
+"""Pearson correlation of sparse codes, its null by circular shifts, and coactivation counts.
 
 r = (n Sab - Sa Sb) / sqrt((n Saa - Sa^2)(n Sbb - Sb^2)), float64 throughout; only segments where both
 fire contribute to Sab (methods B13.3, vector G12). The null rotates the second side within every
-document by a random non-zero step: each feature keeps its values, its density and its rhythm, and only
-the agreement in time is destroyed. A feature of the first side is compared with the best partner it
-finds under a shift, so that the search over partners is part of the null.
+document by a random non-zero step: each feature keeps its values, its density and its rhythm, and only the
+agreement in time is destroyed. A feature of the first side is compared with the best partner that it finds
+under a shift, so that the search over partners is part of the null.
 
 Shapes: S segments; A, B features of the two sides.
 """
@@ -68,7 +68,7 @@ class Correlator:
             yield rows, r_AB
 
     def best(self, order_S: Ints | None = None) -> Floats:
-        """Largest correlation each feature of ``a`` finds: (A,)."""
+        """Largest correlation of each feature of ``a``: (A,)."""
         best_A = np.full(self.a_AS.shape[0], -np.inf)
         if self.b_SB.shape[1]:
             for rows, r_AB in self.blocks(order_S):
@@ -96,9 +96,9 @@ def shift_p_values(
     listener: ProgressListener = silent,
     n_threads: int = 2,
 ) -> Floats:
-    """(1 + shifts whose best partner scores as high) / (1 + shifts), for each feature of ``a``: (A,).
+    """(1 + shifts whose best partner scores this high) / (1 + shifts), for each feature of ``a``: (A,).
 
-    The smallest value there can be, and so the resolution, is 1 / (1 + n_shifts).
+    The smallest possible value, and so the resolution, is 1 / (1 + n_shifts).
     """
     observed_A = correlator.best()
     as_high_A = np.zeros(len(observed_A), dtype=np.int64)

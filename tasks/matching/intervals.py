@@ -19,8 +19,8 @@ def correlation_intervals(
 ) -> tuple[Floats, Floats, int]:
     """Ends of the 95 % interval of each pair's correlation, (P,) each, and the number of documents.
 
-    NaN where there are too few documents, or where a feature fires in so few of them that many draws hold
-    none of its firings.
+    NaN if there are too few documents, or if a feature fires in so few of them that many draws contain none
+    of its firings.
     """
     documents, of_S = np.unique(document_S, return_inverse=True)
     n_documents, n_pairs = len(documents), len(pairs[0])

@@ -1,4 +1,4 @@
-"""The role of a matcher: two dictionaries in, scored pairs of features with their evidence out.
+"""The role of a matcher: input two dictionaries, output scored pairs of features with their evidence.
 
 Shapes: A, B latents of the two dictionaries that take part.
 """
@@ -20,19 +20,19 @@ from tasks.dictionaries.base import Dictionary
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two dictionaries, with the activations it is compared on."""
+    """One of the two dictionaries, with the activations on which it is compared."""
 
     dictionary_id: str
     activation_set_id: str
     dictionary: Dictionary
     activation_set: ActivationSet
-    """What it encodes; several hookpoints side by side behave like one set, so do activations in context."""
+    """Its input; the activations of several hookpoints, or in context, behave like one set."""
     writes: tuple[str, ...] = ()
-    """Model and hookpoint of each place it writes; left out where it writes what it reads."""
+    """Model and hookpoint of each output; empty if it writes what it reads."""
 
     @property
     def space(self) -> tuple[str, ...]:
-        """The vector space its directions live in: models and hookpoints that it writes."""
+        """The vector space of its directions: the models and hookpoints that it writes."""
         return self.writes or (f"{self.activation_set.meta['model_id']} {self.activation_set.hookpoint}",)
 
 
@@ -45,16 +45,16 @@ class Matched:
 
 
 class MatcherConfig(StrictConfig):
-    """What every matcher needs to know."""
+    """Settings of every matcher."""
 
     matcher: str
     """Name of the matcher."""
     n_partners: int = Field(default=3, ge=1, le=100)
-    """Partners kept for each feature of the first dictionary, best first."""
+    """Partners to keep for each feature of the first dictionary, best first."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Largest q-value at which two features may be called the same."""
     same_above: float = Field(default=0.7, gt=0, lt=1)
-    """Score above which mutual best partners may be called the same: about half of the variance is shared."""
+    """Score that mutual best partners must exceed to be called the same: about half the variance shared."""
     seed: int = Field(default=0, ge=0)
     """Seed of the null, of the random directions of the floor and of the intervals."""
 
@@ -72,7 +72,7 @@ class Matcher(ABC):
         """Score the features of ``a`` against those of ``b``.
 
         Raises:
-            UserError: when the two cannot be compared this way.
+            UserError: when this matcher cannot compare the two.
         """
 
 
@@ -86,6 +86,6 @@ def match_dictionaries(
     """Match ``a`` against ``b`` with the matcher that ``config`` names.
 
     Raises:
-        UserError: when the two cannot be compared this way.
+        UserError: when this matcher cannot compare the two.
     """
     return MATCHERS[config.matcher](config).match(a, b, listener)

@@ -1,4 +1,4 @@
-"""From scores to pairs: the best partners of every feature, who is whose best, and what it means.
+"""From scores to pairs: the best partners of every feature, mutual best partners, and verdicts.
 
 Shapes: A, B features of the two sides; P pairs.
 """
@@ -28,7 +28,7 @@ class Pairs:
     score: Floats
     rank: Ints
     margin: Floats
-    """Score minus that of the next partner of the same feature; NaN where there is none."""
+    """Score minus that of the next partner of the same feature; NaN if there is none."""
     mutual: Bools
 
     @property
@@ -77,7 +77,7 @@ def _listed(index_AK: Ints, score_AK: Floats, best_of_b: Ints, n_partners: int) 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of pairs besides their score; arrays (A,) belong to the best partner of a feature."""
+    """Evidence for pairs besides their score; arrays (A,) belong to the best partner of a feature."""
 
     n: int
     """Segments or dimensions compared."""
@@ -85,15 +85,15 @@ class Evidence:
     q_A: Floats
     same_above: float
     floor: Pairs
-    """The best partner of every feature among random directions in the place of the second side."""
+    """The best partner of every feature among random directions in place of the second side."""
     ci_low: Floats | None = None
-    """Interval of the score of every pair, (P,); None where nothing was sampled."""
+    """Interval of the score of every pair, (P,); None if nothing was sampled."""
     ci_high: Floats | None = None
     n_documents: int | None = None
 
     @property
     def floor_same(self) -> Bools:
-        """Which features would be called the same as a random direction, significance aside."""
+        """Which features would be called the same as a random direction, regardless of significance."""
         passed: Bools = self.floor.mutual & (self.floor.score > self.same_above)
         return passed
 
@@ -108,7 +108,7 @@ def pairs_table(
 ) -> pa.Table:
     """Rows of ``matches``; p, q and floor belong to the best partner of a feature, null for the others.
 
-    ``features`` translate the places of the score matrix into feature indices of each side.
+    ``features`` translates the positions of the score matrix into feature indices of each side.
     """
     a, b = sides
     n_pairs = len(pairs.a)
@@ -148,7 +148,7 @@ def pairs_table(
 
 
 def summary(pairs: Pairs, evidence: Evidence, verdict: npt.NDArray[np.str_]) -> dict[str, float | int | None]:
-    """What a run report says of a match; shares and means are None where no feature took part."""
+    """The summary of a match for a run report; shares and means are None if no feature took part."""
     n_features = len(evidence.p_A)
     n_same = int((verdict == "same").sum())
     return {

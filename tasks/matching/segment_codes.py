@@ -1,4 +1,4 @@
-"""What the features of a dictionary do on the segments of a text: sparse, pooled by the maximum.
+"""Activations of a dictionary's features on the segments of a text: sparse, pooled by the maximum.
 
 Shapes: S segments, L latents, N tokens of a batch, K active latents per token.
 """
@@ -29,7 +29,7 @@ class PairedCodes:
     b: csr_array
     """(S, L_b), float64."""
     random: csr_array
-    """Of a dictionary of random directions with as many latents as b that fires as often, (S, L_b)."""
+    """Codes of random directions with as many latents and the same sparsity as b, (S, L_b)."""
 
 
 def paired_codes(
@@ -41,7 +41,7 @@ def paired_codes(
     *,
     seed: int = 0,
 ) -> PairedCodes:
-    """Encode the text that both activation sets share; whole documents up to ``max_segments``."""
+    """Encode the text that both activation sets share; complete documents up to ``max_segments``."""
     rows_a = a.activation_set.sequence_rows(split)  # type: ignore[arg-type]
     rows_b = b.activation_set.sequence_rows(split)  # type: ignore[arg-type]
     tokens_a = text_tokens(a.activation_set.tokens, rows_a)
@@ -59,9 +59,9 @@ def paired_codes(
 
 
 def random_like(side: Side, tokens: TextTokens, segment_of: Ints, l0: float, seed: int) -> Dictionary:
-    """Random directions on what a side reads: as many latents, of which as many fire on a token.
+    """Random directions on the input of a side: as many latents, of which as many fire on a token.
 
-    Centred on the mean of the first tokens compared, as a training would be.
+    They are centred on the mean of the first tokens compared, as a training would do.
     """
     rows = np.unique(tokens.row[segment_of >= 0])[:_SEQUENCES_PER_BATCH]
     _, x_STD, valid_ST = next(iter(side.activation_set.batches(rows, len(rows))))
@@ -73,7 +73,7 @@ def random_like(side: Side, tokens: TextTokens, segment_of: Ints, l0: float, see
 
 
 def _first_documents(segments: Segments, max_segments: int) -> Segments:
-    """The leading whole documents that fit into ``max_segments`` (at least one)."""
+    """The first complete documents that fit into ``max_segments`` (at least one)."""
     if segments.n <= max_segments:
         return segments
     n_kept = int(np.searchsorted(segments.document, segments.document[max_segments], side="left"))

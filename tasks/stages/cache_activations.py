@@ -22,7 +22,7 @@ STAGE, VERSION = "cache_activations", 2
 
 @dataclass(frozen=True)
 class CacheUnit:
-    """A model, a corpus, and what is to be kept of the one's look at the other."""
+    """A model, a corpus, and the settings of the activations."""
 
     model: ModelConfig
     config: ActivationsConfig
@@ -59,7 +59,7 @@ def cache_activations(context: StageContext, unit: CacheUnit) -> StageOutcome:
 
 
 def _corpus(root: Path, corpus_id: str) -> "CorpusTable":
-    """The corpus as the catalogue keeps it: the very texts that the examples will be cut from."""
+    """The corpus of the catalogue: exactly the texts from which the examples will be cut."""
     from tasks.activations.corpora import CorpusTable
 
     (row,) = stored_rows(root, "corpora", corpus_id=corpus_id).to_pylist()

@@ -1,4 +1,4 @@
-"""Stage: put a language model into the catalogue, recognised by the bytes of its weights and tokenizer."""
+"""Stage: put a language model into the catalogue, identified by the bytes of its weights and tokenizer."""
 
 from dataclasses import dataclass
 

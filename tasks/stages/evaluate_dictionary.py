@@ -1,4 +1,4 @@
-"""Stage: measure a dictionary on the eval documents, beside a PCA and a random dictionary."""
+"""Stage: measure a dictionary on the eval documents, with a PCA and a random dictionary as controls."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -21,7 +21,7 @@ STAGE, VERSION = "evaluate_dictionary", 4
 
 @dataclass(frozen=True)
 class EvaluateUnit:
-    """A dictionary and the models of the hookpoints it reads and writes."""
+    """A dictionary and the models of the hookpoints that it reads and writes."""
 
     config: "EvaluationConfig"
     models: tuple[ModelConfig, ...]
@@ -72,7 +72,7 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
 
 @cache
 def _shared_controls() -> "SharedControls":
-    """Controls that this process has measured; what they are is decided by their key alone."""
+    """Controls that this process has measured; their key alone decides what they are."""
     from tasks.measures.shared_controls import SharedControls
 
     return SharedControls()

@@ -22,7 +22,7 @@ STAGE, VERSION = "evaluate_suite", 2
 
 @dataclass(frozen=True)
 class SuiteUnit:
-    """A dictionary, one suite, and the dictionaries that differ from it in the seed alone."""
+    """A dictionary, one suite, and the dictionaries that differ from it only in the seed."""
 
     config: "SuiteConfig"
     models: tuple[ModelConfig, ...]

@@ -21,7 +21,7 @@ class ExplainUnit:
     config: ExplainerConfig
     mined: StageOutcome
     position: int = 0
-    """Place of the explainer in the pipeline; the label of a feature is that of the first that gave one."""
+    """Position of the explainer in the pipeline; a feature's label comes from the first that gave a text."""
 
     @property
     def label(self) -> str:

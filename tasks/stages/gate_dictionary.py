@@ -1,4 +1,4 @@
-"""Stage: find out whether a foreign dictionary does on a model what it should, before anything is cached."""
+"""Stage: check on a model whether a foreign dictionary was read correctly, before anything is cached."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 STAGE, VERSION = "gate_dictionary", 3
 _SPARE = 2
-"""Tokens that are packed for each that is wanted: special tokens and padding do not count."""
+"""Tokens to pack for each token wanted, because special tokens and padding do not count."""
 
 
 @dataclass(frozen=True)
 class GateUnit:
-    """A foreign dictionary, and the place of a model it is said to belong to."""
+    """A foreign dictionary, and the hookpoints and models to which it is said to belong."""
 
     source: "ForeignSource"
     place: "Place"
@@ -45,7 +45,7 @@ class GateUnit:
 
 @stage_task(STAGE)
 def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
-    """Examine the dictionary; facts: certificate, and the scale and token norm it was read with."""
+    """Examine the dictionary; facts: certificate, and the scale and token norm with which it was read."""
     packing = unit.activations.model_copy(update={"hookpoints": unit.place.reads})
     config = {
         "source": unit.source.described(),
@@ -88,7 +88,7 @@ def gate_dictionary(context: StageContext, unit: GateUnit) -> StageOutcome:
 def _sample(
     context: StageContext, unit: GateUnit, scratch: Path, named: "Place | None", *, in_sequences: bool
 ) -> "Sample":
-    """A few thousand tokens of the corpus, packed as they would be cached; models run one after the other."""
+    """A few thousand tokens of the corpus, packed as for caching; models run one after the other."""
     from tasks.activations.caching.corpus_tokens import check_request, pack_corpus
     from tasks.activations.models.language_model import load_language_model
     from tasks.foreign.sample import check_same_tokens, gather_sample, side_by_side

@@ -1,4 +1,4 @@
-"""Stage: put a foreign dictionary that passed the gate into the catalogue, where it is like any other."""
+"""Stage: put a foreign dictionary that passed the gate into the catalogue, like a trained one."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ METRIC_VERSION = 1
 
 @dataclass(frozen=True)
 class ImportUnit:
-    """A foreign dictionary with its certificate, and the activations of the hookpoints it belongs to."""
+    """A foreign dictionary with its certificate, and the activations of its hookpoints."""
 
     source: "ForeignSource"
     name: str
@@ -38,7 +38,7 @@ class ImportUnit:
     models: tuple[ModelConfig, ...]
     """The models of the place, in its order."""
     cached: tuple[StageOutcome, ...]
-    """One caching run of each."""
+    """One caching run of each model."""
     gated: StageOutcome
 
     @property
@@ -53,7 +53,7 @@ class ImportUnit:
 
 @stage_task(STAGE)
 def import_dictionary(context: StageContext, unit: ImportUnit) -> StageOutcome:
-    """Convert weights and land the dictionary; facts: the same as those of a training."""
+    """Convert weights and store the dictionary; facts: the same as those of a training."""
     config = {
         "name": unit.name,
         "source": unit.source.described(),

@@ -17,7 +17,7 @@ STAGE, VERSION = "match_features", 2
 
 @dataclass(frozen=True)
 class MatchUnit:
-    """Two dictionaries and how they are compared."""
+    """Two dictionaries and how to compare them."""
 
     config: Any
     first: StageOutcome
@@ -30,7 +30,7 @@ class MatchUnit:
 
     @property
     def same_space(self) -> bool:
-        """Whether both write the same hookpoints of the same models, so that directions compare."""
+        """Whether both write the same hookpoints of the same models, so that directions are comparable."""
         return _space(self.first) == _space(self.second)
 
     @property
@@ -40,12 +40,12 @@ class MatchUnit:
 
     @property
     def same_corpus(self) -> bool:
-        """Whether both were looked at on the same texts."""
+        """Whether both have activations on the same texts."""
         return bool(self.first.facts["corpus_id"] == self.second.facts["corpus_id"])
 
 
 def is_comparable(unit: MatchUnit) -> bool:
-    """Directions are compared within one space, behaviour on shared text across models."""
+    """Directions are compared within one space, activations on shared text across models."""
     if unit.config.matcher == "decoder_cosine":
         return unit.same_space
     return unit.same_corpus and not (unit.same_space and unit.same_inputs)

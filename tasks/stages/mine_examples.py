@@ -27,11 +27,11 @@ _OFF_STREAM = ("attn_z", "mlp_in", "mlp_act")
 
 @dataclass(frozen=True)
 class MineUnit:
-    """A dictionary, looked at on the activation sets that it reads."""
+    """A dictionary and the activation sets that it reads."""
 
     config: MiningConfig
     models: tuple[ModelConfig, ...]
-    """The models of the hookpoints it reads and writes."""
+    """The models of the hookpoints that it reads and writes."""
     trained: StageOutcome
 
     @property
@@ -88,7 +88,7 @@ def _writing_model(unit: MineUnit, device: str) -> "LanguageModel":
 
 
 def _unembedding(unit: MineUnit, language_model: "LanguageModel") -> "Unembedding | None":
-    """What the last written hookpoint is read through; None where no matrix leads from it to the logits."""
+    """The unembedding after the last written hookpoint; None if no matrix leads from it to the logits."""
     from tasks.activations.models.output_projection import output_projection
     from tasks.mining.logits import Unembedding
 
@@ -105,7 +105,7 @@ def _unembedding(unit: MineUnit, language_model: "LanguageModel") -> "Unembeddin
 def _of_attention(
     dictionary: "Dictionary", sites: "SiteActivations", language_model: "LanguageModel"
 ) -> dict[str, list[Any]]:
-    """What heads and attended tokens tell of the features of attn_z."""
+    """Head shares and attended tokens of the features of attn_z."""
     from tasks.mining.direct_feature_attribution import attention_columns
 
     site: Any = sites.reads[0]
@@ -115,7 +115,7 @@ def _of_attention(
 
 
 def _of_several_sites(dictionary: "Dictionary", sites: "SiteActivations") -> dict[str, list[float | None]]:
-    """What only the activations of all its hookpoints tell of a crosscoder's features."""
+    """Columns of a crosscoder's features that need the activations of all its hookpoints."""
     from tasks.dictionaries.families.crosscoder_family import Crosscoding
     from tasks.measures.latent_scaling import latent_scaling
 

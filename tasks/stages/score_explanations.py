@@ -24,7 +24,7 @@ class ScoreUnit:
     config: ScorerConfig
     explained: StageOutcome
     position: int = 0
-    """Place of the scorer in the pipeline; the first is the headline of an explanation."""
+    """Position of the scorer in the pipeline; the first gives the headline score of an explanation."""
 
     @property
     def label(self) -> str:
@@ -64,7 +64,7 @@ def score_explanations(context: StageContext, unit: ScoreUnit) -> StageOutcome:
         return Results(slices, {**scored.facts, **ids, "texts_digest": facts["texts_digest"]})
 
     def is_current(outcome: StageOutcome) -> bool:
-        """Explanations that were added or written again since are still to be scored."""
+        """Explanations that were added or rewritten since then are still to be scored."""
         return is_complete(outcome) and outcome.facts["texts_digest"] == facts["texts_digest"]
 
     key = UnitKey(STAGE, VERSION, unit.label, config, [unit.explained.fingerprint], [prompt_digest])
@@ -72,7 +72,7 @@ def score_explanations(context: StageContext, unit: ScoreUnit) -> StageOutcome:
 
 
 def newest_texts(root: Path, fingerprint: str) -> pa.Table:
-    """Of each feature the newest explanation with a text that one explaining stage wrote."""
+    """For each feature the newest explanation with a text that one explaining stage wrote."""
     rows = stored_rows(root, "explanations", fingerprint=fingerprint, status="ok")
     rows = rows.sort_by([("feature_index", "ascending"), ("created_at", "descending")])
     index = rows["feature_index"].to_pylist()

@@ -1,4 +1,4 @@
-"""Stage: train dictionaries on activation sets, in a child process that a watchdog looks after."""
+"""Stage: train dictionaries on activation sets, in a child process under a watchdog."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
     """Train to the end, resuming at the last checkpoint; facts: dictionary_id, weights_uri and its inputs.
 
-    One that is found takes its name back if another dictionary had it meanwhile.
+    A found dictionary gets its alias back if the alias referred to another one meanwhile.
     """
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
@@ -63,13 +63,13 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
 
 @stage_task("train_together")
 def train_together(context: StageContext, unit: TrainGroup) -> Mapping[str, StageOutcome | UserError]:
-    """Train in one process what is neither done nor being trained by another run, each committed as it ends.
+    """Train in one process what is neither done nor in training by another run; commit each as it ends.
 
-    Every dictionary is a unit of work of its own, with the fingerprint it has when it is trained alone.
+    Every dictionary is a separate unit of work, with the same fingerprint as when it is trained alone.
 
     Returns:
-        By label how each training ended: committed, or refused for good. Those that are missing were done
-        before, belong to another run, or died with the process: they are for `train_dictionary`.
+        By label how each training ended: committed, or refused for good. Missing ones were done before,
+        belong to another run, or died with the process; `train_dictionary` handles them.
     """
     from tasks.training.supervisor import TrainingFailed, train_many_in_child
 
@@ -108,7 +108,7 @@ def train_together(context: StageContext, unit: TrainGroup) -> Mapping[str, Stag
 
 
 class _Waiting(NamedTuple):
-    """A dictionary that is being trained with others."""
+    """A dictionary that is trained together with others."""
 
     unit: TrainUnit
     claim: Claim
@@ -118,7 +118,7 @@ class _Waiting(NamedTuple):
 
 @contextmanager
 def _ending(unit: TrainUnit, claim: Claim, ended: dict[str, StageOutcome | UserError]) -> Iterator[None]:
-    """What a user can mend ends one training of a group and is recorded as its failure."""
+    """An error that a user can fix ends only one training of a group, which records it as its failure."""
     try:
         yield
     except UserError as error:

@@ -1,4 +1,4 @@
-"""Readable names of dictionaries: the row of ``aliases`` that was committed last says what a name means."""
+"""Readable names of dictionaries: the last committed row of ``aliases`` decides what a name refers to."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +10,13 @@ from catalog.store import SliceWrite, publish_rows
 
 
 def alias_write(alias: str, dictionary_id: str) -> SliceWrite:
-    """What a stage commits beside a new dictionary: from now on the name means it."""
+    """The row that a stage commits with a new dictionary: from now on the alias refers to it."""
     row = {"alias": alias, "valid_from": datetime.now(UTC), "dictionary_id": dictionary_id}
     return SliceWrite("aliases", alias, rows_of("aliases", [row]))
 
 
 def point_alias(root: Path, alias: str, dictionary_id: str) -> bool:
-    """Let a name mean a dictionary that was found again after another one had taken the name.
+    """Point an alias back to a dictionary that was found again after another one took the alias.
 
     Returns:
         Whether anything changed.

@@ -14,7 +14,7 @@ CACHE_FOLDER = "_cache/llm"
 
 
 def answering_model(endpoint: str | None) -> Any:
-    """What answers depend on beside the question: the model of a profile, with its settings where it has any.
+    """What answers depend on besides the question: the model of a profile, with its settings if it has any.
 
     None without an endpoint.
 
@@ -29,13 +29,13 @@ def answering_model(endpoint: str | None) -> Any:
 
 
 def client_of(endpoint: str | None, root: Path, claim: Claim, *, forced: bool) -> "ChatClient | None":
-    """A client that keeps its answers and accounts with the catalogue; None without an endpoint.
+    """A client whose answers and spend are stored with the catalogue; None without an endpoint.
 
     Args:
         endpoint: Name of the profile.
         root: The catalogue.
-        claim: The unit of work that pays; its scratch folder keeps what nobody else should see again.
-        forced: Whether the unit is done again on request: replies that were no use are asked for again.
+        claim: The unit of work that pays; its scratch folder holds replies that must stay private to it.
+        forced: Whether the unit is repeated on request; then unusable replies are requested again.
     """
     if endpoint is None:
         return None

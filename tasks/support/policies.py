@@ -1,7 +1,7 @@
 """The Prefect vocabulary that stages share: task settings, run names, progress, artifacts, claims.
 
-A stage is a unit of work with a fingerprint. Whether it is done is a fact in the catalogue, so
-Prefect's own cache is off by name, and a task holds nothing but small references.
+A stage is a unit of work with a fingerprint. The catalogue records whether it is done, so Prefect's own cache
+is off by name, and a task holds only small references.
 """
 
 import logging
@@ -36,7 +36,7 @@ stage_listener: ContextVar[StageListener] = ContextVar("stage_listener", default
 
 
 class Results(NamedTuple):
-    """What a stage hands to its claim: rows by table, small facts, finished folders."""
+    """The result that a stage commits: rows by table, small facts, finished folders."""
 
     slices: Sequence[SliceWrite]
     facts: Mapping[str, Any]
@@ -45,7 +45,7 @@ class Results(NamedTuple):
 
 @dataclass(frozen=True)
 class StageContext:
-    """Where a stage works and for whom; small, so that it can travel as a task parameter."""
+    """The catalogue and the run of a stage; small, so that it can travel as a task parameter."""
 
     root: Path
     run_id: str
@@ -54,20 +54,20 @@ class StageContext:
     checkpoint_seconds: float = 15.0
     wait_seconds: float = WAIT_FOR_OTHER_RUN_SECONDS
     only: frozenset[str] | None = None
-    """The stages that may be computed; others are found or left out. None for all."""
+    """The stages that may be computed; others are found or skipped. None for all."""
 
     def may_compute(self, stage: str) -> bool:
-        """Whether this run computes that stage where it is missing."""
+        """Whether this run computes the stage if it is missing."""
         return self.only is None or stage in self.only
 
 
 class LeftOut(CatalogueError):
-    """A stage is not in the catalogue, and this run is not there to compute it."""
+    """A stage is not in the catalogue, and this run does not compute it."""
 
 
 @dataclass(frozen=True)
 class UnitKey:
-    """What makes a unit of work itself: everything its fingerprint reads, and a readable label."""
+    """The identity of a unit of work: everything its fingerprint reads, and a readable label."""
 
     stage: str
     version: int
@@ -78,10 +78,10 @@ class UnitKey:
 
 
 def stage_task(name: str, *, retries: int = 0) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a stage of ``stage(context, unit)``: a Prefect task named after what it works on.
+    """Make a stage of ``stage(context, unit)``: a Prefect task named after its unit.
 
-    Retries are for stages that read files or talk to an LLM; a stage that only computes has none,
-    because it would fail the same way again.
+    Retries are for stages that read files or call an LLM; a stage that only computes has none, because it
+    would fail the same way again.
     """
     return task(
         name=name,
@@ -95,13 +95,13 @@ def stage_task(name: str, *, retries: int = 0) -> Callable[[Callable[P, R]], Tas
 
 
 def _is_worth_a_retry(task_: object, run: object, state: Any) -> bool:
-    """Only what may pass by itself: the operating system and the network, never a user's mistake."""
+    """Only errors that may pass by themselves: of the operating system and the network, never of the user."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, OSError | TimeoutError | ConnectionError)
 
 
 def is_complete(outcome: StageOutcome) -> bool:
-    """Whether a unit was done to its end, and not stopped by a budget or an endpoint that gave up."""
+    """Whether a unit was done completely, and not stopped by a budget or an endpoint that failed."""
     return bool(outcome.facts.get("complete", True))
 
 
@@ -115,14 +115,16 @@ def run_unit(
 ) -> StageOutcome:
     """Do a unit of work once: find it committed, or claim it, compute it and commit it.
 
-    A unit that another run is working on is waited for and then found. One that is committed but not
-    ``is_current`` is taken up again: its rows are added to, nothing is paid for twice. One that
-    ``shares_cores`` computes in this process and leaves room for the others of this machine.
+    If another run works on the unit, wait for it and then find it. A committed unit that is not
+    ``is_current`` is
+    resumed: new rows are added to its rows, and nothing is paid twice. A unit that ``shares_cores`` computes
+        in
+    this process and leaves cores to the others of this machine.
 
     Raises:
         AlreadyRunning: when the other run holds the unit for longer than ``context.wait_seconds``.
         LeftOut: when it is missing and ``context`` does not let this run compute it.
-        ServerLost: when the run's Prefect server is gone for good; the unit was not begun.
+        ServerLost: when the run's Prefect server does not come back; the unit was not started.
     """
     raise_if_server_is_lost()
     if not context.may_compute(key.stage):
@@ -145,9 +147,9 @@ def run_unit(
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Finish what runs inside though Prefect cannot renew the run's concurrency lease; signals still end it.
+    """Finish what runs inside even if Prefect cannot renew the run's concurrency lease; signals still end it.
 
-    Prefect cancels such a run by an exception in its main thread; it is raised when this block ends.
+    Prefect cancels such a run with an exception in its main thread; it is raised when this block ends.
     """
     with shield():
         yield
@@ -165,7 +167,7 @@ def _found(context: StageContext, key: UnitKey) -> StageOutcome:
 def claim_undone(context: StageContext, keys: Sequence[UnitKey], stack: ExitStack) -> dict[int, Claim]:
     """Claims, entered into ``stack``, on those units that are not done and that no other run works on.
 
-    Nothing is waited for, so two runs that want the same units never wait for each other in a circle.
+    It never waits, so two runs that want the same units cannot deadlock.
     """
     claims: dict[int, Claim] = {}
     at_once = replace(context, wait_seconds=0.0)
@@ -193,9 +195,9 @@ def _claim(context: StageContext, key: UnitKey, *, force: bool) -> Claim:
 
 
 class progress_listener:  # noqa: N801
-    """Tell the start, progress and failure of a unit to the terminal, progress to Prefect and the pages, too.
+    """Report start, progress and failure of a unit to the terminal; also progress to Prefect and the pages.
 
-    Prefect hears of it at most every 5 s, by the run's reporter: a listener never waits for a server.
+    Prefect gets a report at most every 5 s, from the run's reporter: a listener never waits for a server.
     """
 
     def __init__(self, key: UnitKey, claims: Collection[Claim] = ()) -> None:
@@ -232,7 +234,7 @@ class progress_listener:  # noqa: N801
 
 
 def report_outcome(key: UnitKey, outcome: StageOutcome) -> None:
-    """Say of a unit whether it was found or computed, with its rows and seconds: log, terminal, artifact."""
+    """Report whether a unit was found or computed, with its rows and seconds: log, terminal, artifact."""
     state: Literal["found", "computed"] = "computed" if outcome.recomputed else "found"
     n_rows = sum(outcome.rows.values())
     logger = get_run_logger() if in_task() else logging.getLogger(__name__)
@@ -254,5 +256,5 @@ def artifact_key(*parts: str) -> str:
 
 
 def in_task() -> bool:
-    """Whether this runs inside a Prefect task run, so that there is an API to tell things to."""
+    """Whether this runs inside a Prefect task run, so that there is an API to report to."""
     return TaskRunContext.get() is not None

@@ -1,4 +1,4 @@
-"""How a dictionary lands in the catalogue, trained or imported: what later stages are told, and its row."""
+"""Registration of a dictionary in the catalogue, trained or imported: its row, facts for later stages."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ Sites = Sequence[Mapping[str, str]]
 def landing_facts(
     alias: str, fingerprint: str, *, reads: Sites, writes: Sites, place: str, corpus_id: str
 ) -> dict[str, Any]:
-    """What later stages refer to; evidence belongs to the first activation set that is read."""
+    """Facts for later stages; evidence belongs to the first activation set that the dictionary reads."""
     dictionary_id = tagged_id(alias, fingerprint)
     return {
         "dictionary_id": dictionary_id,
@@ -47,11 +47,11 @@ def dictionary_row(
 
     Args:
         facts: See ``landing_facts``.
-        dictionary: As it was saved.
+        dictionary: The saved dictionary.
         weights_digest: SHA-256 of its weights file.
-        origin: Where it comes from.
-        verified: Whether its weights were found to do what they should.
-        imported: What file it was read from and how, kept with its configuration.
+        origin: trained, imported or baseline.
+        verified: Whether its weights were checked against activations.
+        imported: The file that it was read from and how, stored with its configuration.
     """
     names = ("dictionary_id", "alias", "weights_uri", "activation_set_id")
     sites = {

@@ -1,7 +1,7 @@
-"""Reports of a run to its Prefect server, sent by a thread of their own: work never waits for the server.
+"""Reports of a run to its Prefect server, sent by a thread: work never waits for the server.
 
-Each report is tried once at a time, for a few seconds. What could not be sent stays in a bounded queue until
-the server answers again; of the reports of one progress only the newest is kept.
+The thread tries each report once, for a few seconds. A bounded queue keeps reports that could not be sent
+until the server answers again. Of the reports of one progress it keeps only the newest.
 """
 
 import contextvars
@@ -38,12 +38,12 @@ DEFAULT_PATIENCE_SECONDS = 300.0
 
 
 class ServerLost(CatalogueError):
-    """The Prefect server of a run has not answered for longer than a run waits for it."""
+    """The Prefect server of a run has been silent for longer than the run waits for it."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """An artifact of a flow run or task run; one with the same key takes its place while it waits."""
+    """An artifact of a flow run or task run; a newer one with the same key replaces it in the queue."""
 
     key: str
     kind: str
@@ -54,12 +54,12 @@ class Report:
 
 
 class Reporter:
-    """The link of one run to its server: a queue of reports, and since when the server is silent."""
+    """The link of one run to its server: a queue of reports, and the time since the last answer."""
 
     def __init__(self, patience_seconds: float) -> None:
         """
         Args:
-            patience_seconds: A server that is silent for longer is lost.
+            patience_seconds: A server that is silent for longer counts as lost.
         """
         self.patience_seconds = patience_seconds
         self.api_url = str(get_current_settings().api.url or "")
@@ -95,7 +95,7 @@ class Reporter:
 
     @property
     def silent_seconds(self) -> float:
-        """How long the server has not answered; 0 while it does."""
+        """Seconds since the server stopped answering; 0 while it answers."""
         return time.monotonic() - self._answered_at if self._is_silent else 0.0
 
     @property
@@ -122,7 +122,7 @@ class Reporter:
             time.sleep(0.05)
 
     def close(self) -> None:
-        """Stop sending; what waits is dropped."""
+        """Stop sending; drop the queue."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -144,7 +144,7 @@ class Reporter:
                     self._note_answer()
 
     def _next(self) -> Report | None:
-        """The oldest report that waits; None when there is none for a while, to look after the server."""
+        """The oldest report in the queue; None after a pause without any, to check the server."""
         with self._changed:
             if not self._waiting and not self._closing:
                 self._changed.wait(PAUSE_SECONDS if self._is_silent else PING_SECONDS)
@@ -178,7 +178,7 @@ class Reporter:
                 self._waiting.move_to_end(report.key, last=False)
             if not self._is_silent:
                 logger.warning(
-                    "the Prefect server does not answer (%s: %s); work goes on", type(error).__name__, error
+                    "the Prefect server does not answer (%s: %s); work continues", type(error).__name__, error
                 )
             self._is_silent = True
             if not self._closing:
@@ -202,7 +202,7 @@ def short_client() -> SyncPrefectClient:
 
 @contextmanager
 def reporting() -> Iterator[Reporter | None]:
-    """Reports of what runs inside go to the flow run's server; outside of a flow run there are none."""
+    """Send reports of what runs inside to the flow run's server; outside a flow run, none."""
     if FlowRunContext.get() is None:
         yield None
         return
@@ -217,7 +217,7 @@ def reporting() -> Iterator[Reporter | None]:
 
 
 def raise_if_server_is_lost() -> None:
-    """End a run before its next stage when its server is gone for good.
+    """End a run before its next stage if its server does not come back.
 
     Raises:
         ServerLost: when the server was silent for longer than the run's patience.
@@ -228,18 +228,18 @@ def raise_if_server_is_lost() -> None:
 
 
 def tell_progress(key: str, percent: float, description: str) -> None:
-    """Queue a progress artifact, where there is a server to tell."""
+    """Queue a progress artifact, if there is a server."""
     if (reporter := current_reporter.get()) is not None:
         reporter.tell(key, "progress", percent, description)
 
 
 def tell_table(key: str, rows: Sequence[dict[str, Any]], description: str) -> None:
-    """Queue a table artifact, where there is a server to tell."""
+    """Queue a table artifact, if there is a server."""
     if (reporter := current_reporter.get()) is not None:
         reporter.tell(key, "table", json.dumps(rows), description)
 
 
 def tell_link(key: str, link: str, text: str) -> None:
-    """Queue a link artifact, where there is a server to tell."""
+    """Queue a link artifact, if there is a server."""
     if (reporter := current_reporter.get()) is not None:
         reporter.tell(key, "markdown", f"[{text}]({link})")

@@ -1,4 +1,4 @@
-"""What a stage reads back from the catalogue: documents, evidence, explanations."""
+"""What a stage reads from the catalogue: documents, evidence, explanations."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ _LANDING = ("train_dictionary", "import_dictionary")
 
 
 def evidence_subject(dictionary_id: str, activation_set_id: str) -> str:
-    """The subject of all rows that one dictionary has on one activation set."""
+    """The subject of all rows of one dictionary on one activation set."""
     return f"{dictionary_id} on {activation_set_id}"
 
 
@@ -42,10 +42,10 @@ def stored_rows(root: Path, table: str, columns: Sequence[str] | None = None, **
 
 
 def with_earlier(root: Path, fingerprint: str, table: str, rows: pa.Table) -> pa.Table:
-    """``rows`` and what earlier attempts at the unit left about other explanations or calls.
+    """``rows``, and the rows of earlier attempts at the unit about other explanations or calls.
 
-    All of them are one slice, so that only their times tell which is newer: where the clock went back
-    meanwhile, new rows get times after those of earlier attempts.
+    All of them form one slice, so only their times tell which is newer. If the clock went back in between,
+    new rows get times after those of earlier attempts.
     """
     key = TABLES[table].key[0]
     earlier = stored_rows(root, table, fingerprint=fingerprint)
@@ -55,7 +55,7 @@ def with_earlier(root: Path, fingerprint: str, table: str, rows: pa.Table) -> pa
 
 
 def _later_than(earlier: pa.Table, rows: pa.Table, key: str) -> pa.Table:
-    """``rows`` with those that ``earlier`` lacks moved behind it in time, where they are not already."""
+    """``rows``, with those that ``earlier`` does not have moved after it in time if necessary."""
     if not earlier.num_rows or "created_at" not in rows.column_names:
         return rows
     times = rows["created_at"]
@@ -69,7 +69,7 @@ def _later_than(earlier: pa.Table, rows: pa.Table, key: str) -> pa.Table:
 
 
 def stored_documents(root: Path, corpus_id: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Documents of a corpus by ``document_id``: the order that activation sets count documents in."""
+    """Documents of a corpus by ``document_id``, the order of documents in activation sets."""
     return stored_rows(root, "documents", columns, corpus_id=corpus_id).sort_by("document_id")
 
 
@@ -98,12 +98,12 @@ def example_blocks(root: Path, dictionary_id: str, activation_set_id: str) -> It
 
 
 def landed_beside(root: Path, facts: Mapping[str, Any]) -> list[StageOutcome]:
-    """The other dictionaries that read and write the same hookpoints on the same corpus, by name.
+    """The other dictionaries that read and write the same hookpoints on the same corpus, by alias.
 
     Args:
         root: The catalogue.
-        facts: Of the stage that put a dictionary there. Of each name the newest meaning counts: what came
-            with the latest version of the catalogue, whatever the clocks said.
+        facts: Facts of the stage that stored a dictionary. For each alias the newest assignment counts: the
+            one of the latest version of the catalogue, independent of clocks.
     """
     columns = ["fingerprint", "stage", "finished_at", "facts", "state"]
     ended = stored_rows(root, "stage_runs", columns, state="committed").sort_by("finished_at").to_pylist()
@@ -126,19 +126,19 @@ def _place(facts: Mapping[str, Any]) -> list[Any]:
 
 
 def weights_folder(root: Path, dictionary: Mapping[str, Any]) -> Path:
-    """Where the weights of a dictionary are: of its row, or of the facts of the stage that landed it.
+    """The folder of a dictionary's weights, from its row or from the facts of the stage that stored it.
 
     Raises:
-        CatalogueError: when it names a place outside the catalogue, or one reached through a link.
+        CatalogueError: when it names a folder outside the catalogue, or one reached through a link.
     """
     return blob_folder(root, dictionary["weights_uri"], "the weights folder")
 
 
 def shards_folder(root: Path, site: Mapping[str, Any]) -> Path:
-    """Where the shards of an activation set are.
+    """The folder of the shards of an activation set.
 
     Raises:
-        CatalogueError: when it names a place outside the catalogue, or one reached through a link.
+        CatalogueError: when it names a folder outside the catalogue, or one reached through a link.
     """
     return blob_folder(root, site["uri"], "the activation folder")
 
@@ -154,8 +154,8 @@ def open_sites(
     Args:
         root: The catalogue.
         facts: ``reads`` and ``writes`` of the dictionary: mappings with ``model_id`` and ``uri``.
-        models: The models of these sets: every byte is checked and damaged shards are recomputed. Left
-            out, a damaged shard is an error once it is read.
+        models: The models of these sets; then every byte is checked and damaged shards are recomputed.
+           Without them a damaged shard is an error once it is read.
         device: Where a model runs if shards are damaged.
     """
     from tasks.activations.caching.cache import open_intact

@@ -1,4 +1,4 @@
-"""What trainings are asked for, and the rows that they leave: shared by one training and by several."""
+"""The units of trainings and the rows that trainings commit, for one training and for several together."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -53,9 +53,9 @@ class TrainUnit:
     config: "DictionaryConfig"
     reads: tuple[Site, ...]
     writes: tuple[Site, ...] | None = None
-    """Left out where the input is reconstructed."""
+    """Empty if the dictionary reconstructs its input."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """How it is trained; no part of what it is."""
+    """How it is trained; not part of its identity."""
 
     @property
     def models(self) -> tuple[ModelConfig, ...]:
@@ -64,7 +64,7 @@ class TrainUnit:
 
     @property
     def place(self) -> str:
-        """Where it reads and writes, for example blocks.1.mlp_in-to-mlp_out."""
+        """Its hookpoints, for example blocks.1.mlp_in-to-mlp_out."""
         writes = None if self.writes is None else _hookpoints(self.writes)
         return place_name(_hookpoints(self.reads), writes)
 
@@ -79,7 +79,7 @@ class TrainUnit:
 
     @property
     def key(self) -> UnitKey:
-        """What makes this training itself."""
+        """The identity of this training."""
         sites = [site.facts for site in self.reads], [site.facts for site in self.writes or ()]
         config = {
             "dictionary": self.config.training(),
@@ -99,12 +99,12 @@ class TrainGroup:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether there is something to share, and the pipeline wants it shared."""
+        """Whether several trainings share data, and the pipeline wants to share it."""
         return len(self.units) > 1 and self.units[0].training.together
 
 
 def request_for(context: StageContext, unit: TrainUnit, claim: Claim) -> "TrainingRequest":
-    """What a training child is told."""
+    """The request to a training child."""
     from tasks.training.supervisor import training_request
 
     facts = facts_of(unit, claim.fingerprint)
@@ -162,7 +162,7 @@ def _hookpoints(sites: Sequence[Site]) -> tuple[str, ...]:
 
 
 def facts_of(unit: TrainUnit, fingerprint: str) -> dict[str, Any]:
-    """What later stages refer to."""
+    """Facts for later stages."""
     reads = [site.facts for site in unit.reads]
     return landing_facts(
         unit.alias,
@@ -185,7 +185,7 @@ def _metadata(unit: TrainUnit) -> dict[str, str]:
 
 
 def _reconstructs(dictionary: "Dictionary", sites: "SiteActivations") -> bool:
-    """Whether the weights, as saved and read back, explain more of held-out targets than their mean."""
+    """Whether the weights, saved and read back, explain more of held-out targets than their mean does."""
     from tasks.dictionaries.metrics import MetricName, ReconstructionSums
     from tasks.measures.evaluation import eval_batches
 

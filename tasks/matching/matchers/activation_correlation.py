@@ -1,8 +1,8 @@
-"""Any two models: the correlation of activations on the text both have read.
+"""For any two models: the correlation of activations on text that both have read.
 
-Tokens are aligned by character span, so tokenizers may differ; activations are pooled by the maximum
-within a common segment; the null shifts one side within documents and takes the best partner of every
-shift (methods B13.3 and B13.5).
+Tokens are aligned by character span, so tokenizers may differ; activations are pooled by the maximum within a
+common segment; the null shifts one side within documents and takes the best partner of every shift (methods
+B13.3 and B13.5).
 
 Shapes: S segments; A, B features that fire often enough.
 """
@@ -35,9 +35,9 @@ class ActivationCorrelationConfig(MatcherConfig):
     split: Split = "eval"
     """Documents to compare on."""
     max_segments: int = Field(default=100_000, ge=100)
-    """Most text segments to compare on; whole documents are taken until it is reached."""
+    """Limit on the number of text segments to compare; complete documents are taken until it is reached."""
     min_firings: int = Field(default=5, ge=2)
-    """Segments a feature must fire on to take part."""
+    """Segments on which a feature must fire to take part."""
     n_shifts: int = Field(default=200, ge=19, le=100_000)
     """Circular shifts of the null; the smallest p-value is 1 / (1 + n_shifts)."""
 
@@ -50,7 +50,7 @@ class ActivationCorrelation(Matcher):
     config: ActivationCorrelationConfig
 
     def match(self, a: Side, b: Side, listener: ProgressListener = silent) -> Matched:
-        """Correlate, shift, and say which features are the same."""
+        """Correlate, shift, and decide which features are the same."""
         self._check_corpus(a, b)
         codes = paired_codes(
             a, b, self.config.split, self.config.max_segments, listener, seed=self.config.seed
@@ -100,7 +100,7 @@ class ActivationCorrelation(Matcher):
         )
 
     def _floor(self, codes: PairedCodes, frequent_A: Ints) -> Pairs:
-        """The best partner of every feature among random directions; a score of 0 where none fires."""
+        """The best partner of every feature among random directions; a score of 0 if none fires."""
         frequent_R = self._frequent(codes.random)
         if not len(frequent_R):
             zeros = np.zeros(len(frequent_A))
@@ -125,7 +125,7 @@ class ActivationCorrelation(Matcher):
 def verdicts(
     pairs: Pairs, significant: npt.NDArray[np.bool_], a_SA: csr_array, b_SB: csr_array
 ) -> npt.NDArray[np.str_]:
-    """What each pair is, by who fires when (methods B13.5).
+    """The verdict of each pair, from coactivation (methods B13.5).
 
     *same*: mutual best with a significant correlation above the threshold. *split*: at least two listed
     partners fire only where a fires (P(a|b) > 0.8) and together cover 0.8 of its firings. *merged*: the

@@ -1,13 +1,13 @@
-"""Same space: the cosine of decoder rows.
+"""For one space: the cosine of decoder rows.
 
 The p-value is that of the best of L_b random directions with the covariance of the second dictionary's rows:
 if one of them exceeds the cosine with probability t, the best of L_b does with 1 - (1 - t)^L_b
-(`tasks.measures.scatter`). Of isotropic directions t would be I_(1-c^2)((d-1)/2, 1/2) / 2; rows
-of a dictionary share the strong directions of the activations, so that unrelated dictionaries come closer.
+(`tasks.measures.scatter`). For isotropic directions t would be I_(1-c^2)((d-1)/2, 1/2) / 2. Rows of a
+dictionary share the strong directions of the activations, so unrelated dictionaries are more similar.
 
-The floor is one dictionary of such directions in the place of the second. Weights are compared and nothing is
-sampled from texts, so that there are no intervals. Mutual best partners are the same above 0.7 (Paulo and
-Belrose 2025, arXiv 2501.16615).
+The floor is one dictionary of such directions in place of the second. It compares weights and samples no
+texts, so there are no intervals. Mutual best partners are the same above 0.7 (Paulo and Belrose 2025, arXiv
+2501.16615).
 
 Shapes: A, B latents of the two dictionaries, D width.
 """
@@ -66,7 +66,7 @@ class DecoderCosine(Matcher):
 
 
 def best_cosine_p_values(rows_AD: Floats, cosine_A: Floats, scatter: Scatter, n_partners: int) -> Floats:
-    """Probability that the best of ``n_partners`` random directions of the scatter is as close: (A,)."""
+    """Probability that the best of ``n_partners`` random directions of the scatter is this close: (A,)."""
     one_A = scatter.exceeds(rows_AD, cosine_A)
     p: Floats = -np.expm1(n_partners * np.log1p(-np.minimum(one_A, 1.0 - 1e-16)))
     return np.clip(p, np.finfo(np.float64).tiny, 1.0)
