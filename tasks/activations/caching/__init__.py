@@ -1,1 +1,1 @@
-"""Caching: a language model is run over a corpus once and its activations are kept on disk."""
+"""Caching: run a language model over a corpus once and store its activations on disk."""

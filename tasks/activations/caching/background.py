@@ -1,4 +1,4 @@
-"""A thread that writes while the model computes: in order, a few arrays waiting at most, errors passed on."""
+"""A thread that writes while the model computes: in order, with a bounded queue, errors passed on."""
 
 from collections import deque
 from collections.abc import Callable
@@ -10,15 +10,15 @@ import numpy.typing as npt
 
 
 class Background:
-    """Does jobs one after the other on one thread.
+    """Runs jobs one after the other on one thread.
 
-    Leaving the context waits for all of them. What a job raises comes out of the next call, or of leaving
-    the context, as if the caller had done it; jobs behind a failed one are not begun. After a failure,
+    Leaving the context waits for all jobs. An error of a job is raised by the next call, or when the
+    context is left, as if the caller had caused it; jobs after a failed one do not start. After a failure
     on either thread, the callables of `on_failure` are called once the thread is idle.
     """
 
     def __init__(self, n_waiting: int) -> None:
-        """Hold at most ``n_waiting`` arrays that are written or wait; a caller with one more waits."""
+        """Hold at most ``n_waiting`` arrays that are being written or wait; a caller with one more waits."""
         self._n_waiting = n_waiting
         self._executor = ThreadPoolExecutor(1, "shard-writer")
         self._writes: deque[Future[None]] = deque()
@@ -33,19 +33,19 @@ class Background:
         self._writes.append(self._submit(lambda: write(values)))
 
     def run(self, job: Callable[[], None]) -> None:
-        """Queue a job behind what was queued before; raises what an earlier one raised."""
+        """Queue a job after the earlier ones; raise the error of an earlier job."""
         while self._jobs and self._jobs[0].done():
             self._jobs.popleft().result()
         self._jobs.append(self._submit(job))
 
     def on_failure(self, cleanup: Callable[[], None]) -> None:
-        """Call this when anything goes wrong."""
+        """Call this function if anything fails."""
         self._cleanups.append(cleanup)
 
     def _submit(self, job: Callable[[], None]) -> Future[None]:
         def guarded() -> None:
             if self._failed:
-                return  # the caller hears of the first failure
+                return  # the caller gets the first failure
             try:
                 job()
             except BaseException:
@@ -61,7 +61,7 @@ class Background:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if kind is not None:
-            self._failed = True  # what still waits is not begun
+            self._failed = True  # jobs in the queue do not start
         self._executor.shutdown(wait=True)
         try:
             if kind is None:

@@ -1,9 +1,9 @@
-"""Caching: run a language model over a corpus once and keep the activations of several hookpoints.
+"""Caching: run a language model over a corpus once and store the activations of several hookpoints.
 
-Everything happens in a working folder that survives a crash. A rerun goes on at the first shard that
-is not finished and ends with the same bytes as an unbroken run.
+Everything happens in a working folder that survives a crash. A rerun continues at the first unfinished shard
+and ends with the same bytes as an uninterrupted run.
 
-    scratch/plan.json           what is being cached, in which format
+    scratch/plan.json           the model, the corpus and the format of this caching run
     scratch/tokens/             packed tokens
     scratch/<hookpoint>/        shards, index.json; at the end tokens/ and meta.json: an activation set
 """
@@ -47,7 +47,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CachedActivations:
-    """What caching made: one folder per hookpoint, ready to be moved into the catalogue."""
+    """The result of caching: one folder per hookpoint, ready to be moved into the catalogue."""
 
     folders: dict[str, Path]
     """Activation set of each hookpoint, in the order of the configuration."""
@@ -69,8 +69,8 @@ def cache_activations(
     """Cache the activations of every hookpoint of ``config`` on ``corpus`` in ``scratch``.
 
     Raises:
-        UserError: when the request cannot be served (see `check_request`, `pack_corpus`), does not fit
-            on disk or in memory, meets another attempt's leftovers, or too many activations are not finite.
+        UserError: when the request is invalid (see `check_request`, `pack_corpus`), does not fit on disk or
+            in memory, finds files of another request, or too many activations are not finite.
     """
     check_request(language_model.spec, config)
     with said_plainly("cache activations in", scratch):
@@ -92,7 +92,7 @@ def open_intact(folder: Path, model: ModelConfig, device: str = "auto") -> Activ
     """Open a finished set; the model is loaded only if shards are damaged, which are then recomputed.
 
     Raises:
-        UserError: when the folder holds no set, or it cannot be mended (see `recompute_shards`).
+        UserError: when the folder holds no set, or it cannot be repaired (see `recompute_shards`).
     """
     activation_set = ActivationSet.open(folder)
     damaged = activation_set.corrupt_shards()
@@ -103,11 +103,11 @@ def open_intact(folder: Path, model: ModelConfig, device: str = "auto") -> Activ
 
 
 def recompute_shards(activation_set: ActivationSet, language_model: LanguageModel) -> list[int]:
-    """Recompute the damaged shards of a finished set from its own tokens; returns their numbers.
+    """Recompute the damaged shards of a finished set from its own tokens; return their numbers.
 
     Raises:
-        UserError: when the model or tokenizer is another one, the tokens are damaged too, or the new
-            bytes are not the recorded ones (another device, other libraries).
+        UserError: when the model or tokenizer differs, the tokens are damaged too, or the new bytes differ
+            from the recorded ones (another device, other libraries).
     """
     damaged = activation_set.corrupt_shards()
     if not damaged:
@@ -123,7 +123,7 @@ def recompute_shards(activation_set: ActivationSet, language_model: LanguageMode
     formats, widths = {name: meta["dtype"]}, {name: meta["d_in"]}
     for number in damaged:
         records: dict[str, ShardRecord] = {}
-        n_threads = meta.get("n_threads")  # sets of before 0.2 do not say it
+        n_threads = meta.get("n_threads")  # sets of before 0.2 do not record it
         with torch_threads(n_threads), Background(waiting_arrays(1)) as background:
             shard = write_shard(
                 language_model,
@@ -155,7 +155,7 @@ def _prepare(
     scratch: Path,
     listener: ProgressListener,
 ) -> tuple[PackedTokens, CachingPlan]:
-    """Tokens and plan, from an earlier attempt where there was one; refuse what will not fit."""
+    """Tokens and plan, from an earlier attempt if there was one; refuse what will not fit."""
     spec = language_model.spec
     plan = open_plan(scratch, spec, corpus.digest, config)
     packed = pack_corpus(
@@ -183,7 +183,7 @@ def _write_missing(
     plan: CachingPlan,
     listener: ProgressListener,
 ) -> dict[str, dict[int, ShardRecord]]:
-    """Write every shard that is not there yet; returns the records of all, by hookpoint and number."""
+    """Write every missing shard; return the records of all, by hookpoint and number."""
     layout = ShardLayout(packed.n_sequences, plan.sequences_per_shard, config.batch_sequences)
     done = {name: _intact_shards(folder) for name, folder in folders.items()}
     n_valid = int(np.count_nonzero(packed.valid))
@@ -226,7 +226,7 @@ def _sweep(scratch: Path) -> None:
 
 
 def _facts(language_model: LanguageModel, corpus: CorpusTable, config: ActivationsConfig) -> dict[str, Any]:
-    """What an activation set says about where it comes from."""
+    """The origin of an activation set, for its ``meta.json``."""
     spec = language_model.spec
     return {
         "model_id": spec.model_id,

@@ -1,4 +1,4 @@
-"""What a pipeline says about caching activations."""
+"""The settings of caching in a pipeline."""
 
 from typing import Literal, Self
 
@@ -12,22 +12,22 @@ ShardDtype = Literal["auto", "float16", "float32"]
 
 
 class ActivationsConfig(StrictConfig):
-    """Which activations are cached, of how much text, and which tokens count."""
+    """Which activations are cached, on how much text, and which tokens count."""
 
     hookpoints: tuple[str, ...] = ()
-    """Where activations are taken, for example blocks.2.resid_post; a model may name its own."""
+    """Hookpoints, for example blocks.2.resid_post; a model may name its own."""
     context_length: int = Field(ge=2)
-    """Tokens in a sequence, special tokens included."""
+    """Tokens in a sequence, including special tokens."""
     n_tokens: int = Field(ge=1)
-    """Token budget, train and eval together; a corpus that has fewer is used whole."""
+    """Token budget, train and eval together; a smaller corpus is used completely."""
     packing: Packing = "block"
     """block (several documents in a sequence, attention kept apart) or per_document."""
     long_documents: LongDocuments = "split"
-    """split (a document that does not fit is cut into chunks) or truncate (its beginning alone is used)."""
+    """split (cut a document that does not fit into chunks) or truncate (use only its beginning)."""
     bos: BosPolicy = "drop"
-    """none (no BOS), keep (BOS counts as a token) or drop (the model sees BOS, nothing else does)."""
+    """none (no BOS), keep (BOS counts as a token) or drop (only the model sees BOS)."""
     drop_first_token: bool = False
-    """Leave out the first text token of every chunk as well, for models whose first token is a sink."""
+    """Also leave out the first text token of every chunk, for models whose first token is a sink."""
     massive_tokens: Literal["keep", "drop"] = "keep"
     """keep, or drop (leave out valid tokens whose norm is over 5 times the median, mostly sinks)."""
     dtype: ShardDtype = "auto"
@@ -35,11 +35,11 @@ class ActivationsConfig(StrictConfig):
     eval_share: float = Field(default=0.1, ge=0.0, lt=1.0)
     """Share of the token budget that goes to documents of the eval split."""
     seed: int = 0
-    """Seed of the order in which documents are taken."""
+    """Seed of the order of documents."""
     batch_sequences: int = Field(default=32, ge=1)
     """Sequences in one forward pass."""
     shard_mebibytes: float = Field(default=32, gt=0)
-    """Size of a shard: what is redone at most after a crash."""
+    """Size of a shard, the most work that a crash can lose."""
 
     @model_validator(mode="after")
     def _hookpoints_differ(self) -> Self:
@@ -48,7 +48,7 @@ class ActivationsConfig(StrictConfig):
         return self
 
     def for_model(self, model: ModelConfig) -> "ActivationsConfig":
-        """The configuration with the model's own hookpoints where it names some."""
+        """The configuration with the model's own hookpoints if it names any."""
         return self.model_copy(update={"hookpoints": model.hookpoints}) if model.hookpoints else self
 
     @property

@@ -1,4 +1,4 @@
-"""From a corpus to packed tokens on disk, refusing early what the model cannot run."""
+"""From a corpus to packed tokens on disk; refuses early what the model cannot run."""
 
 import logging
 from collections.abc import Iterator
@@ -20,16 +20,17 @@ logger = logging.getLogger(__name__)
 
 
 def check_request(spec: ModelSpec, config: ActivationsConfig) -> None:
-    """Refuse before any work what the model cannot do; models with rotary positions would not complain.
+    """Refuse before any work what the model cannot do; models with rotary positions would not fail.
 
     Raises:
-        UserError: for no hookpoint, a context longer than the model's, a BOS that the tokenizer lacks.
+        UserError: for no hookpoint, a context longer than the model's, a BOS that the tokenizer does not
+            have.
     """
     if not config.hookpoints:
         raise UserError(f"no hookpoint is named for model {spec.model_id!r}: set activations.hookpoints")
     if spec.max_context is not None and config.context_length > spec.max_context:
         raise UserError(
-            f"context_length {config.context_length} is longer than model {spec.model_id!r} takes "
+            f"context_length {config.context_length} is longer than the context of model {spec.model_id!r} "
             f"({spec.max_context}): lower activations.context_length"
         )
     if config.bos != "none" and spec.bos_token_id is None:
@@ -66,15 +67,15 @@ def pack_corpus(
     *,
     chat_template: str | None = None,
 ) -> PackedTokens:
-    """Tokenise and pack documents into ``folder`` unless that was finished before; train comes first.
+    """Tokenise and pack documents into ``folder`` unless that is done; the train split comes first.
 
     Args:
         language_model: Its tokenizer is used; the model is not run.
         documents: Columns ``document_id``, ``split`` and ``text``.
         config: Budget, packing and token policy.
         folder: Working folder of the token files.
-        listener: Told about tokens packed.
-        chat_template: Digest of the template that conversations were rendered with; None for plain texts.
+        listener: Gets the number of tokens packed.
+        chat_template: Digest of the template that rendered the conversations; None for plain texts.
 
     Raises:
         UserError: for a corpus without documents or tokens, ids outside the vocabulary, and conversations

@@ -1,4 +1,4 @@
-"""The last step of caching: shards and tokens become an activation set that stands alone."""
+"""The last step of caching: shards and tokens become a self-contained activation set."""
 
 import logging
 import os
@@ -29,7 +29,7 @@ def finish_set(
     plan: CachingPlan,
     facts: dict[str, Any],
 ) -> None:
-    """Put tokens and ``meta.json`` beside the finished shards of ``folder``.
+    """Add tokens and ``meta.json`` to the finished shards of ``folder``.
 
     Args:
         folder: Shards of one hookpoint.
@@ -38,7 +38,7 @@ def finish_set(
         records: Every shard of the hookpoint.
         hookpoint: Its name.
         plan: Number format, width and size of shards.
-        facts: What else ``meta.json`` shall say (model, corpus, configuration).
+        facts: Further content of ``meta.json`` (model, corpus, configuration).
     """
     write_index(folder, records)
     drop = facts["config"]["massive_tokens"] == "drop"
@@ -80,7 +80,7 @@ def _place_tokens(
     sequences_per_shard: int,
     drop_massive: bool,
 ) -> int:
-    """Share the token files with the other hookpoints; ``valid`` is the hookpoint's own."""
+    """Share the token files with the other hookpoints; each hookpoint has its own ``valid``."""
     make_folder(target)
     for name in ARRAYS:
         if name != "valid":
@@ -100,7 +100,7 @@ def _place_tokens(
 
 
 def _share(source: Path, target: Path) -> None:
-    """One file under two names; a copy where the file system cannot do that."""
+    """One file under two names; a copy if the file system does not support that."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)

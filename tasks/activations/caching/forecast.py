@@ -1,4 +1,4 @@
-"""How much disk and memory caching will take, told before it starts."""
+"""Forecast of the disk and memory that caching needs, before it starts."""
 
 import shutil
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ from tasks.activations.text.inputs import model_inputs
 from tasks.activations.text.packing import PackedTokens
 
 N_TOKEN_ARRAYS = 5
-"""int32 arrays of packed tokens, shared by all hookpoints; ``valid`` (one byte) is each one's own."""
+"""int32 arrays of packed tokens, shared by all hookpoints; each has its own ``valid`` (one byte)."""
 FIXED_BYTES = 44 * 2**20
 """Tokenisation, threads, Python objects and buffers of the matrix library."""
 FRAGMENTED_SHARE = 0.10
-"""Holes between tensors, as a share of what these take: measured under the steady allocator (see
+"""Holes between tensors, as a share of the tensors' size: measured under the steady allocator (see
 `tasks.common.allocator`) on models of six layouts; without it holes take up to as much as the tensors."""
 _CGROUP = Path("/sys/fs/cgroup")
 MEBIBYTE = 2**20
@@ -30,14 +30,14 @@ MEBIBYTE = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """Bytes that caching will take."""
+    """Bytes that caching will need."""
 
     disk_bytes: int
     """In the working folder, all hookpoints and token files."""
     weights_bytes: int
     """In the memory of the model's device: the weights."""
     working_bytes: int
-    """There as well: the working set of a forward pass and of what is waiting for the disk."""
+    """Also there: the working set of a forward pass and of data waiting for the disk."""
 
     @property
     def memory_bytes(self) -> int:
@@ -54,7 +54,7 @@ def forecast(
 ) -> Forecast:
     """Disk and memory for caching ``packed``; ``widths`` and ``dtypes`` are by hookpoint.
 
-    Memory is measured, not guessed: one sequence is run and its tensors are counted.
+    Memory is measured, not guessed: it runs one sequence and counts the tensors.
     """
     row_bytes = [width * np.dtype(dtypes[name]).itemsize for name, width in widths.items()]
     n_places = packed.n_sequences * packed.context_length
@@ -82,16 +82,16 @@ def refuse_above_free(
         need: The forecast.
         language_model: The loaded model; its weights are in memory already.
         folder: Where the shards will be written.
-        n_bytes_there: Bytes of the forecast that are written already.
+        n_bytes_there: Bytes of the forecast that are already written.
 
     Raises:
-        UserError: when disk or memory are short, saying how much is needed and how much is free.
+        UserError: when disk or memory is short, with the amounts needed and free.
     """
     disk_needed, disk_free = need.disk_bytes - n_bytes_there, shutil.disk_usage(folder).free
     if disk_needed > disk_free:
         raise UserError(
             f"caching needs {_mebibytes(disk_needed)} MiB in {folder}, {_mebibytes(disk_free)} MiB are "
-            "free: lower activations.n_tokens or make room"
+            "free: lower activations.n_tokens or free some space"
         )
     memory_free = free_memory_bytes(language_model.device)
     if need.working_bytes > memory_free:
@@ -102,7 +102,7 @@ def refuse_above_free(
 
 
 def free_memory_bytes(device: torch.device) -> int:
-    """Memory of a device that can be had without swapping, within the process' control group."""
+    """Memory of a device that is available without swapping, within the process' control group."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     available = int(psutil.virtual_memory().available)

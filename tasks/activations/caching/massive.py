@@ -1,9 +1,9 @@
-"""Tokens of massive norm: few tokens, mostly at the beginning, that hold most of the variance.
+"""Tokens of massive norm: few tokens, mostly at the start, that hold most of the variance.
 
-Sun et al. 2024 (arXiv 2402.17762, "Massive Activations in Large Language Models"): models keep a few
-activations of enormous size on the first token and on delimiters, as sinks of attention. One such token can
-hold half of the variance of an evaluation, and decide which dictionary looks better. A token counts as
-massive where the norm of its activation is over 5 times the median of the valid tokens of its shard.
+Sun et al. 2024 (arXiv 2402.17762, "Massive Activations in Large Language Models"): models keep a few very
+large activations on the first token and on delimiters, as attention sinks. One such token can hold half of
+the variance of an evaluation, and decide which dictionary looks better. A token counts as massive if the norm
+of its activation is over 5 times the median of the valid tokens of its shard.
 
 Shapes: S sequences, T context.
 """
@@ -23,12 +23,12 @@ Norms = npt.NDArray[np.float32]
 
 FACTOR = 5.0
 LARGEST_SHARE = 0.1
-"""Where more tokens of a shard are that large, norms have a heavy tail and no token stands out."""
+"""If more tokens of a shard are this large, norms have a heavy tail and no token stands out."""
 _POSITIONS = 10
 
 
 class Found(NamedTuple):
-    """What the norms of a shard say."""
+    """Norm statistics of a shard."""
 
     places: tuple[int, ...]
     """Sequence within the shard x context + position."""
@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 def find_massive(norms_ST: Norms) -> Found:
-    """Tokens whose norm is over ``FACTOR`` times the median; NaN marks those that do not count."""
+    """Tokens whose norm is over ``FACTOR`` times the median; NaN marks tokens that do not count."""
     counted = norms_ST[~np.isnan(norms_ST)].astype(np.float64)
     if not counted.size:
         return Found((), (), 0.0, 0.0)
@@ -62,9 +62,9 @@ class MassiveTokens:
     median_norm: float
     max_norm: float | None
     share: float
-    """Of the sum of squared norms."""
+    """Share of the sum of squared norms."""
     positions: tuple[tuple[int, int], ...]
-    """Position in a chunk of a document and number there, commonest first."""
+    """Position in a chunk of a document and number there, most common first."""
 
     def columns(self) -> dict[str, Any]:
         """Columns of ``activation_sets``."""
@@ -77,7 +77,7 @@ class MassiveTokens:
         }
 
     def sentence(self, hookpoint: str, *, dropped: bool) -> str:
-        """What a log says of them."""
+        """The log message about them."""
         place, n_there = self.positions[0]
         found = (
             f"{hookpoint}: {self.n:,} of {self.n_valid:,} valid tokens have norms over {FACTOR:g} times the "

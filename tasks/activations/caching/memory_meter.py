@@ -1,4 +1,4 @@
-"""The memory that tensors take while something runs, counted operation by operation."""
+"""Measures the memory of tensors while code runs, counted operation by operation."""
 
 import weakref
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from torch.utils._pytree import tree_leaves
 
 
 class MemoryMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
-    """Within the context ``peak_bytes`` becomes the most that newly made tensors held at one time.
+    """Within the context ``peak_bytes`` becomes the maximum that new tensors held at one time.
 
-    Storage is counted once however many views share it; what was there before is not counted, nor are
-    buffers inside an operation. Works on every device.
+    A storage counts once however many views share it. Older storage does not count, nor do buffers inside an
+    operation. Works on every device.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Can this model do what a pipeline asks of it? Answered from its files, before anything runs."""
+"""Checks from a model's files, before anything runs, whether the model can do what a pipeline requests."""
 
 from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.models.files import check_hookpoints
@@ -13,7 +13,7 @@ def check_model(model: ModelConfig, config: ActivationsConfig) -> None:
     that name a module are looked up in a model without weights.
 
     Raises:
-        UserError: one sentence for the first thing that would stop a stage.
+        UserError: one sentence for the first problem that would stop a stage.
     """
     asked = config.for_model(model)
     files = check_model_folder(model_folder(model))

@@ -1,4 +1,4 @@
-"""The plan of a caching run: decided once, kept in the working folder, checked by every later attempt."""
+"""The plan of a caching run: decided once, stored in the working folder, checked by every later attempt."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from tasks.activations.text.packing import PackedTokens
 PLAN = "plan.json"
 PROBED_BATCHES = 4
 PROBED_SHARE = 0.03
-"""At most so much of a set is run through the model for the probe, but always one sequence."""
+"""Share of a set that the probe runs through the model at most, but always one sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class CachingPlan:
 def open_plan(
     scratch: Path, spec: ModelSpec, corpus_digest: str, config: ActivationsConfig
 ) -> CachingPlan | None:
-    """The plan of an earlier attempt; None at the first.
+    """The plan of an earlier attempt; None for the first.
 
     Raises:
-        UserError: when that attempt worked on another tokenizer, model, corpus or configuration.
+        UserError: when that attempt used another tokenizer, model, corpus or configuration.
     """
     if not (scratch / PLAN).is_file():
         return None
@@ -49,8 +49,8 @@ def open_plan(
     for what, value in _premises(spec, corpus_digest, config).items():
         if stored["premises"][what] != value:
             raise UserError(
-                f"the {what} changed since caching began in {scratch}: restore it, or remove that folder "
-                "to begin anew"
+                f"the {what} changed since caching started in {scratch}: restore it, or remove that folder "
+                "to start again"
             )
     return CachingPlan(stored["dtypes"], stored["widths"], stored["sequences_per_shard"])
 
@@ -63,7 +63,7 @@ def save_plan(
     dtypes: Mapping[str, ShardFormat],
     widths: Mapping[str, int],
 ) -> CachingPlan:
-    """Decide the size of shards and keep the plan."""
+    """Decide the size of shards and store the plan."""
     widest = max(np.dtype(dtypes[name]).itemsize * widths[name] for name in config.hookpoints)
     n_fitting = int(config.shard_mebibytes * MEBIBYTE) // (widest * config.context_length)
     per_shard = max(1, n_fitting // config.batch_sequences) * config.batch_sequences

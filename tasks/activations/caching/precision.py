@@ -1,4 +1,4 @@
-"""Which number format activations need on disk.
+"""Decides which number format activations need on disk.
 
 Shapes: B sequences, T context, D width, N tokens.
 """
@@ -14,14 +14,14 @@ from torch import Tensor
 from tasks.activations.reading.shard_files import ShardFormat
 
 FLOAT16_LIMIT = 6e4 / 2
-"""Half of what float16 holds (65,504): room for tokens that the probe does not see."""
+"""Half of float16's maximum (65,504): room for tokens that the probe does not see."""
 ROUNDING_SHARE_LIMIT = 1e-4
 """Rounding error that float16 may add, as a share of the variance that a dictionary has to explain."""
 
 
 @dataclass(slots=True)
 class RangeProbe:
-    """Gathers what decides between float16 and float32 over a sample of valid tokens."""
+    """Collects the statistics that decide between float16 and float32 over a sample of valid tokens."""
 
     peak: float = 0.0
     n: int = 0
@@ -31,7 +31,7 @@ class RangeProbe:
     _squares: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def add(self, x_ND: Tensor) -> None:
-        """Take tokens into account; tokens that are not finite are none of the probe's business."""
+        """Add tokens; the probe ignores tokens that are not finite."""
         if self.n == 0:
             self._sums = np.zeros(x_ND.shape[1])
             self._squares = np.zeros(x_ND.shape[1])
@@ -51,7 +51,7 @@ class RangeProbe:
         return self.rounding / variance if variance > 0 else 0.0
 
     def choose(self) -> ShardFormat:
-        """``float16`` unless values are too large for it or its rounding would show."""
+        """``float16`` unless values are too large for it or its rounding error is too large."""
         fits = self.peak <= FLOAT16_LIMIT and self.rounding_share <= ROUNDING_SHARE_LIMIT
         return "float16" if fits else "float32"
 
@@ -59,24 +59,24 @@ class RangeProbe:
 def storable(
     x_BTD: Tensor, padding_BT: Tensor, dtype: ShardFormat
 ) -> tuple[npt.NDArray[Any], Tensor, Tensor]:
-    """Activations as they go to disk.
+    """Activations as they are stored on disk.
 
     Args:
-        x_BTD: Activations as the model gives them.
-        padding_BT: True where there is no token; zeros are stored there.
+        x_BTD: Activations from the model.
+        padding_BT: True if there is no token; zeros are stored there.
         dtype: Number format of the shard.
 
     Returns:
-        The values to store, zero where a token is padding or not finite in ``dtype``; which tokens are
+        The values to store, zero if a token is padding or not finite in ``dtype``; which tokens are
         finite ``(B, T)``; Euclidean norms ``(B, T)``, float32.
     """
     target = torch.float16 if dtype == "float16" else torch.float32
     x_BTD = x_BTD.float()
-    peak_BT = torch.linalg.vector_norm(x_BTD, ord=float("inf"), dim=2)  # one pass, nothing in between
-    finite_BT = peak_BT <= torch.finfo(target).max  # false for NaN too
+    peak_BT = torch.linalg.vector_norm(x_BTD, ord=float("inf"), dim=2)  # one pass, no temporary
+    finite_BT = peak_BT <= torch.finfo(target).max  # also false for NaN
     norms_BT = torch.linalg.vector_norm(x_BTD, dim=2)
     left_out_BT = padding_BT | ~finite_BT
     stored_BTD = x_BTD.to(target)
     if bool(left_out_BT.any()):
-        stored_BTD = stored_BTD.masked_fill(left_out_BT[:, :, None], 0.0)  # ``x_BTD`` stays as it is
+        stored_BTD = stored_BTD.masked_fill(left_out_BT[:, :, None], 0.0)  # ``x_BTD`` does not change
     return stored_BTD.cpu().numpy(), finite_BT.cpu(), norms_BT.cpu()

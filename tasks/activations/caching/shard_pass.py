@@ -1,4 +1,4 @@
-"""One pass of the model over packed tokens: shards of every hookpoint, made durable while the model runs on.
+"""One pass of the model over packed tokens: shards of every hookpoint, written while the model continues.
 
 Shapes: B sequences, T context, D width.
 """
@@ -23,7 +23,7 @@ from tasks.activations.text.packing import PADDING, PackedTokens
 
 @dataclass(frozen=True, slots=True)
 class ShardLayout:
-    """How the sequences of a set are spread over shards, the same for all hookpoints of a pass."""
+    """The distribution of the sequences of a set over shards, the same for all hookpoints of a pass."""
 
     n_sequences: int
     sequences_per_shard: int
@@ -47,7 +47,7 @@ class ShardLayout:
 
 @dataclass(slots=True)
 class _GrowingShard:
-    """The shard of one hookpoint while it is written, with what its record will say."""
+    """The shard of one hookpoint while it is written, with the data of its record."""
 
     writer: ShardWriter
     dtype: ShardFormat
@@ -56,7 +56,7 @@ class _GrowingShard:
     norm_sum: float = 0.0
     n_normed: int = 0
     norms: list[Norms] = field(default_factory=list)
-    """Of each batch: norms of its tokens, NaN where a token does not count."""
+    """Of each batch: norms of its tokens, NaN if a token does not count."""
 
     def take(
         self, x_BTD: Tensor, padding_BT: Tensor, packed: PackedTokens, rows: slice, background: Background
@@ -96,14 +96,14 @@ class UnfinishedShards:
         self._shards = shards
 
     def finish(self) -> dict[str, ShardRecord]:
-        """Make the files durable; the records by hookpoint, indices are the caller's to write.
+        """Make the files durable; return the records by hookpoint, the caller writes the indices.
 
-        Runs on the writer thread, behind the writes of the shard.
+        Runs on the writer thread, after the writes of the shard.
         """
         return {name: shard.finish() for name, shard in self._shards.items()}
 
     def abandon(self) -> None:
-        """Close and remove what is not finished; the writer thread must have ended."""
+        """Close and remove unfinished files; the writer thread must have ended."""
         for shard in self._shards.values():
             shard.writer.abandon()
 
@@ -121,10 +121,10 @@ def write_shard(
 ) -> UnfinishedShards:
     """Run the model over the sequences of one shard and hand the values of each hookpoint to the writer.
 
-    ``told`` hears after each forward pass up to which sequence the model was run.
+    ``told`` gets, after each forward pass, the sequence up to which the model ran.
 
     Returns:
-        What `UnfinishedShards.finish`, queued on the same writer, makes durable.
+        The shards that `UnfinishedShards.finish`, queued on the same writer, makes durable.
 
     Raises:
         OSError: from this or an earlier write on the writer thread.
@@ -149,7 +149,7 @@ def _run_batch(
     shards: Mapping[str, _GrowingShard],
     background: Background,
 ) -> None:
-    """One forward pass; a function of its own, so that nothing of it is alive during the next one."""
+    """One forward pass, in a separate function so that none of its tensors lives during the next one."""
     captured = capture(language_model, list(shards), model_inputs(language_model, packed, rows))
     padding_BT = torch.from_numpy(packed.segment[rows] == PADDING).to(language_model.device)
     for name, shard in shards.items():

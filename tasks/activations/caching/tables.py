@@ -1,6 +1,6 @@
-"""What caching tells the catalogue: rows of models, corpora, documents, activation_sets, sequences.
+"""The rows that caching writes to the catalogue: models, corpora, documents, activation_sets, sequences.
 
-All without the columns that the store adds (fingerprint, slice, subject).
+All of them without the columns that the store adds (fingerprint, slice, subject).
 """
 
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ N_HEX = 8
 
 
 def corpus_id(corpus: CorpusTable) -> str:
-    """Kind of source plus eight hex of the digest of documents and texts."""
+    """Kind of source plus eight hex digits of the digest of documents and texts."""
     return f"{corpus.source}-{corpus.digest[:N_HEX]}"
 
 
 def model_row(spec: ModelSpec, location: str | None = None) -> pa.Table:
-    """One row of ``models``; ``location`` is the hub repository or folder that the files are from."""
+    """One row of ``models``; ``location`` is the hub repository or folder of its files."""
     return _row(
         "models",
         model_id=spec.model_id,
@@ -72,7 +72,7 @@ def document_rows(corpus: CorpusTable) -> pa.Table:
 def activation_set_row(
     activation_set: ActivationSet, activation_set_id: str, corpus_id: str, uri: str
 ) -> pa.Table:
-    """One row of ``activation_sets``; ``uri`` is the folder's place below the catalogue's root."""
+    """One row of ``activation_sets``; ``uri`` is the path of the folder below the catalogue's root."""
     meta = activation_set.meta
     copied = (
         "model_id",

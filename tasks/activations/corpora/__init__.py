@@ -1,4 +1,4 @@
-"""Where documents come from: one file per source, registered in `CORPUS_SOURCES`."""
+"""Sources of documents: one file per source, registered in `CORPUS_SOURCES`."""
 
 from tasks.activations.corpora.source import (
     CORPUS_SOURCES,

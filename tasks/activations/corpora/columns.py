@@ -1,4 +1,4 @@
-"""What sources with columns share: which column is what, and how a row becomes a document."""
+"""Shared code of sources with columns: the columns to read, and how a row becomes a document."""
 
 import hashlib
 import logging
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class ChatConfig(StrictConfig):
-    """Where a source keeps conversations, and whose chat template renders them."""
+    """The column with conversations, and the model whose chat template renders them."""
 
     messages_column: str
     """Column with the messages of a conversation: a list of role and content."""
@@ -31,18 +31,18 @@ class ChatConfig(StrictConfig):
 
 
 class ColumnsConfig(SourceConfig):
-    """The columns of a source that has any; give text_column or chat."""
+    """The columns of a source; give text_column or chat."""
 
     text_column: str | None = None
     """Column with the text of the document."""
     chat: ChatConfig | None = None
-    """For conversations: every one becomes a document, rendered with a model's chat template."""
+    """For conversations: each becomes a document, rendered with a model's chat template."""
     id_column: str | None = None
-    """Column with the document's name, without repeats; without it documents are numbered."""
+    """Column with the document's name, without repeats; by default documents are numbered."""
     label_columns: tuple[str, ...] = ()
-    """Columns kept beside the text as labels, for example language or topic."""
+    """Columns to keep with the text as labels, for example language or topic."""
     max_documents: PositiveInt | None = None
-    """Read no more than the first so many documents."""
+    """Maximum number of documents to read, from the start."""
 
     @model_validator(mode="after")
     def _one_kind_of_text(self) -> Self:
@@ -52,13 +52,13 @@ class ColumnsConfig(SourceConfig):
 
     @property
     def content_column(self) -> str:
-        """The column that the text is made of."""
+        """The column from which the text is made."""
         name = self.chat.messages_column if self.chat is not None else self.text_column
         assert name is not None
         return name
 
     def wanted_columns(self) -> list[str]:
-        """Every column that is read, each once."""
+        """Every column to read, each once."""
         named = [self.content_column, *([self.id_column] if self.id_column else []), *self.label_columns]
         return list(dict.fromkeys(named))
 
@@ -69,10 +69,10 @@ def row_documents(
     """Documents from rows, streamed; a null text is an empty document.
 
     Args:
-        prefix: what numbered documents are called, ``PREFIX-00000012``.
+        prefix: The name of numbered documents, ``PREFIX-00000012``.
 
     Raises:
-        UserError: for a text that is not text, messages that are none, and a missing id.
+        UserError: for a text that is not text, invalid messages, and a missing id.
     """
     template = chat_template(config)
     n_left_out = 0
@@ -90,7 +90,7 @@ def row_documents(
         if name is None:
             raise UserError(
                 f"row {number} has no value in column {config.id_column!r}: name another id_column, or "
-                "none to number the documents"
+                "leave it out to number the documents"
             )
         labels = {label: _as_label(row[label]) for label in config.label_columns}
         yield Document(str(name), content or "", labels)
@@ -99,7 +99,7 @@ def row_documents(
 
 
 def chat_template(config: ColumnsConfig) -> "ChatTemplate | None":
-    """What renders the conversations of a source; None where it has texts."""
+    """The renderer of a source's conversations; None if it has texts."""
     if config.chat is None:
         return None
     from tasks.activations.text.chat import ChatTemplate  # brings Transformers
@@ -108,16 +108,16 @@ def chat_template(config: ColumnsConfig) -> "ChatTemplate | None":
 
 
 def with_template(config: ColumnsConfig, described: dict[str, str]) -> dict[str, str]:
-    """A source's description with the digest of its chat template, where it has one."""
+    """A source's description, with the digest of its chat template if it has one."""
     template = chat_template(config)
     return described if template is None else {**described, "chat_template": template.digest}
 
 
 def refuse_missing_columns(config: ColumnsConfig, present: Iterable[str], where: str) -> None:
-    """Say which column is not there, and which are.
+    """Refuse missing columns, and name the existing ones.
 
     Raises:
-        UserError: when a column the configuration names is missing, or is there more than once.
+        UserError: when a column of the configuration is missing, or exists more than once.
     """
     known = sorted(present)
     double = [column for column in config.wanted_columns() if known.count(column) > 1]
@@ -129,10 +129,10 @@ def refuse_missing_columns(config: ColumnsConfig, present: Iterable[str], where:
 
 
 def files_of(path: str, suffix: str | None = None) -> list[Path]:
-    """The files a path means, sorted: a file, a folder (everything in it), or a glob pattern.
+    """The files of a path, sorted: a file, a folder (everything in it), or a glob pattern.
 
     Args:
-        suffix: in a folder, take the files that end so.
+        suffix: In a folder, take the files with this ending.
 
     Raises:
         UserError: when there is none.

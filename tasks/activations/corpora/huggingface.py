@@ -1,4 +1,4 @@
-"""Documents from a Hugging Face dataset, streamed; nothing of the dataset's own code is run."""
+"""Documents from a Hugging Face dataset, streamed; no code of the dataset runs."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -30,7 +30,7 @@ class HuggingFaceCorpus(CorpusSource):
         dataset: str
         """Name on the hub (``owner/name``) or a local folder of data files."""
         name: str | None = None
-        """Configuration of the dataset, where it has several."""
+        """Configuration of the dataset, if it has several."""
         split: str = "train"
         """Split of the dataset to read; featlas divides it into train and eval itself."""
         revision: str | None = None
@@ -43,7 +43,7 @@ class HuggingFaceCorpus(CorpusSource):
             if self.revision is None or self.max_documents is None:
                 raise ValueError(
                     f"dataset {self.dataset!r} is no local folder, so it is read from the hub: "
-                    "pin a commit in corpus.revision and say how much to read in corpus.max_documents"
+                    "pin a commit in corpus.revision and limit the documents with corpus.max_documents"
                 )
             return self
 
@@ -76,19 +76,19 @@ class HuggingFaceCorpus(CorpusSource):
                 revision=config.revision,
                 streaming=True,
             )
-        except Exception as error:  # each file type has a reader with errors of its own
+        except Exception as error:  # each file type has a reader with its own errors
             raise UserError(f"the dataset {config.dataset!r} cannot be read: {_reason(error)}") from error
         if rows.column_names is not None:
             refuse_missing_columns(config, rows.column_names, f"the dataset {config.dataset!r}")
         yield from self._readable(cast(Iterable[Mapping[str, Any]], rows))
 
     def _readable(self, rows: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-        """The rows; what the reader of a damaged file raises becomes one sentence."""
+        """The rows; an error of the reader of a damaged file becomes one sentence."""
         waiting = iter(rows)
         while True:
             try:
                 row = next(waiting, None)
-            except Exception as error:  # each file type has a reader with errors of its own
+            except Exception as error:  # each file type has a reader with its own errors
                 raise UserError(
                     f"the dataset {self.config.dataset!r} is damaged: {_reason(error)}"
                 ) from error

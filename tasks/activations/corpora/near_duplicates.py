@@ -2,13 +2,13 @@
 
 A document's windows are the runs of 32 bytes of its text in lower case with white space collapsed. Two
 documents are near-duplicates when the estimated Jaccard similarity of their sets of windows reaches a
-threshold. The estimate is the share of equal minima in 128 bins of one hash function (Broder 1997; for
-one function and empty bins Shrivastava and Li 2014, arXiv 1406.4784); its standard error is 0.035 at a
-similarity of 0.8. Candidates come from 16 bands of 8 minima: a pair at 0.8 is seen with a chance of 95 %,
-one at 0.9 with more than 99.9 %. Repeated text makes copying features and inflates every score that rewards
+threshold. The estimate is the share of equal minima in 128 bins of one hash function (Broder 1997; for one
+function and empty bins Shrivastava and Li 2014, arXiv 1406.4784); its standard error is 0.035 at a similarity
+of 0.8. Candidates come from 16 bands of 8 minima: this finds a pair at 0.8 with a probability of 95 %, one at
+0.9 with more than 99.9 %. Repeated text leads to features that copy, and inflates every score that rewards
 copying.
 
-Everything is a function of the texts and their order: the earlier document is kept. A kept document costs
+The result depends only on the texts and their order: the earlier document is kept. A kept document costs
 about 2 kB of memory.
 """
 
@@ -22,7 +22,7 @@ N_BINS = 128
 N_BANDS = 16
 _SPACE = re.compile(r"\s+")
 _BORROWED = np.uint64(0x9E3779B97F4A7C15)
-"""Added for every bin that a minimum was borrowed across."""
+"""Added for every bin across which a minimum was borrowed."""
 
 _BASE = 0x5851F42D4C957F2D
 _POWERS = np.array(
@@ -36,7 +36,7 @@ class NearDuplicates:
     """The documents kept so far.
 
     Args:
-        similarity: From this estimated Jaccard similarity on a document counts as a copy.
+        similarity: At this estimated Jaccard similarity a document counts as a copy.
     """
 
     def __init__(self, similarity: float) -> None:
@@ -45,7 +45,7 @@ class NearDuplicates:
         self._bands: dict[tuple[int, bytes], list[int]] = {}
 
     def is_new(self, text: str) -> bool:
-        """Whether no kept document is much like this one; if so, it is kept."""
+        """Whether no kept document resembles this one; if so, it is kept."""
         own = signature(text)
         keys = [(band, part.tobytes()) for band, part in enumerate(np.split(own, N_BANDS))]
         candidates = {number for key in keys for number in self._bands.get(key, ())}

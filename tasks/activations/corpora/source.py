@@ -1,4 +1,4 @@
-"""What a corpus source is, and the rule that splits documents into train and eval."""
+"""The role of a corpus source, and the rule that splits documents into train and eval."""
 
 import hashlib
 from abc import ABC, abstractmethod
@@ -14,7 +14,7 @@ Split = Literal["train", "eval"]
 
 
 class SourceConfig(StrictConfig):
-    """What every source may be told."""
+    """Settings of every source."""
 
     near_duplicates: float | None = Field(default=0.8, gt=0, le=1)
     """Leave out a document at least this similar to an earlier one (0 to 1); null keeps near-duplicates."""
@@ -41,7 +41,7 @@ class CorpusSource(ABC):
 
     @abstractmethod
     def documents(self) -> Iterator[Document]:
-        """The documents, streamed; duplicates and odd characters are `corpus_table`'s business."""
+        """The documents, streamed; `corpus_table` handles duplicates and invalid characters."""
 
     @abstractmethod
     def describe(self) -> dict[str, str]:

@@ -45,12 +45,12 @@ HELD_OUT_MODULES = frozenset(
     }
 )
 HELD_OUT_TOPICS = frozenset({"atom-identifiers", "atom-literals", "exprlists", "unary"})
-"""No embedded model is trained on these, whatever a pipeline's ``eval_share`` says.
+"""No embedded model is trained on these, whatever a pipeline's ``eval_share`` is.
 
-The tenth of all names with the smallest sha256, less tkinter, which alone would be half of it.
+The tenth of all names with the smallest sha256, without tkinter, which alone would be half of it.
 """
 
-# Code tables, copies of other modules, tests and demonstrations: text that says little or twice.
+# Code tables, copies of other modules, tests and demonstrations: text with little or repeated content.
 LEFT_OUT_PACKAGES = frozenset(
     {
         "__phello__",
@@ -78,12 +78,12 @@ NEAR_DUPLICATE_SHARE = 0.6
 class StandardLibrary(CorpusSource):
     """One document per module, and one per topic of the language reference behind ``help()``.
 
-    Offline and without licence questions: it is the text that came with the interpreter. Modules
-    are held out by top-level name, so that no package lies on both sides.
+    Offline and without licence questions: the text came with the interpreter. Modules are held out by
+    top-level name, so that no package is in both splits.
     """
 
     class Config(SourceConfig):
-        """The standard library of the Python that runs; nothing to choose."""
+        """The standard library of the running Python; it has no settings."""
 
         source: Literal["stdlib"] = "stdlib"
 
@@ -103,7 +103,7 @@ class StandardLibrary(CorpusSource):
         }
 
     def split_of(self, document_id: str, eval_share: float) -> Split:
-        """Held out by name; ``eval_share`` is not asked, for the models never saw these names."""
+        """Held out by name; ``eval_share`` is ignored, because the models never saw these names."""
         module, _, topic = document_id.partition(f"{TOPICS_MODULE}.")
         held_out = topic in HELD_OUT_TOPICS or module.partition(".")[0] in HELD_OUT_MODULES
         return "eval" if held_out else "train"
@@ -145,7 +145,7 @@ def _topic_documents() -> Iterator[Document]:
 
 
 def _without_near_duplicates(documents: list[Document]) -> list[Document]:
-    """Drop short documents and those whose lines mostly stand in larger documents already."""
+    """Drop short documents and those whose lines are mostly in larger documents already."""
     kept: list[Document] = []
     seen_lines: set[str] = set()
     for document in sorted(documents, key=lambda document: (-len(document.text), document)):

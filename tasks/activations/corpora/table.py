@@ -1,4 +1,4 @@
-"""From a source's documents to the corpus every stage reads: clean, without duplicates, split."""
+"""From a source's documents to the corpus that every stage reads: clean, without duplicates, split."""
 
 import hashlib
 from collections.abc import Iterable
@@ -41,20 +41,20 @@ class CorpusTable(NamedTuple):
     n_duplicates: int
     """Documents left out because an earlier one has the same text."""
     n_empty: int
-    """Documents left out because they have no text but white space."""
+    """Documents left out because they contain only white space."""
     n_near_duplicates: int = 0
-    """Documents left out because an earlier one is much like them."""
+    """Documents left out because they resemble an earlier one."""
     chat_template: str | None = None
-    """Digest of the template that conversations were rendered with; None for plain texts."""
+    """Digest of the template that rendered the conversations; None for plain texts."""
 
 
 def corpus_table(config: SourceConfig, eval_share: float, listener: ProgressListener = silent) -> CorpusTable:
-    """Read the corpus a configuration names, telling the listener how many documents were read.
+    """Read the corpus of a configuration; report the number of documents read to the listener.
 
-    Half surrogates, which no UTF-8 file can hold, become U+FFFD; nothing else is changed.
+    Half surrogates, which no UTF-8 file can hold, become U+FFFD; nothing else changes.
 
     Raises:
-        UserError: when the source cannot be read, has no text, or names two documents alike.
+        UserError: when the source cannot be read, has no text, or gives two documents the same name.
     """
     source = CORPUS_SOURCES[str(getattr(config, "source", ""))](config)
     about = source.describe()
@@ -79,7 +79,7 @@ def corpus_table(config: SourceConfig, eval_share: float, listener: ProgressList
 
 
 class _TableInMaking:
-    """Takes documents one by one and holds them as Arrow, not as Python objects."""
+    """Takes documents one by one and stores them as Arrow, not as Python objects."""
 
     def __init__(self, near_duplicates: float | None) -> None:
         self.text_digests: dict[str, str] = {}
@@ -98,7 +98,7 @@ class _TableInMaking:
         if document_id in self._ids_seen:
             raise UserError(
                 f"two documents of the corpus are named {document_id!r}: choose an id column without "
-                "repeats, or none to number the documents"
+                "repeats, or leave it out to number the documents"
             )
         self._ids_seen.add(document_id)
         if not text.strip():
@@ -130,7 +130,7 @@ class _TableInMaking:
             self._flush()
 
     def finish(self) -> pa.Table:
-        """All rows, in the order they came."""
+        """All rows, in the order of arrival."""
         self._flush()
         return pa.Table.from_batches(self._batches, CORPUS_SCHEMA)
 
@@ -157,7 +157,7 @@ def digest_of_digests(text_digests: Iterable[tuple[str, str]]) -> str:
 
 
 def without_surrogates(text: str) -> str:
-    """Pairs of half surrogates become the character they mean, a lone half U+FFFD."""
+    """Pairs of half surrogates become the character that they encode, a lone half U+FFFD."""
     try:
         text.encode()
     except UnicodeEncodeError:

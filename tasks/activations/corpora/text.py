@@ -38,7 +38,7 @@ class TextCorpus(CorpusSource):
                 yield Document(f"{name}#{number}", block, labels)
 
     def describe(self) -> dict[str, str]:
-        """Source, a digest of the files, and that line ends are kept, which they were not always."""
+        """Source, a digest of the files, and that line ends are kept (earlier versions did not keep them)."""
         revision = files_revision(files_of(self.config.path))
         return {"source": "text", "revision": revision, "line_ends": "kept"}
 

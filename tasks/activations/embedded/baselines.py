@@ -14,9 +14,9 @@ Context = tuple[int, ...]
 class NGramModel:
     """Interpolated n-grams of all orders up to ``max_order``.
 
-    Witten-Bell (Chen and Goodman 1998, section 2.5): with ``c`` the count of a context and ``u`` the
-    number of different tokens seen after it, the model of one order less has the weight
-    ``u / (c + u)``. Below the unigrams lies the uniform distribution.
+    Witten-Bell (Chen and Goodman 1998, section 2.5): with ``c`` the count of a context and ``u`` the number
+    of different tokens seen after it, the model of the next lower order has the weight ``u / (c + u)``.
+    Below the unigrams is the uniform distribution.
     """
 
     def __init__(self, vocab_size: int, max_order: int = MAX_ORDER) -> None:

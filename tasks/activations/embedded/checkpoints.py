@@ -16,11 +16,11 @@ RNG_KEY = "torch_rng_state"
 
 
 class Position(NamedTuple):
-    """How far a run has come, over all its processes."""
+    """Progress of a run, over all its processes."""
 
     step: int = 0
     seconds: float = 0.0
-    """Wall clock spent in steps."""
+    """Wall-clock time spent in steps."""
     cpu_seconds: float = 0.0
     """Processor time of all threads spent in steps."""
 
@@ -32,10 +32,10 @@ def save_checkpoint(
     position: Position,
     identity: dict[str, str],
 ) -> None:
-    """Write the state beside ``folder`` and put it in its place; a kill leaves old or new.
+    """Write the state next to ``folder`` and rename it into place; a kill leaves old or new.
 
     Args:
-        identity: what the run is of (recipe and corpus digests); `load_checkpoint` compares it.
+        identity: The identity of the run (recipe and corpus digests); `load_checkpoint` compares it.
     """
     fresh, old = folder.with_suffix(".new"), folder.with_suffix(".old")
     shutil.rmtree(fresh, ignore_errors=True)
@@ -63,9 +63,9 @@ def save_checkpoint(
 def load_checkpoint(
     folder: Path, network: nn.Module, optimizers: list[Optimizer], identity: dict[str, str]
 ) -> Position:
-    """Restore the newest whole checkpoint of the same run, or start at zero where there is none.
+    """Restore the newest complete checkpoint of the same run, or start at zero if there is none.
 
-    A checkpoint of another recipe or corpus is left aside: the run starts afresh and replaces it.
+    A checkpoint of another recipe or corpus is ignored: the run starts from zero and replaces it.
     """
     for candidate in (folder, folder.with_suffix(".new"), folder.with_suffix(".old")):
         state_path = candidate / "state.json"
@@ -80,7 +80,7 @@ def load_checkpoint(
 
 
 def restore(tensors: dict[str, Tensor], network: nn.Module, optimizers: list[Optimizer]) -> None:
-    """Put a checkpoint's tensors back where they were, the random state last."""
+    """Restore a checkpoint's tensors, the random state last."""
     weights = {
         name.removeprefix("network."): tensor
         for name, tensor in tensors.items()

@@ -20,8 +20,8 @@ def bits_per_byte(
 ) -> float:
     """Cross-entropy of every token of every document, in bits, over the documents' UTF-8 bytes.
 
-    Each document is read in windows of ``context_length`` that begin with BOS and overlap by half:
-    a token is scored once, in the window where more of its document stands before it.
+    Each document is read in windows of ``context_length`` that begin with BOS and overlap by half: a token is
+    scored once, in the window where more of its document precedes it.
 
     Args:
         documents: token ids of each document, without BOS.

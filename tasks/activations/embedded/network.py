@@ -1,4 +1,4 @@
-"""The network that is trained: a small causal transformer, plain torch.
+"""The network of the training: a small causal transformer in plain torch.
 
 It computes what Transformers' Llama and GPT-NeoX (sequential residual) classes compute; `export`
 renames its weights for them. Shapes: B windows, T tokens, D d_model, H heads, E head width,

@@ -8,7 +8,7 @@ Layout = Literal["llama", "gpt_neox"]
 
 
 class Recipe(StrictConfig):
-    """Everything that decides the weights, given the corpus, the machine and its thread count."""
+    """All settings that determine the weights, given the corpus, the machine and its thread count."""
 
     name: str
     """Folder of the finished model."""
@@ -17,14 +17,14 @@ class Recipe(StrictConfig):
     vocab_size: int
     """Size of the byte-level BPE vocabulary, the BOS token included."""
     word_pattern: str | None
-    """Regular expression no token crosses; None is the pattern of GPT-2."""
+    """Regular expression that no token crosses; None is the pattern of GPT-2."""
     d_model: int
     n_layers: int
     n_heads: int
     d_mlp: int
     dropout: float
     context_length: int
-    """Tokens of a training window, its BOS included."""
+    """Tokens of a training window, including its BOS."""
     batch_windows: int
     n_steps: int
     """Steps of the full schedule; a machine too slow for them runs through the schedule by time."""

@@ -1,4 +1,4 @@
-"""One training run of an embedded model: resumable, and over when its steps or its time are."""
+"""One training run of an embedded model: resumable; it ends after its steps or its time."""
 
 import hashlib
 import json
@@ -30,10 +30,10 @@ class TrainingRun:
 
     Args:
         texts: the training documents.
-        work_folder: where the checkpoint lies.
-        limit_seconds: wall-clock budget over all processes of the run. The learning rate follows
-            the larger of the shares of steps and of seconds: a slow machine ends in time, trained
-            down to zero; a fast one follows the steps alone and gets the same weights every time.
+        work_folder: The folder of the checkpoint.
+        limit_seconds: Wall-clock budget over all processes of the run. The learning rate follows the larger
+           of the shares of steps and of seconds: a slow machine ends in time with a learning rate of
+           zero; a fast one follows only the steps and gets the same weights every time.
     """
 
     def __init__(self, recipe: Recipe, texts: Sequence[str], work_folder: Path, limit_seconds: float) -> None:
@@ -58,7 +58,7 @@ class TrainingRun:
         return min(1.0, max(by_steps, self.position.seconds / self.limit_seconds))
 
     def train(self, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> None:
-        """Step to the end of the schedule, with a checkpoint now and then and one at the end."""
+        """Step to the end of the schedule, with regular checkpoints and one at the end."""
         saved_at = time.monotonic()
         while self.progress < 1:
             started, cpu_started = time.monotonic(), time.process_time()
@@ -76,7 +76,7 @@ class TrainingRun:
         self.save()
 
     def step(self) -> float:
-        """One batch, one update; returns the loss in nats per token."""
+        """One batch, one update; return the loss in nats per token."""
         self.network.train()
         inputs_BT, targets_BT = batch_at(self.stream_N, self.recipe, self.position.step)
         with half_precision():

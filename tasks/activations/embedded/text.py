@@ -40,10 +40,10 @@ def token_stream(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:
 
 
 def batch_at(stream_N: Tensor, recipe: Recipe, step: int) -> tuple[Tensor, Tensor]:
-    """Inputs and targets (B, T) of one step: a function of the recipe and the step alone.
+    """Inputs and targets (B, T) of one step: a function of only the recipe and the step.
 
     Every epoch cuts the stream at a new offset and visits its windows in a new order. A window
-    begins with BOS; a BOS further inside is input and no target (-100).
+    begins with BOS; a BOS further inside is an input and not a target (-100).
     """
     width = recipe.context_length
     n_windows = (len(stream_N) - width) // width

@@ -1,8 +1,7 @@
 """Train an embedded language model: ``python -m tasks.activations.embedded.train pico-a``.
 
-A run killed at any moment goes on from its last checkpoint when it is started again. The finished
-model takes its place file by file when all of them are written, its figures in
-``model_card.json``.
+A killed run continues from its last checkpoint when it is started again. The finished model replaces the old
+one file by file after all of them are written; its figures are in ``model_card.json``.
 """
 
 import argparse
@@ -47,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train_model(name: str, out: Path, work_folder: Path, limit_seconds: float) -> dict[str, Any]:
-    """Train, evaluate and put the model in ``out``; returns its card."""
+    """Train, evaluate and write the model to ``out``; return its card."""
     source = StandardLibrary(StandardLibrary.Config())
     documents = list(source.documents())
     train = [document for document in documents if is_train(source, document)]
@@ -75,12 +74,12 @@ def train_model(name: str, out: Path, work_folder: Path, limit_seconds: float) -
 
 
 def is_train(source: StandardLibrary, document: Document) -> bool:
-    """Whether the models may see the document."""
+    """Whether the models may be trained on the document."""
     return source.split_of(document.document_id, eval_share=0.0) == "train"
 
 
 def training_facts(run: TrainingRun) -> dict[str, Any]:
-    """What the weights were made from and what they cost."""
+    """The inputs of the weights and the cost of the training."""
     recipe, position = run.recipe, run.position
     return {
         "recipe": recipe.canonical(),

@@ -1,7 +1,7 @@
-"""What the files of a model say against each other and against what the stages need; nothing is loaded.
+"""Checks that the files of a model agree with each other and with the stages; loads no weights.
 
-Read are ``config.json``, the headers of the weights and the tokenizer's vocabulary, in milliseconds. What a
-stage would trip over in the middle of a run is said before anything runs.
+It reads ``config.json``, the headers of the weights and the tokenizer's vocabulary, in milliseconds. A
+problem that would stop a stage in the middle of a run is reported before anything runs.
 """
 
 import re
@@ -24,7 +24,7 @@ _NAMES = {
     "max_context": ("max_position_embeddings", "n_positions"),
     "n_heads": ("num_attention_heads", "n_head", "n_heads"),
 }
-"""What the model types call their sizes."""
+"""The names of sizes in the model types."""
 _LARGEST = {"n_layers": 10_000, "d_model": 10**6, "vocab_size": 10**8, "max_context": 10**9, "n_heads": 10**5}
 _NESTED = (NESTED, "llm_config", "language_config")
 _QUANTISED = ("quantization_config", "compression_config")
@@ -37,33 +37,33 @@ _NOT_NUMBERS = ("F8_", "F4", "F6_", "E8M0")
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """What the files of a model say."""
+    """The content of a model's files."""
 
     folder: Path
     model_type: str
     sizes: Mapping[str, int]
-    """n_layers, d_model, vocab_size, max_context, n_heads: as far as ``config.json`` says them."""
+    """n_layers, d_model, vocab_size, max_context, n_heads, as far as ``config.json`` gives them."""
     shapes: Mapping[str, tuple[int, ...]]
-    """Of the stored tensors, by name."""
+    """Shapes of the stored tensors, by name."""
 
     layout: Layout | None
     """How its blocks are built; None for a model type that is not in the table."""
 
     lacks_head: bool
-    """Whether a causal model is stored without the matrix that leads to its logits."""
+    """Whether a causal model is stored without the matrix that produces its logits."""
 
 
 def read_model_files(folder: Path, config: Mapping[str, Any], weights: Sequence[Path]) -> ModelFiles:
-    """The files of a model, once they agree.
+    """The files of a model, after a check that they agree.
 
     Args:
-        folder: Where they are, for messages.
+        folder: Their folder, for messages.
         config: Content of ``config.json``.
         weights: Its safetensors files.
 
     Raises:
-        UserError: for a kind of model that no stage can run, sizes that are none, and weights that do not
-            have the sizes of the configuration.
+        UserError: for a kind of model that no stage can run, invalid sizes, and weights whose sizes differ
+            from the configuration.
     """
     _refuse_other_kinds(folder, config)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -140,7 +140,7 @@ def _refuse_other_kinds(folder: Path, config: Mapping[str, Any]) -> None:
     where = folder / "config.json"
     if not isinstance(config.get("model_type"), str):
         raise UserError(
-            f"{where} has no model_type, which says how the model is built: fetch the model again"
+            f"{where} has no model_type, so it is unknown how the model is built: fetch the model again"
         )
     nested = next((name for name in _NESTED if name in config), None)
     if nested is not None and not isinstance(language_config(config).get("model_type"), str):

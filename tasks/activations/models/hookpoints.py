@@ -1,8 +1,8 @@
 """Hookpoints: one vocabulary for every architecture, resolved to modules by an explicit table.
 
 ``blocks.{i}.resid_pre | attn_z | attn_out | resid_mid | mlp_in | mlp_act | mlp_out | resid_post``, and
-``module:exact.module.path`` (its output) or ``module:exact.module.path:input`` for anything else. What a
-name means where blocks are parallel or norms come after the sum is said in the README of this folder.
+``module:exact.module.path`` (its output) or ``module:exact.module.path:input`` for anything else. The README
+of `tasks/activations` says what a name means if blocks are parallel or norms come after the sum.
 """
 
 import re
@@ -24,7 +24,7 @@ _MODULE_NAME = re.compile(r"module:(?P<path>[A-Za-z0-9_.]+?)(?P<input>:input)?")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A place in a block: the input or output of a module below it ("" is the block itself)."""
+    """The position of a value in a block: the input or output of a module below it ("" is the block)."""
 
     module: str
     side: Side
@@ -34,7 +34,7 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a model type is built, as far as hooks and masks need to know."""
+    """How a model type is built, as far as hooks and masks need it."""
 
     family: Family
     blocks: str
@@ -43,7 +43,7 @@ class Layout:
     final_norm: str | None
     """Path of the norm before the unembedding, below the base model."""
     norm_offset: float = 0.0
-    """What the final norm adds to its stored weight."""
+    """A constant that the final norm adds to its stored weight."""
     is_causal: bool = True
     masks_by_layer_type: bool = False
     """Whether the model takes one attention mask per layer type (full and sliding attention)."""
@@ -53,13 +53,13 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class HookSite:
-    """A resolved hookpoint: which module, which side, how wide."""
+    """A resolved hookpoint: module, side, width."""
 
     hookpoint: str
     module: str
     side: Side
     width: int | None
-    """Width of the value; None where only a forward pass can tell (``module:`` names)."""
+    """Width of the value; None if only a forward pass can tell (``module:`` names)."""
     replaceable: bool
 
 
@@ -77,7 +77,7 @@ def _sites(attention: str, attn_output: str, mid: Site, mlp: str, mlp_output: st
 
 
 def _stream_before(norm: str) -> Site:
-    """The stream as a norm reads it: replacing it there would leave the residual branch as it was."""
+    """The stream as a norm reads it: replacing it there would not change the residual branch."""
     return Site(norm, "input", replaceable=False)
 
 
@@ -159,7 +159,7 @@ def block_of(hookpoint: str) -> tuple[int, str] | None:
     """Block and name of ``blocks.I.NAME``; None for a hookpoint that names a module.
 
     Raises:
-        UserError: for a name of another form.
+        UserError: for a name with another form.
     """
     block_name = _BLOCK_NAME.fullmatch(hookpoint)
     if block_name is not None:
@@ -185,7 +185,7 @@ def resolve_hookpoint(model: Any, hookpoint: str) -> HookSite:
     """Find the module behind a hookpoint of a Transformers model.
 
     Raises:
-        UserError: for a name of another form, a block or module that the model does not have, or a
+        UserError: for a name with another form, a block or module that the model does not have, or a
             model type that is not in the table.
     """
     place = block_of(hookpoint)

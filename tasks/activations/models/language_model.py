@@ -1,4 +1,4 @@
-"""Language models: description without weights, loading, unembedding. The one file with transformers."""
+"""Language models: description without weights, loading, unembedding. The only file with transformers."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,7 +38,7 @@ __all__ = ["LanguageModel", "ModelConfig", "ModelSpec", "load_language_model", "
 _HEADS = ("lm_head", "cls", "embed_out", "vocab_transform", "vocab_layer_norm", "vocab_projector")
 _UNUSED = ("pooler",)
 _BUFFERS = ("rotary_emb.inv_freq", "attn.bias", "masked_bias", "attention.bias", "position_ids")
-"""What older checkpoints store beside the weights and every model makes for itself."""
+"""Tensors that older checkpoints store with the weights and every model creates itself."""
 _REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -51,7 +51,7 @@ class LanguageModel:
     tokenizer: Any
     device: torch.device
     has_head: bool = True
-    """False for a checkpoint saved without a language-model head: its logits mean nothing."""
+    """False for a checkpoint without a language-model head: its logits have no meaning."""
 
     @property
     def layout(self) -> Layout | None:
@@ -60,15 +60,16 @@ class LanguageModel:
 
     @property
     def pad_token_id(self) -> int:
-        """The id that fills the end of a sequence; padding is masked, any id will do."""
+        """The id that fills the end of a sequence; padding is masked, so any id works."""
         pad = self.tokenizer.pad_token_id
         return int(pad) if pad is not None and pad < self.spec.vocab_size else 0
 
     def unembedding(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """``W_U (d_model, vocab)`` and the final norm's gain ``(d_model,)``, float32 on the CPU.
 
-        Both are None where logits are not linear in the normed stream (encoders) or unknown, and where the
-        checkpoint has no head (base models, classifiers, reward models): Transformers would make up weights.
+        Both are None if logits are not linear in the normed stream (encoders) or unknown, and if the
+        checkpoint has no head (base models, classifiers, reward models): Transformers would use random
+        weights.
         """
         layout = self.layout
         output = self.model.get_output_embeddings()
@@ -79,14 +80,14 @@ class LanguageModel:
         return output.weight.detach().float().cpu().T.contiguous(), gain
 
     def token_texts(self, token_ids: Sequence[int]) -> list[str]:
-        """Each token as a reader should see it, for lists of tokens (text is never joined from these)."""
+        """Each token in readable form, for lists of tokens (text is never joined from these)."""
         pieces = self.tokenizer.convert_ids_to_tokens([int(i) for i in token_ids])
         return [self._token_text(int(i), piece) for i, piece in zip(token_ids, pieces, strict=True)]
 
     def _token_text(self, token_id: int, piece: str | None) -> str:
         if piece is None:  # rows that pad the embedding beyond the tokenizer
             return f"[{token_id}]"
-        if "\u2581" in piece:  # SentencePiece's visible space; decoding alone would strip it
+        if "\u2581" in piece:  # SentencePiece's visible space, which decoding alone would strip
             return piece.replace("\u2581", " ")
         if piece.startswith("##"):
             return piece
@@ -95,7 +96,7 @@ class LanguageModel:
 
 
 def read_model_spec(config: ModelConfig) -> ModelSpec:
-    """Describe a model from its files alone: no weights are loaded.
+    """Describe a model from its files: no weights are loaded.
 
     Raises:
         UserError: when the files are missing, unsafe or damaged.
@@ -108,7 +109,7 @@ def preview_model_spec(config: ModelConfig) -> ModelSpec:
     """`read_model_spec` without the digests, which take as long as reading the weights.
 
     Raises:
-        UserError: as `read_model_spec`.
+        UserError: like `read_model_spec`.
     """
     folder = model_folder(config)
     return _spec(config, folder, _model_config(folder), _tokenizer(folder), hashed=False)
@@ -127,7 +128,7 @@ def load_language_model(config: ModelConfig, device: str = "auto") -> LanguageMo
     """Load weights (safetensors only, no remote code) onto a device, in evaluation mode, grads off.
 
     Raises:
-        UserError: when the model cannot be loaded as asked.
+        UserError: when the model cannot be loaded as requested.
     """
     folder = model_folder(config)
     model_config, tokenizer = _model_config(folder), _tokenizer(folder)
@@ -183,7 +184,7 @@ def _is_mixed(folder: Path) -> bool:
 
 
 def _refuse_left_out(model_id: str, folder: Path, model: Any, unexpected: Iterable[str]) -> None:
-    """Refuse stored backbone weights that the configuration has no place for; heads may be left out."""
+    """Refuse stored backbone weights that the configuration does not use; heads may be unused."""
     prefix, parts = f"{model.base_model_prefix}.", {name for name, _ in model.base_model.named_children()}
     left_out = sorted(
         key
@@ -192,15 +193,15 @@ def _refuse_left_out(model_id: str, folder: Path, model: Any, unexpected: Iterab
     )
     if left_out:
         raise UserError(
-            f"model {model_id!r}: {folder} holds {len(left_out)} weights for which its config.json has no "
-            f"place, the first is {left_out[0]}: the files belong to different models; fetch the model again"
+            f"model {model_id!r}: {folder} holds {len(left_out)} weights that its config.json does not "
+            f"use, the first is {left_out[0]}: the files belong to different models; fetch the model again"
         )
 
 
 def _whole_config(folder: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # the configuration classes raise what their fields run into
+    except Exception as error:  # the configuration classes raise any error of their fields
         raise UserError(f"{folder / 'config.json'} cannot be read: {_first_line(error)}") from error
 
 
@@ -283,7 +284,7 @@ def _loading(config: ModelConfig, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No bars and no warnings of Transformers: what matters is checked by the caller."""
+    """No progress bars and warnings of Transformers: the caller checks what matters."""
     verbosity = transformers_logging.get_verbosity()
     bars_were_on = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

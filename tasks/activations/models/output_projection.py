@@ -13,9 +13,9 @@ _PROJECTED = ("attn_z", "mlp_act")
 
 
 def output_projection(language_model: LanguageModel, hookpoint: str) -> Tensor | None:
-    """What ``attn_z`` or ``mlp_act`` is multiplied by before it is added: (W, D), float32, on the CPU.
+    """The matrix that ``attn_z`` or ``mlp_act`` is multiplied by: (W, D), float32, on the CPU.
 
-    None for other hookpoints, and where a norm comes between the product and the stream.
+    None for other hookpoints, and if a norm comes between the product and the stream.
     """
     layout = language_model.layout
     if hookpoint.rpartition(".")[2] not in _PROJECTED or layout is None:

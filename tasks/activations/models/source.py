@@ -1,7 +1,7 @@
-"""Where a language model's files come from, checked before anything of them is run.
+"""The source of a language model's files, checked before any of them is used.
 
-Whatever the source, the result is a local folder in the Transformers layout. Weights are safetensors
-only and code that comes with a model is never run.
+Whatever the source, the result is a local folder in the Transformers layout. Weights are only safetensors,
+and code that comes with a model never runs.
 """
 
 import hashlib
@@ -42,7 +42,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class ModelConfig(StrictConfig):
-    """A language model and where it is found."""
+    """A language model and its source."""
 
     id: str
     """Name of the model in the catalogue."""
@@ -53,9 +53,9 @@ class ModelConfig(StrictConfig):
     revision: str | None = None
     """Commit of a hub repository, all 40 hex digits."""
     dtype: WeightFormat = "float32"
-    """Number format the model runs in."""
+    """Number format in which the model runs."""
     hookpoints: tuple[str, ...] = Field(default=())
-    """Hookpoints of this model; where given they replace those of the activations section."""
+    """Hookpoints of this model; if given they replace those of the activations section."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -110,10 +110,10 @@ def _fetch(repository: str, commit: str) -> Path:
 
 
 def check_model_folder(folder: Path) -> ModelFiles:
-    """Refuse what is no model folder, is pickled, wants to run its own code, or cannot be run.
+    """Refuse a folder that is not a model, is pickled, needs its own code, or cannot run.
 
-    What no stage could run (a quantised model, an encoder-decoder, weights of other sizes than the
-    configuration says) is refused by `read_model_files`, whose result is returned.
+    `read_model_files` refuses what no stage could run (a quantised model, an encoder-decoder, weights of
+    other sizes than in the configuration); its result is returned.
 
     Raises:
         UserError: with the reason and the remedy.
@@ -129,7 +129,7 @@ def check_model_folder(folder: Path) -> ModelFiles:
                 "featlas never does; use a model whose type Transformers knows"
             )
     if not any((folder / name).is_file() for name in TOKENIZER_FILES):
-        raise UserError(f"{folder} has no tokenizer: save the model's tokenizer beside its weights")
+        raise UserError(f"{folder} has no tokenizer: save the model's tokenizer next to its weights")
     return read_model_files(folder, _json_object(folder / "config.json"), weight_files(folder))
 
 
@@ -158,7 +158,7 @@ def _sharded_files(folder: Path) -> list[Path]:
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise UserError(f"{folder / INDEX_FILE} names the odd file {name!r}: do not use this model")
+            raise UserError(f"{folder / INDEX_FILE} names the invalid file {name!r}: do not use this model")
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} is missing: fetch the model again")
     return [folder / name for name in names]

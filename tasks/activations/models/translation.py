@@ -1,7 +1,8 @@
-"""Our hookpoint names in the vocabulary of TransformerLens, which SAELens files use.
+"""Translates our hookpoint names to those of TransformerLens, which SAELens files use.
 
-What an MLP reads is ``mlp.hook_in`` there since version 3, and in the files that SAELens makes of published
-transcoders. ``ln2.hook_normalized`` is another value: the normed stream before the gain and bias of the norm.
+Since version 3 TransformerLens calls the input of an MLP ``mlp.hook_in``, and so do the files that SAELens
+makes of published transcoders. ``ln2.hook_normalized`` is a different value: the normed stream before the
+gain and bias of the norm.
 """
 
 import re
@@ -20,7 +21,7 @@ TRANSFORMER_LENS = {
 
 
 def transformer_lens_name(hookpoint: str) -> str:
-    """``blocks.2.resid_post`` becomes ``blocks.2.hook_resid_post``; a name it does not know stays."""
+    """``blocks.2.resid_post`` becomes ``blocks.2.hook_resid_post``; an unknown name does not change."""
     match = _OF_BLOCK.fullmatch(hookpoint)
     if match is None or match["name"] not in TRANSFORMER_LENS:
         return hookpoint

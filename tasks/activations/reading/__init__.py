@@ -1,1 +1,1 @@
-"""Reading activations: from a model while it runs, and from a cached set."""
+"""Read activations: from a model while it runs, and from a cached set."""

@@ -1,4 +1,4 @@
-"""What attention is made of: patterns and values, whose products are the hookpoint ``attn_z``.
+"""The parts of attention: patterns and values, whose products are the hookpoint ``attn_z``.
 
 Shapes: B sequences, T context (query), S context (source), H heads, G key-value heads, d head width.
 
@@ -28,7 +28,7 @@ Packed = Literal["alone", "last_third", "interleaved"]
 
 
 class _Layout(NamedTuple):
-    """Where a block has its attention, and how the projection of the values is stored."""
+    """The path of the attention in a block, and how the projection of the values is stored."""
 
     attention: str
     values: str
@@ -55,7 +55,7 @@ class AttentionParts:
 
     @property
     def z(self) -> Tensor:
-        """The heads side by side before the output projection: (B, T, H d)."""
+        """The outputs of the heads, concatenated, before the output projection: (B, T, H d)."""
         n_heads, n_groups = self.patterns_BHTS.shape[1], self.values_BSGd.shape[2]
         values_BSHd = self.values_BSGd.repeat_interleave(n_heads // n_groups, dim=2)
         return torch.einsum("bhts,bshd->bthd", self.patterns_BHTS, values_BSHd).flatten(2)
@@ -76,7 +76,7 @@ def n_attention_heads(language_model: LanguageModel) -> int:
 def attention_parts(
     language_model: LanguageModel, block: int, packed: PackedTokens, rows: npt.NDArray[np.integer[Any]]
 ) -> AttentionParts:
-    """Run sequences through the model with plain attention and keep what one block computes.
+    """Run sequences through the model with plain attention and return what one block computes.
 
     Raises:
         UserError: for a model type that is not in the table, or one whose attention returns no pattern.
@@ -84,7 +84,7 @@ def attention_parts(
     layout = _LAYOUTS.get(language_model.spec.architecture)
     if layout is None or language_model.layout is None:
         raise UserError(
-            f"model type {language_model.spec.architecture!r}: it is not known where its values are; known: "
+            f"model type {language_model.spec.architecture!r}: the location of its values is unknown; known: "
             f"{', '.join(sorted(_LAYOUTS))}"
         )
     base = language_model.model.base_model
@@ -111,7 +111,7 @@ def attention_parts(
 
 
 def _by_head(projected_BSX: Tensor, patterns_BHTS: Tensor, layout: _Layout, config: Any) -> Tensor:
-    """The values alone, one row per key-value head: (B, S, G, d)."""
+    """Only the values, one row per key-value head: (B, S, G, d)."""
     n_heads = patterns_BHTS.shape[1]
     if layout.packed == "last_third":
         projected_BSX = projected_BSX.chunk(3, dim=2)[2]
@@ -123,7 +123,7 @@ def _by_head(projected_BSX: Tensor, patterns_BHTS: Tensor, layout: _Layout, conf
 
 @contextmanager
 def _plain_attention(language_model: LanguageModel) -> Iterator[None]:
-    """Within, attention is computed step by step and returns its pattern."""
+    """Within the context attention is computed step by step and returns its pattern."""
     model = language_model.model
     before = model.config._attn_implementation
     model.set_attn_implementation("eager")

@@ -19,7 +19,7 @@ Replace = Callable[[Tensor], Tensor]
 
 
 class _AllCaptured(Exception):  # control flow, never seen outside this file
-    """Every wanted value is there: leave the forward pass."""
+    """All requested values are captured: leave the forward pass."""
 
 
 def capture(
@@ -29,15 +29,15 @@ def capture(
 
     Args:
         language_model: The model; runs without gradients.
-        hookpoints: Names as `resolve_hookpoint` takes them.
-        inputs: What `model_inputs` gives.
+        hookpoints: Names that `resolve_hookpoint` accepts.
+        inputs: The result of `model_inputs`.
 
     Returns:
-        Values no later layer writes to, in the model's number format and on its device, by hookpoint.
+        Values that no later layer overwrites, in the model's number format and on its device, by hookpoint.
 
     Raises:
-        UserError: for an unknown hookpoint, one that did not fire or fired twice, or a value that has
-            no ``(B, T, D)`` shape.
+        UserError: for an unknown hookpoint, one that ran zero or two times, or a value that does not have
+            a ``(B, T, D)`` shape.
     """
     sites = [resolve_hookpoint(language_model.model, name) for name in dict.fromkeys(hookpoints)]
     batch, context = inputs["input_ids"].shape
@@ -47,7 +47,7 @@ def capture(
         if site.hookpoint in captured:
             raise UserError(f"hookpoint {site.hookpoint!r} runs more than once in a forward pass")
         _check_shape(site, value, batch, context)
-        if len(captured) == len(sites) - 1:  # nothing runs behind the last value: no copy
+        if len(captured) == len(sites) - 1:  # nothing runs after the last value: no copy
             captured[site.hookpoint] = value.detach()
             raise _AllCaptured
         captured[site.hookpoint] = value.detach().clone()  # later layers may work in place
@@ -69,7 +69,7 @@ def capture(
 
 @contextmanager
 def splice(language_model: LanguageModel, hookpoint: str, replace: Replace) -> Iterator[None]:
-    """Within the context every forward pass goes on with ``replace(value)`` in place of the value.
+    """Within the context every forward pass continues with ``replace(value)`` in place of the value.
 
     ``replace`` takes and returns ``(B, T, D)``; its result is cast to the model's number format.
 
@@ -91,7 +91,7 @@ def splice(language_model: LanguageModel, hookpoint: str, replace: Replace) -> I
 
 @contextmanager
 def watch(language_model: LanguageModel, hookpoints: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Within the context every forward pass leaves its values ``(B, T, D)`` in the dictionary it gives.
+    """Within the context every forward pass stores its values ``(B, T, D)`` in the yielded dictionary.
 
     The values carry the graph of the pass, if it has one; the next pass replaces them.
 
@@ -111,7 +111,7 @@ def watch(language_model: LanguageModel, hookpoints: Sequence[str]) -> Iterator[
 
 
 def hookpoint_width(language_model: LanguageModel, hookpoint: str) -> int:
-    """The width D of a hookpoint; a two-token forward pass tells where the table cannot."""
+    """The width D of a hookpoint; a two-token forward pass measures it if the table does not have it."""
     site = resolve_hookpoint(language_model.model, hookpoint)
     if site.width is not None:
         return site.width
@@ -157,7 +157,7 @@ def _register_writer(model: Any, site: HookSite, replace: Replace) -> RemovableH
 
 
 def _input_of(site: HookSite, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Tensor, str | None]:
-    """The module's first input and, where it came by keyword, its name."""
+    """The module's first input and its name if it was passed by keyword."""
     if args and isinstance(args[0], Tensor):
         return args[0], None
     for name in ("hidden_states", "input", "x"):

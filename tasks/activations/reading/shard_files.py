@@ -1,6 +1,6 @@
-"""Shards: raw ``.npy`` files of ``(sequences, context, width)`` and the index that makes them count.
+"""Shards: raw ``.npy`` files of ``(sequences, context, width)`` and the index that lists them.
 
-A shard exists when the index of its folder says so; the index is written after the file is durable.
+A shard exists if the index of its folder lists it; the index is written after the file is durable.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ INDEX = "index.json"
 
 
 class CorruptShard(UserError):
-    """A shard on disk is not what was written; it must be recomputed, never trained on."""
+    """A shard on disk differs from what was written; it must be recomputed, never used for training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def read_index(folder: Path) -> dict[int, ShardRecord]:
     """The finished shards of a folder by number.
 
     Raises:
-        CorruptShard: when the index names a file that is no shard of the folder.
+        CorruptShard: when the index names a file that is not a shard of the folder.
     """
     if not (folder / INDEX).is_file():
         return {}
@@ -84,7 +84,7 @@ def write_index(folder: Path, records: dict[int, ShardRecord]) -> None:
 
 
 def is_intact(folder: Path, record: ShardRecord) -> bool:
-    """Whether the shard's file is there with the recorded size and SHA-256."""
+    """Whether the shard's file exists with the recorded size and SHA-256."""
     path = folder / record.file
     if not path.is_file() or path.stat().st_size != record.n_bytes:
         return False
@@ -118,9 +118,9 @@ class ShardWriter:
         self._sha256.update(content)
 
     def finish(self, **counted: Any) -> ShardRecord:
-        """Flush to disk and rename; the shard still has to be put in the index.
+        """Flush to disk and rename; the caller must then add the shard to the index.
 
-        ``counted`` are fields of the record: what was counted while the shard was written.
+        ``counted`` are fields of the record that were counted during writing.
         """
         self._file.flush()
         os.fsync(self._file.fileno())

@@ -1,4 +1,4 @@
-"""A cached activation set, read from disk: tokens and shards memory-mapped, every shard checked once.
+"""A cached activation set, read from disk: memory-mapped tokens and shards, every shard checked once.
 
 Shapes: S sequences, T context, D width.
 """
@@ -76,7 +76,7 @@ class ActivationSet:
 
     @property
     def massive(self) -> BoolArray:
-        """Tokens of massive norm, dropped or not: (S, T). None of a set cached before they were counted."""
+        """Tokens of massive norm, dropped or not: (S, T). None for a set cached before they were counted."""
         mask_ST = np.zeros((self.n_sequences, self.context_length), dtype=bool)
         for record in self.shards.values():
             flat = record.first_sequence * self.context_length + np.array(record.massive, dtype=np.int64)
@@ -94,10 +94,10 @@ class ActivationSet:
         return int(np.count_nonzero(self.tokens.valid[rows]))
 
     def read(self, rows: Rows) -> npt.NDArray[Any]:
-        """Activations ``(len(rows), T, D)`` of sequences in the order asked, in the stored format.
+        """Activations ``(len(rows), T, D)`` of sequences in the requested order, in the stored format.
 
         Raises:
-            CorruptShard: when a shard they lie in is damaged.
+            CorruptShard: when a shard that holds them is damaged.
             IndexError: for a sequence that the set does not have.
         """
         wanted = np.asarray(rows, dtype=np.int64)
@@ -130,7 +130,7 @@ class ActivationSet:
         return damaged
 
     def verify(self) -> list[str]:
-        """One sentence per damaged file; empty when all is well (reads every byte)."""
+        """One sentence per damaged file; empty if there is none (reads every byte)."""
         faults = [
             f"{self.folder / TOKENS / name} is damaged" for name in corrupt_token_files(self.folder / TOKENS)
         ]
@@ -145,8 +145,8 @@ class ActivationSet:
         """
         if tokenizer_digest != self.meta["tokenizer_digest"]:
             raise UserError(
-                f"the tokenizer of model {self.meta['model_id']!r} is not the one these activations were "
-                "cached with: restore it, or run the caching stage again"
+                f"the tokenizer of model {self.meta['model_id']!r} is not the one with which the activations "
+                "were cached: restore it, or run the caching stage again"
             )
 
     def _shard(self, number: int) -> npt.NDArray[Any]:
@@ -157,7 +157,7 @@ class ActivationSet:
         if record is None or (number not in self._checked and not is_intact(self.folder, record)):
             raise CorruptShard(
                 f"shard {number} of {self.folder} is damaged or missing: run the caching stage again, "
-                "it recomputes damaged shards alone"
+                "it recomputes only the damaged shards"
             )
         self._checked.add(number)
         self._open[number] = np.load(self.folder / record.file, mmap_mode="r", allow_pickle=False)

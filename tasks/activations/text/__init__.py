@@ -1,1 +1,1 @@
-"""From documents to the tokens, masks and positions that a forward pass takes."""
+"""From documents to the tokens, masks and positions of a forward pass."""

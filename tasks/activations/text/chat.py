@@ -1,9 +1,9 @@
-"""Conversations as documents: one chat, rendered with a model's own template, is one text.
+"""Conversations as documents: a conversation rendered with a model's own template is one text.
 
-The rendered text is what the catalogue keeps, so character offsets, examples and pages need to know nothing
-of chats. A beginning-of-sequence token that the template writes is taken off, because packing adds it by
-the pipeline's policy: it never stands there twice. FAST (arXiv 2506.07691) trains on such documents with
-``packing: per_document``.
+The catalogue stores the rendered text, so character offsets, examples and pages need no knowledge of chats. A
+beginning-of-sequence token that the template writes is removed, because packing adds it by the pipeline's
+policy; otherwise it would occur twice. FAST (arXiv 2506.07691) trains on such documents with ``packing:
+per_document``.
 """
 
 import hashlib
@@ -33,11 +33,11 @@ class ChatTemplate:
     def render(self, messages: Any, where: str) -> str | None:
         """The conversation as the model reads it, without a leading BOS.
 
-        None for one whose messages hold a special token themselves: it would end a turn where none ends.
+        None if a message of it contains a special token, which would end a turn where none ends.
 
         Args:
             messages: Mappings with ``role`` and ``content``.
-            where: What to call the conversation in an error.
+            where: The name of the conversation in an error.
 
         Raises:
             UserError: when the messages have another form, or the template refuses them.
@@ -47,7 +47,7 @@ class ChatTemplate:
             return None
         try:
             text = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
-        except Exception as error:  # a template is a program of its own and raises what it likes
+        except Exception as error:  # a template is a program and can raise anything
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(
                 f"{where}: the chat template of {self.model_id!r} refuses it: {reason}"
@@ -62,7 +62,7 @@ def template_digest(tokenizer: Any) -> str | None:
 
 
 def refuse_other_template(tokenizer: Any, digest: str, model_id: str) -> None:
-    """Raise ``UserError`` unless the tokenizer has the template that the corpus was rendered with."""
+    """Raise ``UserError`` unless the tokenizer has the template that rendered the corpus."""
     if template_digest(tokenizer) != digest:
         raise UserError(
             f"the corpus was rendered with another chat template than that of model {model_id!r}: name this "

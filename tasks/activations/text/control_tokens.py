@@ -1,9 +1,9 @@
-"""Control tokens that a text spells out stay text, whatever the tokenizer's model would make of them.
+"""Keeps control tokens that a text spells out as text, whatever the tokenizer's model would produce.
 
-Transformers splits what looks like a special token before the tokenizer's model sees it. Where the model's
-own vocabulary holds the same word (Unigram, and word-level vocabularies), it finds the control token
-nevertheless. Such documents are tokenised by a copy of the tokenizer in whose vocabulary these words are
-spelt in a way that no text is.
+Transformers splits what looks like a special token before the tokenizer's model sees it. If the model's own
+vocabulary contains the same word (Unigram, and word-level vocabularies), the model still produces the control
+token. A copy of the tokenizer, in whose vocabulary these words have a spelling that no text contains,
+tokenises such documents.
 """
 
 import json
@@ -35,7 +35,7 @@ def control_ids(tokenizer: Any) -> frozenset[int]:
 
 
 def is_misread(tokenizer: Any, text: str, token_ids: Sequence[int], control: frozenset[int]) -> bool:
-    """Whether a tokenizer made control tokens, or the one for unknown words, of words in the text."""
+    """Whether a tokenizer turned words of the text into control tokens, or into the unknown token."""
     if not control.isdisjoint(token_ids):
         return True
     unknown = tokenizer.unk_token
@@ -70,14 +70,14 @@ class PlainTextTokenizer:
         self._backend.encode_special_tokens = True
 
     def encode(self, text: str) -> Encoded:
-        """The tokens of a text; a control token that comes out nevertheless is left out."""
+        """The tokens of a text; a control token that is produced nevertheless is left out."""
         encoding = self._backend.encode(text, add_special_tokens=False)
         kept = [i for i, token_id in enumerate(encoding.ids) if token_id not in self._control]
         return Encoded([encoding.ids[i] for i in kept], [tuple(encoding.offsets[i]) for i in kept])
 
 
 def _without_control_words(described: dict[str, Any], control: frozenset[int]) -> dict[str, Any]:
-    """The tokenizer's JSON with the control words renamed wherever they stand."""
+    """The tokenizer's JSON with the control words renamed everywhere."""
     names: dict[str, str] = {}
     model = described["model"]
     vocabulary = model["vocab"]
@@ -95,7 +95,7 @@ def _without_control_words(described: dict[str, Any], control: frozenset[int]) -
 
 
 def holds_control_words(folder: Path) -> bool:
-    """Whether a tokenizer's file is of a kind whose model may find control tokens in a text."""
+    """Whether a tokenizer's file is of a kind whose model may produce control tokens from a text."""
     try:
         described = json.loads((folder / "tokenizer.json").read_bytes())
     except (OSError, ValueError, RecursionError):

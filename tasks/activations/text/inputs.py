@@ -1,4 +1,4 @@
-"""What the model's forward pass is given: ids, masks that keep documents apart, positions that restart.
+"""The inputs of the model's forward pass: ids, masks that separate documents, positions that restart.
 
 Shapes: B sequences, T context.
 """
@@ -20,14 +20,14 @@ def model_inputs(
 ) -> dict[str, Any]:
     """Keyword arguments for ``language_model.model`` on the sequences ``rows``.
 
-    Where no sequence holds more than one segment a causal model needs no mask (padding stands at the
-    end) and an encoder a padding mask ``(B, T)``. Else the mask is ``(B, 1, T, T)``: block-diagonal,
-    causal for causal models, limited to the window in layers with sliding attention.
+    If no sequence holds more than one segment, a causal model needs no mask (padding is at the end) and an
+    encoder a padding mask ``(B, T)``. Otherwise the mask is ``(B, 1, T, T)``: block-diagonal, causal for
+    causal models, limited to the window in layers with sliding attention.
 
     Raises:
         UserError: for several documents in a sequence and a model type that is not in the table.
     """
-    segment_BT = np.array(packed.segment[rows])  # torch wants writable memory
+    segment_BT = np.array(packed.segment[rows])  # torch needs writable memory
     device = language_model.device
     token_ids = torch.from_numpy(np.asarray(packed.token_ids[rows]).astype(np.int64)).to(device)
     inputs: dict[str, Any] = {"input_ids": token_ids, "use_cache": False}
@@ -77,7 +77,7 @@ def _masks(language_model: LanguageModel, segment_BT: Tensor) -> Tensor | dict[s
 
 
 def _allowed(segment_BT: Tensor, is_causal: bool, window: int | None) -> Tensor:
-    """Which token may look at which: boolean ``(B, 1, T query, T key)``; padding sees padding."""
+    """Which token may attend to which: boolean ``(B, 1, T query, T key)``; padding attends to padding."""
     same = segment_BT[:, :, None] == segment_BT[:, None, :]
     index_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
     back = index_T[:, None] - index_T[None, :]
@@ -89,7 +89,7 @@ def _allowed(segment_BT: Tensor, is_causal: bool, window: int | None) -> Tensor:
 
 
 def _as_wanted(language_model: LanguageModel, allowed: Tensor) -> Tensor:
-    """Boolean for fused attention; for the plain implementation what is added to the scores."""
+    """Boolean for fused attention; for the plain implementation the term that is added to the scores."""
     if language_model.model.config._attn_implementation == "sdpa":
         return allowed
     added = torch.zeros(allowed.shape, dtype=language_model.model.dtype, device=allowed.device)

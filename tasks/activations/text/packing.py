@@ -1,9 +1,9 @@
-"""Token sequences of fixed length: how documents are laid into them and which tokens count.
+"""Token sequences of fixed length: how documents fill them and which tokens count.
 
 ``block`` fills every sequence with one document after the other; attention never crosses documents.
-``per_document`` gives every document sequences of its own, padded at the end. A document that does not
-fit is cut into chunks, or truncated to its first; every chunk begins anew, with its own BOS and position 0,
-and attention never reaches from one chunk to the next.
+``per_document`` gives every document its own sequences, padded at the end. A document that does not fit is
+cut into chunks, or truncated to the first chunk. Every chunk starts with its own BOS and position 0, and
+attention never reaches from one chunk to another.
 
 Shapes: S sequences, T context.
 """
@@ -78,7 +78,7 @@ class PackedTokens:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens run through the model, padding left out."""
+        """Tokens that the model processes, without padding."""
         return int(np.count_nonzero(self.segment != PADDING))
 
     @property
@@ -98,7 +98,7 @@ ARRAYS = tuple(field.name for field in fields(PackedTokens) if field.name != "n_
 
 @dataclass(slots=True)
 class PackedSequence:
-    """One sequence being filled: arrays of length T, padding where nothing was written."""
+    """A sequence that is being filled: arrays of length T, padding where nothing was written."""
 
     token_ids: IntArray
     segment: IntArray
@@ -111,7 +111,7 @@ class PackedSequence:
 
     @classmethod
     def empty(cls, config: PackingConfig) -> "PackedSequence":
-        """A sequence that is all padding."""
+        """A sequence of only padding."""
         length = config.context_length
         return cls(
             np.full(length, config.pad_token_id, np.int32),
@@ -147,7 +147,7 @@ class PackedSequence:
 def pack(
     documents: Iterable[TokenisedDocument], config: PackingConfig, n_tokens: int
 ) -> Iterator[PackedSequence]:
-    """Lay documents into sequences until these hold ``n_tokens`` tokens or the documents end."""
+    """Fill sequences with documents until they hold ``n_tokens`` tokens or the documents end."""
     n_packed = 0
     for sequence in _all_sequences(documents, config):
         if n_packed >= n_tokens:

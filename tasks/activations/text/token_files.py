@@ -18,7 +18,7 @@ _ROWS_PER_WRITE = 1_024
 
 
 class TokenWriter:
-    """Appends sequences to the arrays of a folder; memory stays flat."""
+    """Appends sequences to the arrays of a folder; memory use is constant."""
 
     def __init__(self, folder: Path, context_length: int, vocab_size: int) -> None:
         make_folder(folder)
@@ -31,7 +31,7 @@ class TokenWriter:
         self._files: dict[str, BinaryIO] = {}
         for name in ARRAYS:
             path = folder / f"{name}.npy"
-            path.unlink(missing_ok=True)  # it may share its content with a finished set
+            path.unlink(missing_ok=True)  # a finished set may share its content
             self._files[name] = path.open("wb")
             self._write_header(name)
 
@@ -55,7 +55,7 @@ class TokenWriter:
                 self._flush()
 
     def finish(self, n_train: int, facts: dict[str, Any]) -> None:
-        """Make the arrays durable and record them with ``facts``; the folder is complete from now on."""
+        """Make the arrays durable and record them with ``facts``; the folder is then complete."""
         self._flush()
         for name, file in self._files.items():
             file.seek(0)
@@ -79,7 +79,7 @@ class TokenWriter:
         self._waiting.clear()
 
     def _write_header(self, name: str) -> None:
-        """numpy pads headers so that the number of rows can be put in later."""
+        """numpy pads headers, so the number of rows can be written later."""
         dtype = np.dtype(np.bool_ if name == "valid" else np.int32)
         header = {
             "descr": np.lib.format.dtype_to_descr(dtype),
@@ -90,7 +90,7 @@ class TokenWriter:
 
 
 def read_token_record(folder: Path) -> dict[str, Any] | None:
-    """What was recorded with complete token files; None where they are not complete."""
+    """The record of complete token files; None if they are incomplete."""
     if not (folder / RECORD).is_file():
         return None
     record: dict[str, Any] = json.loads((folder / RECORD).read_text("utf-8"))
@@ -116,7 +116,7 @@ def open_tokens(folder: Path) -> PackedTokens:
 
 
 def corrupt_token_files(folder: Path) -> list[str]:
-    """Names of the token files whose content is not what was recorded."""
+    """Names of the token files whose content differs from the record."""
     record = read_token_record(folder)
     if record is None:
         return [RECORD]

@@ -1,4 +1,4 @@
-"""Documents to tokens with character offsets, in an order of which every prefix is a fair sample."""
+"""Documents to tokens with character offsets, in an order in which every prefix is a fair sample."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -14,7 +14,7 @@ from tasks.activations.text.control_tokens import PlainTextTokenizer, control_id
 DOCUMENTS_PER_CALL = 64
 MAX_CHARS_PER_CALL = 250_000
 MOST_CHARS_PER_TOKEN = 64
-"""A document is not tokenised further than any tokenizer could need to fill the token budget."""
+"""A document is tokenised only up to this many characters per token of the budget."""
 
 IntArray = npt.NDArray[np.int32]
 
@@ -47,15 +47,15 @@ def tokenise(
 ) -> Iterator[TokenisedDocument]:
     """Tokenise the texts of ``rows`` in that order; the caller stops when it has enough.
 
-    What looks like a control token in a text is tokenised as text, unless the texts are conversations that a
-    chat template put such tokens into. A document without tokens is left out.
+    What looks like a control token in a text is tokenised as text, unless the texts are conversations into
+    which a chat template put such tokens. A document without tokens is left out.
 
     Args:
         tokenizer: A fast Transformers tokenizer.
         texts: The corpus' text column.
         rows: Rows of it to tokenise.
-        n_tokens: Tokens the caller wants in all; no document is read much further than this.
-        has_special_tokens: Whether special tokens in the texts are meant as such.
+        n_tokens: Total number of tokens the caller needs; no document is read much further than this.
+        has_special_tokens: Whether special tokens in the texts are intended.
     """
     longest = n_tokens * MOST_CHARS_PER_TOKEN
     control = frozenset() if has_special_tokens else control_ids(tokenizer)
@@ -82,7 +82,7 @@ def tokenise(
 
 
 def _calls(texts: pa.ChunkedArray, rows: Sequence[int], longest: int) -> Iterator[list[tuple[int, str]]]:
-    """Group documents so that one tokenizer call is worth its while and memory stays bounded."""
+    """Group documents so that one tokenizer call is efficient and memory stays bounded."""
     call: list[tuple[int, str]] = []
     n_chars = 0
     for row in rows:

@@ -161,7 +161,7 @@ def test_finished_work_is_not_done_again(
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"context_length": 65}, r"context_length 65 is longer than model 'llama' takes \(64\)"),
+        ({"context_length": 65}, r"context_length 65 is longer than the context of model 'llama' \(64\)"),
         ({"hookpoints": ()}, "no hookpoint is named"),
         ({"hookpoints": ("blocks.9.resid_post",)}, "has blocks 0 to 2"),
     ],
@@ -223,9 +223,9 @@ def test_changed_tokenizer_is_refused_before_the_model_runs(
     model = language_model("llama")
     cached = cache_activations(model, corpus, _config(), tmp_path)
     other = LanguageModel(replace(model.spec, tokenizer_digest="f" * 64), None, model.tokenizer, model.device)
-    with pytest.raises(UserError, match="the tokenizer changed since caching began"):
+    with pytest.raises(UserError, match="the tokenizer changed since caching started"):
         cache_activations(other, corpus, _config(), tmp_path)
-    with pytest.raises(UserError, match="not the one these activations were cached with"):
+    with pytest.raises(UserError, match="not the one with which the activations were"):
         cached.open(HOOKPOINTS[0]).check_tokenizer("f" * 64)
     with pytest.raises(UserError, match="the configuration changed"):
         cache_activations(model, corpus, _config(seed=1), tmp_path)

@@ -151,7 +151,7 @@ def test_backbone_weights_without_a_place_are_refused_and_old_buffers_are_not(fo
     load_language_model(local(folder), "cpu")
     tensors["model.layers.0.self_attn.q_norm.weight"] = torch.ones(8)
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    with pytest.raises(UserError, match=r"no place, the first is .*q_norm"):
+    with pytest.raises(UserError, match=r"use, the first is .*q_norm"):
         load_language_model(local(folder), "cpu")
 
 
