@@ -1,1 +1,1 @@
-"""Automatic interpretation: what a feature responds to, in words, and how well the words hold."""
+"""Automatic interpretation: explains in words what a feature responds to, and scores the explanation."""

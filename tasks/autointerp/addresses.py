@@ -1,7 +1,7 @@
-"""Which endpoints are this machine, and which addresses an endpoint may have.
+"""Rules for the addresses of endpoints: which are this machine, and which are allowed.
 
-The rules are read from the address alone: no name is looked up, because the answer of a name server may
-change between the check and the request.
+Only the address decides: no name is resolved, because the answer of a name server may change between the
+check and the request.
 """
 
 import ipaddress
@@ -14,8 +14,8 @@ _ODD = re.compile(r"[\x00-\x20\x7f\\]")
 def is_loopback(url: str) -> bool:
     """Whether requests to ``url`` stay on this machine: ``localhost`` or a loopback address in usual form.
 
-    A private network, ``.local`` and a name without a dot belong to other machines, and a number such as
-    ``134744072`` is an address that only looks like none.
+    A private network, ``.local`` and a name without a dot are other machines, and a number such as
+    ``134744072`` is an address even if it does not look like one.
     """
     host = _host(url)
     if host == "localhost":
@@ -29,7 +29,7 @@ def is_loopback(url: str) -> bool:
 
 
 def address_fault(url: str) -> str | None:
-    """What is wrong with the address of an endpoint, as a clause; None where it may be used."""
+    """The fault of an endpoint's address, as a clause; None if it is allowed."""
     host = _host(url)
     try:
         parts = urlsplit(url)
@@ -39,7 +39,7 @@ def address_fault(url: str) -> str | None:
     if _ODD.search(url) or parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
         return "must be http(s)://host/path without a user name or password"
     if parts.scheme == "http" and not is_loopback(url):
-        return f"sends text and key unencrypted to {host}: use https for every machine but this one"
+        return f"sends text and key unencrypted to {host}: use https for every machine except this one"
     return None
 
 

@@ -1,7 +1,7 @@
-"""Finds judges whose answers do not depend on what they are shown, before a dictionary is paid for.
+"""Detects judges whose answers do not depend on the passages, before the whole dictionary is paid for.
 
-Items are shown in random order, about half of them firing. A judge that reads them seldom gives all
-passages of a question the same answer, and hardly ever the same list to one question after another.
+Items are in random order, about half of them firing. A judge that reads them rarely gives all passages of a
+question the same answer, and almost never gives the same list to consecutive questions.
 """
 
 from collections import Counter
@@ -11,7 +11,7 @@ from itertools import pairwise
 MIN_QUESTIONS = 20
 """Questions after which a judge is suspected."""
 MIN_ANSWERS = 3
-"""Questions with fewer answers say nothing."""
+"""Questions with fewer answers are ignored."""
 SUSPECT_SHARE = 0.95
 
 
@@ -23,12 +23,12 @@ class AnswerWatch:
         self._lists: Counter[tuple[int, ...]] = Counter()
 
     def add(self, answers: Sequence[int]) -> None:
-        """Note the answers (1 yes, 0 no) to one question; one not answered in full does not count."""
+        """Record the answers (1 yes, 0 no) to one question; a question without all answers does not count."""
         if len(answers) >= MIN_ANSWERS and min(answers) >= 0:
             self._lists[tuple(answers)] += 1
 
     def fault(self) -> str | None:
-        """What is wrong with the judge, as "19 of 20 replies ...", or None."""
+        """The fault of the judge, as "19 of 20 replies ...", or None."""
         n_questions = self._lists.total()
         if n_questions < MIN_QUESTIONS:
             return None

@@ -1,6 +1,6 @@
-"""Asking a question until it has an end: cache, budget, tries, deadline, validation.
+"""Asks a question until it has an outcome: cache, budget, tries, deadline, validation.
 
-Knows nothing of the wire; every end is one of the outcomes of ``llm_calls``, or `Stopped`.
+This module knows nothing about HTTP; every outcome is one of those of ``llm_calls``, or `Stopped`.
 """
 
 import asyncio
@@ -31,15 +31,15 @@ class Wire(Protocol):
     """Sends one request; raises `Unavailable`, `Rejected` or `Stopped`."""
 
     def most_tokens(self, request: ChatRequest) -> int:
-        """Most tokens that a reply to the request may have."""
+        """Limit on the tokens of a reply to the request."""
         ...
 
     def give_room(self, sent_limit: int, request: ChatRequest) -> bool:
-        """Give later requests more tokens for thoughts; returns whether asking again may help."""
+        """Give later requests more tokens for thoughts; return whether asking again may help."""
         ...
 
     async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
-        """Send the messages and return what came back."""
+        """Send the messages and return the reply."""
         ...
 
     async def close(self) -> None:
@@ -49,7 +49,7 @@ class Wire(Protocol):
 
 @dataclass(slots=True)
 class _Course:
-    """How one question has gone so far."""
+    """The state of one question so far."""
 
     started: float
     deadline: float
@@ -62,7 +62,7 @@ class _Course:
 
 
 class Asker:
-    """A chat client on one endpoint, to be used within one event loop at a time."""
+    """A chat client for one endpoint, to be used within one event loop at a time."""
 
     def __init__(
         self, profile: EndpointProfile, wire: Wire, answers: Answers, budget: Budget, owner: str
@@ -77,30 +77,30 @@ class Asker:
 
     @property
     def model(self) -> str:
-        """Model as the endpoint calls it."""
+        """Name of the model at the endpoint."""
         return self.profile.model
 
     @property
     def concurrency(self) -> int:
-        """Questions under way at once."""
+        """Number of concurrent questions."""
         return self.profile.concurrency
 
     @property
     def probes(self) -> bool:
-        """Whether to ask first if the endpoint enforces schemas."""
+        """Whether to test first if the endpoint enforces schemas."""
         return self.profile.probe
 
     @property
     def last_error(self) -> str | None:
-        """Why the last question that got no answer got none."""
+        """The reason why the last unanswered question got no answer."""
         return self._patience.last_error
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """Answer from the cache or the endpoint; every failure of this one question is an outcome.
+        """Answer from the cache or the endpoint; every failure of only this question is an outcome.
 
         Raises:
-            Stopped: when the budget or quota is used up, the key is refused, the endpoint asks to wait
-                longer than allowed, or too many questions failed in a row.
+            Stopped: when the budget or quota is used up, the key is refused, the endpoint asks for a wait
+                that is longer than allowed, or too many questions failed in a row.
         """
         key = request.digest(self.model, self.profile.answer_settings)
         asked_as = digest([self.owner, request.purpose, request.unit, key])[:32]
@@ -124,7 +124,7 @@ class Asker:
         return reply
 
     async def close(self) -> None:
-        """Close connections and forget why asking stopped: a later run may try again."""
+        """Close connections and clear the reason for stopping: a later run may try again."""
         await self.wire.close()
         self._patience = Patience(self.profile)
         self._slots = asyncio.Semaphore(self.profile.concurrency)
@@ -132,7 +132,7 @@ class Asker:
     async def _converse(
         self, request: ChatRequest, course: _Course
     ) -> tuple[CallOutcome, Reply | None, str | None]:
-        """Ask, judge the reply, and ask once more if it does not fit the schema or had no room."""
+        """Ask, validate the reply, and ask once more if it does not fit the schema or was cut off."""
         course.messages = self._messages(request)
         question = "\n".join(message.content for message in course.messages if message.role == "user")
         while True:
@@ -157,7 +157,7 @@ class Asker:
         return judge_reply(request, completion, question)
 
     async def _try(self, request: ChatRequest, course: _Course) -> tuple[Completion | None, str | None]:
-        """One answer over the wire, with tries and waits, or the reason for none."""
+        """One answer from the endpoint, with tries and waits, or the reason for none."""
         error = f"no answer within {self.profile.deadline_seconds:g} s"
         n_tries = n_parkings = 0
         while n_tries < self.profile.attempts and n_parkings <= MAX_PARKINGS:
@@ -180,7 +180,7 @@ class Asker:
         return None, error
 
     async def _send(self, request: ChatRequest, course: _Course, seconds: float) -> Completion:
-        """One request within ``seconds``: reserved before, accounted for after."""
+        """One request within ``seconds``: reserve its cost before, record it after."""
         most_prompt = sum(len(m.content.encode()) + TOKENS_PER_MESSAGE for m in course.messages)
         most = self._spend(most_prompt, self.wire.most_tokens(request))
         reservation = self.budget.reserve(most)
@@ -206,7 +206,7 @@ class Asker:
         return completion
 
     def _messages(self, request: ChatRequest) -> list[Message]:
-        """The prompt with a fresh nonce; secrets are taken out of what goes to a remote endpoint."""
+        """The prompt with a fresh nonce; secrets are removed from text for a remote endpoint."""
         messages = list(request.messages(secrets.token_hex(8)))
         if not self.profile.is_scrubbed:
             return messages
@@ -237,7 +237,7 @@ class Asker:
 
 
 def _replay(request: ChatRequest, asked_as: str, entry: dict[str, Any]) -> ChatReply:
-    """An answer that was kept; free, unless this very question got it before the process was killed."""
+    """A cached answer; free, unless this question got it before the process was killed."""
     record = CallRecord(**entry["record"])
     if entry.get("asked_as", record.call_id) != asked_as:
         free: dict[str, Any] = {"cost_usd": 0.0, "latency_ms": 0.0, "attempts": 0, "cached": True}

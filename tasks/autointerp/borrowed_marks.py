@@ -1,10 +1,10 @@
-"""Which tokens fuzzing marks where the feature is silent: the marks of a firing context, moved there.
+"""Chooses the tokens that fuzzing marks where the feature is silent: the marks of a firing context, moved.
 
-Whoever has not read the explanation must not be able to tell right marks from wrong ones. So every silent
-context borrows the marks of a firing one, each firing context lending about equally often: the number of
-marks, the lengths of their runs and the gaps between them are the same by construction. The marks are moved
-as a whole to where the tokens under them are of the same kind (a word that begins or goes on, punctuation,
-white space, no text), as near to their old place as there is one.
+Someone who has not read the explanation must not be able to distinguish correct marks from wrong ones.
+Every silent context therefore borrows the marks of a firing one, and each firing context lends about
+equally often. The number of marks, the lengths of their runs and the gaps between them are then the same by
+construction. The marks move together to a position where the tokens under them are of the same kind (a word
+that begins or continues, punctuation, white space, no text), as near to their old position as possible.
 
 Legend: P firing contexts, N silent ones, I items, T tokens of the longest, M marks of one context.
 """
@@ -20,9 +20,9 @@ from tasks.autointerp.lexicon.vocabulary import Bools
 
 Kinds = npt.NDArray[np.int8]
 MISMATCH = 1_000
-"""How many tokens of way a token of another kind is worth."""
+"""The distance in tokens that one token of another kind is worth."""
 CUT = 1_000_000
-"""Worth of a mark that finds no room."""
+"""Cost of a mark that does not fit."""
 
 
 @lru_cache(maxsize=100_000)
@@ -42,13 +42,13 @@ def borrow(
     truth_I: Bools,
     generator: np.random.Generator,
 ) -> Bools:
-    """Marks (I, T) of all items: their own where ``truth_I``, borrowed ones elsewhere.
+    """Marks (I, T) of all items: their own if ``truth_I``, borrowed ones otherwise.
 
     Args:
         tokens: Token texts of each item.
-        marked_IT: The right marks of the items where the feature fires.
-        truth_I: Where it fires, at one item at least.
-        generator: Decides between equals.
+        marked_IT: The correct marks of the items on which the feature fires.
+        truth_I: Where it fires, at least on one item.
+        generator: Breaks ties.
     """
     firing, silent = np.flatnonzero(truth_I), np.flatnonzero(~truth_I)
     marks_IT: Bools = marked_IT & truth_I[:, None]
@@ -70,7 +70,7 @@ def borrow(
 def _place(
     from_kinds: Kinds, marks_M: npt.NDArray[np.intp], to_kinds: Kinds, toss: float
 ) -> tuple[float, npt.NDArray[np.intp]]:
-    """The cheapest way to move the marks as a whole into another context: its cost, and where they land."""
+    """The cheapest way to move the marks together into another context: its cost, and the new positions."""
     room = len(to_kinds)
     fitting = marks_M[marks_M - marks_M[0] < room]
     n_cut = len(marks_M) - len(fitting)

@@ -1,7 +1,7 @@
-"""What may be spent per endpoint and UTC day, counted in a file that all processes share.
+"""The budget per endpoint and UTC day, counted in a file that all processes share.
 
-Before a request the most it can cost is reserved, afterwards the reservation becomes what it did cost,
-so that the sum never passes the limit. A killed process leaves its reservation: on the safe side.
+Before a request its maximum cost is reserved; afterwards the actual cost replaces the reservation, so the sum
+never exceeds the limit. A killed process leaves its reservation, which errs on the safe side.
 """
 
 import json
@@ -26,7 +26,7 @@ class Spend:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """The most a request can cost, on the account of the day it was made."""
+    """The maximum cost of a request, on the account of the day when it was made."""
 
     most: Spend
     account: Path | None
@@ -41,10 +41,10 @@ class Budget:
         self.limited = profile.budget_usd is not None or profile.budget_tokens is not None
 
     def reserve(self, most: Spend) -> Reservation:
-        """Set aside the most a request can cost.
+        """Reserve the maximum cost of a request.
 
         Raises:
-            Stopped: when that would pass a limit.
+            Stopped: when that would exceed a limit.
         """
         if not self.limited:
             return Reservation(most, None)
@@ -53,14 +53,14 @@ class Budget:
         return Reservation(most, account)
 
     def settle(self, reservation: Reservation, actual: Spend) -> None:
-        """Replace a reservation by what was really spent, even if its day is over by now."""
+        """Replace a reservation by the actual cost, even if its day is over."""
         if reservation.account is not None:
             most = reservation.most
             change = Spend(actual.usd - most.usd, actual.tokens - most.tokens)
             self._add(reservation.account, change, enforce=False)
 
     def spent(self) -> Spend:
-        """What the day's account holds, reservations included."""
+        """The sum of the day's account, including reservations."""
         return _read(self._account())
 
     def _add(self, account: Path, change: Spend, *, enforce: bool) -> None:
@@ -87,7 +87,7 @@ class Budget:
 
 
 def _write(account: Path, spend: Spend) -> None:
-    """Put account and copy on disk: neither a power cut nor one damaged file forgets what was spent."""
+    """Write account and copy to disk: no power cut and no single damaged file loses the record of spend."""
     content = json.dumps({"usd": spend.usd, "tokens": spend.tokens})
     for path in (_copy(account), account):
         temporary = path.with_suffix(f".{os.getpid()}.tmp")
@@ -104,17 +104,17 @@ def _write(account: Path, spend: Spend) -> None:
 
 
 def _read(account: Path) -> Spend:
-    """What an account says; of an account that is empty or damaged its copy.
+    """The content of an account; if the account is empty or damaged, of its copy.
 
     Raises:
-        Stopped: when neither can be read, because the limit could be passed then.
+        Stopped: when neither can be read, because then the limit could be exceeded.
     """
     found = [spend for path in (account, _copy(account)) if (spend := _parsed(path)) is not None]
     if found:
         return found[0]
     if account.exists() or _copy(account).exists():
         raise Stopped(
-            f"{account}, what was spent today, is damaged and so is its copy: delete both to "
+            f"{account}, the record of today's spend, is damaged and so is its copy: delete both to "
             "count from zero again"
         )
     return Spend()

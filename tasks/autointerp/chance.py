@@ -1,22 +1,23 @@
-"""The chance level of a score: what explanations of other features score on the same items.
+"""The chance level of a score: the score of explanations of other features on the same items.
 
-A judge that is a language model is asked about one explanation of another feature (a donor) per feature,
-because every question is paid for. One such answer sheet says nothing about its feature (about 30 items:
-standard deviation 0.1), but together they are a null of the whole dictionary. The chance of a feature is
-the mean of its own donors, pulled towards the mean of all by as much as its few items are noise (James and
-Stein's estimator):
+A language-model judge gets one explanation of another feature (a donor) per feature, because every question
+costs money. One such set of answers says little about its feature (about 30 items: standard deviation 0.1),
+but together they are a null for the dictionary. The chance of a feature is the mean of its own donors, shrunk
+towards the mean of all donors in proportion to the noise of its few items (James-Stein estimator):
 
     chance_f = p + b_f (d_f - p),  b_f = t² / (t² + v_f)
 
 with d_f the mean of the feature's donors, v_f its sampling variance, p the mean of all d_f, and t² the
 variance between features that v_f does not explain. For a judge that tosses coins t² is 0 and every chance
-is p. A judge that never reads the explanation scores alike with its own and with a donor's: t² is above 0,
-and a feature that happens to be easy for it has a high chance. Balanced accuracy is never given a chance
-below 0.5, which answering at random reaches.
+is p. A judge that never reads the explanation gives its own explanation and a donor's the same score: t² is
+above 0, and a feature that is easy for this judge has a high chance. The chance of balanced accuracy is
+never below
+0.5, which random answers reach.
 
-A value is above chance if the interval of the difference is above 0. The intervals of value and chance
-combine by squares (Zou and Donner, Statistics in Medicine 2008, as Newcombe's for two shares):
-value - chance > sqrt((value - low)² + (high_c - chance)²). Of explanations that say nothing 2.5 % are above.
+A value is above chance if the interval of the difference is above 0. The intervals of value and chance are
+combined by squares (Zou and Donner, Statistics in Medicine 2008, as Newcombe's for two shares):
+value - chance > sqrt((value - low)² + (high_c - chance)²). Of explanations without information 2.5 % are
+above.
 """
 
 from collections.abc import Sequence
@@ -29,7 +30,7 @@ import numpy as np
 from tasks.autointerp.metrics import FLOORS, Z_95, Values
 
 MIN_DONORS = 20
-"""Donors in a dictionary below which chance is not known well enough to say what is above it."""
+"""With fewer donors in a dictionary, chance is not known well enough to say what is above it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ class Levels:
 
 
 def donors_needed(shuffles: int, n_explanations: int) -> int:
-    """Donors for each explanation: ``shuffles``, or more where there are few explanations to share."""
+    """Donors for each explanation: ``shuffles``, or more if few explanations share them."""
     if shuffles == 0 or n_explanations == 0:
         return 0
     return max(shuffles, ceil(MIN_DONORS / n_explanations))
@@ -61,10 +62,10 @@ def pooled(donor_F: Values, variance_F: Values, floor: float) -> Levels:
 
 
 def with_chance(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Score rows of one scorer on one dictionary with their chance, from the donors each row carries.
+    """Score rows of one scorer on one dictionary with their chance, from the donors in each row.
 
-    Takes away the fields ``donors`` (their values) and ``donor_variance`` (of one value, null where it is not
-    known) and fills ``chance``, ``chance_ci_high``, ``n_donors`` and ``above_chance``.
+    It removes the fields ``donors`` (their values) and ``donor_variance`` (of one value, null if unknown) and
+    fills ``chance``, ``chance_ci_high``, ``n_donors`` and ``above_chance``.
     """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     done = [dict(row) for row in rows]

@@ -1,6 +1,6 @@
-"""What is asked of a language model and what comes back, without any client: plain types.
+"""Questions to a language model and their outcomes as plain types, without a client.
 
-Kept apart from ``client.py`` so that reading a configuration does not import the openai package.
+It is separate from ``client.py`` so that reading a configuration does not import the openai package.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,9 +35,10 @@ class Message:
 class ChatRequest:
     """One question.
 
-    ``messages`` builds the prompt from a nonce that fences corpus text; what a request is (its digest,
-    the key of the prompt cache) does not depend on the nonce, what is sent does. ``unit`` names what
-    the question is about within the stage, so that equal prompts of two features stay two records.
+    ``messages`` builds the prompt from a nonce that fences corpus text. The identity of a request (its
+    digest, the key of the prompt cache) does not depend on the nonce; the text that is sent does. ``unit``
+    names the subject of the question within the stage, so that equal prompts of two features stay two
+    records.
     """
 
     purpose: Purpose
@@ -47,10 +48,10 @@ class ChatRequest:
     max_tokens: int = 200
     temperature: float = 0.0
     check: Callable[[Reply], str | None] | None = None
-    """Returns what is wrong with a reply that satisfies the schema, or None."""
+    """The fault of a reply that satisfies the schema, or None."""
 
     def digest(self, model: str, answer_settings: Mapping[str, Any]) -> str:
-        """SHA-256 of model, messages, schema and settings, those of the endpoint's profile included."""
+        """SHA-256 of model, messages, schema and settings, including those of the endpoint's profile."""
         return digest(
             {
                 "model": model,
@@ -90,7 +91,7 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """How a question ended: a valid reply exactly if ``outcome`` is ``ok``."""
+    """The outcome of a question: a valid reply exactly if ``outcome`` is ``ok``."""
 
     record: CallRecord
     value: Reply | None
@@ -107,38 +108,38 @@ class ChatClient(Protocol):
 
     @property
     def model(self) -> str:
-        """Model as the endpoint calls it."""
+        """Name of the model at the endpoint."""
         ...
 
     @property
     def probes(self) -> bool:
-        """Whether to ask first if the endpoint enforces schemas."""
+        """Whether to test first if the endpoint enforces schemas."""
         ...
 
     @property
     def concurrency(self) -> int:
-        """How many questions may be under way at once."""
+        """Maximum number of concurrent questions."""
         ...
 
     @property
     def last_error(self) -> str | None:
-        """Why the last question that got no answer got none."""
+        """The reason why the last unanswered question got no answer."""
         ...
 
     async def ask(self, request: ChatRequest) -> ChatReply:
-        """Answer, or say how it failed; raises `Stopped` when asking on makes no sense."""
+        """Answer, or report the failure; raise `Stopped` if further questions are pointless."""
         ...
 
     async def close(self) -> None:
-        """Let go of connections."""
+        """Close connections."""
         ...
 
 
 class Stopped(UserError):
-    """Asking on makes no sense now: budget spent, quota gone, endpoint down or asking to wait.
+    """Further questions are pointless now: budget spent, quota used up, endpoint down or asking to wait.
 
-    What was answered stays; what was not is left without an outcome, and a rerun asks for it.
-    ``resume_seconds`` says in how many seconds the endpoint wants to be asked again, where it said so.
+    Answers so far are kept. Unanswered questions have no outcome, and a rerun asks them. ``resume_seconds``
+    is the time after which the endpoint accepts questions again, if it gave one.
     """
 
     def __init__(self, message: str, resume_seconds: float | None = None) -> None:

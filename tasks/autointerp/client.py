@@ -1,7 +1,7 @@
-"""The wire to an OpenAI-compatible endpoint; the only file that imports openai.
+"""The connection to an OpenAI-compatible endpoint; the only file that imports openai.
 
-Turns whatever the other side does into a `Completion` or one of three failures: `Unavailable` (trying
-again may help), `Rejected` (this question will never be answered) and `Stopped` (none will).
+It turns the endpoint's reaction into a `Completion` or one of three failures: `Unavailable` (trying again may
+help), `Rejected` (this question will never be answered) and `Stopped` (no question will).
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from tasks.autointerp.shapes import MOST_CHANGES, ShapeMemory
 
 MAX_ERROR_CHARS = 200
 TELLING = (400, 415, 422, 500, 501)
-"""Answers that may refuse a part of the request: servers say it with client and with server errors."""
+"""Status codes that may refuse a part of the request: servers use client and server errors for it."""
 
 
 def open_client(
@@ -40,12 +40,12 @@ def open_client(
     """A client for a named endpoint profile.
 
     Args:
-        environ: Where the profile's variables and the key are looked up.
+        environ: The environment with the profile's variables and the key.
         cache_folder: Holds the answers and the day's accounts of all endpoints.
         owner: The unit of work that pays, for example a stage's fingerprint: an answer that the same unit
-            got before it was killed is told as if it had just come.
-        scratch: Working folder of that unit, which keeps replies that nobody else should see again.
-        forced: Whether the unit is done again on request: replies that were no use are asked for again.
+            got before it was killed counts as new.
+        scratch: Working folder of that unit, which holds replies that must stay private to it.
+        forced: Whether the unit is repeated on request; then unusable replies are requested again.
 
     Raises:
         UserError: for an unknown or wrong profile, or a missing key.
@@ -58,14 +58,14 @@ def open_client(
 
 
 class OpenAIWire:
-    """One connection pool; no redirects, no compression, a cap on what is read, no retries of its own."""
+    """One connection pool; no redirects, no compression, a limit on the reply size, no retries of its own."""
 
     def __init__(self, profile: EndpointProfile, api_key: str, memory: Path | None = None) -> None:
         """
         Args:
-            profile: Where and how to ask.
+            profile: The endpoint and its settings.
             api_key: Sent as bearer token.
-            memory: Folder that keeps in which shape the endpoint takes requests.
+            memory: Folder that records which form of requests the endpoint accepts.
         """
         self.profile = profile
         self._api_key = api_key
@@ -73,17 +73,17 @@ class OpenAIWire:
         self._client: openai.AsyncOpenAI | None = None
 
     def most_tokens(self, request: ChatRequest) -> int:
-        """Most tokens that a reply to the request may have."""
+        """Limit on the tokens of a reply to the request."""
         return self._shapes.shape.limit(request)
 
     def give_room(self, sent_limit: int, request: ChatRequest) -> bool:
-        """Give later requests more tokens for thoughts; returns whether asking again may help."""
+        """Give later requests more tokens for thoughts; return whether asking again may help."""
         return self.most_tokens(request) > sent_limit or self._shapes.thought_too_long()
 
     async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
         """Send one request; raises `Unavailable`, `Rejected` or `Stopped`, each with a reason.
 
-        A refusal of something that need not be sent changes the shape of requests; this one is sent again.
+        If the endpoint refuses an optional part, the form of requests changes, and this one is sent again.
         """
         own = self.profile.temperature
         temperature = request.temperature if own is None else own
@@ -135,9 +135,9 @@ class OpenAIWire:
         return self._client
 
     async def _cap(self, response: httpx2.Response) -> None:
-        """Refuse a compressed body (its size is not what arrives) and cut off one that is too large."""
+        """Refuse a compressed body (its size differs from what arrives) and cut off one that is too large."""
         if response.headers.get("content-encoding", "identity") != "identity":
-            raise _BadBody("a compressed reply that was not asked for")
+            raise _BadBody("a compressed reply that was not requested")
         response.stream = _CappedStream(cast(Any, response.stream), self.profile.max_body_bytes)
 
     def _status_failure(self, error: openai.APIStatusError) -> Exception:
@@ -156,7 +156,7 @@ class OpenAIWire:
         return Rejected(f"HTTP {status}: {reason}")
 
     def _reason(self, error: openai.APIStatusError) -> str:
-        """What the endpoint says, short and without the key."""
+        """The endpoint's message, short and without the key."""
         body = error.body if isinstance(error.body, dict) else {}
         said = str(body.get("message") or error.response.reason_phrase)
         return said.replace(self._api_key, "[key]")[:MAX_ERROR_CHARS]
@@ -192,7 +192,7 @@ class _CappedStream(httpx2.AsyncByteStream):
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds to wait as the endpoint asks, from a number, a number of milliseconds or a date."""
+    """Seconds to wait according to the endpoint, from a number, a number of milliseconds or a date."""
     milliseconds = headers.get("retry-after-ms", "")
     if milliseconds.replace(".", "", 1).isdecimal():
         return float(milliseconds) / 1000

@@ -1,4 +1,4 @@
-"""Drives units of work through one explainer or scorer: journal, bounded concurrency, clean stop."""
+"""Runs units of work through one explainer or scorer: journal, bounded concurrency, clean stop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -22,28 +22,28 @@ Record = dict[str, Any]
 
 @dataclass(slots=True)
 class Ending:
-    """Why work ended before all units had an outcome, if it did, and which units have none."""
+    """The reason why work ended before all units had an outcome, if it did, and the units without one."""
 
     stopped: str | None = None
     resume_at: str | None = None
-    """When the endpoint wants to be asked again (ISO text, UTC), where it said so."""
+    """When the endpoint accepts questions again (ISO text, UTC), if it gave a time."""
     left: list[str] = field(default_factory=list)
     failed: list[Record] = field(default_factory=list)
-    """Records of units with a question that got no answer; the next run asks it again."""
+    """Records of units with an unanswered question; the next run asks it again."""
     last_error: str | None = None
-    """Why the last such question got none."""
+    """The reason for the last such question."""
     enforces_schema: bool | None = None
     probes: list[Record] = field(default_factory=list)
 
     def stop(self, reason: Stopped) -> None:
-        """Note why asking on makes no sense; the first reason counts."""
+        """Record why further questions are pointless; the first reason counts."""
         if self.stopped is None:
             self.stopped = str(reason)
             if reason.resume_seconds is not None:
                 self.resume_at = (datetime.now(UTC) + timedelta(seconds=reason.resume_seconds)).isoformat()
 
     def facts(self) -> dict[str, Any]:
-        """Facts of the stage: ``complete``, what is missing where it is not, and ``enforces_schema``."""
+        """Facts of the stage: ``complete``, what is missing if it is not, and ``enforces_schema``."""
         return {
             "complete": self.stopped is None and not self.failed,
             "stopped": self.stopped or (self._failure() if self.failed else None),
@@ -73,10 +73,10 @@ class Drive:
     async def run(
         self, units: Iterable[tuple[str, Unit]], work: Callable[[Unit], Awaitable[Record]]
     ) -> tuple[list[Record], Ending]:
-        """Records of all units that have an outcome, those of killed attempts included, by their keys.
+        """Records of all units with an outcome, including those of killed attempts, by their keys.
 
         A unit with a question that ended as ``error`` has none: it is in ``failed`` and not in the journal.
-        An exception other than `Stopped` ends the run; the journal keeps what was finished.
+        An exception other than `Stopped` ends the run; the journal keeps finished units.
         """
         journal = Journal(self.path, sync_seconds=0.0 if self.client else CHEAP_SYNC_SECONDS)
         ending = Ending()
@@ -117,7 +117,7 @@ class Drive:
                 await self.client.close()
 
     async def _all_workers(self, worker: Callable[[], Awaitable[None]]) -> None:
-        """As many workers as questions may be under way; the first error ends all and is raised as it is."""
+        """As many workers as concurrent questions; the first error ends all and is raised unchanged."""
         tasks = [
             asyncio.ensure_future(worker()) for _ in range(self.client.concurrency if self.client else 1)
         ]
@@ -129,7 +129,7 @@ class Drive:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _probe(self, journal: Journal, ending: Ending) -> None:
-        """Ask once per stage whether the endpoint enforces schemas; a journalled answer is kept."""
+        """Test once per stage whether the endpoint enforces schemas; an answer in the journal is kept."""
         if self.client is None or not self.client.probes:
             return
         if PROBE_KEY in journal:
@@ -148,12 +148,12 @@ class Drive:
 
 
 def is_final(calls: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether every question got an answer; one that ended as ``error`` is asked again by the next run."""
+    """Whether every question got an answer; the next run repeats one that ended as ``error``."""
     return all(call["outcome"] != "error" for call in calls)
 
 
 def client_for(name: str, needed: bool, client: ChatClient | None) -> ChatClient | None:
-    """The client where one is needed, None where not.
+    """The client if one is needed, else None.
 
     Raises:
         UserError: when one is needed and there is none.

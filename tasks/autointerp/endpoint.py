@@ -1,8 +1,8 @@
-"""Endpoint profiles: where a language model is asked, its limits and prices. Never in a pipeline file.
+"""Endpoint profiles: the address of a language model, its limits and prices. Never in a pipeline file.
 
 A profile ``judge-local`` comes from the table ``[endpoints.judge-local]`` of ``featlas.toml`` and from
-variables ``FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL``, ``..._MODEL`` and so on, which win. The key is
-``FEATLAS_ENDPOINT_JUDGE_LOCAL_API_KEY``, or ``OPENAI_API_KEY`` for OpenAI itself and for this machine.
+variables ``FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL``, ``..._MODEL`` and so on, which take precedence. The key
+is ``FEATLAS_ENDPOINT_JUDGE_LOCAL_API_KEY``, or ``OPENAI_API_KEY`` for OpenAI itself and for this machine.
 """
 
 import re
@@ -25,30 +25,30 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 
 
 class EndpointProfile(StrictConfig):
-    """An OpenAI-compatible endpoint, with how it may be used."""
+    """An OpenAI-compatible endpoint and its limits."""
 
     name: str
     """Name by which pipelines refer to the profile."""
     base_url: str
     """Address up to and including the version, for example http://127.0.0.1:8000/v1."""
     model: str
-    """Model as the endpoint calls it."""
+    """Name of the model at the endpoint."""
     concurrency: int = Field(default=4, ge=1, le=256)
-    """Questions under way at once."""
+    """Maximum number of concurrent questions."""
     requests_per_minute: int | None = Field(default=None, ge=1)
     """Requests per minute, if the endpoint limits them."""
     deadline_seconds: float = Field(default=120.0, gt=0)
-    """Longest time for one question with all tries; a long wait the endpoint asked for is not counted."""
+    """Longest time for one question with all tries; long waits that the endpoint asks for are not counted."""
     attempt_seconds: float = Field(default=60.0, gt=0)
     """Longest time for one request."""
     attempts: int = Field(default=4, ge=1)
     """Requests per question before it counts as failed."""
     max_wait_seconds: float = Field(default=900.0, ge=0)
-    """Longest wait that a stage sits out; above it the run goes on with other work and comes back."""
+    """Longest wait within a stage; for a longer one the run continues with other work and returns later."""
     max_parked_seconds: float = Field(default=21_600.0, ge=0)
-    """Longest wait after which a run comes back by itself; above it the next run continues."""
+    """Longest wait after which a run returns to the stage; after a longer one the next run continues."""
     max_body_bytes: int = Field(default=4_000_000, ge=1_000)
-    """Largest reply that is read."""
+    """Largest reply to read."""
     breaker_errors: int = Field(default=20, ge=1)
     """Failed questions in a row after which the stage stops."""
     input_usd_per_million: float = Field(default=0.0, ge=0)
@@ -56,23 +56,23 @@ class EndpointProfile(StrictConfig):
     output_usd_per_million: float = Field(default=0.0, ge=0)
     """Price of a million tokens received."""
     budget_usd: float | None = Field(default=None, ge=0)
-    """Most that may be spent on this endpoint in one UTC day."""
+    """Spending limit for this endpoint in one UTC day."""
     budget_tokens: int | None = Field(default=None, ge=0)
-    """Most tokens, sent and received, in one UTC day."""
+    """Limit on tokens, sent and received, in one UTC day."""
     probe: bool = True
-    """Ask once per stage whether the endpoint enforces a reply schema."""
+    """Test once per stage whether the endpoint enforces a reply schema."""
     token_limit: TokenLimit = "max_tokens"
-    """Parameter that limits a reply; learnt where the endpoint refuses it."""
+    """Parameter that limits a reply; learnt if the endpoint refuses it."""
     response_format: ResponseFormat = "json_schema"
-    """How the form of a reply is asked for; with none it stands in the prompt. Learnt as well."""
+    """How to request the form of a reply; with none the prompt describes it. Learnt as well."""
     reasoning_tokens: int = Field(default=0, ge=0)
     """Tokens added to every limit, for a model that thinks before it answers; learnt as well."""
     temperature: float | None = Field(default=None, ge=0)
-    """Temperature; left out: 0, or the endpoint's own where it refuses that."""
+    """Temperature; default: 0, or the endpoint's own if it refuses that."""
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """Further fields of every request, for example {reasoning_effort = "low"}."""
     trusted: bool = False
-    """Send text to this remote endpoint as it is, without blanking out secrets and personal data."""
+    """Send text to this remote endpoint unchanged, without blanking out secrets and personal data."""
 
     @property
     def is_local(self) -> bool:
@@ -81,12 +81,12 @@ class EndpointProfile(StrictConfig):
 
     @property
     def is_scrubbed(self) -> bool:
-        """Whether secrets and personal data are blanked out of what is sent there."""
+        """Whether secrets and personal data are blanked out before text is sent there."""
         return not (self.is_local or self.trusted)
 
     @property
     def answer_settings(self) -> dict[str, Any]:
-        """What answers depend on beside model and question, where it is not the default."""
+        """Settings that answers depend on besides model and question, if they differ from the default."""
         chosen = {"temperature": self.temperature, "extra_body": self.extra_body or None}
         return {name: value for name, value in chosen.items() if value is not None}
 
@@ -141,7 +141,7 @@ def load_endpoint(
 def load_api_key(profile: EndpointProfile, environ: Mapping[str, str]) -> str:
     """The key to send; an endpoint on this machine may need none.
 
-    ``OPENAI_API_KEY`` is not sent to anybody but OpenAI, ``OPENAI_BASE_URL`` and this machine.
+    ``OPENAI_API_KEY`` is sent only to OpenAI, ``OPENAI_BASE_URL`` and this machine.
 
     Raises:
         UserError: when a remote endpoint has no key.
@@ -167,7 +167,7 @@ def _prefix(name: str) -> str:
 
 
 def _from_variable(variable: str, text: str, annotation: Any) -> Any:
-    """The text itself where the field takes text, else what it says as YAML."""
+    """The text itself if the field takes text, else its value as YAML."""
     try:
         TypeAdapter(annotation).validate_python(text, strict=True)
     except ValidationError:

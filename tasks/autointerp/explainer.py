@@ -1,4 +1,4 @@
-"""What an explainer is: evidence of one feature in, a text or the reason for none out."""
+"""The role of an explainer: input evidence of one feature, output a text or the reason for none."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from tasks.common.registry import Registry
 
 
 class ExplainerConfig(StrictConfig):
-    """What every explainer shares."""
+    """Settings of every explainer."""
 
     explainer: str
     """Which explainer writes the explanations."""
@@ -23,17 +23,17 @@ class ExplainerConfig(StrictConfig):
 
     @property
     def endpoint_name(self) -> str | None:
-        """The endpoint profile it asks, or None where it needs no language model."""
+        """The endpoint profile that it asks, or None if it needs no language model."""
         return getattr(self, "endpoint", None)
 
     def tag(self) -> str:
-        """Its name and what differs from the defaults: tells two of one pipeline apart."""
+        """Its name and the settings that differ from the defaults; distinguishes two in one pipeline."""
         return self.told_apart("explainer")
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An explanation attempt: ``text`` is there exactly if ``status`` is ``ok``."""
+    """An explanation attempt: ``text`` exists exactly if ``status`` is ``ok``."""
 
     text: str | None
     status: ExplanationStatus = "ok"
@@ -78,7 +78,7 @@ class Explainer(ABC):
         """Explain a feature that has at least ``min_examples`` contexts."""
 
     async def explain(self, evidence: FeatureEvidence) -> Draft:
-        """Explain a feature, or say that there is too little to explain it from."""
+        """Explain a feature, or report that there are too few examples."""
         n_examples = len(evidence.rows("explain", FIRING_BANDS))
         if n_examples < self.config.min_examples:
             needed = self.config.min_examples

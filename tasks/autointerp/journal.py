@@ -1,4 +1,4 @@
-"""A journal of finished work in a scratch folder: one JSON line per unit, on disk before it counts."""
+"""A journal of finished work in a scratch folder: one JSON line per unit, durable before it counts."""
 
 import json
 import os
@@ -11,10 +11,10 @@ from catalog.ids import canonical_json
 
 
 class Journal:
-    """Finished units by key; survives a kill at any moment with at most the last batch lost.
+    """Finished units by key; a kill at any moment loses at most the last batch.
 
-    ``sync_seconds`` is the longest time a record may wait for the disk: 0 where a record was paid for,
-    more where it is cheap to compute again. A torn last line is cut off when the journal is opened.
+    ``sync_seconds`` is the longest time until a record is on disk: 0 if the record cost money, more if it is
+    cheap to compute again. Opening the journal cuts off an incomplete last line.
     """
 
     def __init__(self, path: Path, *, sync_seconds: float = 0.0) -> None:
@@ -32,7 +32,7 @@ class Journal:
         return len(self._offsets)
 
     def append(self, key: str, record: dict[str, Any]) -> None:
-        """Add a finished unit; a key that is there already is kept as it was."""
+        """Add a finished unit; an existing key keeps its record."""
         if key in self._offsets:
             return
         self._offsets[key] = self._file.tell()
@@ -55,7 +55,7 @@ class Journal:
                 yield json.loads(file.readline())
 
     def record(self, key: str) -> dict[str, Any]:
-        """The record of one key; raises ``KeyError`` where there is none."""
+        """The record of one key; raises ``KeyError`` if there is none."""
         self._file.flush()
         with self.path.open("rb") as file:
             file.seek(self._offsets[key])
@@ -68,7 +68,7 @@ class Journal:
         self._file.close()
 
     def _mend(self) -> None:
-        """Read what is there and cut off a line that was being written when the writer died."""
+        """Read the existing lines and cut off one that was being written when the writer died."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             self.path.touch()
@@ -90,7 +90,7 @@ class Journal:
 
 
 def _key_of(line: bytes) -> str | None:
-    """The key of a whole line, None for a torn one."""
+    """The key of a complete line, None for an incomplete one."""
     if not line.endswith(b"\n"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What the scorers that ask a language model share: items in small groups, one call each."""
+"""Shared code of scorers that ask a language model: items in small groups, one call per group."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -31,11 +31,11 @@ class JudgeConfig(ScorerConfig):
     n_random: int = Field(default=10, ge=0)
     """Random contexts in which it is silent."""
     n_neighbour: int = Field(default=10, ge=0)
-    """Contexts of its nearest features in which it is silent."""
+    """Silent contexts of its nearest features."""
     items_per_call: int = Field(default=5, ge=1, le=50)
     """Contexts shown in one question; the last question may have fewer."""
     max_tokens: int | None = Field(default=None, ge=1)
-    """Longest reply in tokens, thoughts not counted; left out: 64, and 8 for each context of the question."""
+    """Longest reply in tokens, without thoughts; default: 64, and 8 for each context of the question."""
 
 
 class JudgeReply(Reply):

@@ -16,12 +16,12 @@ Z_95 = 1.959963984540054
 UNANSWERED = -1
 
 METRIC_VERSION = 2
-"""Of the definitions of scores and their chance; rows without a version are of the first."""
+"""Version of the definitions of scores and their chance; rows without a version have the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Counts (S,) over answered items, and how many of all items were answered."""
+    """Counts (S,) over answered items, and the number of answered items of all."""
 
     tp: Values
     fn: Values
@@ -51,7 +51,7 @@ def confusion(answers_SI: Answers, truth_I: npt.NDArray[np.bool_]) -> Confusion:
 
 
 def _ratio(numerator: Values, denominator: Values) -> Values:
-    """The quotient, NaN where the denominator is 0."""
+    """The quotient, NaN if the denominator is 0."""
     quotient: Values = np.full(numerator.shape, np.nan)
     np.divide(numerator, denominator, out=quotient, where=denominator > 0)
     return quotient
@@ -95,7 +95,7 @@ METRICS: dict[str, Callable[[Confusion], Values]] = {
 
 
 FLOORS = {"balanced_accuracy": 0.5, "pessimistic_balanced_accuracy": 0.5}
-"""What answering at random reaches, whatever the items."""
+"""The value that random answers reach, whatever the items."""
 
 
 def balanced_accuracy_variance(c: Confusion) -> Values:
@@ -115,7 +115,7 @@ def wilson(successes: float, n: float) -> Interval:
 
 
 def interval(metric: str, c: Confusion, which: int = 0) -> Interval | None:
-    """The 95 % interval of one metric of one set of answers, where there is a simple one.
+    """The 95 % interval of one metric of one set of answers, if there is a simple one.
 
     Recall and specificity: Wilson. Balanced accuracy: the Wilson intervals (l, u) of recall p and
     specificity q combined by squares (Newcombe's method for a sum of two independent shares):

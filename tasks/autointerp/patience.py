@@ -27,12 +27,12 @@ class Patience:
         self._n_failed = 0
 
     def check(self) -> None:
-        """Raise `Stopped` if asking on makes no sense any more."""
+        """Raise `Stopped` if further questions are pointless."""
         if self.stopped is not None:
             raise self.stopped
 
     async def turn(self) -> float:
-        """Wait until a request may be sent; returns the seconds waited."""
+        """Wait until a request may be sent; return the seconds waited."""
         started = time.monotonic()
         while (seconds := self._parked_until - time.monotonic()) > 0:
             self.check()
@@ -43,10 +43,10 @@ class Patience:
         return time.monotonic() - started
 
     def park(self, wait_seconds: float | None) -> bool:
-        """Hold back every request if the endpoint asks for more than a short wait.
+        """Hold back all requests if the endpoint asks for more than a short wait.
 
         Raises:
-            Stopped: when it asks for more than the profile allows.
+            Stopped: when it asks for a longer wait than the profile allows.
         """
         if wait_seconds is None or wait_seconds <= SHORT_WAIT_SECONDS:
             return False
@@ -66,11 +66,11 @@ class Patience:
         await asyncio.sleep(max(0.0, min(seconds, deadline - time.monotonic())))
 
     def count(self, error: str | None) -> None:
-        """Count a failed question, or with None one that had an end; too many in a row stop the rest."""
+        """Count a failed question, or with None an answered one; too many failures in a row stop the rest."""
         self._n_failed = self._n_failed + 1 if error is not None else 0
         self.last_error = error or self.last_error
         if self._n_failed >= self.profile.breaker_errors:
             self.stopped = Stopped(
                 f"endpoint {self.profile.name!r} failed {self._n_failed} questions in a row (last: {error}): "
-                "see that it is up and run again"
+                "check that it is running, and run again"
             )

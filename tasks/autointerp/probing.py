@@ -1,4 +1,4 @@
-"""Whether an endpoint enforces a reply schema: asked for one that nobody meets by chance."""
+"""Tests whether an endpoint enforces a reply schema that no model satisfies by chance."""
 
 from collections.abc import Sequence
 from typing import Literal

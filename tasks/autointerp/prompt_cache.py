@@ -12,7 +12,7 @@ KEPT = ("ok", "refused", "filtered")
 
 
 class PromptCache:
-    """One file per answered question; written beside, synced and moved in, so never half there."""
+    """One file per answered question; written to a temporary name, synced and renamed, so always complete."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,26 +41,27 @@ class PromptCache:
 
 
 class Answers:
-    """The answers that a unit of work may use.
+    """The cached answers that a unit of work may use.
 
-    An answer that the model meant (`KEPT`) is shared with every later unit. A reply that cannot be used is
-    kept for this unit alone, so that a killed attempt does not pay for it twice and a server that was put
-    right is asked again by the next unit. An ``error`` is never kept.
+    A deliberate answer of the model (`KEPT`) is shared with every later unit. An unusable reply is stored
+    only for this unit: a killed attempt does not pay for it twice, and the next unit asks a repaired server
+    again. An
+    ``error`` is never stored.
     """
 
     def __init__(self, shared: PromptCache, own: PromptCache | None = None, *, forced: bool = False) -> None:
         """
         Args:
             shared: Answers of all units.
-            own: Answers of this unit; goes away when the unit is done.
-            forced: Whether the unit is done again on request: of the shared answers only valid ones count.
+            own: Answers of this unit; deleted when the unit is done.
+            forced: Whether the unit is repeated on request; then only valid shared answers count.
         """
         self._shared = shared
         self._own = own
         self._from_others = ("ok",) if forced else KEPT
 
     def get(self, key: str) -> dict[str, Any] | None:
-        """The answer to a question, or None where it has to be asked."""
+        """The answer to a question, or None if it must be asked."""
         own = self._own.get(key) if self._own is not None else None
         if own is not None:
             return own

@@ -11,7 +11,7 @@ from tasks.autointerp.lexicon.vocabulary import Bools
 
 MARKS = (("«", "»"), ("⟦", "⟧"), ("≪", "≫"), ("❰", "❱"), ("⦃", "⦄"), ("⟪", "⟫"))
 MARK_SHARE = 0.3
-"""A token is marked above this share of the feature's (or, where that marks none, the window's) largest."""
+"""A token is marked above this share of the feature's largest activation, or of the window's if none is."""
 
 
 @cache
@@ -33,7 +33,7 @@ def fill(name: str, **values: object) -> list[Message]:
 
 
 def fence(kind: str, text: str, nonce: str) -> str:
-    """Text between tags that it cannot know."""
+    """Text between tags that the text cannot contain."""
     return f"<{kind}-{nonce}>\n{text}\n</{kind}-{nonce}>"
 
 

@@ -1,8 +1,8 @@
-"""What an endpoint sends back, read in every form that servers give it: bodies, parts, tool calls, streams.
+"""Parses replies of endpoints in every form that servers use: bodies, parts, tool calls, streams.
 
-Nothing is trusted: a field of the wrong type counts as absent. Servers send content as a list of parts,
-the answer as the arguments of a tool call, thoughts beside the content (``reasoning_content``,
-``reasoning``), and events though no stream was asked for.
+Nothing is trusted: a field of the wrong type counts as absent. Servers send content as a list of parts, the
+answer as the arguments of a tool call, thoughts next to the content (``reasoning_content``, ``reasoning``),
+and events even if no stream was requested.
 """
 
 import json
@@ -19,7 +19,7 @@ def read_completion(body: str) -> Completion:
     """The first choice of a chat completion.
 
     Raises:
-        Unavailable: when the body is none.
+        Unavailable: when the body is not one.
     """
     text = body.lstrip("\ufeff \r\n\t")
     plain = _events(text) if text.startswith(("data:", "event:", ":")) else _parsed(text)
@@ -52,7 +52,7 @@ def _parsed(text: str) -> Any:
 
 
 def _events(text: str) -> dict[str, Any]:
-    """The completion that the events of a stream add up to."""
+    """The completion that results from the events of a stream."""
     message: dict[str, str] = {}
     whole: dict[str, Any] = {"choices": [{"message": message, "finish_reason": None}]}
     for event in _event_bodies(text):
@@ -97,7 +97,7 @@ def _content(value: Any) -> tuple[str | None, list[str]]:
 
 
 def _called(message: Mapping[str, Any]) -> str | None:
-    """The arguments of the only tool call, which some servers make of a schema."""
+    """The arguments of the only tool call, into which some servers convert a schema."""
     calls = message.get("tool_calls")
     call = _first(calls) if isinstance(calls, list) and len(calls) == 1 else None
     function = _mapping(call.get("function")) if call else _mapping(message.get("function_call"))
@@ -118,7 +118,7 @@ def _text(value: Any) -> str | None:
 
 
 def _count(value: Any) -> int | None:
-    """A count of tokens, also where it comes as a text or a float."""
+    """A count of tokens, also if it is a text or a float."""
     try:
         number = float(value)
     except (TypeError, ValueError):

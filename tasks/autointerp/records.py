@@ -1,6 +1,6 @@
-"""The evidence an explanation may use: a feature's statistics and mined contexts, read from Arrow.
+"""The evidence for an explanation: a feature's statistics and mined contexts, read from Arrow.
 
-Explaining sees the ``explain`` half of the contexts, scoring the ``score`` half; the halves come from
+Explaining uses the ``explain`` half of the contexts, scoring the ``score`` half; the halves come from
 disjoint documents.
 """
 
@@ -27,7 +27,7 @@ Rows = npt.NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One context in plain values: token texts, the activation on each, and where it is from."""
+    """One context in plain values: token texts, the activation on each, and its source."""
 
     tokens: tuple[str, ...]
     activations: tuple[float, ...]
@@ -42,7 +42,7 @@ class Example:
 
     @property
     def text(self) -> str:
-        """The tokens joined: the text as it stands in the document."""
+        """The tokens joined: the text as in the document."""
         return "".join(self.tokens)
 
 
@@ -126,7 +126,7 @@ def read_evidence(
 
 
 def n_firing(features: pa.Table) -> int:
-    """How many features of the table fire at all."""
+    """The number of features in the table that fire."""
     return len(_firing(features))
 
 
@@ -198,8 +198,8 @@ def _windows(block: pa.Table, labels: Labels) -> Windows:
 
 
 def _special_tokens(block: pa.Table, length_W: Codes) -> Bools:
-    """Which tokens of all contexts are special; nothing tells them from text in rows of the first version,
-    except at a context's beginning, where a token without text cannot be the rest of a character."""
+    """Which tokens of all contexts are special. Rows of the first version do not distinguish them from text,
+    except at the start of a context, where a token without text cannot be the rest of a character."""
     if "is_special" in block.column_names and block["is_special"].null_count == 0:
         flags: Bools = np.asarray(block["is_special"].combine_chunks().flatten())
         return flags
@@ -211,8 +211,8 @@ def _special_tokens(block: pa.Table, length_W: Codes) -> Bools:
 
 
 def _text_before(block: pa.Table, begins_special_W: Bools) -> Codes:
-    """Tokens read before each context; of rows of the first version since the last that was special, or
-    since the beginning of the sequence."""
+    """Tokens read before each context; for rows of the first version since the last special token, or since
+    the start of the sequence."""
     if "text_before" in block.column_names and block["text_before"].null_count == 0:
         return np.asarray(block["text_before"], np.int32)
     return np.where(begins_special_W, 0, np.asarray(block["token_start"], np.int32)).astype(np.int32)

@@ -1,4 +1,4 @@
-"""What comes back over the wire, and what it is worth."""
+"""Replies of an endpoint, and their validation."""
 
 import json
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ from tasks.autointerp.unwrapping import clean, objects_in, without_thoughts
 CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded")
 FILTERED = ("content_filter", "safety", "recitation", "blocklist", "prohibited_content", "guardrail")
 Judged = tuple[CallOutcome, Reply | None, str | None]
-"""Outcome, valid reply, and the reason where there is none."""
+"""Outcome, valid reply, and the reason if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What came back, not yet validated."""
+    """A reply that is not yet validated."""
 
     text: str | None
     refusal: str | None
@@ -25,7 +25,7 @@ class Completion:
     prompt_tokens: int | None
     completion_tokens: int | None
     thoughts: str | None = None
-    """What the model thought, where it came apart from the text."""
+    """The thoughts of the model, if they were separate from the text."""
     thought_tokens: int | None = None
 
     @property
@@ -35,14 +35,14 @@ class Completion:
 
     @property
     def ends_in_thoughts(self) -> bool:
-        """Whether it was cut off before the model had thought to the end."""
+        """Whether it was cut off before the model had finished thinking."""
         said = without_thoughts(self.text or "")
         thought = bool(self.thoughts or self.thought_tokens or said.is_thinking)
         return self.is_cut_off and thought and not said.text.strip()
 
 
 class Unavailable(Exception):
-    """No usable answer this time; ``answered`` says whether it may have been charged for."""
+    """No usable answer this time; ``answered`` says whether it may have cost money."""
 
     def __init__(self, reason: str, *, wait_seconds: float | None = None, answered: bool = False) -> None:
         super().__init__(reason)
@@ -59,12 +59,12 @@ class Rejected(Exception):
 
 
 def judge_reply(request: ChatRequest, completion: Completion, question: str = "") -> Judged:
-    """What a completion is worth: never trust that the endpoint kept to the schema.
+    """The outcome of a completion; never trust that the endpoint followed the schema.
 
     Args:
-        request: What was asked.
-        completion: What came back.
-        question: The user's side of what was sent; what only repeats it is no answer.
+        request: The question.
+        completion: The reply.
+        question: The user's side of the sent text; a reply that only repeats it is not an answer.
     """
     finish = (completion.finish_reason or "").lower()
     if completion.refusal or finish == "refusal":
@@ -86,7 +86,7 @@ def judge_reply(request: ChatRequest, completion: Completion, question: str = ""
 
 
 def _find(request: ChatRequest, text: str, question: str) -> tuple[Reply | None, str]:
-    """The only object in a text that is a valid reply, or why there is none."""
+    """The only object in a text that is a valid reply, or the reason why there is none."""
     if not text.strip():
         return None, "the reply is empty"
     said = without_thoughts(text)
@@ -124,7 +124,7 @@ def _first_problem(error: ValueError) -> str:
 
 
 def _last_object(thoughts: str) -> str:
-    """The object with which thoughts end, or nothing if they end otherwise."""
+    """The object at the end of thoughts, or nothing if they end otherwise."""
     found = objects_in(thoughts)
     return found[-1][1] if found and thoughts.rstrip(" \n`").endswith(found[-1][1]) else ""
 

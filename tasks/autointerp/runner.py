@@ -1,8 +1,8 @@
-"""Runs explainers and scorers over features: resumable, bounded in concurrency, every end recorded.
+"""Runs explainers and scorers over features: resumable, bounded in concurrency, every outcome recorded.
 
-Each finished unit goes to a journal in the scratch folder, so that a kill loses nothing that was paid
-for. When asking on makes no sense (`Stopped`) the result holds what was finished and says what is left;
-running again continues there.
+Each finished unit goes to a journal in the scratch folder, so that a kill loses nothing that was paid for. If
+further questions are pointless (`Stopped`), the result holds the finished units and names the rest; running
+again continues there.
 """
 
 import asyncio
@@ -61,10 +61,10 @@ def explain(
     """Explain every feature of the evidence.
 
     Args:
-        fingerprint: Of the unit of work: explanations of two units have different ids, whatever they say.
+        fingerprint: Fingerprint of the unit of work: explanations of two units have different ids.
         client: Needed by explainers that ask a language model.
-        n_features: For the progress bar: how many features there are.
-        position: Place of the explainer in the pipeline.
+        n_features: Number of features, for the progress bar.
+        position: Position of the explainer in the pipeline.
 
     Raises:
         UserError: when the explainer needs a client and there is none.
@@ -126,10 +126,10 @@ def score(
 ) -> Scored:
     """Score every explanation that has a text (rows of the ``explanations`` table) on its feature.
 
-    An explanation with a question that got no answer has no rows but those of its calls.
+    An explanation with an unanswered question has only the rows of its calls.
 
     Args:
-        position: Place of the scorer in the pipeline.
+        position: Position of the scorer in the pipeline.
 
     Raises:
         UserError: when the scorer needs a client and there is none.
@@ -199,7 +199,7 @@ def _call_rows(records: list[dict[str, Any]], run_id: str | None) -> list[dict[s
 
 
 def _money(calls: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the calls of this stage cost, cached ones being free."""
+    """The cost of the calls of this stage; cached ones are free."""
     return {
         "n_calls": len(calls),
         "n_cached": sum(call["cached"] for call in calls),

@@ -1,4 +1,4 @@
-"""What a scorer is: an explanation judged on held-out contexts, against what chance would give.
+"""The role of a scorer: an explanation judged on held-out contexts, compared with chance.
 
 The items are contexts of the ``score`` half: firing ones and, as negatives, silent ones of the bands
 ``random`` and ``neighbour``. Chance is the same score of other features' explanations on the same items.
@@ -31,29 +31,29 @@ from tasks.common.registry import Registry
 
 
 class ScorerConfig(StrictConfig):
-    """What every scorer shares."""
+    """Settings of every scorer."""
 
     scorer: str
     """Which scorer judges the explanations."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Seed of sampling, order and shuffled explanations."""
     shuffles: int = Field(default=1, ge=0)
-    """How many explanations of other features are judged on the same items to learn the chance level, for
-    each explanation; more where that makes fewer than 20 in a dictionary."""
+    """Number of explanations of other features to judge on the same items to measure chance, for each
+    explanation; more if that makes fewer than 20 in a dictionary."""
 
     @property
     def endpoint_name(self) -> str | None:
-        """The endpoint profile it asks, or None where it needs no language model."""
+        """The endpoint profile that it asks, or None if it needs no language model."""
         return getattr(self, "endpoint", None)
 
     def tag(self) -> str:
-        """Its name and what differs from the defaults: tells two of one pipeline apart."""
+        """Its name and the settings that differ from the defaults; distinguishes two in one pipeline."""
         return self.told_apart("scorer")
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """An explanation that has a text, and where it is a rule also its predicate."""
+    """An explanation with a text, and with its predicate if it is a rule."""
 
     explanation_id: str
     feature_index: int
@@ -64,7 +64,7 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """What is judged (I items, in the order shown): rows of the evidence and whether the feature fires."""
+    """The items to judge (I, in the order shown): rows of the evidence and whether the feature fires."""
 
     row_I: Rows
     truth_I: npt.NDArray[np.bool_]
@@ -80,7 +80,7 @@ class Items:
         return bool(self.truth_I.any() and (~self.truth_I).any())
 
     def none(self) -> "Items":
-        """No items at all."""
+        """No items."""
         return Items(self.row_I[:0], self.truth_I[:0], self.kind_I[:0])
 
 
@@ -116,18 +116,18 @@ class Scorer(ABC):
 
     @abstractmethod
     def can_judge(self, explanation: Explanation) -> bool:
-        """Whether this scorer can judge such an explanation at all."""
+        """Whether this scorer can judge such an explanation."""
 
     @abstractmethod
     async def judge(self, explanation: Explanation, evidence: FeatureEvidence, items: Items) -> Judged:
-        """Say for each item whether the explanation covers it."""
+        """Decide for each item whether the explanation covers it."""
 
     def note(self, judged: Judged) -> None:
-        """Hear the answers about an explanation of the feature itself, for `check`."""
+        """Record the answers about an explanation of the feature itself, for `check`."""
         return
 
     def check(self) -> None:
-        """Raise `Stopped` when the answers so far show that asking on makes no sense."""
+        """Raise `Stopped` if the answers so far show that further questions are pointless."""
         return
 
     def items(self, evidence: FeatureEvidence) -> Items:
@@ -144,7 +144,7 @@ AnyScorerConfig = Annotated[ScorerConfig, BeforeValidator(SCORERS.resolve_config
 def items_of(
     evidence: FeatureEvidence, limits: dict[str, int | None], generator: np.random.Generator | None = None
 ) -> Items:
-    """Held-out contexts, at most ``limits`` of each kind; with a generator drawn and shuffled.
+    """Held-out contexts, at most ``limits`` of each kind; with a generator, drawn and shuffled.
 
     Firing contexts are drawn evenly over the bands, so that weak activations count as much as strong.
     """
@@ -175,7 +175,7 @@ def spread(groups: Sequence[Rows], limit: int, generator: np.random.Generator | 
 
 
 def seeded(*parts: object) -> np.random.Generator:
-    """A generator that depends on nothing but its arguments."""
+    """A generator that depends only on its arguments."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 

@@ -1,4 +1,4 @@
-"""Scoring one explanation: the items, its own answers, those of shuffled explanations, the rows."""
+"""Scores one explanation: the items, its own answers, those of shuffled explanations, the rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ _NO_ANSWERS: Answers = np.empty(0, np.int8)
 
 
 class Donors:
-    """Explanations of other features, shown in place of a feature's own to learn the chance level."""
+    """Explanations of other features, used in place of a feature's own to measure the chance level."""
 
     def __init__(self, explanations: Sequence[Explanation], shuffles: int, seed: int) -> None:
         self.n_drawn = donors_needed(shuffles, len(explanations))
@@ -43,7 +43,7 @@ async def score_one(
 ) -> dict[str, Any]:
     """Judge an explanation, and those of its donors, on the same items; a record for the journal.
 
-    Items of one class alone decide nothing: nothing is asked, and the score rows say so.
+    Items of only one class decide nothing: no question is asked, and the score rows say so.
 
     Raises:
         Stopped: when the answers so far show that the judge does not read the items.
@@ -89,7 +89,7 @@ def _judgement_columns(feature: FeatureEvidence, items: Items, judged: Judged) -
 
 
 def all_score_rows(records: Sequence[Mapping[str, Any]], position: int | None) -> list[dict[str, Any]]:
-    """The rows of ``scores`` of all records of the journal, with the chance that they measured together."""
+    """The rows of ``scores`` of all records in the journal, with the chance that they measure together."""
     shared = {"position": position, "metric_version": METRIC_VERSION}
     rows = [{**record["common"], **row, **shared} for record in records for row in record["scores"]]
     return with_chance(rows)

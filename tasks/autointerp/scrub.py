@@ -1,4 +1,4 @@
-"""Takes secrets and personal data out of text before it leaves this machine."""
+"""Removes secrets and personal data from text before it leaves this machine."""
 
 import re
 

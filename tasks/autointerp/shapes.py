@@ -1,8 +1,8 @@
-"""The form in which an endpoint takes questions: learnt from what it refuses, and remembered.
+"""The form of requests that an endpoint accepts: learnt from its refusals, and stored.
 
-Endpoints agree on the messages and differ in everything else: models that think take
-``max_completion_tokens`` and no temperature, servers know ``json_schema``, ``json_object`` or neither, some
-chat templates have no system role. A refusal (HTTP 400 or 422) that names something the request holds
+Endpoints agree on the messages and differ in everything else: models that think need
+``max_completion_tokens`` and no temperature, servers support ``json_schema``, ``json_object`` or neither,
+some chat templates have no system role. A refusal (HTTP 400 or 422) that names a part of the request
 changes the form once; the question is sent again at once.
 """
 
@@ -26,7 +26,7 @@ MOST_CHANGES = 8
 MOST_CHARS = 4_000
 _OURS = ("max_tokens", "max_completion_tokens", "temperature", "response_format")
 ROOMS = (4_096, 16_384)
-"""Tokens added for thoughts, step by step, where a reply shows that the model needs them."""
+"""Tokens added for thoughts, step by step, if a reply shows that the model needs them."""
 REMEMBERED_SECONDS = 86_400.0
 SCHEMA = "Reply with nothing but one JSON object that satisfies this JSON schema:\n{schema}"
 PLAIN = "Reply with nothing but one JSON object."
@@ -39,26 +39,26 @@ _TOO_LONG = ("context length", "context_length", "maximum context", "too long", 
 
 @dataclass(frozen=True, slots=True)
 class RequestShape:
-    """How a question is put into a request."""
+    """The form in which a question becomes a request."""
 
     token_limit: TokenLimit = "max_tokens"
     response_format: ResponseFormat = "json_schema"
     sends_temperature: bool = True
     has_system_role: bool = True
     room: int = 0
-    """Tokens added to every limit for what the model thinks before it answers."""
+    """Tokens added to every limit for the thoughts of the model before its answer."""
     most_tokens: int | None = None
-    """Largest limit that the endpoint takes."""
+    """Largest limit that the endpoint accepts."""
 
     @classmethod
     def of(cls, profile: EndpointProfile) -> "RequestShape":
-        """The shape to begin with."""
+        """The first shape to try."""
         return cls(profile.token_limit, profile.response_format, room=profile.reasoning_tokens)
 
     def parameters(
         self, request: ChatRequest, messages: Sequence[Message], temperature: float
     ) -> dict[str, Any]:
-        """What to send beside the model."""
+        """The parameters to send besides the model."""
         sent: dict[str, Any] = {"messages": [asdict(message) for message in self._spoken(request, messages)]}
         if self.token_limit != "none":
             sent[self.token_limit] = self.limit(request)
@@ -72,11 +72,11 @@ class RequestShape:
         return sent
 
     def limit(self, request: ChatRequest) -> int:
-        """Most tokens of a reply, thoughts included."""
+        """Limit on the tokens of a reply, including thoughts."""
         return min(request.max_tokens + self.room, self.most_tokens or sys.maxsize)
 
     def _spoken(self, request: ChatRequest, messages: Sequence[Message]) -> list[Message]:
-        """The messages, with the form of the reply in words where it is not sent as a schema."""
+        """The messages, with the form of the reply in words if it is not sent as a schema."""
         spoken = list(messages)
         if self.response_format != "json_schema":
             schema = json.dumps(request.reply.model_json_schema())
@@ -89,10 +89,10 @@ class RequestShape:
         return spoken
 
     def after_refusal(self, body: str) -> "tuple[RequestShape, str] | None":
-        """The shape that leaves out what an error body names, and what changes; None if it names nothing.
+        """The shape without the part that an error body names, and the change; None if it names nothing.
 
         Args:
-            body: The body of the error, as it came.
+            body: The body of the error, unchanged.
         """
         said = _named(body)
         if any(words in said for words in _TOO_LONG):
@@ -113,7 +113,7 @@ class RequestShape:
         return None
 
     def with_room(self) -> "RequestShape | None":
-        """The shape with more room for thoughts, or None where there is enough."""
+        """The shape with more room for thoughts, or None if there is enough."""
         larger = [room for room in ROOMS if room > self.room]
         return replace(self, room=larger[0]) if larger and self.token_limit != "none" else None
 
@@ -148,7 +148,7 @@ def _named(body: str) -> str:
 
 
 class ShapeMemory:
-    """The shape that one endpoint and model take, kept in a file for a day."""
+    """The shape that one endpoint and model accept, stored in a file for a day."""
 
     def __init__(self, profile: EndpointProfile, folder: Path | None = None) -> None:
         self.profile = profile
@@ -158,7 +158,7 @@ class ShapeMemory:
         self._recall()
 
     def refused(self, sent: RequestShape, body: str) -> bool:
-        """Learn from the refusal of a request of the shape ``sent``; returns whether to send it again."""
+        """Learn from the refusal of a request of the shape ``sent``; return whether to send it again."""
         if sent != self.shape:
             return True
         learnt = sent.after_refusal(body)
@@ -167,7 +167,7 @@ class ShapeMemory:
         return learnt is not None
 
     def thought_too_long(self) -> bool:
-        """Learn from a reply that was cut off in its thoughts; returns whether to ask again."""
+        """Learn from a reply that was cut off in its thoughts; return whether to ask again."""
         roomier = self.shape.with_room()
         if roomier is not None:
             self._remember(roomier, f"{self.shape.room} → {roomier.room} tokens for thoughts")
@@ -181,7 +181,7 @@ class ShapeMemory:
             replace_file(self._path, to_json({"asked": self._asked, "shape": asdict(shape)}), "shape")
 
     def _recall(self) -> None:
-        """Take up what was learnt within the last day of the same endpoint, model and profile."""
+        """Load what was learnt within the last day about the same endpoint, model and profile."""
         try:
             if self._path is None or time.time() - self._path.stat().st_mtime > REMEMBERED_SECONDS:
                 return

@@ -1,8 +1,8 @@
-"""The JSON object that a reply is about, out of what models put around it.
+"""Extracts the JSON object of a reply from the text that models put around it.
 
-Models think aloud first (``<think>``, ``[THINK]``, channels of gpt-oss, a closing tag alone where the
-template opened it), fence their answer, explain it, or write it as a call. One object that fits the schema
-is the answer; two different ones are none, and one that stands in the question already is a quotation.
+Models think aloud first (``<think>``, ``[THINK]``, channels of gpt-oss, or only a closing tag if the template
+opened it), fence their answer, explain it, or write it as a call. One object that fits the schema is the
+answer. Two different ones are no answer, and an object that is already in the question is a quotation.
 """
 
 import json
@@ -31,7 +31,7 @@ MOST_STARTS = 2_000
 
 
 def clean(text: str) -> str:
-    """Text that can be stored: halves of surrogate pairs, which are no characters, are replaced."""
+    """Text that can be stored: lone halves of surrogate pairs, which are not characters, are replaced."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
@@ -44,7 +44,7 @@ class Said:
 
 
 def without_thoughts(text: str) -> Said:
-    """What comes after the thoughts at the beginning of a reply."""
+    """The text after the thoughts at the start of a reply."""
     if _CHANNEL in text:
         finals = list(_FINAL.finditer(text))
         return Said(text[finals[-1].end() :]) if finals else Said("", is_thinking=True)
@@ -66,7 +66,7 @@ def without_thoughts(text: str) -> Said:
 
 
 def objects_in(text: str) -> list[tuple[dict[str, Any], str]]:
-    """Every outermost JSON object of a text with the words it was written in; calls are undone."""
+    """Every outermost JSON object of a text with its source text; calls are unwrapped."""
     found: list[tuple[dict[str, Any], str]] = []
     for value, words in _values(text):
         found += [(inner, words) for inner in _meant(value)]
@@ -96,7 +96,7 @@ def _values(text: str) -> Iterator[tuple[Any, str]]:
 
 
 def _meant(value: Any) -> Iterator[dict[str, Any]]:
-    """What a value may stand for: itself, the one in a list, the arguments of a call, the one inside."""
+    """The values that a value may hold: itself, the one in a list, the arguments of a call, one inside."""
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
     if not isinstance(value, dict):

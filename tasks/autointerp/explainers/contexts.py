@@ -1,4 +1,4 @@
-"""Explanations by a language model that reads the contexts a feature fires in."""
+"""Explanations by a language model that reads contexts of a feature."""
 
 import math
 from collections.abc import Sequence
@@ -26,11 +26,11 @@ class ContextsConfig(ExplainerConfig):
     endpoint: str
     """Name of the endpoint profile to ask."""
     n_firing: int = Field(default=16, ge=1)
-    """Contexts shown in which the feature fires, drawn over all strengths."""
+    """Number of firing contexts to show, drawn over all strengths."""
     n_silent: int = Field(default=4, ge=0)
-    """Contexts shown in which it does not, those of its neighbours first."""
+    """Number of silent contexts to show, those of its neighbours first."""
     max_tokens: int = Field(default=200, ge=16)
-    """Longest reply in tokens, thoughts not counted."""
+    """Longest reply in tokens, without thoughts."""
 
 
 class ExplanationReply(Reply):
@@ -41,7 +41,7 @@ class ExplanationReply(Reply):
 
 @EXPLAINERS.register("contexts")
 class ContextsExplainer(Explainer):
-    """Asks for one short phrase; whatever is not a valid reply ends as status and error."""
+    """Asks for one short phrase; an invalid reply becomes a status and an error."""
 
     Config = ContextsConfig
     needs_client = True
@@ -106,7 +106,7 @@ def _messages(examples: Sequence[Example], scale: float, nonce: str) -> Sequence
 
 
 def _named(token: str, is_special: bool) -> str:
-    """A token in quotes; one without text by the reason for that."""
+    """A token in quotes; for one without text the reason for that."""
     if is_special:
         return f"(special token {token!r})" if token else "(special token)"
     return repr(token) if token else "(rest of a character)"

@@ -17,24 +17,24 @@ from tasks.autointerp.records import FIRING_BANDS, FeatureEvidence
 SEARCH_VERSION = 4
 HOLDS_ALWAYS = 0.9
 WEAK_LISTED = 4
-"""Tokens named of those that fire weakly; the rule has them all."""
+"""Number of weakly firing tokens in the text; the rule has all of them."""
 
 
 class LexicalConfig(ExplainerConfig):
-    """A search over rules on tokens: what they are, what stands around them, where they stand."""
+    """A search over rules on tokens: their text, their surroundings, their position."""
 
     explainer: Literal["lexical"] = "lexical"
     penalty: float = Field(default=0.012, ge=0)
-    """Balanced accuracy that each further part of a rule must gain; a further token of a list, half of it."""
+    """Balanced accuracy that each further part of a rule must gain; half of it for a further list token."""
     max_values: int = Field(default=12, ge=1)
     """Longest list of tokens in a rule."""
     beam: int = Field(default=64, ge=2)
-    """How many rules are combined with each other."""
+    """Number of rules to combine with each other."""
 
 
 @EXPLAINERS.register("lexical")
 class LexicalExplainer(Explainer):
-    """States in words what the contexts share and compiles it to a rule that can be scored."""
+    """Expresses in words what the contexts share, and compiles it to a rule that can be scored."""
 
     Config = LexicalConfig
     config: LexicalConfig
@@ -59,9 +59,9 @@ class LexicalExplainer(Explainer):
 
 
 def sentence(found: Found, strongest: Windows) -> str:
-    """The rule in words: what the strongest windows peak on, then what fires weakly, then how much it covers.
+    """The rule in words: peaks of the strongest windows, then weak firing, then the share it covers.
 
-    Nothing is said of the share of firing contexts that the rule holds for where that is 90 % or more.
+    The text omits the share of firing contexts for which the rule holds if that is 90 % or more.
     """
     parts = in_two(found.rule, strongest)
     phrases = [] if parts.main is None else [in_words(parts.main)]

@@ -1,1 +1,1 @@
-"""Rules about tokens: what they are, what they say in words, how they are found."""
+"""Rules about tokens: their grammar, their wording, and the search for them."""

@@ -1,4 +1,4 @@
-"""Simple rules worth trying for a feature: what stands at, before and after the tokens it fires on."""
+"""Simple candidate rules for a feature: the tokens at, before and after the ones it fires on."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -22,7 +22,7 @@ N_TOKENS_NEARBY = 12
 N_AFFIXES = 10
 MIN_SHARE = 0.1
 FIRING_SHARE = 0.3
-"""A token counts as fired on above this share of the window's largest activation."""
+"""The feature fires on a token above this share of the window's largest activation."""
 _NEARBY: dict[Place, range] = {
     "previous": range(-1, 0),
     "next": range(1, 2),
@@ -33,9 +33,9 @@ SimpleRule = TokenRule | PositionRule | LabelRule
 
 
 def candidates(positives: Windows) -> list[SimpleRule]:
-    """Simple rules about the tokens fired on and what stands around the peaks, plainest kinds first.
+    """Simple rules about the firing tokens and the surroundings of the peaks, plainest kinds first.
 
-    Tokens fired on count by their activation mass, tokens around the peaks by the windows they stand in.
+    Firing tokens count by their activation mass, tokens around the peaks by the number of their windows.
     """
     here = mass_by_token(positives)
     rules: list[SimpleRule] = [PositionRule(name) for name in get_args(PositionName)]
@@ -53,14 +53,14 @@ def candidates(positives: Windows) -> list[SimpleRule]:
 
 
 def mass_by_token(positives: Windows) -> dict[int, float]:
-    """Sum of the activations on each distinct token, by its place in the vocabulary."""
+    """Sum of the activations on each distinct token, by its index in the vocabulary."""
     token_WT, activation_WT = positives.token_WT, positives.activation_WT
     mass_V = np.bincount(token_WT.ravel(), activation_WT.ravel(), minlength=len(positives.vocabulary))
     return {int(token): float(mass_V[token]) for token in np.flatnonzero(mass_V)}
 
 
 def _counted(windows: Windows, offsets: Iterable[int]) -> Counter[int]:
-    """In how many windows each token stands at one of the offsets from the peak."""
+    """The number of windows in which each token is at one of the offsets from the peak."""
     offset_O = np.asarray(list(offsets))
     position_WO = windows.peak_W[:, None] + offset_O
     inside_WO = (position_WO >= 0) & (position_WO < windows.length_W[:, None])

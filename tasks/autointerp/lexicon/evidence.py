@@ -1,4 +1,4 @@
-"""What stands behind the words of a rule: which tokens carry the activation, and where it is only weak.
+"""The evidence for the words of a rule: which tokens carry the activation, and where it is only weak.
 
 Legend: W windows, T tokens.
 """
@@ -14,7 +14,7 @@ from tasks.autointerp.lexicon.vocabulary import Bools
 from tasks.autointerp.lexicon.windows import Windows
 
 MIN_SHARE = 0.01
-"""Tokens with less of the mass are not worth a chip, unless the rule names them."""
+"""Tokens with less of the mass are not shown, unless the rule names them."""
 MOST_SHARES = 12
 
 
@@ -26,7 +26,7 @@ class TokenShare(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """A rule in two: what holds at some peak of the strongest windows, and what only holds elsewhere."""
+    """A rule in two parts: what holds at some peak of the strongest windows, and what holds elsewhere."""
 
     main: Rule | None
     weak: Rule | None
@@ -48,7 +48,7 @@ def token_shares(rule: Rule, firing: Windows) -> list[TokenShare]:
 
 
 def named_tokens(rule: Rule) -> frozenset[str]:
-    """The token texts that a rule lists as what it fires on."""
+    """The token texts that a rule lists as those it fires on."""
     if isinstance(rule, Either):
         return frozenset().union(*(named_tokens(part) for part in rule.parts))
     if isinstance(rule, TokenRule) and rule.kind == "is" and rule.place == "here":
@@ -57,7 +57,7 @@ def named_tokens(rule: Rule) -> frozenset[str]:
 
 
 def in_two(rule: Rule, strongest: Windows) -> Parts:
-    """Tell what the strongest windows peak on from what the rule needs for weaker ones.
+    """Separate what the strongest windows peak on from what the rule needs for weaker ones.
 
     Lists of tokens are divided token by token and ordered by activation mass, alternatives one by one.
     """

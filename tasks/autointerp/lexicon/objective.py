@@ -1,4 +1,4 @@
-"""What a good rule is: it tells firing windows from silent ones, and firing tokens from quiet ones.
+"""The quality of a rule: it separates firing windows from silent ones, and firing tokens from quiet ones.
 
 Rules are bit masks over the tokens of all windows, packed 64 tokens to a word.
 Legend: M rules, W windows, T tokens, K 64-bit words of a window, G groups (firing, random, neighbour).
@@ -16,17 +16,17 @@ from tasks.autointerp.lexicon.windows import Windows
 Packed = npt.NDArray[np.uint64]
 Values = npt.NDArray[np.float64]
 LOCAL_WEIGHT = 0.3
-"""Weight of telling tokens apart inside firing windows, beside telling windows apart."""
+"""Weight of separating tokens inside firing windows, relative to separating windows."""
 N_GROUPS = 3
 
 
 class Objective:
     """Balanced accuracy over windows, shrunk towards a half, and over the tokens of firing windows.
 
-    Firing windows count by their activation mass, so that weak firing does not outvote strong. Half counts
-    if the rule holds at some token of the window, and half if it holds at one that fires; the silent groups
-    count alike. Shares of windows are (hits + 1/2) / (n + 1). Without silent windows the quiet tokens of
-    firing windows stand in for them.
+    Firing windows count by their activation mass, so that weak firing does not outvote strong firing. Half
+    of the value counts if the rule holds at some token of the window, and half if it holds at a firing one;
+    the silent groups have equal weight. Shares of windows are (hits + 1/2) / (n + 1). Without silent
+    windows the quiet tokens of firing windows replace them.
     """
 
     def __init__(self, windows: Windows, group_W: npt.NDArray[Any]) -> None:
@@ -56,7 +56,7 @@ class Objective:
         return np.asarray((1 - LOCAL_WEIGHT) * windows_M + LOCAL_WEIGHT * tokens_M, np.float64)
 
     def shares(self, mask: Packed) -> tuple[float, float]:
-        """Of the firing and of the silent windows, the share for which a rule (W, K) holds."""
+        """The shares of the firing and of the silent windows for which a rule (W, K) holds."""
         holds_W = np.asarray(mask.any(axis=-1), bool)
         silent_W = holds_W[~self.is_firing_W]
         return float(holds_W[self.is_firing_W].mean()), float(silent_W.mean()) if len(silent_W) else 0.0

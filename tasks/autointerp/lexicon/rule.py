@@ -1,7 +1,7 @@
 """The grammar of rules: predicates on tokens that can be evaluated, stored as JSON and put in words.
 
 A rule holds or not at every token of a window; it holds for a window if it holds at any token of it.
-What lies outside the window is not known, and a rule that would need it does not hold.
+Text outside the window is unknown, and a rule that would need it does not hold.
 Legend: W windows, T tokens, V distinct token texts.
 """
 
@@ -25,9 +25,9 @@ PositionName = Literal[
 ]
 NEAR_TOKENS = 5
 VALUE_COST = 0.5
-"""What each further token of a list costs, a simple rule costing 1."""
+"""Cost of each further token of a list; a simple rule costs 1."""
 CONTEXT_START_TOKENS = 4
-"""The first tokens of text that a model reads, of a document or of a chunk of one."""
+"""Number of the first tokens of text that a model reads, of a document or of a chunk of one."""
 
 
 class Rule(ABC):
@@ -43,11 +43,11 @@ class Rule(ABC):
 
     @property
     def complexity(self) -> float:
-        """How much there is to say; one simple test counts 1."""
+        """The complexity of the rule; one simple test counts 1."""
         return 1.0
 
     def answers(self, windows: Windows) -> Bools:
-        """Which windows (W,) the rule holds for: at any of their tokens."""
+        """The windows (W,) for which the rule holds: at any of their tokens."""
         return np.asarray(self.holds(windows).any(axis=1), bool)
 
     def to_json(self) -> str:
@@ -57,7 +57,7 @@ class Rule(ABC):
 
 @dataclass(frozen=True, slots=True)
 class TokenRule(Rule):
-    """A token whose text passes a test stands at a place relative to the token in question.
+    """A token whose text passes a test is at a position relative to the current token.
 
     ``before`` means within the `NEAR_TOKENS` tokens before it, ``line`` earlier in its line.
     """
@@ -80,7 +80,7 @@ class TokenRule(Rule):
 
 @dataclass(frozen=True, slots=True)
 class PositionRule(Rule):
-    """The token stands at a certain place of its context, document or line, or is repeated."""
+    """The token is at a certain position of its context, document or line, or is repeated."""
 
     name: PositionName
 
@@ -160,7 +160,7 @@ class Either(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Except(Rule):
-    """A rule holds, and the token is none of a few texts."""
+    """A rule holds, and the token is not one of a few texts."""
 
     rule: Rule
     values: tuple[str, ...]
@@ -180,7 +180,7 @@ class Except(Rule):
 
 @dataclass(frozen=True, slots=True)
 class Constant(Rule):
-    """Holds everywhere or nowhere: what an explanation that says nothing amounts to."""
+    """Holds everywhere or nowhere: the rule of an explanation without information."""
 
     value: bool
 
@@ -193,7 +193,7 @@ class Constant(Rule):
 
 
 def at_place(table_V: Bools, place: Place, windows: Windows) -> Bools:
-    """Where (W, T) a token that passes ``table_V`` stands at ``place`` relative to the token."""
+    """Where (W, T) a token that passes ``table_V`` is at ``place`` relative to the current token."""
     here_WT: Bools = table_V[windows.token_WT]
     if place == "here":
         return here_WT
@@ -214,7 +214,7 @@ def at_place(table_V: Bools, place: Place, windows: Windows) -> Bools:
 
 
 def _last_before(true_WT: Bools) -> npt.NDArray[np.int16]:
-    """Position of the last true entry before each position, -1 where there is none."""
+    """Position of the last true entry before each position, -1 if there is none."""
     last_WT = np.full(true_WT.shape, -1, np.int16)
     positions = np.arange(true_WT.shape[1], dtype=np.int16)
     last_WT[:, 1:] = np.where(true_WT, positions, np.int16(-1))[:, :-1]
@@ -223,7 +223,7 @@ def _last_before(true_WT: Bools) -> npt.NDArray[np.int16]:
 
 
 def rule_from_json(text: str) -> Rule:
-    """Read what `Rule.to_json` wrote.
+    """Parse the output of `Rule.to_json`.
 
     Raises:
         ValueError: for text that is not a rule of this grammar.
@@ -232,7 +232,7 @@ def rule_from_json(text: str) -> Rule:
 
 
 def rule_from_plain(plain: Mapping[str, Any]) -> Rule:
-    """Read what `Rule.to_plain` gave; raises ``ValueError`` for anything else."""
+    """Parse the output of `Rule.to_plain`; raise ``ValueError`` for anything else."""
     try:
         return _parse(plain)
     except (KeyError, TypeError, AttributeError) as error:

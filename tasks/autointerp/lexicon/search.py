@@ -1,7 +1,7 @@
-"""Search for the rule that best tells the contexts of a feature from those in which it is silent.
+"""Search for the rule that best separates the contexts of a feature from those in which it is silent.
 
-Singles, token sets grown greedily, conjunctions of up to three, disjunctions of two of all these, and
-the best of them with exceptions; a longer rule must gain a penalty for each further part.
+Candidates are singles, token sets grown greedily, conjunctions of up to three, disjunctions of two of all
+these, and the best of them with exceptions; a longer rule must gain a penalty for each further part.
 Legend as in ``objective.py``.
 """
 
@@ -17,22 +17,22 @@ from tasks.autointerp.lexicon.rule import VALUE_COST, Both, Either, Except, Rule
 from tasks.autointerp.lexicon.windows import Windows
 
 N_REFINED = 4
-"""How many of the best rules are tried with exceptions, and how many of the best wide ones."""
+"""Number of the best rules to try with exceptions, and of the best wide ones."""
 WIDE_SHARE = 0.95
 MAX_WIDE_COMPLEXITY = 2.5
 MAX_TRIED = 16
-"""How many exceptions are tried on each."""
+"""Number of exceptions to try on each."""
 N_EXTENDED = 8
-"""How many pairs are made triples."""
+"""Number of pairs to extend to triples."""
 N_DISJOINED = 16
-"""How many rules are joined with each other by "or"."""
+"""Number of rules to join with each other by "or"."""
 EXCEPTION_COST = 0.5
 SET_KINDS = ("is", "word", "starts", "ends")
 
 
 @dataclass(frozen=True, slots=True)
 class SearchLimits:
-    """How far the search goes and what a longer rule must gain."""
+    """The extent of the search, and the gain that a longer rule must bring."""
 
     penalty: float = 0.012
     beam: int = 64
@@ -41,7 +41,7 @@ class SearchLimits:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A rule and how it did on the contexts it was found on."""
+    """A rule and its result on the contexts on which it was found."""
 
     rule: Rule
     value: float
@@ -119,7 +119,7 @@ class RuleSearch:
         return self._pool_of(list(distinct.values()))
 
     def _token_sets(self, singles: _Pool) -> _Pool:
-        """For each place and test, the set of values grown greedily while the objective gains."""
+        """For each position and test, the set of values grown greedily while the objective increases."""
         families: dict[tuple[str, str], list[int]] = {}
         for i, rule in enumerate(singles.rules):
             if isinstance(rule, TokenRule) and rule.kind in SET_KINDS:
@@ -137,7 +137,7 @@ class RuleSearch:
         return self._pool_of(found)
 
     def _exceptions(self, pool: _Pool) -> _Pool:
-        """The best rules without the tokens they most often hold at where the feature is silent."""
+        """The best rules without the tokens at which they most often hold where the feature is silent."""
         found: list[tuple[Rule, Packed]] = []
         token_WT, vocabulary = self.windows.token_WT, self.windows.vocabulary
         texts = vocabulary.texts
@@ -167,7 +167,7 @@ class RuleSearch:
     def _grow(
         self, start: tuple[Packed, float], complexity: float, parts: Packed, combine: np.ufunc
     ) -> tuple[list[int], Packed]:
-        """Add the part that gains most to a mask, again and again, while the objective gains."""
+        """Repeatedly add the part with the largest gain to a mask, while the objective increases."""
         mask, value = start
         chosen: list[int] = []
         left = list(range(len(parts)))

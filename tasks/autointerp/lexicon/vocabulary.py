@@ -1,7 +1,7 @@
-"""Distinct tokens and what can be said about the text of each: classes, prefixes, suffixes, words.
+"""Distinct tokens and properties of their text: classes, prefixes, suffixes, words.
 
-Legend: V distinct tokens. Entry 0 is padding and never satisfies a test; special tokens have entries of
-their own, whatever their text, and satisfy no test but the class ``special``.
+Legend: V distinct tokens. Entry 0 is padding and never satisfies a test; special tokens have their own
+entries, whatever their text, and satisfy no test except the class ``special``.
 """
 
 import unicodedata
@@ -21,7 +21,7 @@ SUBSTRING_LENGTH = 3
 
 
 def _core(text: str) -> str:
-    """The text without surrounding blanks: what affixes, words and casing are about."""
+    """The text without surrounding blanks, for affixes, words and case."""
     return text.strip(" ")
 
 
@@ -77,7 +77,7 @@ TOKEN_CLASSES: dict[str, tuple[str, Callable[[str], bool]]] = {
 
 
 class Vocabulary:
-    """The distinct tokens of a block of examples, with tables answering tests on their texts.
+    """The distinct tokens of a block of examples, with tables that answer tests on their texts.
 
     ``texts`` and then ``special_texts``, the texts of special tokens, follow entry 0.
     """
@@ -108,7 +108,7 @@ class Vocabulary:
         return known
 
     def class_names(self, token: int) -> tuple[str, ...]:
-        """The classes the text at position ``token`` belongs to."""
+        """The classes of the text at position ``token``."""
         return tuple(name for name, table in self._classes.items() if table[token])
 
     @cached_property

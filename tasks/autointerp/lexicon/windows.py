@@ -96,7 +96,7 @@ def build_windows(
     """Windows from concatenated tokens (positions in the vocabulary) and activations.
 
     Args:
-        document_start_W: Whether the window's text is the beginning of its document.
+        document_start_W: Whether the window's text is the start of its document.
         text_before_W: Tokens of text that the model read before the window.
     """
     n_tokens = int(length_W.max(initial=1))
@@ -134,17 +134,17 @@ def _first_of_text(vocabulary: Vocabulary, token_WT: Codes) -> Bools:
 
 
 def _context_positions(vocabulary: Vocabulary, token_WT: Codes, text_before_W: Codes) -> Codes:
-    """How many tokens of text the model read before each; -1 for special tokens and padding."""
+    """The number of tokens of text that the model read before each; -1 for special tokens and padding."""
     text_WT = _is_text(vocabulary, token_WT)
     position_WT = text_before_W[:, None] + np.cumsum(text_WT, axis=1) - 1
     return np.where(text_WT, position_WT, -1).astype(np.int32)
 
 
 def _line_starts(vocabulary: Vocabulary, token_WT: Codes, document_start_W: Bools) -> Bools:
-    """Tokens before which their line holds nothing but blanks.
+    """Tokens preceded only by blanks in their line.
 
-    The text before a window is not known, so its first token counts only at a document's start. Special
-    tokens are not in a line and change nothing about it.
+    The text before a window is unknown, so its first token counts only at a document's start. Special
+    tokens do not belong to a line and change nothing about it.
     """
     opens_V = np.fromiter(
         ("\n" in text and not text.rpartition("\n")[2].strip() for text in vocabulary.texts),
@@ -168,7 +168,7 @@ def _line_starts(vocabulary: Vocabulary, token_WT: Codes, document_start_W: Bool
 
 
 def _lags(vocabulary: Vocabulary, token_WT: Codes) -> npt.NDArray[np.int16]:
-    """How many tokens ago the same token stood in the window, 0 if it did not or has no letter or digit."""
+    """Distance to the same token earlier in the window, 0 if there is none or it has no letter or digit."""
     worded_V = np.fromiter(
         (any(c.isalnum() for c in text) for text in vocabulary.texts), bool, len(vocabulary)
     )

@@ -1,4 +1,4 @@
-"""Rules in words: what a lexical explanation says."""
+"""Puts rules into words: the text of a lexical explanation."""
 
 from tasks.autointerp.lexicon.rule import (
     CONTEXT_START_TOKENS,

@@ -1,4 +1,4 @@
-"""Detection: from the explanation alone, does the feature fire somewhere in this context?"""
+"""Detection: given only the explanation, does the feature fire somewhere in this context?"""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ class DetectionConfig(JudgeConfig):
 
 @SCORERS.register("detection")
 class DetectionScorer(JudgeScorer):
-    """Tests whether an explanation tells contexts apart; high for topics as well as for tokens."""
+    """Tests whether an explanation separates contexts; high for topics as well as for tokens."""
 
     Config = DetectionConfig
     prompt = "judge_detection.v1"

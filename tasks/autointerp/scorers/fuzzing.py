@@ -1,4 +1,4 @@
-"""Fuzzing: are the marked tokens those the feature fires on, or others?"""
+"""Fuzzing: does the feature fire on the marked tokens, or on others?"""
 
 from typing import Any, Literal
 
@@ -11,21 +11,21 @@ from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.scorer import SCORERS, Items, seeded
 
 N_KEPT = 256
-"""Features whose marks are kept; more than are judged at once."""
+"""Number of features whose marks are cached; more than are judged at once."""
 
 
 class FuzzingConfig(JudgeConfig):
-    """The judge sees contexts with tokens marked: rightly where the feature fires, else not."""
+    """The judge sees contexts with marked tokens: correct marks if the feature fires, else wrong ones."""
 
     scorer: Literal["fuzzing"] = "fuzzing"
 
 
 @SCORERS.register("fuzzing")
 class FuzzingScorer(JudgeScorer):
-    """Tests whether an explanation tells tokens apart.
+    """Tests whether an explanation separates tokens.
 
-    In a firing context the tokens above `MARK_SHARE` of its largest activation are marked; a silent one gets
-    the marks of a firing one (`borrowed_marks`), so that the marks alone tell nothing.
+    In a firing context the tokens above `MARK_SHARE` of its largest activation are marked; a silent one
+    gets the marks of a firing one (`borrowed_marks`), so that the marks alone give no information.
     """
 
     Config = FuzzingConfig
@@ -47,7 +47,7 @@ class FuzzingScorer(JudgeScorer):
         return texts
 
     def _marks(self, evidence: FeatureEvidence, items: Items) -> Bools:
-        """Marks (I, T) of all items, by seed; kept for the next questions about the feature."""
+        """Marks (I, T) of all items, by seed; cached for the next questions about the feature."""
         known = self._known.get(evidence.feature_index)
         if known is None:
             tokens = [evidence.windows.tokens(int(row)) for row in items.row_I]
