@@ -68,8 +68,7 @@ class LanguageModel:
         """``W_U (d_model, vocab)`` and the final norm's gain ``(d_model,)``, float32 on the CPU.
 
         Both are None if logits are not linear in the normed stream (encoders) or unknown, and if the
-        checkpoint has no head (base models, classifiers, reward models): Transformers would use random
-        weights.
+        checkpoint has no head (base models, classifiers), where Transformers would use random weights.
         """
         layout = self.layout
         output = self.model.get_output_embeddings()
