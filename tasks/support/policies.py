@@ -89,7 +89,7 @@ def stage_task(name: str, *, retries: int = 0) -> Callable[[Callable[P, R]], Tas
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=retries,
-        retry_delay_seconds=[5, 30, 120][:retries] or None,
+        retry_delay_seconds=[5.0, 30.0, 120.0][:retries] or None,
         retry_condition_fn=_is_worth_a_retry if retries else None,
     )
 

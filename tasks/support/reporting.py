@@ -65,7 +65,7 @@ class Reporter:
         self.api_url = str(get_current_settings().api.url or "")
         self._waiting: OrderedDict[str, Report] = OrderedDict()
         self._changed = threading.Condition()
-        self._closing = False
+        self._closing = threading.Event()
         self._answered_at = time.monotonic()
         self._is_silent = False
         self._progress_ids: dict[str, UUID] = {}
@@ -124,15 +124,15 @@ class Reporter:
     def close(self) -> None:
         """Stop sending; drop the queue."""
         with self._changed:
-            self._closing = True
+            self._closing.set()
             self._changed.notify()
 
     def _work(self) -> None:
         client: SyncPrefectClient | None = None
         with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
-            while not self._closing:
+            while not self._closing.is_set():
                 report = self._next()
-                if self._closing:
+                if self._closing.is_set():
                     break
                 try:
                     client = client or short_client()
@@ -146,7 +146,7 @@ class Reporter:
     def _next(self) -> Report | None:
         """The oldest report in the queue; None after a pause without any, to check the server."""
         with self._changed:
-            if not self._waiting and not self._closing:
+            if not self._waiting and not self._closing.is_set():
                 self._changed.wait(PAUSE_SECONDS if self._is_silent else PING_SECONDS)
             return self._waiting.popitem(last=False)[1] if self._waiting else None
 
@@ -181,7 +181,7 @@ class Reporter:
                     "the Prefect server does not answer (%s: %s); work continues", type(error).__name__, error
                 )
             self._is_silent = True
-            if not self._closing:
+            if not self._closing.is_set():
                 self._changed.wait(PAUSE_SECONDS)
 
     def _note_answer(self) -> None:
