@@ -1,4 +1,4 @@
-"""Names of hookpoints in other tools, in our vocabulary."""
+"""Translates names of hookpoints in other tools to ours."""
 
 import re
 

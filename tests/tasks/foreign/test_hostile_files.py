@@ -183,7 +183,7 @@ def test_an_index_may_not_lead_out_of_its_folder(folder: Path) -> None:
     assert read_foreign("saelens", folder).d_sae == 24
     for name in ("../secret.safetensors", "/etc/passwd", "sub/part.safetensors", "part-1.pt"):
         index.write_text(json.dumps({"weight_map": {"W_enc": name}}))
-        with pytest.raises(UserError, match="names the odd file"):
+        with pytest.raises(UserError, match="names the invalid file"):
             read_foreign("saelens", folder)
     index.write_text(json.dumps({"weight_map": {"W_enc": "part-2.safetensors"}}))
     with pytest.raises(UserError, match="is missing"):
