@@ -112,6 +112,6 @@ def one_hot(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.bool_]:
 def shuffled_by_word(words: Sequence[str], seed: int) -> Callable[[str], str]:
     """Letters assigned to words at random: the null of a probe that memorises words."""
     vocabulary = sorted(set(words))
-    dealt: NDArray[Any] = np.random.default_rng(seed).permutation([word[0] for word in vocabulary])
-    table = dict(zip(vocabulary, dealt.tolist(), strict=True))
+    shuffled: NDArray[Any] = np.random.default_rng(seed).permutation([word[0] for word in vocabulary])
+    table = dict(zip(vocabulary, shuffled.tolist(), strict=True))
     return lambda word: table[word]

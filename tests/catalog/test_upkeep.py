@@ -1,4 +1,4 @@
-"""Verify names what is wrong, repair mends what a power cut leaves, vacuum takes only what is dead."""
+"""Verify names faults, repair fixes the effects of a power cut, vacuum deletes only unused files."""
 
 import json
 import os
