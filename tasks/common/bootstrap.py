@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import norm, t
+from scipy.special import ndtr, stdtrit
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,8 +60,8 @@ def draw_blocks(
 
 def percentiles(n_documents: int) -> tuple[float, float]:
     """The shares of replicates below which the ends of the interval lie."""
-    z = t.ppf((1 - CONFIDENCE) / 2, n_documents - 1) * np.sqrt(n_documents / (n_documents - 1))
-    low = float(norm.cdf(z))
+    z = stdtrit(n_documents - 1, (1 - CONFIDENCE) / 2) * np.sqrt(n_documents / (n_documents - 1))
+    low = float(ndtr(z))
     return low, 1 - low
 
 
@@ -158,7 +158,7 @@ def share_intervals(
     variance_L = n_documents / (n_documents - 1) * residuals_L / n_tokens**2
     binomial_L = p_L * (1 - p_L)
     per_token_L = np.divide(variance_L, binomial_L, out=np.zeros_like(p_L), where=binomial_L > 0)
-    z = float(t.ppf((1 + CONFIDENCE) / 2, n_documents - 1))
+    z = float(stdtrit(n_documents - 1, (1 + CONFIDENCE) / 2))
     pull_L = z**2 * per_token_L
     middle_L = (p_L + pull_L / 2) / (1 + pull_L)
     half_L = z * np.sqrt(variance_L + z**2 * per_token_L**2 / 4) / (1 + pull_L)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.stats import norm
+from scipy.special import ndtr
 from torch import Tensor
 
 Floats = npt.NDArray[np.float64]
@@ -121,7 +121,7 @@ class _Form:
         away = (np.abs(w_A) > 1e-4) & (v_A * w_A > 0)
         safe_A = np.where(away, w_A, 1.0)
         r_A = np.where(away, safe_A + np.log(np.where(away, v_A / safe_A, 1.0)) / safe_A, 0.0)
-        tail: Floats = norm.sf(r_A)
+        tail: Floats = ndtr(-r_A)
         return tail
 
     def _parts(self, t_A: Floats) -> tuple[Floats, Floats, Floats]:

@@ -8,17 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import (
-    MODEL_FOR_CAUSAL_LM_MAPPING,
-    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
-    MODEL_FOR_MASKED_LM_MAPPING,
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoModelForImageTextToText,
-    AutoModelForMaskedLM,
-    AutoTokenizer,
-)
-from transformers.utils import logging as transformers_logging
 
 from catalog.errors import UserError
 from tasks.activations.models.hookpoints import Layout, layout_of
@@ -129,13 +118,15 @@ def load_language_model(config: ModelConfig, device: str = "auto") -> LanguageMo
     Raises:
         UserError: when the model cannot be loaded as requested.
     """
+    import transformers
+
     folder = model_folder(config)
     model_config, tokenizer = _model_config(folder), _tokenizer(folder)
     spec = _spec(config, folder, model_config, tokenizer)
     target = choose_device(device)
-    auto_class = AutoModelForCausalLM if spec.is_causal else AutoModelForMaskedLM
+    auto_class = transformers.AutoModelForCausalLM if spec.is_causal else transformers.AutoModelForMaskedLM
     if _is_mixed(folder):
-        auto_class = AutoModelForImageTextToText
+        auto_class = transformers.AutoModelForImageTextToText
     with _loading(config, folder):
         model, loading = auto_class.from_pretrained(
             folder,
@@ -172,7 +163,9 @@ def empty_language_model(config: ModelConfig) -> Any:
 
 
 def _empty(config: ModelConfig, folder: Path, model_config: Any, spec: ModelSpec) -> Any:
-    auto_class = AutoModelForCausalLM if spec.is_causal else AutoModelForMaskedLM
+    import transformers
+
+    auto_class = transformers.AutoModelForCausalLM if spec.is_causal else transformers.AutoModelForMaskedLM
     with _loading(config, folder), torch.device("meta"):
         return auto_class.from_config(model_config, trust_remote_code=False)
 
@@ -198,18 +191,22 @@ def _refuse_left_out(model_id: str, folder: Path, model: Any, unexpected: Iterab
 
 
 def _whole_config(folder: Path) -> Any:
+    import transformers
+
     try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the configuration classes raise any error of their fields
         raise UserError(f"{folder / 'config.json'} cannot be read: {_first_line(error)}") from error
 
 
 def _model_config(folder: Path) -> Any:
     """Configuration of the language model: the whole, or what is within one that reads images too."""
+    import transformers
+
     whole = _whole_config(folder)
     if getattr(whole, NESTED, None) is None:
         return whole
-    if type(whole) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
+    if type(whole) not in transformers.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise UserError(
             f"{folder}: Transformers has no model of type {whole.model_type!r} that reads images and writes "
             "text: save its language model in a folder of its own"
@@ -218,8 +215,12 @@ def _model_config(folder: Path) -> Any:
 
 
 def _tokenizer(folder: Path) -> Any:
+    import transformers
+
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
     except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
         raise UserError(f"the tokenizer in {folder} cannot be read: {_first_line(error)}") from error
     if not tokenizer.is_fast:
@@ -233,12 +234,14 @@ def _tokenizer(folder: Path) -> Any:
 def _spec(
     config: ModelConfig, folder: Path, model_config: Any, tokenizer: Any, *, hashed: bool = True
 ) -> ModelSpec:
+    import transformers
+
     layout = layout_of(model_config)
     names = getattr(model_config, "architectures", None) or [""]
     is_causal = layout.is_causal if layout is not None else not names[0].endswith("ForMaskedLM")
-    mapping = MODEL_FOR_CAUSAL_LM_MAPPING if is_causal else MODEL_FOR_MASKED_LM_MAPPING
-    if type(model_config) not in mapping:
-        kind = "causal" if is_causal else "masked"
+    kind = "causal" if is_causal else "masked"
+    causal, masked = transformers.MODEL_FOR_CAUSAL_LM_MAPPING, transformers.MODEL_FOR_MASKED_LM_MAPPING
+    if type(model_config) not in (causal if is_causal else masked):
         raise UserError(
             f"{folder}: Transformers has no {kind} language model of type {model_config.model_type!r}"
         )
@@ -284,13 +287,14 @@ def _loading(config: ModelConfig, folder: Path) -> Iterator[None]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No progress bars and warnings of Transformers: the caller checks what matters."""
-    verbosity = transformers_logging.get_verbosity()
-    bars_were_on = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    from transformers.utils import logging
+
+    verbosity, bars_were_on = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     try:
         yield
     finally:
-        transformers_logging.set_verbosity(verbosity)
+        logging.set_verbosity(verbosity)
         if bars_were_on and "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ:
-            transformers_logging.enable_progress_bar()
+            logging.enable_progress_bar()
