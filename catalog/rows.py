@@ -1,6 +1,6 @@
 """Rows that fit a table: right columns and types, no NaN, only the enumerated strings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -34,6 +34,12 @@ def with_constants(table: pa.Table, **values: Any) -> pa.Table:
         index = table.schema.get_field_index(name)
         table = table.append_column(name, column) if index < 0 else table.set_column(index, name, column)
     return table
+
+
+def batches_with_constants(batches: Iterable[pa.RecordBatch], **values: Any) -> Iterator[pa.RecordBatch]:
+    """``with_constants`` for rows that come in batches."""
+    for batch in batches:
+        yield from with_constants(pa.Table.from_batches([batch]), **values).to_batches()
 
 
 def conform(table: pa.Table, spec: TableSpec, *, common: bool | None = None) -> pa.Table:

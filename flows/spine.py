@@ -25,7 +25,8 @@ from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.match_features import MatchUnit, is_comparable, match_features
 from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.stages.score_explanations import ScoreUnit, score_explanations
-from tasks.stages.train_dictionary import train_dictionary, train_together
+from tasks.stages.train_dictionary import train_dictionary
+from tasks.stages.train_together import train_together
 from tasks.support.training_units import Site, TrainGroup, TrainUnit
 
 NEEDS: dict[Stage, tuple[Stage, ...]] = {

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny
@@ -57,6 +57,40 @@ class Subject:
     siblings: Sequence["Dictionary"] = ()
     """Dictionaries that differ from this one only in the seed."""
 
+    @classmethod
+    def of(
+        cls,
+        dictionary: "Dictionary",
+        sites: "SiteActivations",
+        scratch: Path,
+        documents: pa.Table | None,
+        siblings: Sequence["Dictionary"] = (),
+    ) -> Self:
+        """A dictionary on its activation sets.
+
+        Args:
+            dictionary: What is measured.
+            sites: The activation sets it reads and writes.
+            scratch: An empty folder.
+            documents: The columns of `Suite.document_columns`; None where the suite reads no document.
+            siblings: See the field.
+        """
+        texts: list[str] = []
+        labels: list[Any] = []
+        if documents is not None:
+            texts = documents["text"].to_pylist() if "text" in documents.column_names else []
+            labels = documents["labels"].to_pylist()
+        special = getattr(sites.reads[0], "meta", {}).get("special_token_ids") or ()
+        return cls(
+            dictionary=dictionary,
+            activations=sites.as_read_by(dictionary),
+            scratch=scratch,
+            texts=texts,
+            labels=[{k: v for k, v in row or [] if v is not None} for row in labels],
+            special_token_ids=frozenset(special),
+            siblings=siblings,
+        )
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -91,6 +125,13 @@ class Suite(ABC):
 
     def __init__(self, config: SuiteConfig) -> None:
         self.config = config
+
+    @property
+    def document_columns(self) -> list[str]:
+        """Columns of the documents that the suite reads; none where it reads no document."""
+        if not self.reads & {"texts", "labels"}:
+            return []
+        return ["document_id", *(["text"] if "texts" in self.reads else []), "labels"]
 
     @abstractmethod
     def headline(self) -> tuple[tuple[str, str], ...]:

@@ -1,5 +1,6 @@
 """Converts the neutral record of a foreign dictionary to one of ours, its conventions folded into weights."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +14,10 @@ from tasks.foreign.folding import (
     fold_input_scale,
     unfold_signs,
 )
+from tasks.foreign.reading import before_gain, first_reading
 from tasks.foreign.record import PER_TOKEN, Foreign
+from tasks.foreign.sample import Place
+from tasks.foreign.source import ForeignSource
 
 _AUTOENCODERS = {
     "relu": "relu_l1",
@@ -52,6 +56,27 @@ def assemble(foreign: Foreign) -> Dictionary:
         )
     dictionary.load_state_dict(wanted)
     return dictionary.eval().requires_grad_(False)
+
+
+def assemble_gated(
+    source: ForeignSource, place: Place, verdict: Mapping[str, Any]
+) -> tuple[Foreign, Dictionary]:
+    """The dictionary of a file as the import gate read it, and the record it was made from.
+
+    Args:
+        source: The file and how it is read.
+        place: Where it belongs.
+        verdict: What `tasks.foreign.examination.Examination.run` gave.
+
+    Raises:
+        UserError: when the file changed, or for a combination of conventions that ours cannot express.
+    """
+    foreign = first_reading(source.read().with_(**place._asdict()), source.reading)
+    if source.reading.normalisation == "before_gain":
+        foreign = before_gain(foreign, *map(torch.tensor, verdict["norm"]))
+    read_with = {name: verdict[name] for name in ("scale", "token_norm")}
+    placed = foreign.with_(site_scales=tuple(verdict["site_scales"]), **read_with)
+    return foreign, assemble(placed)
 
 
 def _folded(foreign: Foreign) -> Foreign:

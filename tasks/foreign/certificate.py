@@ -1,14 +1,16 @@
 """The result of the import gate for a foreign dictionary: stored with its weights and as metrics."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 from catalog.errors import UserError
+from catalog.ids import canonical_json
 from tasks.foreign.sample import Place
 
 VERSION = 1
+METRIC_VERSION = 1
 
 
 class Figures(NamedTuple):
@@ -92,3 +94,31 @@ def _flags(fitting: Mapping[str, Any]) -> str:
         for name, value in fitting.items()
     ]
     return " ".join(names)
+
+
+def certificate_rows(certificate: Mapping[str, Any], ids: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Rows of ``dictionary_metrics`` from a certificate as JSON: its figures, FVU of every other reading."""
+    fixed = {**ids, "split": "eval", "n": certificate["figures"]["n"], "metric_version": METRIC_VERSION}
+    return [{**row, **fixed} for row in _figures(certificate)]
+
+
+def _figures(certificate: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    figures = certificate["figures"]
+    control = None
+    if certificate["random_fvu"] is not None:
+        control = canonical_json({"random": certificate["random_fvu"]})
+    for name in ("fvu", "l0", "unseen_share"):
+        yield {
+            "metric": f"import_{name}",
+            "variant": "",
+            "value": figures[name],
+            "control": control if name == "fvu" else None,
+            "note": certificate["reason"],
+        }
+    seen: set[str] = set()
+    for tried in certificate["tried"]:
+        variant = f"{tried['setting']}={tried['value']}"
+        if variant not in seen:
+            seen.add(variant)
+            note = f"the same file read otherwise, L0 {tried['l0']:.4g}"
+            yield {"metric": "import_fvu", "variant": variant, "value": tried["fvu"], "note": note}

@@ -37,6 +37,9 @@ from tasks.measures.fidelity_rows import fidelity_rows
 from tasks.measures.metric_rows import SCHEMA, metric_row
 from tasks.measures.shared_controls import SharedControls
 
+HEADLINE = [(metric, variant) for metric in ("fvu", "l0") for variant in ("", "without_massive")]
+"""Metric and variant of the values that a run shows of every dictionary."""
+
 __all__ = ["SCHEMA", "eval_batches", "evaluate"]
 
 

@@ -1,7 +1,7 @@
 """The rows of an evaluation: columns of ``dictionary_metrics`` without its ids."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -51,6 +51,15 @@ def metric_row(
         "ci_low": interval.low if interval else None,
         "ci_high": interval.high if interval else None,
         "n_documents": interval.n_documents if interval else None,
+    }
+
+
+def headline(rows: pa.Table, wanted: Collection[tuple[str, str]]) -> dict[str, float | None]:
+    """The values of some metrics, each a pair of metric and variant, by a name for people."""
+    return {
+        " ".join(filter(None, (row["metric"], row["variant"]))): row["value"]
+        for row in rows.to_pylist()
+        if (row["metric"], row["variant"]) in wanted
     }
 
 

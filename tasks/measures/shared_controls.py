@@ -7,6 +7,7 @@ dictionaries.
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import TypeVar
 
 from catalog.ids import digest
@@ -53,6 +54,12 @@ class SharedControls:
         key = digest([place, k, dictionary.d_sae])
         controls = _newest(self._kept, key, lambda: replace(make(), ablated=ablated), self._n_kept)
         return replace(controls, clean=clean)
+
+
+@cache
+def controls_of_process() -> SharedControls:
+    """Controls that this process has measured; their key alone decides what they are."""
+    return SharedControls()
 
 
 def _newest(kept: OrderedDict[str, T], key: str, make: Callable[[], T], n_kept: int) -> T:

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from tasks.activations.models.language_model import LanguageModel
+from tasks.activations.models.output_projection import output_projection
+
+_OFF_STREAM = ("attn_z", "mlp_in", "mlp_act")
 _CELLS_AT_ONCE = 32_000_000
 
 
@@ -21,6 +25,17 @@ class Unembedding:
     W_U: torch.Tensor
     final_norm_gain: torch.Tensor | None
     tokens: Sequence[str]
+
+
+def unembedding_at(language_model: LanguageModel, hookpoint: str) -> Unembedding | None:
+    """What a hookpoint is read through; None where no matrix leads from it to the logits."""
+    w_u, gain = language_model.unembedding()
+    projection = output_projection(language_model, hookpoint)
+    if w_u is None or (projection is None and hookpoint.rpartition(".")[2] in _OFF_STREAM):
+        return None
+    if projection is not None:
+        w_u, gain = (projection if gain is None else projection * gain) @ w_u, None
+    return Unembedding(w_u, gain, language_model.token_texts(range(w_u.shape[1])))
 
 
 @dataclass(frozen=True)

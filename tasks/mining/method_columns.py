@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from tasks.dictionaries.families.crosscoder_family import Crosscoding
+from tasks.measures.latent_scaling import latent_scaling
+from tasks.mining.direct_feature_attribution import attention_columns
 from tasks.mining.survey import Survey
 
 if TYPE_CHECKING:
+    from tasks.activations.models.language_model import LanguageModel
     from tasks.dictionaries.base import Dictionary
+    from tasks.dictionaries.sites import SiteActivations
 
 
 def method_columns(
@@ -42,3 +47,18 @@ def method_columns(
 def typed_columns(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> dict[str, pa.Array]:
     """Plain values per feature as arrays of the types of the table."""
     return {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
+
+
+def columns_of_sites(
+    dictionary: "Dictionary", sites: "SiteActivations", language_model: "LanguageModel"
+) -> dict[str, list[Any]]:
+    """What follows from the hookpoints that a dictionary reads.
+
+    A crosscoder: which model a latent belongs to. A dictionary of ``attn_z``: its heads and their sources.
+    """
+    if isinstance(dictionary, Crosscoding):
+        return dict(latent_scaling(dictionary, sites))
+    site: Any = sites.reads[0]
+    if len(sites.reads) > 1 or sites.writes is not None:
+        return {}
+    return attention_columns(dictionary, language_model, site.hookpoint, site.tokens)

@@ -40,6 +40,15 @@ class Mined:
     """Tokens left out because of NaN or infinite numbers."""
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Features, those that fired, and tokens left out."""
+        return {
+            "n_features": self.features.num_rows,
+            "n_alive": self.n_alive,
+            "n_nonfinite": self.n_nonfinite,
+        }
+
+    @property
     def n_alive(self) -> int:
         """Features that fired at least once."""
         return int(pc.sum(pc.greater(self.features["n_tokens"], 0)).as_py() or 0)

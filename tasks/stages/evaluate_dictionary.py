@@ -1,20 +1,16 @@
 """Stage: measure a dictionary on the eval documents, with a PCA and a random dictionary as controls."""
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 
 from catalog.ledger import Claim, StageOutcome
-from catalog.rows import with_constants
-from catalog.store import SliceWrite
 from tasks.activations.models.source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.support.stored import evidence_subject, open_sites, weights_folder
+from tasks.support.stored import evidence_ids, evidence_slice, open_sites, stored_dictionary
 
 if TYPE_CHECKING:
     from tasks.dictionaries.config import EvaluationConfig
-    from tasks.measures.shared_controls import SharedControls
 
 STAGE, VERSION = "evaluate_dictionary", 4
 
@@ -39,40 +35,23 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.activations.models.language_model import load_language_model
-        from tasks.common.device import choose_device
-        from tasks.dictionaries.weights import load_dictionary
-        from tasks.measures.evaluation import evaluate
+        from tasks.measures.evaluation import HEADLINE, evaluate
+        from tasks.measures.metric_rows import headline
+        from tasks.measures.shared_controls import controls_of_process
 
         sites = open_sites(context.root, facts, unit.models, context.device)
         language_model, *others = (load_language_model(model, context.device) for model in unit.models)
-        dictionary = load_dictionary(weights_folder(context.root, facts)).to(choose_device(context.device))
-        second_model = others[0] if others else None
         metrics = evaluate(
-            dictionary,
+            stored_dictionary(context.root, facts, context.device),
             sites,
             language_model,
             unit.config,
-            second_model=second_model,
-            shared=_shared_controls(),
+            second_model=others[0] if others else None,
+            shared=controls_of_process(),
             listener=listener,
         )
-        keys = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
-        subject = evidence_subject(**keys)
-        headline = {
-            " ".join(filter(None, (row["metric"], row["variant"]))): row["value"]
-            for row in metrics.to_pylist()
-            if row["metric"] in ("fvu", "l0") and row["variant"] in ("", "without_massive")
-        }
-        slices = [SliceWrite("dictionary_metrics", subject, with_constants(metrics, **keys))]
-        return Results(slices, {**keys, "headline": headline})
+        slices = [evidence_slice("dictionary_metrics", facts, metrics)]
+        return Results(slices, {**evidence_ids(facts), "headline": headline(metrics, HEADLINE)})
 
     key = UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), [unit.trained.fingerprint])
     return run_unit(context, key, compute, shares_cores=True)
-
-
-@cache
-def _shared_controls() -> "SharedControls":
-    """Controls that this process has measured; their key alone decides what they are."""
-    from tasks.measures.shared_controls import SharedControls
-
-    return SharedControls()

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 from catalog.ledger import Claim, StageOutcome
-from catalog.store import SliceWrite
 from tasks.autointerp.explainer import EXPLAINERS, ExplainerConfig
-from tasks.autointerp.records import n_firing, read_evidence
+from tasks.autointerp.records import n_firing
 from tasks.common.progress import ProgressListener
 from tasks.support.endpoint import answering_model, client_of
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.support.stored import document_labels, example_blocks, stored_rows, with_earlier
+from tasks.support.stored import evidence_ids, grown_slices, stored_evidence
 
 STAGE, VERSION = "explain_features", 2
 
@@ -32,17 +31,16 @@ class ExplainUnit:
 def explain_features(context: StageContext, unit: ExplainUnit) -> StageOutcome:
     """Explain every firing feature; facts: counts by status, cost, and whether a budget stopped it."""
     facts = unit.mined.facts
-    ids = {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
+    ids = evidence_ids(facts)
     prompt_digest = EXPLAINERS[unit.config.explainer].prompt_digest(unit.config)
     config = {"explainer": unit.config.canonical(), "model": answering_model(unit.config.endpoint_name)}
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.autointerp.runner import explain
 
-        features = stored_rows(context.root, "features", **ids)
-        labels = document_labels(context.root, facts["corpus_id"])
+        features, evidence = stored_evidence(context.root, facts)
         explained = explain(
-            read_evidence(features, example_blocks(context.root, **ids), labels),
+            evidence,
             unit.config,
             **ids,
             scratch=claim.scratch,
@@ -54,10 +52,7 @@ def explain_features(context: StageContext, unit: ExplainUnit) -> StageOutcome:
             listener=listener,
         )
         tables = {"explanations": explained.explanations, "llm_calls": explained.llm_calls}
-        slices = [
-            SliceWrite(table, unit.label, with_earlier(context.root, claim.fingerprint, table, rows))
-            for table, rows in tables.items()
-        ]
+        slices = grown_slices(context.root, claim, unit.label, tables)
         inputs = {**ids, "corpus_id": facts["corpus_id"], "explainer": unit.config.tag()}
         return Results(slices, {**explained.facts, **inputs, "prompt_digest": prompt_digest})
 

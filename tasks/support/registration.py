@@ -1,20 +1,68 @@
-"""Registration of a dictionary in the catalogue, trained or imported: its row, facts for later stages."""
+"""How activation sets and dictionaries enter the catalogue: their rows, and what later stages are told."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from catalog.ids import canonical_json, slug, tagged_id
+from catalog.ids import canonical_json, digest, slug, tagged_id
 from catalog.rows import rows_of
 from catalog.schemas import Origin
+from catalog.store import SliceWrite
+from tasks.activations.models.translation import transformer_lens_name
+from tasks.support.policies import Results
 
 if TYPE_CHECKING:
+    from tasks.activations.caching.cache import CachedActivations
     from tasks.dictionaries.base import Dictionary
 
 Sites = Sequence[Mapping[str, str]]
 """Hookpoints, each with model_id, hookpoint, activation_set_id and uri."""
+
+
+def activation_set_results(
+    model_id: str,
+    corpus_id: str,
+    fingerprint: str,
+    cached: "CachedActivations",
+    document_ids: pa.ChunkedArray,
+) -> Results:
+    """The rows and folders of a caching run, one activation set per hookpoint.
+
+    Args:
+        model_id: The language model.
+        corpus_id: The texts.
+        fingerprint: Of the caching run.
+        cached: Its folders.
+        document_ids: Ids of the documents, in the order in which the sets count them.
+    """
+    from tasks.activations.caching.tables import activation_set_row, sequence_rows
+
+    slices: list[SliceWrite] = []
+    folders: dict[str, Path] = {}
+    sets: dict[str, dict[str, str]] = {}
+    for hookpoint, folder in cached.folders.items():
+        activation_set = cached.open(hookpoint)
+        set_id = tagged_id(f"{model_id}/{hookpoint}", digest([fingerprint, hookpoint]))
+        uri = f"_blobs/activations/{slug(set_id)}"
+        row = activation_set_row(activation_set, set_id, corpus_id, uri)
+        slices.append(SliceWrite("activation_sets", set_id, row))
+        slices.append(SliceWrite("sequences", set_id, sequence_rows(activation_set, set_id, document_ids)))
+        folders[uri] = folder
+        sets[hookpoint] = {"activation_set_id": set_id, "uri": uri}
+    return Results(slices, {"model_id": model_id, "corpus_id": corpus_id, "activation_sets": sets}, folders)
+
+
+def weights_metadata(
+    model_ids: Sequence[str], reads: Sequence[str], writes: Sequence[str] | None
+) -> dict[str, str]:
+    """What ``cfg.json`` says of where a dictionary belongs, in the names of SAELens."""
+    names = {"model_name": " ".join(model_ids), "hook_name": " ".join(map(transformer_lens_name, reads))}
+    if writes is not None:
+        names["hook_name_out"] = " ".join(map(transformer_lens_name, writes))
+    return names
 
 
 def landing_facts(

@@ -12,21 +12,40 @@ import pyarrow.parquet as pq
 
 from catalog.damage import naming_damaged_files
 from catalog.ids import slug
-from catalog.ledger import Ledger, StageOutcome
+from catalog.ledger import Claim, Ledger, StageOutcome
+from catalog.rows import batches_with_constants, with_constants
 from catalog.schemas import TABLES
-from catalog.store import TableStore
+from catalog.store import SliceWrite, TableStore
 from catalog.untrusted import blob_folder
 from tasks.activations.models.source import ModelConfig
 
 if TYPE_CHECKING:
+    from tasks.activations.corpora import CorpusTable
+    from tasks.autointerp.records import FeatureEvidence
+    from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.sites import SiteActivations
 
 _LANDING = ("train_dictionary", "import_dictionary")
 
 
+def evidence_ids(facts: Mapping[str, Any]) -> dict[str, str]:
+    """What all evidence of a dictionary is found by: its own id and that of its activation set."""
+    return {name: facts[name] for name in ("dictionary_id", "activation_set_id")}
+
+
 def evidence_subject(dictionary_id: str, activation_set_id: str) -> str:
     """The subject of all rows of one dictionary on one activation set."""
     return f"{dictionary_id} on {activation_set_id}"
+
+
+def evidence_slice(
+    table: str, facts: Mapping[str, Any], rows: pa.Table | Iterator[pa.RecordBatch], tag: str = ""
+) -> SliceWrite:
+    """Rows about a dictionary on its activation set, with both ids; ``tag`` tells slices apart."""
+    ids = evidence_ids(facts)
+    subject = " ".join(filter(None, (evidence_subject(**ids), tag)))
+    add = with_constants if isinstance(rows, pa.Table) else batches_with_constants
+    return SliceWrite(table, subject, add(rows, **ids))
 
 
 def stored_rows(root: Path, table: str, columns: Sequence[str] | None = None, **equals: str) -> pa.Table:
@@ -54,6 +73,14 @@ def with_earlier(root: Path, fingerprint: str, table: str, rows: pa.Table) -> pa
     return pa.concat_tables([others.select(rows.column_names).cast(rows.schema), rows])
 
 
+def grown_slices(root: Path, claim: Claim, subject: str, tables: Mapping[str, pa.Table]) -> list[SliceWrite]:
+    """One slice per table for a unit that is taken up again: its new rows and those of earlier attempts."""
+    return [
+        SliceWrite(table, subject, with_earlier(root, claim.fingerprint, table, rows))
+        for table, rows in tables.items()
+    ]
+
+
 def _later_than(earlier: pa.Table, rows: pa.Table, key: str) -> pa.Table:
     """``rows``, with those that ``earlier`` does not have moved after it in time if necessary."""
     if not earlier.num_rows or "created_at" not in rows.column_names:
@@ -71,6 +98,16 @@ def _later_than(earlier: pa.Table, rows: pa.Table, key: str) -> pa.Table:
 def stored_documents(root: Path, corpus_id: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Documents of a corpus by ``document_id``, the order of documents in activation sets."""
     return stored_rows(root, "documents", columns, corpus_id=corpus_id).sort_by("document_id")
+
+
+def stored_corpus(root: Path, corpus_id: str) -> "CorpusTable":
+    """The corpus of the catalogue: exactly the texts from which the examples will be cut."""
+    from tasks.activations.corpora import CorpusTable
+
+    (row,) = stored_rows(root, "corpora", corpus_id=corpus_id).to_pylist()
+    documents = stored_documents(root, corpus_id, ["document_id", "split", "n_chars", "text", "labels"])
+    kept = {name: row[name] for name in ("source", "revision", "digest", "n_duplicates", "chat_template")}
+    return CorpusTable(documents, **kept, n_empty=0)
 
 
 def document_labels(root: Path, corpus_id: str) -> dict[str, dict[str, str]]:
@@ -95,6 +132,25 @@ def example_blocks(root: Path, dictionary_id: str, activation_set_id: str) -> It
         with naming_damaged_files(root, ["examples"]):
             rows = pq.read_table(by_block[block], partitioning=None)
         yield rows
+
+
+def newest_texts(root: Path, fingerprint: str) -> pa.Table:
+    """For each feature the newest explanation with a text that one explaining stage wrote."""
+    rows = stored_rows(root, "explanations", fingerprint=fingerprint, status="ok")
+    rows = rows.sort_by([("feature_index", "ascending"), ("created_at", "descending")])
+    index = rows["feature_index"].to_pylist()
+    first = [i for i, feature in enumerate(index) if i == 0 or feature != index[i - 1]]
+    return rows.take(pa.array(first, pa.int64()))
+
+
+def stored_evidence(root: Path, facts: Mapping[str, Any]) -> "tuple[pa.Table, Iterator[FeatureEvidence]]":
+    """The features of a mined dictionary, and each with its examples, as explainers and scorers read them."""
+    from tasks.autointerp.records import read_evidence
+
+    ids = evidence_ids(facts)
+    features = stored_rows(root, "features", **ids)
+    labels = document_labels(root, facts["corpus_id"])
+    return features, read_evidence(features, example_blocks(root, **ids), labels)
 
 
 def landed_beside(root: Path, facts: Mapping[str, Any]) -> list[StageOutcome]:
@@ -132,6 +188,18 @@ def weights_folder(root: Path, dictionary: Mapping[str, Any]) -> Path:
         CatalogueError: when it names a folder outside the catalogue, or one reached through a link.
     """
     return blob_folder(root, dictionary["weights_uri"], "the weights folder")
+
+
+def stored_dictionary(root: Path, facts: Mapping[str, Any], device: str) -> "Dictionary":
+    """A dictionary of the catalogue with its weights on the device of the run.
+
+    Raises:
+        CatalogueError: when its weights lie outside the catalogue, or are reached through a link.
+    """
+    from tasks.common.device import choose_device
+    from tasks.dictionaries.weights import load_dictionary
+
+    return load_dictionary(weights_folder(root, facts)).to(choose_device(device))
 
 
 def shards_folder(root: Path, site: Mapping[str, Any]) -> Path:

@@ -10,11 +10,10 @@ from catalog.ledger import Claim, StageOutcome
 from catalog.rows import with_constants
 from catalog.store import SliceWrite
 from tasks.activations.models.source import ModelConfig
-from tasks.activations.models.translation import transformer_lens_name
 from tasks.dictionaries.config import TrainingConfig, place_name
 from tasks.support.aliases import alias_write
 from tasks.support.policies import Results, StageContext, UnitKey
-from tasks.support.registration import dictionary_row, landing_facts
+from tasks.support.registration import dictionary_row, landing_facts, weights_metadata
 from tasks.support.stored import shards_folder, stored_documents
 
 if TYPE_CHECKING:
@@ -119,7 +118,11 @@ def request_for(context: StageContext, unit: TrainUnit, claim: Claim) -> "Traini
         writes=None
         if unit.writes is None
         else [shards_folder(context.root, site) for site in facts["writes"]],
-        metadata=_metadata(unit),
+        metadata=weights_metadata(
+            [model.id for model in unit.models],
+            _hookpoints(unit.reads),
+            None if unit.writes is None else _hookpoints(unit.writes),
+        ),
         labels=labels,
         model=unit.models[0],
     )
@@ -172,16 +175,6 @@ def facts_of(unit: TrainUnit, fingerprint: str) -> dict[str, Any]:
         place=unit.place,
         corpus_id=unit.reads[0].cached.facts["corpus_id"],
     )
-
-
-def _metadata(unit: TrainUnit) -> dict[str, str]:
-    names = {
-        "model_name": " ".join(model.id for model in unit.models),
-        "hook_name": " ".join(map(transformer_lens_name, _hookpoints(unit.reads))),
-    }
-    if unit.writes is not None:
-        names["hook_name_out"] = " ".join(map(transformer_lens_name, _hookpoints(unit.writes)))
-    return names
 
 
 def _reconstructs(dictionary: "Dictionary", sites: "SiteActivations") -> bool:

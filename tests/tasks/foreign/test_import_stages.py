@@ -23,9 +23,10 @@ from tasks.mining.config import MiningConfig
 from tasks.stages.cache_activations import CacheUnit, cache_activations
 from tasks.stages.describe_model import ModelUnit, describe_model
 from tasks.stages.gate_dictionary import GateUnit, gate_dictionary
-from tasks.stages.import_dictionary import ImportUnit, import_dictionary
+from tasks.stages.import_dictionary import import_dictionary
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.mine_examples import MineUnit, mine_examples
+from tasks.support.import_units import ImportUnit
 from tasks.support.policies import StageContext
 
 HOOKPOINT = "blocks.1.resid_post"

@@ -40,10 +40,11 @@ from tasks.stages.describe_model import ModelUnit, describe_model
 from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
 from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
 from tasks.stages.gate_dictionary import GateUnit, gate_dictionary
-from tasks.stages.import_dictionary import ImportUnit, import_dictionary
+from tasks.stages.import_dictionary import import_dictionary
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.match_features import MatchUnit, match_features
 from tasks.stages.mine_examples import MineUnit, mine_examples
+from tasks.support.import_units import ImportUnit
 from tasks.support.policies import StageContext
 
 HOOKPOINT = "blocks.1.resid_post"

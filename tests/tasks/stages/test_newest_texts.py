@@ -11,8 +11,7 @@ from catalog.connection import connect
 from catalog.ledger import Ledger
 from catalog.slices import SliceWrite
 from catalog.store import publish_rows
-from tasks.stages.score_explanations import newest_texts
-from tasks.support.stored import landed_beside, with_earlier
+from tasks.support.stored import landed_beside, newest_texts, with_earlier
 from tests.catalog import small
 
 UNIT = "f" * 64

@@ -13,7 +13,8 @@ from tasks.activations.models.embedded import EMBEDDED_MODELS
 from tasks.activations.models.source import ModelConfig
 from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import dictionary_config
-from tasks.stages.train_dictionary import train_dictionary, train_together
+from tasks.stages.train_dictionary import train_dictionary
+from tasks.stages.train_together import train_together
 from tasks.support.policies import StageContext
 from tasks.support.training_units import Site, TrainGroup, TrainUnit
 

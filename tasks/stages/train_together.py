@@ -1,0 +1,44 @@
+"""Stage: train the dictionaries of a model in one child process, several from one pass over shared data."""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+from catalog.errors import UserError
+from catalog.ledger import StageOutcome
+from tasks.support.policies import (
+    StageContext,
+    UnitKey,
+    claim_undone,
+    progress_listener,
+    stage_task,
+    undisturbed,
+)
+from tasks.support.reporting import raise_if_server_is_lost
+from tasks.support.training_group import GroupTraining
+from tasks.support.training_units import VERSION, TrainGroup, options_for
+
+
+@stage_task("train_together")
+def train_together(context: StageContext, unit: TrainGroup) -> Mapping[str, StageOutcome | UserError]:
+    """Train in one process what is neither done nor in training by another run; commit each as it ends.
+
+    Every dictionary is a separate unit of work, with the same fingerprint as when it is trained alone.
+
+    Returns:
+        By label how each training ended: committed, or refused for good. Missing ones were done before,
+        belong to another run, or died with the process; `train_dictionary` handles them.
+    """
+    from tasks.training.supervisor import TrainingFailed, train_many_in_child
+
+    raise_if_server_is_lost()
+    key = UnitKey("train_together", VERSION, unit.label, {})
+    with undisturbed(), ExitStack() as stack:
+        claims = claim_undone(context, [each.key for each in unit.units], stack)
+        if not claims:
+            return {}
+        listener = stack.enter_context(progress_listener(key, claims.values()))
+        training, options = GroupTraining(context, unit, claims), options_for(context, unit.units[0])
+        for number, trained in train_many_in_child(training.requests, listener=listener, options=options):
+            if not isinstance(trained, TrainingFailed):
+                training.end(number, trained)
+    return training.ended

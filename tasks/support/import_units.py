@@ -1,0 +1,109 @@
+"""What an import is asked for, and the rows that it leaves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from catalog.ledger import Claim, StageOutcome
+from catalog.rows import rows_of
+from catalog.store import SliceWrite
+from tasks.activations.models.source import ModelConfig
+from tasks.dictionaries.config import place_name
+from tasks.support.aliases import alias_write
+from tasks.support.policies import Results, UnitKey
+from tasks.support.registration import dictionary_row, landing_facts, weights_metadata
+from tasks.support.stored import evidence_ids
+
+if TYPE_CHECKING:
+    from tasks.dictionaries.base import Dictionary
+    from tasks.foreign.record import Foreign
+    from tasks.foreign.sample import Place
+    from tasks.foreign.source import ForeignSource
+
+STAGE, VERSION = "import_dictionary", 1
+
+
+@dataclass(frozen=True)
+class ImportUnit:
+    """A foreign dictionary with its certificate, and the activations of its hookpoints."""
+
+    source: "ForeignSource"
+    name: str
+    """Last part of its alias."""
+    place: "Place"
+    models: tuple[ModelConfig, ...]
+    """The models of the place, in its order."""
+    cached: tuple[StageOutcome, ...]
+    """One caching run of each model."""
+    gated: StageOutcome
+
+    @property
+    def alias(self) -> str:
+        models = "-and-".join(model.id for model in self.models)
+        return f"{models}/{place_name(self.place.reads, self.place.writes)}/{self.name}"
+
+    @property
+    def label(self) -> str:
+        return self.alias
+
+    @property
+    def key(self) -> UnitKey:
+        """What makes this import itself."""
+        config = {
+            "name": self.name,
+            "source": self.source.described(),
+            "place": [list(self.place.reads), list(self.place.writes)],
+        }
+        parents = [*(cached.fingerprint for cached in self.cached), self.gated.fingerprint]
+        return UnitKey(STAGE, VERSION, self.label, config, parents)
+
+    def metadata(self, foreign: "Foreign") -> dict[str, Any]:
+        """Metadata of ``cfg.json``: where it belongs, what its file says, its certificate."""
+        return {
+            **weights_metadata([model.id for model in self.models], self.place.reads, self.place.writes),
+            "imported": {**self.source.described(), "file_says": dict(foreign.described), **foreign.remarks},
+            "certificate": self.gated.facts["certificate"],
+        }
+
+
+def results_of(
+    unit: ImportUnit, claim: Claim, dictionary: "Dictionary", weights_digest: str, folder: Path
+) -> Results:
+    """The rows and files of an imported dictionary."""
+    from tasks.foreign.certificate import certificate_rows
+
+    certificate = unit.gated.facts["certificate"]
+    facts = landing_facts(
+        unit.alias,
+        claim.fingerprint,
+        reads=_sites(unit, unit.place.reads),
+        writes=_sites(unit, unit.place.writes),
+        place=place_name(unit.place.reads, unit.place.writes),
+        corpus_id=unit.cached[0].facts["corpus_id"],
+    )
+    row = dictionary_row(
+        facts,
+        dictionary,
+        weights_digest,
+        origin="imported",
+        verified=bool(certificate["verified"]),
+        imported=unit.source.described(),
+    )
+    figures = rows_of("dictionary_metrics", certificate_rows(certificate, evidence_ids(facts)))
+    dictionary_id = facts["dictionary_id"]
+    slices = [
+        SliceWrite("dictionaries", dictionary_id, row),
+        alias_write(unit.alias, dictionary_id),
+        SliceWrite("dictionary_metrics", f"certificate of {dictionary_id}", figures),
+    ]
+    return Results(slices, facts, {facts["weights_uri"]: folder})
+
+
+def _sites(unit: ImportUnit, hookpoints: Sequence[str]) -> list[dict[str, str]]:
+    """All hookpoints of the first model, then those of the second if there is one."""
+    return [
+        {"model_id": model.id, "hookpoint": hookpoint, **cached.facts["activation_sets"][hookpoint]}
+        for model, cached in zip(unit.models, unit.cached, strict=True)
+        for hookpoint in hookpoints
+    ]
