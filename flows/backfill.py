@@ -5,11 +5,11 @@ from typing import Any
 from prefect import flow
 
 from catalog.ids import digest
-from flows.config import Stage, load_pipeline, pipeline_names
+from flows.config import load_pipeline, pipeline_names
+from flows.graph import NEEDS, Stage
 from flows.labelling import run_and_hand_over
 from flows.parameters import Catalogue, PipelineName, run_name
 from flows.reports import started_run
-from flows.spine import NEEDS
 
 
 @flow(name="backfill", flow_run_name=lambda: run_name("backfill", ""), persist_result=False)

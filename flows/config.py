@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
@@ -27,24 +27,6 @@ PIPELINES = Path(__file__).parent / "pipelines"
 CRON_FIELDS = 5
 _DIGITS = 10
 _ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
-
-Stage = Literal[
-    "load_corpus",
-    "describe_model",
-    "cache_activations",
-    "train_dictionary",
-    "evaluate_dictionary",
-    "evaluate_suite",
-    "mine_examples",
-    "explain_features",
-    "score_explanations",
-    "match_features",
-]
-
-
-def stage_names() -> tuple[Stage, ...]:
-    """The stages of a pipeline, in the order in which they run."""
-    return get_args(Stage)
 
 
 def _as_list(value: Any) -> Any:

@@ -7,13 +7,14 @@ from pydantic import Field
 
 from catalog.ids import digest
 from catalog.ledger import StageOutcome
-from flows.config import PipelineConfig, Stage
+from flows.config import PipelineConfig
+from flows.graph import Stage
 from flows.import_request import ImportRequest, import_request
 from flows.labelling import LABELLING, hand_over, labels_elsewhere
 from flows.parameters import Catalogue, FilePath, Override, PipelineName, run_name
 from flows.preflight import check_import
 from flows.reports import Run, started_run
-from flows.spine import dictionary_stages, suite_stages
+from flows.spine import Walk, dictionary_stages, suite_stages
 from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.config import EvaluationConfig
@@ -94,7 +95,8 @@ def import_dictionary(
     with started_run("import-dictionary", request.config.name, catalogue, forced, described, only) as run:
         landed = _landed(run, request, accept_unverified)
         if found_only:
-            dictionary_stages(run, request.config, LABELLED, request.models, landed, EvaluationConfig())
+            walk = Walk(run, request.config, LABELLED)
+            dictionary_stages(walk, request.models, landed, EvaluationConfig())
         elif labels_elsewhere(request.config):
             _follow(run, request, landed, STAGES.difference(LABELLING))
             with run.branch(f"hand labelling of {landed.facts['dictionary_id']} over"):
@@ -109,25 +111,24 @@ def _landed(run: Run, request: ImportRequest, accept_unverified: bool) -> StageO
     """Gate the dictionary, cache what it reads, and put it into the catalogue."""
     check_import(request)
     config, source, models, place, name = request
-    corpus_unit = CorpusUnit(config.corpus, config.activations.eval_share)
-    corpus = run.add(corpus_unit.label, load_corpus(run.context, corpus_unit))
-    described = tuple(run.add(model.id, describe_model(run.context, ModelUnit(model))) for model in models)
+    corpus = run.do(load_corpus, CorpusUnit(config.corpus, config.activations.eval_share))
+    described = tuple(run.do(describe_model, ModelUnit(model)) for model in models)
     gate_unit = GateUnit(
         source, place, GateConfig(), models, config.activations, corpus, described, accept_unverified
     )
-    gated = run.add(gate_unit.label, gate_dictionary(run.context, gate_unit))
-    cached: list[StageOutcome] = []
-    for model, outcome in zip(models, described, strict=True):
-        cache_unit = CacheUnit(*_caching(model, config.activations, place), corpus, outcome)
-        cached.append(run.add(cache_unit.label, cache_activations(run.context, cache_unit)))
-    unit = ImportUnit(source, name, place, models, tuple(cached), gated)
-    return run.add(unit.label, land_dictionary(run.context, unit))
+    gated = run.do(gate_dictionary, gate_unit)
+    cached = tuple(
+        run.do(cache_activations, CacheUnit(*_caching(model, config.activations, place), corpus, outcome))
+        for model, outcome in zip(models, described, strict=True)
+    )
+    return run.do(land_dictionary, ImportUnit(source, name, place, models, cached, gated))
 
 
 def _follow(run: Run, request: ImportRequest, landed: StageOutcome, stages: frozenset[Stage]) -> None:
     """Everything that follows once the dictionary is in the catalogue."""
-    dictionary_stages(run, request.config, stages, request.models, landed, EvaluationConfig())
-    suite_stages(run, request.config, request.models, landed)
+    walk = Walk(run, request.config, stages)
+    dictionary_stages(walk, request.models, landed, EvaluationConfig())
+    suite_stages(walk, request.models, landed)
     _match_stages(run, request.config, landed)
 
 
@@ -138,7 +139,7 @@ def _match_stages(run: Run, config: PipelineConfig, landed: StageOutcome) -> Non
             unit = MatchUnit(matcher, other, landed)
             if is_comparable(unit):
                 with run.branch(f"match {unit.label}"):
-                    run.add(unit.label, match_features(run.context, unit))
+                    run.do(match_features, unit)
 
 
 def _caching(

@@ -4,7 +4,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows.config import Stage
+from flows.graph import Stage
 from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.pipeline import run_pipeline
 

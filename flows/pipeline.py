@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from catalog.ids import digest
-from flows.config import Stage, load_pipeline
+from flows.config import load_pipeline
+from flows.graph import Stage
 from flows.reports import started_run
 from flows.spine import run_stages
 

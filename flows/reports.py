@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Protocol, TypeVar, cast
 from urllib.parse import urlencode
 
-from prefect import get_run_logger, runtime
+from prefect import Task, get_run_logger, runtime
 from prefect.context import FlowRunContext
 from prefect.states import Completed
 
@@ -38,6 +38,21 @@ class StagesFailed(CatalogueError):
         self.summary = summary
 
 
+class Labelled(Protocol):
+    """A unit of work."""
+
+    @property
+    def label(self) -> str:
+        """What it works on, for people."""
+
+
+U = TypeVar("U", bound=Labelled)
+
+
+class NotChosen(Exception):
+    """A stage does not belong to this run; the branch ends before it."""
+
+
 @dataclass
 class Run:
     """A flow run in progress: it collects outcomes and failures and keeps its row in ``runs`` up to date."""
@@ -63,6 +78,10 @@ class Run:
         self.outcomes.append((label, outcome))
         return outcome
 
+    def do(self, stage: Task[[StageContext, U], StageOutcome], unit: U) -> StageOutcome:
+        """Run a stage on a unit of work and record the outcome."""
+        return self.add(unit.label, stage(self.context, unit))
+
     def finish(self) -> None:
         """Run what endpoints postponed; a stage that is incomplete after that is a failure."""
         self.parking.finish()
@@ -80,6 +99,8 @@ class Run:
             yield
         except ServerLost:
             raise
+        except NotChosen:
+            pass
         except LeftOut as error:
             logger.info("%s skipped: %s", label, error)
         except Exception as error:

@@ -5,16 +5,19 @@ rerun walks the graph and computes only what is missing or forced.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
+from prefect import Task
+
 from catalog.errors import UserError
 from catalog.ledger import StageOutcome
-from flows.config import PipelineConfig, Stage
+from flows.config import PipelineConfig
+from flows.graph import Stage, with_needs
 from flows.preflight import check_models
-from flows.reports import Run
+from flows.reports import NotChosen, Run, U
 from tasks.activations.models.source import ModelConfig
-from tasks.autointerp.scorer import ScorerConfig
 from tasks.dictionaries.config import DictionaryConfig, EvaluationConfig
 from tasks.stages.cache_activations import CacheUnit, cache_activations
 from tasks.stages.describe_model import ModelUnit, describe_model
@@ -27,20 +30,33 @@ from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.stages.score_explanations import ScoreUnit, score_explanations
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.stages.train_together import train_together
+from tasks.support.policies import StageContext
 from tasks.support.training_units import Site, TrainGroup, TrainUnit
 
-NEEDS: dict[Stage, tuple[Stage, ...]] = {
-    "load_corpus": (),
-    "describe_model": (),
-    "cache_activations": ("load_corpus", "describe_model"),
-    "train_dictionary": ("cache_activations",),
-    "evaluate_dictionary": ("train_dictionary",),
-    "evaluate_suite": ("train_dictionary",),
-    "mine_examples": ("train_dictionary",),
-    "explain_features": ("mine_examples",),
-    "score_explanations": ("explain_features",),
-    "match_features": ("train_dictionary",),
-}
+
+@dataclass(frozen=True)
+class Walk:
+    """A run on its way through the graph of a pipeline."""
+
+    run: Run
+    config: PipelineConfig
+    """Says how to train, measure, mine, explain, score and match."""
+    chosen: frozenset[Stage]
+    """The stages of the walk."""
+
+    def do(self, stage: Task[[StageContext, U], StageOutcome], unit: U) -> StageOutcome:
+        """Run a stage on a unit of work and record the outcome.
+
+        Raises:
+            NotChosen: for a stage that does not belong to the walk; it ends the branch without a word.
+        """
+        if stage.name not in self.chosen:
+            raise NotChosen(stage.name)
+        return self.run.do(stage, unit)
+
+    def may_compute(self, stage: Stage) -> bool:
+        """Whether the walk comes to a stage and computes it if it is missing."""
+        return stage in self.chosen and self.run.context.may_compute(stage)
 
 
 class Trained(NamedTuple):
@@ -63,57 +79,35 @@ class Trained(NamedTuple):
         return same_place and self.config.training() | seeds == other.config.training() | seeds
 
 
-def with_needs(stages: Sequence[Stage]) -> frozenset[Stage]:
-    """The stages and all stages that they read; all stages if none is named."""
-    chosen: set[Stage] = set()
-    waiting = list(stages or NEEDS)
-    while waiting:
-        stage = waiting.pop()
-        if stage not in chosen:
-            chosen.add(stage)
-            waiting.extend(NEEDS[stage])
-    return frozenset(chosen)
-
-
 def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = ()) -> None:
     """Walk the graph of a pipeline; ``stages`` limits it to those named and what they need.
 
     Raises:
         UserError: before any computation, for the first model whose files cannot do what is requested.
     """
-    chosen = with_needs(stages)
-    if "describe_model" in chosen:
+    walk = Walk(run, config, with_needs(stages))
+    if "describe_model" in walk.chosen:
         check_models(config)
-    unit = CorpusUnit(config.corpus, config.activations.eval_share)
-    corpus = run.add(unit.label, load_corpus(run.context, unit))
+    corpus = run.do(load_corpus, CorpusUnit(config.corpus, config.activations.eval_share))
     cached: dict[str, StageOutcome] = {}
     trained: list[Trained] = []
     for model in config.models:
         with run.branch(f"model {model.id}"):
-            if "cache_activations" in chosen:
-                cached[model.id] = _cache_stages(run, config, corpus, model)
-                if "train_dictionary" in chosen:
-                    trained += _dictionaries_of(run, config, chosen, model, cached[model.id])
-    if "train_dictionary" in chosen:
-        trained += _dictionaries_of_two(run, config, chosen, cached)
-    if "evaluate_suite" in chosen:
-        for one in trained:
-            siblings = [other.outcome for other in trained if other is not one and one.is_sibling(other)]
-            suite_stages(run, config, one.models, one.outcome, siblings)
-    if "match_features" in chosen:
-        _match_stages(run, config, trained)
+            described = walk.do(describe_model, ModelUnit(model))
+            cached[model.id] = walk.do(
+                cache_activations, CacheUnit(model, config.activations, corpus, described)
+            )
+            trained += _dictionaries_of(walk, model, cached[model.id])
+    trained += _dictionaries_of_two(walk, cached)
+    for one in trained:
+        siblings = [other.outcome for other in trained if other is not one and one.is_sibling(other)]
+        suite_stages(walk, one.models, one.outcome, siblings)
+    _match_stages(walk, trained)
 
 
-def _cache_stages(run: Run, config: PipelineConfig, corpus: StageOutcome, model: ModelConfig) -> StageOutcome:
-    described = run.add(model.id, describe_model(run.context, ModelUnit(model)))
-    unit = CacheUnit(model, config.activations, corpus, described)
-    return run.add(unit.label, cache_activations(run.context, unit))
-
-
-def _dictionaries_of(
-    run: Run, config: PipelineConfig, chosen: frozenset[Stage], model: ModelConfig, cached: StageOutcome
-) -> list[Trained]:
+def _dictionaries_of(walk: Walk, model: ModelConfig, cached: StageOutcome) -> list[Trained]:
     """Dictionaries of one model: at every hookpoint, and those that name their own hookpoints once."""
+    config = walk.config
     hookpoints = config.activations.for_model(model).hookpoints
     units: list[tuple[TrainUnit, str]] = []
     for dictionary in config.dictionaries:
@@ -122,12 +116,12 @@ def _dictionaries_of(
             written = tuple(Site(cached, name, model) for name in dictionary.writes or ())
             units.append((TrainUnit(dictionary, read, written or None, config.training), place))
     group = TrainGroup(model.id, tuple(unit for unit, _ in units))
-    trains = group.is_wanted and run.context.may_compute("train_dictionary")
-    together = train_together(run.context, group) if trains else {}
+    trains = group.is_wanted and walk.may_compute("train_dictionary")
+    together = train_together(walk.run.context, group) if trains else {}
     return [
         trained
         for unit, place in units
-        for trained in _train_stages(run, config, chosen, unit, place, together.get(unit.label))
+        for trained in _train_stages(walk, unit, place, together.get(unit.label))
     ]
 
 
@@ -142,13 +136,11 @@ def _places(dictionary: DictionaryConfig, hookpoints: Sequence[str]) -> dict[str
     return {dictionary.place: dictionary.reads}
 
 
-def _dictionaries_of_two(
-    run: Run, config: PipelineConfig, chosen: frozenset[Stage], cached: Mapping[str, StageOutcome]
-) -> list[Trained]:
+def _dictionaries_of_two(walk: Walk, cached: Mapping[str, StageOutcome]) -> list[Trained]:
     """Dictionaries that read two models together, each with all of its hookpoints."""
-    by_id = {model.id: model for model in config.models}
+    by_id = {model.id: model for model in walk.config.models}
     trained: list[Trained] = []
-    for dictionary in config.dictionaries:
+    for dictionary in walk.config.dictionaries:
         if dictionary.models is None or not cached.keys() >= set(dictionary.models):
             continue
         reads = tuple(
@@ -156,100 +148,77 @@ def _dictionaries_of_two(
             for model in dictionary.models
             for hookpoint in dictionary.reads or ()
         )
-        unit = TrainUnit(dictionary, reads, None, config.training)
-        trained += _train_stages(run, config, chosen, unit, dictionary.place)
+        unit = TrainUnit(dictionary, reads, None, walk.config.training)
+        trained += _train_stages(walk, unit, dictionary.place)
     return trained
 
 
 def _train_stages(
-    run: Run,
-    config: PipelineConfig,
-    chosen: frozenset[Stage],
-    unit: TrainUnit,
-    place: str,
-    ended: StageOutcome | UserError | None = None,
+    walk: Walk, unit: TrainUnit, place: str, ended: StageOutcome | UserError | None = None
 ) -> list[Trained]:
     """A dictionary and all that follows; ``ended`` says how its training ended if it was tried before."""
     trained: list[Trained] = []
-    with run.branch(unit.label):
+    with walk.run.branch(unit.label):
         if isinstance(ended, UserError):
             raise ended
-        outcome = run.add(unit.label, ended or train_dictionary(run.context, unit))
+        outcome = walk.run.add(unit.label, ended) if ended else walk.do(train_dictionary, unit)
         trained.append(Trained(unit.models, place, unit.config, outcome))
-        dictionary_stages(run, config, chosen, unit.models, outcome, unit.config.evaluation)
+        dictionary_stages(walk, unit.models, outcome, unit.config.evaluation)
     return trained
 
 
 def dictionary_stages(
-    run: Run,
-    config: PipelineConfig,
-    chosen: frozenset[Stage],
-    models: tuple[ModelConfig, ...],
-    outcome: StageOutcome,
-    evaluation: EvaluationConfig,
+    walk: Walk, models: tuple[ModelConfig, ...], outcome: StageOutcome, evaluation: EvaluationConfig
 ) -> None:
     """All stages that follow once a dictionary is in the catalogue, trained or imported.
 
     Args:
-        run: Collects the outcomes.
-        config: Says how to mine, explain and score.
-        chosen: The stages to run.
+        walk: Collects the outcomes, and says how to mine, explain and score.
         models: The models of the hookpoints that the dictionary reads and writes.
         outcome: The outcome of the stage that put the dictionary into the catalogue.
         evaluation: How to measure it.
     """
-    if "evaluate_dictionary" in chosen:
-        _evaluate_stage(run, EvaluateUnit(evaluation, models, outcome))
-    if "mine_examples" in chosen:
-        _evidence_stages(run, config, chosen, MineUnit(config.mining, models, outcome))
+    measured = EvaluateUnit(evaluation, models, outcome)
+    with walk.run.branch(f"evaluate {measured.label}"):
+        walk.do(evaluate_dictionary, measured)
+    mined = walk.do(mine_examples, MineUnit(walk.config.mining, models, outcome))
+    for position, explainer in enumerate(walk.config.explain):
+        _label_stages(walk, ExplainUnit(explainer, mined, position))
 
 
-def _evaluate_stage(run: Run, unit: EvaluateUnit) -> None:
-    with run.branch(f"evaluate {unit.label}"):
-        run.add(unit.label, evaluate_dictionary(run.context, unit))
+def _label_stages(walk: Walk, unit: ExplainUnit) -> None:
+    """Explain and score; if the endpoint asks to wait, both are done at the end of the run."""
+    with walk.run.branch(f"explain {unit.label}"):
+        explained = walk.do(explain_features, unit)
+        if not walk.run.parking.add(unit.label, explained, partial(_label_stages, walk, unit)):
+            for position, scorer in enumerate(walk.config.score):
+                _score_stage(walk, ScoreUnit(scorer, explained, position))
 
 
-def _evidence_stages(run: Run, config: PipelineConfig, chosen: frozenset[Stage], unit: MineUnit) -> None:
-    mined = run.add(unit.label, mine_examples(run.context, unit))
-    for place, explainer in enumerate(config.explain if "explain_features" in chosen else ()):
-        scorers = config.score if "score_explanations" in chosen else ()
-        _label_stages(run, scorers, ExplainUnit(explainer, mined, place))
-
-
-def _label_stages(run: Run, scorers: Sequence[ScorerConfig], unit: ExplainUnit) -> None:
-    """Explain and score; if the endpoint asks to wait, do both at the end of the run."""
-    with run.branch(f"explain {unit.label}"):
-        explained = run.add(unit.label, explain_features(run.context, unit))
-        if not run.parking.add(unit.label, explained, partial(_label_stages, run, scorers, unit)):
-            for place, scorer in enumerate(scorers):
-                _score_stage(run, ScoreUnit(scorer, explained, place))
-
-
-def _score_stage(run: Run, unit: ScoreUnit) -> None:
-    with run.branch(f"score {unit.label}"):
-        scored = run.add(unit.label, score_explanations(run.context, unit))
-        run.parking.add(unit.label, scored, partial(_score_stage, run, unit))
+def _score_stage(walk: Walk, unit: ScoreUnit) -> None:
+    with walk.run.branch(f"score {unit.label}"):
+        scored = walk.do(score_explanations, unit)
+        walk.run.parking.add(unit.label, scored, partial(_score_stage, walk, unit))
 
 
 def suite_stages(
-    run: Run,
-    config: PipelineConfig,
+    walk: Walk,
     models: tuple[ModelConfig, ...],
     outcome: StageOutcome,
     siblings: Sequence[StageOutcome] = (),
 ) -> None:
-    """Run every suite of the pipeline on one dictionary; siblings differ from it only in the seed."""
-    for suite in config.evaluate:
+    """Every suite of the pipeline on one dictionary; siblings are those that differ in the seed alone."""
+    for suite in walk.config.evaluate:
         unit = SuiteUnit(suite, models, outcome, tuple(siblings))
-        with run.branch(f"evaluate {unit.label}"):
-            run.add(unit.label, evaluate_suite(run.context, unit))
+        with walk.run.branch(f"evaluate {unit.label}"):
+            walk.do(evaluate_suite, unit)
 
 
-def _match_stages(run: Run, config: PipelineConfig, trained: Sequence[Trained]) -> None:
+def _match_stages(walk: Walk, trained: Sequence[Trained]) -> None:
     """Run each matcher on the pairs it compares: the same kind of dictionary at the same hookpoint of two
     models, and different dictionaries of one space. Controls are not matched."""
     found = [one for one in trained if not one.config.is_control]
-    for matcher in config.match:
+    for matcher in walk.config.match:
         for i, first in enumerate(found):
             for second in found[i + 1 :]:
                 same_kind = first.config.name() == second.config.name()
@@ -258,5 +227,5 @@ def _match_stages(run: Run, config: PipelineConfig, trained: Sequence[Trained]) 
                     continue
                 unit = MatchUnit(matcher, first.outcome, second.outcome)
                 if is_comparable(unit):
-                    with run.branch(f"match {unit.label}"):
-                        run.add(unit.label, match_features(run.context, unit))
+                    with walk.run.branch(f"match {unit.label}"):
+                        walk.do(match_features, unit)

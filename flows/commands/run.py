@@ -29,21 +29,23 @@ def run_command(
     root = catalogue_root(catalogue)
 
     def check() -> None:
-        from flows.config import load_pipeline, stage_names
+        from flows.config import load_pipeline
+        from flows.graph import NEEDS
         from flows.preflight import check_models
 
-        unknown = [stage for stage in stages if stage not in stage_names()]
+        unknown = [stage for stage in stages if stage not in NEEDS]
         if unknown:
-            raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(stage_names())}")
+            raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(NEEDS)}")
         check_models(load_pipeline(pipeline, overrides))
 
     def call() -> dict[str, Any]:
-        from flows.config import pipeline_path, stage_names
+        from flows.config import pipeline_path
+        from flows.graph import NEEDS
         from flows.nightly import nightly
 
         is_name = "/" not in pipeline and not pipeline.endswith(".yaml")
         name = pipeline if is_name else str(pipeline_path(pipeline))
-        chosen = [stage for stage in stage_names() if stage in stages]
+        chosen = [stage for stage in NEEDS if stage in stages]
         return nightly(name, str(root), chosen, force, list(overrides))
 
     return run_here(check, call, lambda summary: print_summary(summary, style), style)

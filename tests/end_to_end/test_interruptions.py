@@ -16,8 +16,8 @@ import pytest
 from catalog.connection import connect
 from flows.access import access_key, client_settings
 from flows.engine import free_port, is_healthy, start_server
+from flows.graph import NEEDS
 from flows.local import INTERRUPTED
-from flows.spine import NEEDS
 from tasks.support.reporting import PATIENCE_VARIABLE
 
 LONG = [{"architecture": "topk", "d_sae": 64, "k": 8, "lr": 0.001, "n_tokens": 400_000_000}]

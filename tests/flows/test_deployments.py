@@ -14,7 +14,7 @@ from prefect.utilities.names import generate_slug
 
 from catalog.errors import UserError
 from flows.automations import alerts, recoveries
-from flows.config import load_pipeline, pipeline_names, stage_names
+from flows.config import load_pipeline, pipeline_names
 from flows.deployments import (
     POOLS,
     QUEUES,
@@ -27,6 +27,7 @@ from flows.deployments import (
     read_deployments,
     register,
 )
+from flows.graph import NEEDS
 from flows.parameters import form, is_generated, run_name
 from tasks.foreign.format import FORMATS
 
@@ -89,7 +90,7 @@ def test_what_a_run_cannot_do_without_is_required_and_known_values_are_listed() 
     assert fields["format"]["enum"] == sorted(FORMATS)
     assert fields["path"]["minLength"] == 1
     stages = schemas["nightly/demo"]["properties"]["stages"]["items"]
-    assert stages["enum"] == list(stage_names())
+    assert stages["enum"] == list(NEEDS)
 
 
 @pytest.mark.parametrize(

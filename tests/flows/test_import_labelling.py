@@ -13,6 +13,7 @@ from flows import labelling
 from flows.deployments import full_name, read_deployments
 from flows.import_dictionary import LABELS, import_dictionary
 from flows.labelling import LABELLING
+from flows.spine import Walk
 
 SAELENS = Path(__file__).resolve().parents[1] / "golden" / "formats" / "saelens" / "topk"
 ASKING = ["explain={explainer: contexts, endpoint: judge}"]
@@ -32,8 +33,8 @@ class Stages:
         monkeypatch.setattr(module, "dictionary_stages", self._walk)
         monkeypatch.setattr(labelling, "run_deployment", self._start)
 
-    def _walk(self, _run: Any, _config: Any, chosen: frozenset[str], *_: Any) -> None:
-        self.walked.append(("dictionary", chosen))
+    def _walk(self, walk: Walk, *_: Any) -> None:
+        self.walked.append(("dictionary", walk.chosen))
 
     def _start(self, name: str, parameters: dict[str, Any], **_: Any) -> Any:
         self.started.append((name, parameters))

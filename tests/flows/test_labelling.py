@@ -3,8 +3,8 @@
 import pytest
 
 from flows.config import PipelineConfig, load_pipeline
+from flows.graph import NEEDS, with_needs
 from flows.labelling import LABELLING, stages_here
-from flows.spine import NEEDS, with_needs
 
 DEPLOYMENT = "PREFECT__RUNTIME__DEPLOYMENT__ID"
 
