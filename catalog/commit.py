@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -218,6 +219,7 @@ class _Plan:
         self.folders = [folder_move(self.root, to, source) for to, source in folders.items()]
         self.changes: list[Change] = []
         self.owns_files = True
+        self._log = cache(lambda table: DeltaLog(base.root, table))
 
     def execute(
         self, own_rows: Callable[[CommitSizes], Sequence[SliceWrite]] | None
@@ -244,12 +246,12 @@ class _Plan:
             move_in(self.root, folder)
         properties = {"fingerprint": self.fingerprint, "commit_id": self.commit_id}
         tables = {
-            change.table: DeltaLog(self.root, change.table).commit(change.add, change.remove, properties)
+            change.table: self._log(change.table).commit(change.add, change.remove, properties)
             for change in self.changes
             if change.add or change.remove
         }
         for table in {item.write.table for item in self.staged} - set(tables):
-            tables[table] = DeltaLog(self.root, table).latest()
+            tables[table] = self._log(table).latest()
         snapshot = publish_snapshot(self.base, tables, self.fingerprint, self.commit_id)
         roll_back(self.root)
         return snapshot
@@ -286,7 +288,7 @@ class _Plan:
     def _note(self) -> None:
         tables = {change.table for change in self.changes} | {item.write.table for item in self.staged}
         for table in sorted(tables):
-            log, acknowledged = DeltaLog(self.root, table), self.base.tables.get(table, 0)
+            log, acknowledged = self._log(table), self.base.tables.get(table, 0)
             latest = log.ensure()
             if latest < acknowledged or not (log.is_whole(latest) and log.is_whole(acknowledged)):
                 raise CatalogueError(
@@ -294,6 +296,5 @@ class _Plan:
                 )
             log.show(self.base.all_files(table), "taken back")
         note: dict[str, Any] = {"commit_id": self.commit_id, "base": self.base.version}
-        note["fingerprint"] = self.fingerprint
-        note |= {"tables": sorted(tables), "folders": self.folders}
+        note |= {"fingerprint": self.fingerprint, "tables": sorted(tables), "folders": self.folders}
         replace_file(self.root / FOLDER / PENDING, to_json(note), "note")

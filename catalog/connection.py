@@ -4,11 +4,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from catalog.relations import create_views
 from catalog.schemas import TABLES
 from catalog.settings import catalog_settings, catalogue_root
 from catalog.snapshot import Snapshot, newest_snapshot
 from catalog.soundness import content_fault, sound_files
+from catalog.view_making import create_views
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

@@ -30,12 +30,17 @@ _ENTRY = re.compile(r"\d{20}\.json")
 
 
 class DeltaLog:
-    """The log of one table below a catalogue root; every call reads it again."""
+    """The log of one table below a catalogue root.
+
+    Every call sees all earlier writes: `show` and `commit` reuse the log that `ensure` opened and read only
+    the new entries; the other calls open the log again.
+    """
 
     def __init__(self, root: Path, table: str) -> None:
         self.table = table
         self.folder = root / table
         self.log_folder = self.folder / LOG_FOLDER
+        self._opened: DeltaTable | None = None
 
     def exists(self) -> bool:
         """Whether the table was ever created."""
@@ -47,9 +52,12 @@ class DeltaLog:
 
     def files(self, version: int) -> list[DataFile]:
         """Live data files at ``version``, in the order of their paths."""
+        return self._files(self._open(version))
+
+    def _files(self, opened: "DeltaTable") -> list[DataFile]:
         from pyarrow import table as to_arrow
 
-        actions = to_arrow(self._open(version).get_add_actions(flatten=False)).to_pylist()
+        actions = to_arrow(opened.get_add_actions(flatten=False)).to_pylist()
         files = [
             data_file(
                 f"{self.table}/{action['path']}",
@@ -74,7 +82,7 @@ class DeltaLog:
     def show(self, wanted: Sequence[DataFile], reason: str) -> bool:
         """Make the newest version hold exactly ``wanted``; return whether that changed anything."""
         wanted_paths = {file.path for file in wanted}
-        present = {file.path: file for file in self.files(self.latest())}
+        present = {file.path: file for file in self._files(self._newest())}
         add = [file for file in wanted if file.path not in present]
         remove = [file for path, file in present.items() if path not in wanted_paths]
         if add or remove:
@@ -114,7 +122,8 @@ class DeltaLog:
             with plain_errors(self.log_folder):
                 table.alter.add_columns([field for field in wanted.fields if field.name not in known])
             self._flush()
-            return self.latest()
+            table = self._open()
+        self._opened = table
         return int(table.version())
 
     def commit(
@@ -145,7 +154,7 @@ class DeltaLog:
             RemoveAction(file.path[prefix:], True, now, file.n_bytes, dict(file.partition)) for file in remove
         ]
         for _ in range(N_ATTEMPTS):
-            table = self._open()
+            table = self._newest()
             try:
                 fault_point("delta.commit")
                 with plain_errors(self.log_folder):
@@ -157,6 +166,7 @@ class DeltaLog:
                         commit_properties=CommitProperties(custom_metadata=dict(properties)),
                     )
             except CommitFailedError:
+                self._opened = None
                 continue
             fault_point("delta.flush")
             self._flush()
@@ -170,12 +180,25 @@ class DeltaLog:
         """Whether the entry of ``version`` is complete; delta-rs reads an empty entry as no change."""
         return is_entry(self.log_folder / f"{version:020d}.json")
 
+    def _newest(self) -> "DeltaTable":
+        if self._opened is None:
+            self._opened = self._open()
+        else:
+            with self._readable():
+                self._opened.update_incremental()
+        return self._opened
+
     def _open(self, version: int | None = None) -> "DeltaTable":
         from deltalake import DeltaTable
 
+        with self._readable():
+            return DeltaTable(str(self.folder), version=version)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
         try:
             with plain_errors(self.log_folder):
-                return DeltaTable(str(self.folder), version=version)
+                yield
         except (CatalogueError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise CatalogueError(

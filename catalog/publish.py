@@ -4,19 +4,19 @@ Paths are relative, so the folder can move: start the shell in the catalogue's f
 ``SET file_search_path = '/path/to/catalogue'`` first. An older version never replaces a newer one.
 """
 
+import atexit
+import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from threading import Lock
 
 from filelock import FileLock
 
 from catalog.durable import flush_file, flush_folder, replace_file, said_plainly, temporary_beside
 from catalog.faults import fault_point
-from catalog.relations import create_views, quoted
+from catalog.relations import quoted
 from catalog.snapshot import FOLDER, Snapshot
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
+from catalog.view_making import Made, create_views
 
 SQL_FILE = "catalogue.sql"
 DUCKDB_FILE = "catalogue.duckdb"
@@ -67,14 +67,7 @@ def _publish_duckdb(path: Path, snapshot: Snapshot) -> list[str]:
 
     temporary = temporary_beside(path)
     try:
-        with duckdb.connect() as connection:
-            connection.execute(f"SET file_search_path = {quoted(str(path.parent))}")
-            attached = quoted(str(temporary))
-            connection.execute(f"ATTACH {attached} AS published (STORAGE_VERSION '{STORAGE_VERSION}')")
-            connection.execute("USE published")
-            statements = _created(connection, snapshot)
-            connection.execute("USE memory")
-            connection.execute("DETACH published")
+        statements = _writer().write(snapshot, temporary)
         flush_file(temporary)
         fault_point("publish.duckdb")
         temporary.replace(path)
@@ -86,15 +79,58 @@ def _publish_duckdb(path: Path, snapshot: Snapshot) -> list[str]:
     return statements
 
 
-def _created(connection: "DuckDBPyConnection", snapshot: Snapshot) -> list[str]:
-    """Create the views in one transaction; create them one by one if a damaged file would abort that."""
-    import duckdb
+class _ViewWriter:
+    """Keeps the last published views in memory and creates only those that a new version changes.
 
-    connection.execute("BEGIN TRANSACTION")
-    try:
-        statements, _ = create_views(connection, snapshot, with_comments=True)
-        connection.execute("COMMIT")
-    except duckdb.TransactionException:
-        connection.execute("ROLLBACK")
-        statements, _ = create_views(connection, snapshot, with_comments=True)
-    return statements
+    A version changes few tables, and the comments of all tables are hundreds of statements.
+    """
+
+    def __init__(self) -> None:
+        import duckdb
+
+        self.connection = duckdb.connect(config={"threads": 1})  # no extra threads: a fork is safe
+        self.made: Made = {}
+        self.lock = Lock()
+
+    def write(self, snapshot: Snapshot, path: Path) -> list[str]:
+        """Write the views of a version as a database file; return the statements that create them."""
+        with self.lock:
+            try:
+                self.connection.execute(f"SET file_search_path = {quoted(str(snapshot.root))}")
+                statements = self._views(snapshot)
+                attached = f"ATTACH {quoted(str(path))} AS published (STORAGE_VERSION '{STORAGE_VERSION}')"
+                self.connection.execute(attached)
+                try:
+                    self.connection.execute("COPY FROM DATABASE memory TO published (SCHEMA)")
+                finally:
+                    self.connection.execute("DETACH published")
+            except BaseException:
+                _writers.pop(os.getpid(), None)
+                raise
+            return statements
+
+    def _views(self, snapshot: Snapshot) -> list[str]:
+        """Create the views in one transaction; create them one by one if a damaged file would abort that."""
+        import duckdb
+
+        made = dict(self.made)
+        self.connection.execute("BEGIN TRANSACTION")
+        try:
+            statements, _ = create_views(self.connection, snapshot, with_comments=True, made=made)
+            self.connection.execute("COMMIT")
+        except duckdb.TransactionException:
+            self.connection.execute("ROLLBACK")
+            made = {}
+            statements, _ = create_views(self.connection, snapshot, with_comments=True, made=made)
+        self.made = made
+        return statements
+
+
+_writers: dict[int, _ViewWriter] = {}
+atexit.register(_writers.clear)  # DuckDB warns of connections that outlive the interpreter
+
+
+def _writer() -> _ViewWriter:
+    """The writer of this process; a forked process gets a new one."""
+    found = _writers.get(os.getpid())
+    return found if found is not None else _writers.setdefault(os.getpid(), _ViewWriter())

@@ -3,24 +3,15 @@
 Nothing here comes from a user: names are those of ``schemas``, paths are those of the store, quoted.
 """
 
-import logging
 from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from catalog.parquet_io import DataFile
 from catalog.schemas import TABLES, TableSpec
-from catalog.snapshot import Snapshot
-from catalog.soundness import Damage, footer, footer_fault, size_fault, sound_files
-
-if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
-
-logger = logging.getLogger(__name__)
 
 FOOTERS_KEPT = 10_000  # about 1 kB each
 VIEW_FOLDER = Path(__file__).parent / "sql" / "views"
@@ -61,14 +52,15 @@ def table_select(
         prefix: Put before each path: the root folder with a slash, or nothing for relative paths.
         present: Path → columns that the file really has; by default those of its schema version.
     """
-    layouts = {
-        prefix + file.path: tuple(
-            c.since <= file.schema_version if present is None else c.name in present[file.path]
-            for c in spec.columns
+    if present is not None:
+        return _select(
+            spec, {prefix + f.path: tuple(c.name in present[f.path] for c in spec.columns) for f in files}
         )
-        for file in files
+    versions = {file.path: file.schema_version for file in files}
+    by_version = {
+        version: tuple(c.since <= version for c in spec.columns) for version in {*versions.values()}
     }
-    return _select(spec, layouts)
+    return _select(spec, {prefix + path: by_version[version] for path, version in versions.items()})
 
 
 def _select(spec: TableSpec, layouts: Mapping[str, tuple[bool, ...]]) -> str:
@@ -88,6 +80,11 @@ def _select(spec: TableSpec, layouts: Mapping[str, tuple[bool, ...]]) -> str:
         source = f"read_parquet([{', '.join(paths)}], hive_partitioning = false)"
         selects.append(f"SELECT {columns} FROM {source}")
     return " UNION ALL ".join(selects)
+
+
+def view(name: str, select: str) -> str:
+    """The statement that creates a view."""
+    return f"CREATE OR REPLACE VIEW {name} AS {select}"
 
 
 def over_files(text: str, table: str, paths: Sequence[str]) -> str:
@@ -112,124 +109,6 @@ def _columns_of(path: str) -> frozenset[str]:
     return frozenset(pq.read_schema(path).names)
 
 
-def create_views(
-    connection: "DuckDBPyConnection",
-    snapshot: Snapshot,
-    prefix: str = "",
-    left_out: Mapping[str, str] | None = None,
-    *,
-    with_comments: bool = False,
-) -> tuple[list[str], list[Damage]]:
-    """Create every table's and derived view; skip and name files that cannot be read.
-
-    Sizes are always compared; footers are read only if DuckDB refuses a table. A column that a file does not
-    have is null; a file with a column of another type is skipped.
-
-    Args:
-        connection: Where to create the views.
-        snapshot: Version of the catalogue they show.
-        prefix: Put before each path: the root folder with a slash, or nothing for relative paths.
-        left_out: Path → reason of files that are known to be damaged.
-        with_comments: Whether to describe tables, views and columns (``COMMENT ON``).
-
-    Returns:
-        The statements that were executed, and what is damaged.
-    """
-    statements: list[str] = []
-    damaged: list[Damage] = []
-    for name, spec in TABLES.items():
-        files, found = sound_files(snapshot, name, size_fault, left_out)
-        select = table_select(spec, files, prefix)
-        if not _creates(connection, name, select):
-            select, found = _by_footers(connection, snapshot, spec, prefix, left_out)
-        damaged += found
-        statements.append(_view(name, select))
-    for name in _other_types(connection):
-        select, found = _by_footers(connection, snapshot, TABLES[name], prefix, left_out)
-        damaged = [damage for damage in damaged if damage.table != name] + found
-        statements[list(TABLES).index(name)] = _view(name, select)
-    for name, select in derived_views():
-        statements.append(_view(name, select))
-        connection.execute(statements[-1])
-    if with_comments:
-        connection.execute(";\n".join(comments()))
-        statements += comments()
-    for damage in damaged:
-        logger.warning("%s: %s %s; run `featlas verify`", damage.table, damage.path, damage.reason)
-    return statements, damaged
-
-
-def _view(name: str, select: str) -> str:
-    return f"CREATE OR REPLACE VIEW {name} AS {select}"
-
-
-def _creates(connection: "DuckDBPyConnection", name: str, select: str) -> bool:
-    """Create a view and bind it; False if DuckDB refuses its files."""
-    import duckdb
-
-    try:
-        connection.execute(_view(name, select))
-    except duckdb.Error:
-        return False
-    return True
-
-
-def _other_types(connection: "DuckDBPyConnection") -> list[str]:
-    """Tables whose view has a column of another type than the schemas define, because of a file."""
-    query = "select table_name, column_name, data_type from duckdb_columns() where not internal"
-    found = {
-        (str(t), str(c)): str(kind).replace('"', "") for t, c, kind in connection.execute(query).fetchall()
-    }
-    return [
-        name
-        for name, spec in TABLES.items()
-        if any(found.get((name, c.name)) != sql_type(c.type).replace('"', "") for c in spec.columns)
-    ]
-
-
-def _by_footers(
-    connection: "DuckDBPyConnection",
-    snapshot: Snapshot,
-    spec: TableSpec,
-    prefix: str,
-    left_out: Mapping[str, str] | None,
-) -> tuple[str, list[Damage]]:
-    """The select of a table that DuckDB refused, from the columns that each file really has."""
-    files, damaged = sound_files(snapshot, spec.name, footer_fault, left_out)
-    fitting: list[DataFile] = []
-    present: dict[str, frozenset[str]] = {}
-    for file in files:
-        found = _columns(snapshot.root / file.path)
-        strange = [c for c in spec.columns if c.name in found and found[c.name] != sql_type(c.type)]
-        if strange:
-            reason = f"has {strange[0].name} as {found[strange[0].name]}, not {sql_type(strange[0].type)}"
-            damaged.append(Damage(spec.name, file.path, file.rows, reason))
-        else:
-            fitting.append(file)
-            present[file.path] = frozenset(found)
-    select = table_select(spec, fitting, prefix, present)
-    if not _creates(connection, spec.name, select):
-        reason = "is refused by DuckDB with the table's other files"
-        damaged += [Damage(spec.name, file.path, file.rows, reason) for file in fitting]
-        select = table_select(spec, [])
-        connection.execute(_view(spec.name, select))
-    return select, damaged
-
-
-def _columns(path: Path) -> dict[str, str]:
-    """Columns of a data file with their DuckDB types."""
-    metadata = footer(path)
-    schema = metadata.schema.to_arrow_schema() if metadata is not None else pa.schema([])
-    return {field.name: _type_name(field.type) for field in schema}
-
-
-def _type_name(kind: pa.DataType) -> str:
-    try:
-        return sql_type(kind)
-    except KeyError:
-        return str(kind)
-
-
 @cache
 def derived_views() -> tuple[tuple[str, str], ...]:
     """Name and select of the files in ``sql/views``, in an order in which each uses only earlier ones."""
@@ -249,18 +128,17 @@ def derived_views() -> tuple[tuple[str, str], ...]:
 
 
 @cache
-def comments() -> tuple[str, ...]:
-    """The descriptions of tables, views and columns as ``COMMENT ON`` statements."""
-    found = [f"COMMENT ON VIEW {name} IS {quoted(view_comment(name))}" for name, _ in derived_views()]
-    for spec in TABLES.values():
-        kind = "append-only" if spec.append_only else "replaceable by subject"
-        text = f"One row per {spec.row}; key: {', '.join(spec.key)}; {kind}"
-        found.append(f"COMMENT ON VIEW {spec.name} IS {quoted(text)}")
-        found += [
-            f'COMMENT ON COLUMN {spec.name}."{column.name}" IS {quoted(column.description)}'
-            for column in spec.columns
-        ]
-    return tuple(found)
+def comments(name: str) -> tuple[str, ...]:
+    """The descriptions of a view and of a table's columns as ``COMMENT ON`` statements."""
+    if name not in TABLES:
+        return (f"COMMENT ON VIEW {name} IS {quoted(view_comment(name))}",)
+    spec = TABLES[name]
+    kind = "append-only" if spec.append_only else "replaceable by subject"
+    text = f"One row per {spec.row}; key: {', '.join(spec.key)}; {kind}"
+    return (
+        f"COMMENT ON VIEW {name} IS {quoted(text)}",
+        *(f'COMMENT ON COLUMN {name}."{c.name}" IS {quoted(c.description)}' for c in spec.columns),
+    )
 
 
 def view_comment(name: str) -> str:

@@ -110,10 +110,11 @@ def blob_folder(root: Path, relative: Any, what: str) -> Path:
 
 def has_link(root: Path, path: Path) -> bool:
     """Whether ``path`` or a folder between it and ``root`` is a symbolic link."""
-    while path != root:
-        if path.is_symlink():
+    name, top = str(path), str(root)
+    while name != top:
+        if os.path.islink(name):
             return True
-        path = path.parent
+        name = os.path.dirname(name)
     return False
 
 

@@ -1,7 +1,6 @@
 """The definition of a table: columns with types and meaning, key, partitions, order."""
 
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from typing import get_args
 
 import pyarrow as pa
@@ -56,11 +55,11 @@ class TableSpec:
     append_only: bool = False
     row_group_rows: int = 65_536
     version: int = 1
+    schema: pa.Schema = field(init=False, repr=False, compare=False)
+    """The Arrow schema of a data file, column descriptions in the field metadata."""
 
-    @property
-    def schema(self) -> pa.Schema:
-        """The Arrow schema of a data file, column descriptions in the field metadata."""
-        return _arrow_schema(self)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "schema", _arrow_schema(self))
 
     def column(self, name: str) -> Column:
         """The column of that name.
@@ -74,7 +73,6 @@ class TableSpec:
         raise KeyError(f"{self.name} has no column {name}")
 
 
-@cache
 def _arrow_schema(spec: TableSpec) -> pa.Schema:
     fields = [pa.field(c.name, c.type, c.nullable, {"description": c.description}) for c in spec.columns]
     return pa.schema(fields, {"featlas.table": spec.name, "featlas.version": str(spec.version)})

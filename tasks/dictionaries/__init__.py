@@ -1,1 +1,1 @@
-"""Dictionaries: architectures, encoding, saved weights, the data stream, reconstruction metrics."""
+"""What a dictionary is: architectures, encoding, weights on disk, the data it reads, reconstruction."""

@@ -1,4 +1,4 @@
-"""Translates names of hookpoints in other tools to ours."""
+"""Names of hookpoints in other tools, in our vocabulary."""
 
 import re
 

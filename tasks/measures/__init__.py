@@ -1,1 +1,1 @@
-"""Measures of every dictionary: reconstruction, sparsity, geometry, fidelity, controls."""
+"""What is measured of every dictionary: reconstruction, sparsity, geometry, fidelity, controls."""

@@ -1,7 +1,6 @@
 """Controls of one hookpoint, fitted and measured once for all dictionaries of the same k and width.
 
-The parts that depend only on the hookpoint, the ablations and the unmodified model, run once for all
-dictionaries.
+What depends on the place alone, the ablations and the untouched model, is run once for all its dictionaries.
 """
 
 from collections import OrderedDict
@@ -24,7 +23,7 @@ T = TypeVar("T")
 
 
 class SharedControls:
-    """The last few controls, by everything that determines them; nothing else is stored."""
+    """The last few controls, by everything that decides them; nothing else is kept."""
 
     def __init__(self, n_kept: int = 4) -> None:
         self._kept: OrderedDict[str, Controls] = OrderedDict()
@@ -40,9 +39,9 @@ class SharedControls:
         config: EvaluationConfig,
         make: Callable[[], Controls],
     ) -> Controls:
-        """The controls for a dictionary at its realised ``k``, computed unless they are known.
+        """The controls for a dictionary at its realised ``k``, made unless they are known.
 
-        Activations without a digest never count as equal to others.
+        Activations that do not say their digest are never taken for others.
         """
         digests = [getattr(site, "meta", {}).get("digest") for site in (*sites.reads, *sites.targets)]
         if None in digests:
@@ -50,7 +49,7 @@ class SharedControls:
         place = [digests, sites.writes is None, isinstance(dictionary, Crosscoding)]
         place += [str(dictionary.W_dec.device), config.canonical()]
         ablated = _newest(self._ablated, digest(place), dict, self._n_kept)
-        clean = _newest(self._clean, digest(place), CleanRuns, 1)  # large: only of the last hookpoint
+        clean = _newest(self._clean, digest(place), CleanRuns, 1)  # large: of the last place alone
         key = digest([place, k, dictionary.d_sae])
         controls = _newest(self._kept, key, lambda: replace(make(), ablated=ablated), self._n_kept)
         return replace(controls, clean=clean)
@@ -63,7 +62,7 @@ def controls_of_process() -> SharedControls:
 
 
 def _newest(kept: OrderedDict[str, T], key: str, make: Callable[[], T], n_kept: int) -> T:
-    """The value of a key, computed unless it is known; the least recently used ones are dropped."""
+    """The value of a key, made unless it is known; those asked for longest ago are forgotten."""
     if key not in kept:
         kept[key] = make()
     kept.move_to_end(key)

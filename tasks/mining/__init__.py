@@ -1,1 +1,1 @@
-"""Mining: streaming statistics, example contexts and controls of features."""
+"""What features fire on: streaming statistics, example contexts and controls."""

@@ -1,4 +1,4 @@
-"""The learning rate over a training."""
+"""How the learning rate goes over a training."""
 
 import math
 

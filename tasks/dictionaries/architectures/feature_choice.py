@@ -23,11 +23,11 @@ class FeatureChoiceConfig(ChoiceConfig):
 
     architecture: Literal["feature_choice"] = "feature_choice"
     quotas: Literal["zipf", "uniform"] = "zipf"
-    """How the k * N pairs of a batch are distributed over the latents."""
+    """How the k * N pairs of a batch are shared out among the latents."""
     mutual_share: float = Field(default=0.5, ge=0, lt=1)
     """First share of the training in which the largest pairs of the whole batch are kept (Mutual Choice)."""
     threshold_decay: float = Field(default=0.999, ge=0, lt=1)
-    """Decay of the running mean of each latent's smallest kept activation, its threshold at inference."""
+    """Memory of the running mean of each latent's smallest kept activation, its threshold at inference."""
 
     @model_validator(mode="after")
     def _law_known(self) -> Self:
@@ -50,8 +50,8 @@ class FeatureChoiceConfig(ChoiceConfig):
 class FeatureChoice(ZipfRevival):
     """Mutual Choice first, then each latent keeps the tokens with its largest activations.
 
-    Quotas follow the rank of the latents at the change, by Zipf's law fitted to their rates. At inference
-    each latent has its own threshold, so tokens are encoded independently.
+    Quotas follow the rank of the latents at the change, by Zipf's law fitted to their rates. At
+    inference each latent has a threshold of its own, so that a token is encoded by itself.
     """
 
     Config: ClassVar[type[DictionaryConfig]] = FeatureChoiceConfig
@@ -78,7 +78,7 @@ class FeatureChoice(ZipfRevival):
         return top_of_columns(pre_NL, quotas_L.to(pre_NL.device))
 
     def quota_rates(self, rates_L: Tensor | None) -> Tensor:
-        """The rate of each latent from now on: (L,); without rates ranks are latent indices."""
+        """Rate that each latent is given from now on: (L,); without rates ranks are latent indices."""
         if self.config.quotas == "uniform":
             return self.b_enc.new_full((self.d_sae,), self.config.k / self.d_sae)
         known_L = self.b_enc.new_zeros(self.d_sae) if rates_L is None else rates_L
@@ -89,7 +89,7 @@ class FeatureChoice(ZipfRevival):
 
     @torch.no_grad()
     def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:
-        """Update the rates, and move each threshold to the smallest kept activation of its latent."""
+        """Follow the rates, and move each threshold to the smallest kept activation of its latent."""
         super().observe(pairs, acts_P, state)
         if "quota_rates" in state.memory:
             smallest_L = acts_P.new_full((self.d_sae,), torch.inf)
@@ -98,14 +98,14 @@ class FeatureChoice(ZipfRevival):
 
     @torch.no_grad()
     def learn_thresholds(self, smallest_L: Tensor) -> None:
-        """``threshold <- decay * threshold + (1 - decay) * smallest``; inf means no value."""
+        """``threshold <- decay * threshold + (1 - decay) * smallest``; inf is no value."""
         decay_L = torch.where(self.threshold >= 0, self.config.threshold_decay, 0.0).to(self.threshold)
         moved_L = decay_L * self.threshold + (1 - decay_L) * smallest_L
         self.threshold.copy_(torch.where(smallest_L.isfinite(), moved_L, self.threshold))
 
     @torch.no_grad()
     def after_training(self, sample_ND: Tensor) -> dict[str, float]:
-        """If L0 misses k by more than 10 %, multiply all thresholds by the factor that gives k."""
+        """Where L0 misses k by more than 10 %, multiply all thresholds by the factor that gives k."""
         acts_NL = self.pre_acts(sample_ND).relu()
         self.threshold.clamp_(min=1e-6 * float(acts_NL.max()))
         l0 = float((acts_NL > self.threshold).sum()) / len(sample_ND)
@@ -122,7 +122,7 @@ class FeatureChoice(ZipfRevival):
 
 
 def top_of_columns(pre_NL: Tensor, quotas_L: Tensor) -> Pairs:
-    """For each latent the ``quotas_L`` largest entries, if they are positive.
+    """Of each latent the ``quotas_L`` largest entries, where they are positive.
 
     Latents with quotas of one power of two are ranked together, as deep as the largest of them needs.
     """

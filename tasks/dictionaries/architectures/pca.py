@@ -17,7 +17,7 @@ class PcaConfig(BaselineConfig):
 
     architecture: Literal["pca"] = "pca"
     n_components: int | None = Field(default=None, ge=1)
-    """Components to keep, those with the largest variance; default: all."""
+    """Components kept, those of the largest variance; left out: all."""
 
     def n_kept(self, d_in: int) -> int:
         """Components on inputs of width ``d_in``."""

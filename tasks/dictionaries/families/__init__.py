@@ -1,1 +1,1 @@
-"""Shared code of related architectures: losses, selection, revival of dead latents, layout of weights."""
+"""What architectures of one family share: losses, selection, revival of dead latents, layout of weights."""
