@@ -18,7 +18,7 @@ FVU_ALONE = (
 )
 FVU = f"{FVU_ALONE} In brackets: the best linear map with as many directions as fire on a token (PCA)."
 WITHOUT_MASSIVE = (
-    "The same without tokens of massive norm, which alone can decide it; the other figure includes them."
+    "The same without tokens of massive norm, which can dominate it; the other figure includes them."
 )
 SKIP_SHARE = "Share of the variance that the linear skip path explains without the features."
 DELTA_CE = "Increase of the model's cross-entropy with the reconstruction, in nats per token."

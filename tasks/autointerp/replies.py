@@ -77,7 +77,7 @@ def judge_reply(request: ChatRequest, completion: Completion, question: str = ""
         # servers put the whole reply among the thoughts where their parser expects thoughts first
         value, _ = _find(request, _last_object(completion.thoughts), question)
         n_chars = len(completion.thoughts)
-        problem = f"the content is empty; the reasoning beside it ({n_chars} characters) holds no reply"
+        problem = f"the content is empty; the separate reasoning ({n_chars} characters) holds no reply"
     if value is not None:
         return "ok", value, None
     if completion.is_cut_off:

@@ -17,7 +17,7 @@ def user_path(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError:
-        raise UserError(f"{text!r} is not a path here: there is no such home folder") from None
+        raise UserError(f"{text!r} is not a path here: the home folder does not exist") from None
 
 
 def state_folder() -> Path:

@@ -118,7 +118,7 @@ class DictionaryConfig(StrictConfig):
     def _sites_fit(self) -> Self:
         for name, hookpoints in (("reads", self.reads), ("writes", self.writes)):
             if hookpoints is not None and (not hookpoints or len(set(hookpoints)) < len(hookpoints)):
-                raise ValueError(f"{name} needs at least one hookpoint and none of them twice")
+                raise ValueError(f"{name} needs at least one hookpoint, each only once")
         self.check_sites()
         return self
 

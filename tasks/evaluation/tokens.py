@@ -113,7 +113,7 @@ def refuse_unlike_output(dictionary: Dictionary) -> None:
     if not dictionary.reconstructs_input:
         raise Unmeasurable("the dictionary writes other activations than it reads")
     if dictionary.reads_context:
-        raise Unmeasurable("the dictionary explains a token by the tokens before it, not by directions alone")
+        raise Unmeasurable("the dictionary explains a token by the tokens before it, not only by directions")
 
 
 def document_of(activations: SiteActivations, batch: TokenBatch) -> NDArray[Any]:

@@ -52,7 +52,7 @@ def assemble(foreign: Foreign) -> Dictionary:
     if missing:
         raise UserError(
             f"{foreign.source}: a {foreign.activation} {foreign.kind} cannot be read as "
-            f"{config.architecture}: {missing[0]} is on one side alone"
+            f"{config.architecture}: {missing[0]} is only on one side"
         )
     dictionary.load_state_dict(wanted)
     return dictionary.eval().requires_grad_(False)

@@ -76,7 +76,7 @@ def refuse_unverified(source: str, certificate: Certificate) -> None:
     raise UserError(
         f"{source} does not fit {place.name()}: {certificate.reason} (FVU {figures.fvu:.3g}, L0 "
         f"{figures.l0:.3g}, {figures.unseen_share:.0%} of latents unseen on {figures.n} tokens); {remedy}; "
-        "--accept-unverified imports it as it is"
+        "--accept-unverified imports it anyway"
     )
 
 

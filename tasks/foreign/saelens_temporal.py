@@ -82,7 +82,7 @@ def with_attention(foreign: Foreign, config: Mapping[str, Any], tensors: Mapping
     bottleneck = _count(source, config, "bottleneck_factor")
     if d_sae % (n_heads * bottleneck):
         raise UserError(
-            f"{source}: {d_sae} latents are no multiple of n_heads {n_heads} times bottleneck_factor "
+            f"{source}: {d_sae} latents are not a multiple of n_heads {n_heads} times bottleneck_factor "
             f"{bottleneck}"
         )
     layers: dict[str, Tensor] = {}

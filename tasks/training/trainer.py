@@ -144,7 +144,7 @@ def train_many(
             elif group.is_first:
                 end(numbers[0], _fit(jobs[numbers[0]], options))
             else:
-                end(numbers[0], UserError("the first process alone fits what is not trained by steps"))
+                end(numbers[0], UserError("only the first process fits what is not trained by steps"))
     return [outcomes[number] for number in range(len(jobs))]
 
 

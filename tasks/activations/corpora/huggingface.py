@@ -42,7 +42,7 @@ class HuggingFaceCorpus(CorpusSource):
                 return self
             if self.revision is None or self.max_documents is None:
                 raise ValueError(
-                    f"dataset {self.dataset!r} is no local folder, so it is read from the hub: "
+                    f"dataset {self.dataset!r} is not a local folder, so it is read from the hub: "
                     "pin a commit in corpus.revision and limit the documents with corpus.max_documents"
                 )
             return self

@@ -164,7 +164,7 @@ def _refuse_other_kinds(folder: Path, config: Mapping[str, Any]) -> None:
 def _refuse_mixed(where: Path, config: Mapping[str, Any], nested: str) -> NoReturn:
     raise UserError(
         f"{where} is of a model of several kinds of input ({config['model_type']}, with {nested}) whose "
-        "language model cannot be told: save its language model in a folder of its own"
+        "language model cannot be identified: save its language model in a separate folder"
     )
 
 

@@ -81,7 +81,7 @@ class PlantedFeatures(Suite):
         if len(subject.dictionary.widths.reads) > 1:
             raise Unmeasurable("planted features test dictionaries of one hookpoint")
         if subject.dictionary.how_trained != "steps":
-            raise Unmeasurable("planted features test methods that learn by steps on activations alone")
+            raise Unmeasurable("planted features test methods that learn by steps on only activations")
         world = SyntheticActivations(self.config.world)
         try:
             config = self._training(subject.dictionary.config)

@@ -80,7 +80,7 @@ class CircuitTracer(Format):
         """Write the file of a layer and a configuration; files of several layers make a set in one folder."""
         dictionary, architecture = written.dictionary, written.dictionary.config.architecture
         if architecture not in _WRITABLE or dictionary.config.token_norm != "none":
-            raise UserError(f"circuit-tracer has {' and '.join(_WRITABLE)} alone, not {architecture}")
+            raise UserError(f"circuit-tracer has only {' and '.join(_WRITABLE)}, not {architecture}")
         read, wrote = (
             _OF_BLOCK.fullmatch(transformer_lens_name(name)) for name in (written.reads[0], written.writes[0])
         )

@@ -56,7 +56,7 @@ class Crosscoder(Format):
         try:
             parts = _fork(tensors) if "encoder.weight" in tensors else _replication(tensors)
         except KeyError as error:
-            raise UserError(f"{path} has no {error.args[0]}: it is no crosscoder") from error
+            raise UserError(f"{path} has no {error.args[0]}: it is not a crosscoder") from error
         if any(parts[name].ndim != n for name, n in (("W_enc", 3), ("W_dec", 3), ("b_dec", 2))):
             shapes = {name: tuple(parts[name].shape) for name in ("W_enc", "W_dec", "b_dec")}
             raise UserError(f"{path}: a crosscoder has arrays per layer or model, these are {shapes}")

@@ -105,7 +105,7 @@ def _current(config: dict[str, Any]) -> dict[str, Any]:
     current = {_OLD_NAMES.get(name, name): value for name, value in config.items()}
     chosen = current.get("activation_fn_kwargs") or {}
     if not isinstance(chosen, dict) or not set(chosen) <= {"k"}:
-        raise UserError(f"{CONFIG_FILE}: featlas cannot read activation_fn_kwargs {chosen}; it reads k alone")
+        raise UserError(f"{CONFIG_FILE}: featlas cannot read activation_fn_kwargs {chosen}; it reads only k")
     if current.get("activation_fn") == "topk" and "k" in chosen:
         current |= {"architecture": "topk", "k": chosen["k"]}
     norm = current.get("normalize_activations")

@@ -67,7 +67,7 @@ class Sparsify(Format):
         tensors = of_one_target(str(folder / WEIGHTS_FILE), config, stored)
         missing = {"encoder.weight", "encoder.bias", "W_dec", "b_dec"} - set(tensors)
         if missing:
-            raise UserError(f"{folder / WEIGHTS_FILE} has no {min(missing)}: it is no single sparse coder")
+            raise UserError(f"{folder / WEIGHTS_FILE} has no {min(missing)}: it is not a single sparse coder")
         is_transcoder = flag(where, config, "transcode", default=False)
         if flag(where, config, "skip_connection", default="W_skip" in tensors) != ("W_skip" in tensors):
             raise UserError(f"{where} says skip_connection {config['skip_connection']}, the tensors disagree")
@@ -96,7 +96,7 @@ class Sparsify(Format):
         dictionary, settings = written.dictionary, written.dictionary.config.canonical()
         if settings["architecture"] not in _WRITABLE or settings["token_norm"] != "none":
             raise UserError(
-                f"sparsify has TopK dictionaries alone ({', '.join(_WRITABLE)}), "
+                f"sparsify has only TopK dictionaries ({', '.join(_WRITABLE)}), "
                 f"not {settings['architecture']} with token_norm {settings['token_norm']}"
             )
         if dictionary.d_in != dictionary.d_out:

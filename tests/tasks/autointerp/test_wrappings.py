@@ -89,7 +89,7 @@ def test_halves_of_characters_and_line_breaks_do_not_spoil_an_answer() -> None:
     ("text", "finish", "fields", "outcome", "said"),
     [
         (None, "stop", {}, "invalid", "empty"),
-        ("", "stop", {"thoughts": "I think and think"}, "invalid", "reasoning beside it (17 characters)"),
+        ("", "stop", {"thoughts": "I think and think"}, "invalid", "separate reasoning (17 characters)"),
         ("", "stop", {"thoughts": f"{JSON} is a draft, but"}, "invalid", "holds no reply"),
         ("It is about boats.", "stop", {}, "invalid", "no JSON object"),
         (f"<think>{THOUGHT}", "stop", {}, "invalid", "thoughts and no answer"),

@@ -184,7 +184,7 @@ def test_it_is_imported_and_not_trained(activation_set: ActivationSet, tmp_path:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"n_heads": 5}, "24 latents are no multiple of n_heads 5 times bottleneck_factor 4"),
+        ({"n_heads": 5}, "24 latents are not a multiple of n_heads 5 times bottleneck_factor 4"),
         ({"n_heads": 0}, "n_heads is 0, not a positive whole number"),
         ({"n_attn_layers": 2}, "attn_layers.1.k_ctx.weight is missing"),
         ({"bottleneck_factor": 6}, r"k_ctx.weight has the shape \(6, 24\), not \(4, 24\)"),

@@ -223,7 +223,7 @@ def test_the_null_of_seeds_is_no_start_of_a_training(subject: Subject) -> None:
 def test_no_sibling_is_null_with_the_reason(subject: Subject) -> None:
     row = measured(subject, "seed_consistency")["seed_mmcs", ""]
     assert row["value"] is None
-    assert "seed alone" in row["note"]
+    assert "only in the seed" in row["note"]
 
 
 def test_planted_features_are_found_by_training_and_not_by_chance(subject: Subject) -> None:

@@ -89,7 +89,7 @@ def test_any_other_unknown_setting_and_tensor_is_reported(
         ("saelens/old-topk", {"activation_fn_str": "tanh-relu"}, "activation_fn 'tanh-relu'"),
         ("saelens/old-standard", {"activation_fn_str": "tanh-relu"}, "activation_fn 'tanh-relu'"),
         ("saelens/standard", {"activation_fn": "tanh-relu"}, "activation_fn 'tanh-relu'"),
-        ("saelens/old-topk", {"activation_fn_kwargs": {"k": 3, "postact": "abs"}}, "it reads k alone"),
+        ("saelens/old-topk", {"activation_fn_kwargs": {"k": 3, "postact": "abs"}}, "it reads only k"),
         ("saelens/topk", {"d_sae": 48}, "says d_sae 48, the tensors have 24"),
         ("saelens/topk", {"d_in": 16}, "says d_in 16, the tensors have 8"),
         ("saelens/skip-transcoder", {"d_out": 8}, "says d_out 8, the tensors have 10"),

@@ -125,7 +125,7 @@ def test_the_configuration_names_version_model_and_hookpoint(tmp_path: Path) -> 
     ("name", "architecture", "reason"),
     [
         ("saelens", "group_bias_adaptation", "has no architecture that encodes as group_bias_adaptation"),
-        ("sparsify", "relu_l1", "has TopK dictionaries alone"),
+        ("sparsify", "relu_l1", "has only TopK dictionaries"),
         (
             "gemma_scope",
             "jumprelu",

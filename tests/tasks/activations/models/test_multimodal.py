@@ -117,7 +117,7 @@ def test_one_without_a_language_model_of_its_own_is_refused(mixed: Mixed, tmp_pa
         tmp_path / "model.safetensors",
         {"format": "pt"},
     )
-    with pytest.raises(UserError, match="whose language model cannot be told"):
+    with pytest.raises(UserError, match="whose language model cannot be identified"):
         check_model(ModelConfig(id="mixed", source="local", path=str(tmp_path)), REQUEST)
 
 
