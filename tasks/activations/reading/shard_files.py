@@ -73,9 +73,7 @@ def read_index(folder: Path) -> dict[int, ShardRecord]:
     found = {record["number"]: ShardRecord.from_json(record) for record in records}
     for number, record in found.items():
         if not isinstance(number, int) or record.file != shard_name(number):
-            raise CorruptShard(
-                f"{folder / INDEX} names {record.file!r:.200}, not a shard; not trusted"
-            )
+            raise CorruptShard(f"{folder / INDEX} names {record.file!r:.200}, not a shard; not trusted")
     return found
 
 
