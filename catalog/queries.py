@@ -30,6 +30,11 @@ def dictionary_names() -> Query:
     return named("dictionary_names", locals())
 
 
+def model_ids() -> Query:
+    """The ids of all models of the catalogue, in alphabetical order."""
+    return named("model_ids", locals())
+
+
 def dictionary_record(*, dictionary_id: str) -> Query:
     """The row of a dictionary."""
     return named("dictionary_record", locals())

@@ -1,6 +1,6 @@
 """The settings of a pipeline file: one YAML per pipeline, composed of the configurations of the stages."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -33,6 +33,20 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, dict) else value
 
 
+def _with_bases(models: Any) -> Any:
+    """Put the model that ``of`` names in its place, so that a reinitialised model stands by itself."""
+    if not isinstance(models, list | tuple):
+        return models
+    entries = {str(entry.get("id")): entry for entry in models if isinstance(entry, Mapping)}
+    resolved: list[Any] = []
+    for entry in models:
+        base = entry.get("of") if isinstance(entry, Mapping) else None
+        if isinstance(base, str) and base not in entries:
+            raise ValueError(f"model {entry.get('id')!r} is of {base!r}; models: {', '.join(entries)}")
+        resolved.append({**entry, "of": entries[base]} if isinstance(base, str) else entry)
+    return resolved
+
+
 class ScheduleConfig(StrictConfig):
     """The schedule of a pipeline."""
 
@@ -61,7 +75,7 @@ class PipelineConfig(StrictConfig):
     """Its purpose, in a sentence; shown in the Prefect UI."""
     corpus: CorpusConfig
     """Texts to read: a source and the settings of that source."""
-    models: tuple[ModelConfig, ...] = Field(min_length=1)
+    models: Annotated[tuple[ModelConfig, ...], BeforeValidator(_with_bases)] = Field(min_length=1)
     """Language models to analyse."""
     activations: ActivationsConfig
     """Hookpoints and settings of the activations; a model may name its own hookpoints."""

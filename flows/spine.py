@@ -87,7 +87,7 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = ()) -
     """
     walk = Walk(run, config, with_needs(stages))
     if "describe_model" in walk.chosen:
-        check_models(config)
+        check_models(config, run.context.root)
     corpus = run.do(load_corpus, CorpusUnit(config.corpus, config.activations.eval_share))
     cached: dict[str, StageOutcome] = {}
     trained: list[Trained] = []

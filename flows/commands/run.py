@@ -36,7 +36,7 @@ def run_command(
         unknown = [stage for stage in stages if stage not in NEEDS]
         if unknown:
             raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(NEEDS)}")
-        check_models(load_pipeline(pipeline, overrides))
+        check_models(load_pipeline(pipeline, overrides), root)
 
     def call() -> dict[str, Any]:
         from flows.config import pipeline_path

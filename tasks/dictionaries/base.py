@@ -133,6 +133,8 @@ class Dictionary(nn.Module, ABC):
     """Whether ``resample_every_tokens`` makes sense: dead latents have no loss of their own to learn from."""
     exact_decoder_gradient: ClassVar[bool] = True
     """Whether ``W_dec`` gets the gradient of the whole loss; not where a term freezes the decoder."""
+    learns_decoder: ClassVar[bool] = True
+    """Whether training moves ``W_dec``; a control may keep it as it is drawn."""
     nested_groups: ClassVar[bool] = False
     """Whether earlier groups of latents are coarser, so that a latent has a parent in one of them."""
     joined: ClassVar[Mapping[str, Join]] = {}

@@ -10,10 +10,12 @@ import pytest
 from catalog.connection import connect
 from catalog.errors import UserError
 from flows.backfill import backfill
+from flows.config import load_pipeline
 from flows.evaluate import evaluate
 from flows.import_dictionary import import_dictionary
 from flows.match_models import match_models
 from flows.nightly import nightly
+from flows.preflight import check_models
 from flows.reexplain import reexplain
 from tasks.activations.models.source import ModelConfig, model_folder
 
@@ -61,3 +63,43 @@ def test_every_flow_looks_into_its_models_first(pipeline: str, tmp_path: Path, n
     assert [state for state, _ in runs] == ["failed"]
     assert "gptq" in runs[0][1]
     assert n_stages == [(0,)], "nothing was computed, the corpus neither"
+
+
+FAMILY = """
+name: family
+corpus: {{source: stdlib}}
+models:
+- {{id: pico-a, source: embedded}}
+- {other}
+activations: {{hookpoints: [blocks.0.resid_post], context_length: 32, n_tokens: 1000}}
+dictionaries: [{{architecture: topk, expansion_factor: 2, k: 4, n_tokens: 1000}}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ("{id: pico-b, source: embedded, parent: pico-z}", "its parent 'pico-z' is neither in the pipeline"),
+        ("{id: drawn, source: reinitialised, of: pico-z, seed: 0}", "is of 'pico-z'; models: pico-a, drawn"),
+        ("{id: drawn, source: reinitialised, of: pico-a}", "'of' and 'seed' belong to the source"),
+        ("{id: pico-b, source: embedded, quantise: int2}", "Input should be 'int8' or 'int4'"),
+        ("{id: pico-b, source: embedded, adapter: /none}", "adapter folder /none does not exist"),
+        ("{id: pico-b, source: embedded, series: {id: x, step: -1}}", "greater than or equal to 0"),
+    ],
+)
+def test_a_relative_that_is_not_there_is_one_sentence(tmp_path: Path, other: str, sentence: str) -> None:
+    path = tmp_path / "family.yaml"
+    path.write_text(FAMILY.format(other=other))
+    with pytest.raises(UserError, match=sentence) as said:
+        check_models(load_pipeline(str(path)), tmp_path / "catalogue")
+    assert "\n" not in str(said.value)
+    assert not (tmp_path / "catalogue").exists()
+
+
+def test_relatives_of_the_pipeline_are_found(tmp_path: Path) -> None:
+    path = tmp_path / "family.yaml"
+    other = "{id: drawn, source: reinitialised, of: pico-a, seed: 0, parent: pico-a}"
+    path.write_text(FAMILY.format(other=other))
+    config = load_pipeline(str(path))
+    check_models(config, tmp_path / "catalogue")
+    assert config.models[1].of == config.models[0]

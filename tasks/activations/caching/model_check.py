@@ -1,6 +1,7 @@
 """Checks from a model's files, before anything runs, whether the model can do what a pipeline requests."""
 
 from tasks.activations.caching.config import ActivationsConfig
+from tasks.activations.models.adapters import check_adapter, read_adapter
 from tasks.activations.models.files import check_hookpoints
 from tasks.activations.models.hookpoints import block_of, resolve_hookpoint
 from tasks.activations.models.source import ModelConfig, check_model_folder, model_folder
@@ -25,6 +26,8 @@ def check_model(model: ModelConfig, config: ActivationsConfig) -> None:
         empty = empty_language_model(model)
         for hookpoint in named:
             resolve_hookpoint(empty, hookpoint)
+    if model.adapter is not None:
+        check_adapter(read_adapter(model.adapter), files.shapes, model.id)
     if model.source != "embedded":
         from tasks.activations.caching.corpus_tokens import check_request  # brings Transformers
         from tasks.activations.models.language_model import preview_model_spec

@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from catalog.schemas import COMMON_COLUMNS, TABLES
 from tasks.activations.corpora import CorpusTable
+from tasks.activations.models.derived import QuantisationError, derivation
 from tasks.activations.models.language_model import ModelSpec
+from tasks.activations.models.source import ModelConfig
 from tasks.activations.reading.shards import ActivationSet
 from tasks.activations.text.packing import PADDING
 
@@ -24,8 +26,11 @@ def corpus_id(corpus: CorpusTable) -> str:
     return f"{corpus.source}-{corpus.digest[:N_HEX]}"
 
 
-def model_row(spec: ModelSpec, location: str | None = None) -> pa.Table:
-    """One row of ``models``; ``location`` is the hub repository or folder of its files."""
+def model_row(
+    spec: ModelSpec, config: ModelConfig, quantisation: QuantisationError | None = None
+) -> pa.Table:
+    """One row of ``models``; ``quantisation`` is what rounding the weights cost, where that is done."""
+    adapter = derivation(config).get("adapter", {})
     return _row(
         "models",
         model_id=spec.model_id,
@@ -39,8 +44,14 @@ def model_row(spec: ModelSpec, location: str | None = None) -> pa.Table:
         n_parameters=spec.n_parameters,
         tokenizer_digest=spec.tokenizer_digest,
         weights_digest=spec.weights_digest,
-        parent_model_id=None,
-        location=location,
+        parent_model_id=config.parent_id,
+        location=config.path,
+        seed=config.seed,
+        adapter_digest=adapter.get("digest"),
+        quantisation=quantisation.scheme if quantisation is not None else None,
+        quantisation_error=quantisation.error if quantisation is not None else None,
+        series_id=config.series.id if config.series is not None else None,
+        series_step=config.series.step if config.series is not None else None,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from catalog.errors import UserError
+from tasks.activations.models.derived import QuantisationError, derive, run_digest
 from tasks.activations.models.hookpoints import Layout, layout_of
 from tasks.activations.models.multimodal import NESTED, language_part
 from tasks.activations.models.source import (
@@ -17,7 +18,6 @@ from tasks.activations.models.source import (
     count_parameters,
     model_folder,
     tokenizer_digest,
-    weights_digest,
 )
 from tasks.activations.models.spec import ModelSpec, max_context, refuse_other_vocabulary, stated_size
 from tasks.common.device import choose_device
@@ -41,6 +41,8 @@ class LanguageModel:
     device: torch.device
     has_head: bool = True
     """False for a checkpoint without a language-model head: its logits have no meaning."""
+    quantisation: QuantisationError | None = None
+    """What rounding its weights cost, for a model that is quantised on loading."""
 
     @property
     def layout(self) -> Layout | None:
@@ -147,7 +149,8 @@ def load_language_model(config: ModelConfig, device: str = "auto") -> LanguageMo
     if _is_mixed(folder):
         model = language_part(model, _empty(config, folder, model_config, spec))
     model.requires_grad_(False)
-    return LanguageModel(spec, model.eval().to(target), tokenizer, target, has_head=not missing)
+    quantisation = derive(model, config, model.get_output_embeddings())
+    return LanguageModel(spec, model.eval().to(target), tokenizer, target, not missing, quantisation)
 
 
 def empty_language_model(config: ModelConfig) -> Any:
@@ -260,7 +263,7 @@ def _spec(
         max_context=max_context(model_config, layout),
         n_parameters=count_parameters(folder),
         tokenizer_digest=tokenizer_digest(folder) if hashed else "",
-        weights_digest=weights_digest(folder) if hashed else "",
+        weights_digest=run_digest(config) if hashed else "",
         is_causal=is_causal,
         bos_token_id=begin,
         eos_token_id=end,

@@ -21,7 +21,8 @@ from tasks.common.config import StrictConfig
 from tasks.common.paths import is_folder, user_path
 from tasks.common.plain_files import read_json_object
 
-ModelOrigin = Literal["embedded", "local", "huggingface"]
+ModelOrigin = Literal["embedded", "local", "huggingface", "reinitialised"]
+Quantisation = Literal["int8", "int4"]
 WeightFormat = Literal["float32", "bfloat16", "float16"]
 
 SINGLE_FILE = "model.safetensors"
@@ -41,13 +42,23 @@ _PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
+class SeriesConfig(StrictConfig):
+    """The place of a checkpoint in one training."""
+
+    id: str
+    """Name of the training; its checkpoints share it."""
+    step: int = Field(ge=0)
+    """Optimiser steps done at this checkpoint."""
+
+
 class ModelConfig(StrictConfig):
     """A language model and its source."""
 
     id: str
     """Name of the model in the catalogue."""
     source: ModelOrigin
-    """embedded (comes with featlas), local (a folder) or huggingface (a repository of the hub)."""
+    """embedded (comes with featlas), local (a folder), huggingface (a repository of the hub) or
+    reinitialised (another model with every weight redrawn)."""
     path: str | None = None
     """Folder of a local model, or owner/name of a repository of the hub."""
     revision: str | None = None
@@ -56,6 +67,18 @@ class ModelConfig(StrictConfig):
     """Number format in which the model runs."""
     hookpoints: tuple[str, ...] = Field(default=())
     """Hookpoints of this model; if given they replace those of the activations section."""
+    of: "ModelConfig | None" = None
+    """For reinitialised: the model whose weights are redrawn; a pipeline names it by its id."""
+    seed: int | None = Field(default=None, ge=0)
+    """For reinitialised: seed of the weights."""
+    parent: str | None = None
+    """Id of the model that this one was tuned or made from."""
+    adapter: str | None = None
+    """Folder of a LoRA adapter in the PEFT layout, merged into the weights on loading."""
+    quantise: Quantisation | None = None
+    """Rounds the weights of linear layers on loading: int8 (a scale per row) or int4 (a scale per group)."""
+    series: SeriesConfig | None = None
+    """The training that this model is a checkpoint of."""
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -63,8 +86,17 @@ class ModelConfig(StrictConfig):
             check_name(self.id, "model id")
         except UserError as error:
             raise ValueError(str(error)) from None
-        if (self.path is None) != (self.source == "embedded"):
+        if (self.path is None) == (self.source in ("local", "huggingface")):
             raise ValueError(f"model {self.id!r}: 'path' belongs to the sources local and huggingface")
+        is_redrawn = self.source == "reinitialised"
+        if (self.of is not None, self.seed is not None) != (is_redrawn, is_redrawn):
+            raise ValueError(
+                f"model {self.id!r}: 'of' and 'seed' belong to the source reinitialised, which needs both"
+            )
+        if self.of is not None and (self.of.source == "reinitialised" or self.adapter):
+            raise ValueError(
+                f"model {self.id!r}: a reinitialised model is of one with stored weights, without 'adapter'"
+            )
         if self.source == "huggingface" and _COMMIT.fullmatch(self.revision or "") is None:
             raise ValueError(
                 f"model {self.id!r}: pin 'revision' to a full commit hash (40 hex digits), "
@@ -74,13 +106,31 @@ class ModelConfig(StrictConfig):
             raise ValueError(f"model {self.id!r}: 'revision' belongs to the source huggingface")
         return self
 
+    @property
+    def parent_id(self) -> str | None:
+        """The model it was tuned or made from, as far as the configuration says."""
+        return self.parent or (self.of.id if self.of is not None else None)
+
+    def canonical(self) -> dict[str, Any]:
+        """As every configuration; what later releases added stands in it where it is used."""
+        values = super().canonical()
+        return {name: value for name, value in values.items() if name not in _ADDED or value is not None}
+
+
+_ADDED = frozenset({"of", "seed", "parent", "adapter", "quantise", "series"})
+"""Fields of release 0.2: left out of fingerprints where they are not used, so that older ones are found."""
+
 
 def model_folder(config: ModelConfig) -> Path:
     """The checked local folder of a model; a hub model is fetched first (or found in the hub's cache).
 
+    That of a reinitialised model is the folder of the model it is made from.
+
     Raises:
         UserError: when the folder is missing, incomplete or unsafe.
     """
+    if config.of is not None:
+        return model_folder(config.of)
     if config.source == "embedded":
         from tasks.activations.models.embedded import embedded_model_path
 

@@ -12,7 +12,7 @@ from catalog.schemas import TABLES
 from tasks.activations.caching import tables
 from tasks.activations.caching.cache import ActivationsConfig, cache_activations
 from tasks.activations.corpora import CORPUS_SOURCES, CorpusTable, corpus_table
-from tasks.activations.models.language_model import LanguageModel
+from tasks.activations.models.language_model import LanguageModel, ModelConfig
 from tasks.activations.reading.shards import ActivationSet
 from tasks.activations.text.packing import PADDING
 
@@ -42,11 +42,14 @@ def activation_set(
 
 
 def test_rows_fit_their_tables(
-    activation_set: ActivationSet, text_corpus: CorpusTable, language_model: Callable[[str], LanguageModel]
+    activation_set: ActivationSet,
+    text_corpus: CorpusTable,
+    language_model: Callable[[str], LanguageModel],
+    model_config: Callable[[str], ModelConfig],
 ) -> None:
     name = tables.corpus_id(text_corpus)
     rows = {
-        "models": tables.model_row(language_model("llama").spec),
+        "models": tables.model_row(language_model("llama").spec, model_config("llama")),
         "corpora": tables.corpus_row(text_corpus),
         "documents": tables.document_rows(text_corpus),
         "activation_sets": tables.activation_set_row(activation_set, "set-1", name, "_blobs/activations/x"),
