@@ -25,7 +25,6 @@ from tasks.dictionaries.sparse_codes import top_per_token
 from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
 
 HowTrained = Literal["steps", "fit", "end_to_end", "imported"]
-
 Join = Literal["sum", "max"]
 
 

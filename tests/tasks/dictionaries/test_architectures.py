@@ -103,8 +103,9 @@ def test_training_lowers_fvu_and_finds_the_planted_directions(
     x_ND, y_NE = planted_for(name).valid("eval")
     sums.add(y_NE, result.dictionary(x_ND))
     fvu = [row["value"] for row in result.log.to_pylist() if row["metric"] == "fvu"]
-    assert sums.values()[("fvu", "")] < 0.5 * fvu[0]
-    if not result.dictionary.learns_decoder:
+    learns_decoder = result.dictionary.learns_decoder
+    assert sums.values()[("fvu", "")] < (0.5 if learns_decoder else 0.9) * fvu[0]
+    if not learns_decoder:
         fresh = build_dictionary(result.dictionary.config, result.dictionary.widths)
         assert torch.equal(result.dictionary.W_dec, fresh.W_dec)
         return
