@@ -124,8 +124,7 @@ class Dictionary(nn.Module, ABC):
     unit_type: ClassVar[str] = "latent"
     origin: ClassVar[Origin] = "trained"
     how_trained: ClassVar[HowTrained] = "steps"
-    """How it comes to be: gradient steps on activations, a fit of its own, with the model in the loop, or by
-    import alone."""
+    """How it is made: gradient steps, a separate fit, steps with the model in the loop, or import."""
     reconstructs_input: ClassVar[bool] = True
     """Whether it writes what it reads; a transcoder does not."""
     can_resample: ClassVar[bool] = False
