@@ -1,13 +1,13 @@
 """What every dictionary configuration has in common."""
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from catalog.errors import UserError
+from tasks.activations.hookpoint import Hookpoint, HookpointText
 from tasks.common.config import StrictConfig
 from tasks.dictionaries.token_norm import TokenNorm
 
@@ -18,8 +18,6 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models"})
 """Fields that are no part of a training: measuring comes after it, places are told by what it reads."""
-
-_OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<kind>\w+)")
 
 
 class EvaluationConfig(StrictConfig):
@@ -62,10 +60,10 @@ class DictionaryConfig(StrictConfig):
     """Latents per input dimension; give this or d_sae."""
     d_sae: int | None = Field(default=None, ge=1)
     """Number of latents; give this or expansion_factor."""
-    reads: tuple[str, ...] | None = None
-    """Hookpoints it reads; left out: each hookpoint of the pipeline in turn, read and reconstructed."""
-    writes: tuple[str, ...] | None = None
-    """Hookpoints it writes, for example the output of an MLP; left out: those it reads."""
+    reads: tuple[HookpointText, ...] | None = None
+    """Hookpoints to read; default: each hookpoint of the pipeline in turn, read and reconstructed."""
+    writes: tuple[HookpointText, ...] | None = None
+    """Hookpoints to write, for example the output of an MLP; default: those it reads."""
     models: tuple[str, str] | None = None
     """Two models with one tokenizer that it reads side by side; only a crosscoder can."""
     seed: int = Field(default=0, ge=0)
@@ -264,8 +262,8 @@ def place_name(reads: Sequence[str], writes: Sequence[str] | None = None) -> str
 
 def _parts(hookpoints: Sequence[str]) -> tuple[str, str]:
     """Blocks and kind of hookpoints of one kind; otherwise all names as the kind."""
-    matches = [_OF_BLOCK.fullmatch(hookpoint) for hookpoint in hookpoints]
-    kinds = {match["kind"] for match in matches if match}
-    if all(matches) and len(kinds) == 1:
-        return "blocks." + "_".join(match["block"] for match in matches if match), kinds.pop()
+    found = [Hookpoint.in_block(hookpoint) for hookpoint in hookpoints]
+    kinds = {one.name for one in found if one}
+    if all(found) and len(kinds) == 1:
+        return "blocks." + "_".join(str(one.layer) for one in found if one), kinds.pop()
     return "", "-and-".join(hookpoint.replace(":", ".") for hookpoint in hookpoints)

@@ -3,7 +3,6 @@
 Legend: N tokens, T context, D width of a hookpoint.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -13,7 +12,8 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.activations.models.hookpoints import NAMES, resolve_hookpoint
+from tasks.activations.hookpoint import NAMES, Hookpoint
+from tasks.activations.models.hookpoints import resolve_hookpoint
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.capture import capture
 from tasks.activations.text.inputs import model_inputs
@@ -22,7 +22,6 @@ from tasks.dictionaries.base import Dictionary
 from tasks.foreign.reading import Inputs
 from tasks.foreign.sampled_sequences import Whole
 
-_OF_BLOCK = re.compile(r"blocks\.(?P<block>\d+)\.(?P<name>\w+)")
 _NEAR = (-2, -1, 1, 2)
 _SEQUENCES_PER_BATCH = 8
 _NORM_BEFORE = ("pre_norm", "sandwich_norm")
@@ -81,8 +80,8 @@ class Place(NamedTuple):
 
     def renamed(self, name: str) -> "Place":
         """Another hookpoint of the same block, read and written."""
-        match = _OF_BLOCK.fullmatch(self.reads[0])
-        return Place.of((f"blocks.{match['block']}.{name}",), models=self.models) if match else self
+        read = Hookpoint.in_block(self.reads[0])
+        return Place.of((str(read.renamed(name)),), models=self.models) if read else self
 
     def swapped(self) -> "Place":
         """The same hookpoints of the models in the other order."""
@@ -181,7 +180,7 @@ class Sample:
 def near(place: Place) -> list[Place]:
     """The models in another order, the same hookpoints up to two blocks away, the others of the block."""
     others = [place.swapped()]
-    if all(_OF_BLOCK.fullmatch(hookpoint) for hookpoint in place.reads + place.writes):
+    if all(Hookpoint.in_block(hookpoint) for hookpoint in place.reads + place.writes):
         others += [place.moved(by) for by in _NEAR]
         if len(place.reads) == 1 and place.reads == place.writes:
             others += [place.renamed(name) for name in NAMES]
@@ -268,10 +267,10 @@ def check_same_tokens(packed: Mapping[str, PackedTokens]) -> None:
 
 def _norm_before(language_model: LanguageModel, hookpoint: str) -> tuple[Tensor, Tensor] | None:
     """Gain and bias of the norm that an MLP reads from, in models that norm before each branch."""
-    layout, match = language_model.layout, _OF_BLOCK.fullmatch(hookpoint)
-    if layout is None or layout.family not in _NORM_BEFORE or match is None or match["name"] != "mlp_in":
+    layout, read = language_model.layout, Hookpoint.in_block(hookpoint)
+    if layout is None or layout.family not in _NORM_BEFORE or read is None or read.name != "mlp_in":
         return None
-    stream = resolve_hookpoint(language_model.model, f"blocks.{match['block']}.resid_mid")
+    stream = resolve_hookpoint(language_model.model, str(read.renamed("resid_mid")))
     norm = language_model.model.get_submodule(stream.module)
     gain_D = norm.weight.detach().float().cpu() + layout.norm_offset
     if bool((gain_D == 0).any()):
@@ -289,5 +288,5 @@ def _exists(language_model: LanguageModel, hookpoint: str) -> bool:
 
 
 def _moved(hookpoint: str, by: int) -> str:
-    match = _OF_BLOCK.fullmatch(hookpoint)
-    return f"blocks.{int(match['block']) + by}.{match['name']}" if match else hookpoint
+    found = Hookpoint.in_block(hookpoint)
+    return str(found.moved(by)) if found else hookpoint

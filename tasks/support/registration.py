@@ -11,7 +11,7 @@ from catalog.ids import canonical_json, digest, slug, tagged_id
 from catalog.rows import rows_of
 from catalog.schemas import Origin
 from catalog.store import SliceWrite
-from tasks.activations.models.translation import transformer_lens_name
+from tasks.activations.hookpoint import transformer_lens_name
 from tasks.support.policies import Results
 
 if TYPE_CHECKING:

@@ -11,7 +11,6 @@ sqrt(D)) the loss is
       + downstream_coefficient * mean over later blocks of sum (r - r')^2 / sum (r - mean r)^2
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.activations.caching.forecast import free_memory_bytes
+from tasks.activations.hookpoint import Hookpoint
 from tasks.activations.models.language_model import LanguageModel, ModelConfig, load_language_model
 from tasks.activations.reading.capture import splice, watch
 from tasks.activations.text.inputs import model_inputs
@@ -43,7 +43,6 @@ from tasks.training.replicas import Replicas
 from tasks.training.run import TrainingRun
 
 _LOGITS_PER_PART = 2**25
-_BLOCK = re.compile(r"blocks\.(\d+)\.")
 
 
 class SequenceStream(TokenStream):
@@ -262,11 +261,11 @@ def _later_blocks(language_model: LanguageModel, hookpoint: str, config: EndToEn
     """The residual stream after each block behind that of the hookpoint."""
     if config.downstream_coefficient == 0:
         return ()
-    block = _BLOCK.match(hookpoint)
+    layer = Hookpoint.parse(hookpoint).layer
     n_layers = language_model.spec.n_layers
-    later = [] if block is None else range(int(block[1]) + 1, n_layers)
+    later = range(0) if layer is None else range(layer + 1, n_layers)
     if not later:
         raise UserError(
             f"dictionary {config.name()!r}: no block comes after {hookpoint}: set downstream_coefficient to 0"
         )
-    return tuple(f"blocks.{number}.resid_post" for number in later)
+    return tuple(str(Hookpoint(number, "resid_post")) for number in later)

@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
+from tasks.activations.hookpoint import HookpointText
 from tasks.activations.models.source import ModelConfig
 from tasks.activations.text.packing import BosPolicy, LongDocuments, Packing
 from tasks.common.config import StrictConfig
@@ -14,7 +15,7 @@ ShardDtype = Literal["auto", "float16", "float32"]
 class ActivationsConfig(StrictConfig):
     """Which activations are cached, on how much text, and which tokens count."""
 
-    hookpoints: tuple[str, ...] = ()
+    hookpoints: tuple[HookpointText, ...] = ()
     """Hookpoints, for example blocks.2.resid_post; a model may name its own."""
     context_length: int = Field(ge=2)
     """Tokens in a sequence, including special tokens."""

@@ -1,9 +1,10 @@
 """Checks from a model's files, before anything runs, whether the model can do what a pipeline requests."""
 
 from tasks.activations.caching.config import ActivationsConfig
+from tasks.activations.hookpoint import Hookpoint
 from tasks.activations.models.adapters import check_adapter, read_adapter
 from tasks.activations.models.files import check_hookpoints
-from tasks.activations.models.hookpoints import block_of, resolve_hookpoint
+from tasks.activations.models.hookpoints import resolve_hookpoint
 from tasks.activations.models.source import ModelConfig, check_model_folder, model_folder
 
 
@@ -19,7 +20,7 @@ def check_model(model: ModelConfig, config: ActivationsConfig) -> None:
     asked = config.for_model(model)
     files = check_model_folder(model_folder(model))
     check_hookpoints(files, asked.hookpoints, asked.context_length)
-    named = [hookpoint for hookpoint in asked.hookpoints if block_of(hookpoint) is None]
+    named = [hookpoint for hookpoint in asked.hookpoints if Hookpoint.parse(hookpoint).layer is None]
     if named:
         from tasks.activations.models.language_model import empty_language_model
 

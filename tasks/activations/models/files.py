@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 from safetensors import SafetensorError, safe_open
 
 from catalog.errors import UserError
-from tasks.activations.models.hookpoints import LAYOUTS, Layout, block_of, layout_of
+from tasks.activations.hookpoint import Hookpoint
+from tasks.activations.models.hookpoints import LAYOUTS, Layout, layout_of
 from tasks.activations.models.multimodal import NESTED, language_config, language_tensors
 
 _NAMES = {
@@ -113,21 +114,20 @@ def check_hookpoints(files: ModelFiles, hookpoints: Sequence[str], context_lengt
     """
     n_layers, longest = files.sizes.get("n_layers"), files.sizes.get("max_context")
     for hookpoint in hookpoints:
-        place = block_of(hookpoint)
-        if place is None:
+        wanted = Hookpoint.parse(hookpoint)
+        if wanted.layer is None:
             continue
         if files.layout is None:
             raise UserError(
                 f"hookpoint {hookpoint!r}: model type {files.model_type!r} is not in the table (known: "
                 f"{', '.join(sorted(LAYOUTS))}): name the module itself, module:PATH"
             )
-        block, name = place
-        if name not in files.layout.sites:
+        if wanted.name not in files.layout.sites:
             known = ", ".join(files.layout.sites)
             raise UserError(
-                f"hookpoint {hookpoint!r}: a {files.model_type} block has no {name!r}; it has {known}"
+                f"hookpoint {hookpoint!r}: a {files.model_type} block has no {wanted.name!r}; it has {known}"
             )
-        if n_layers is not None and block >= n_layers:
+        if n_layers is not None and wanted.layer >= n_layers:
             raise UserError(f"hookpoint {hookpoint!r}: {files.folder} has blocks 0 to {n_layers - 1}")
     if longest is not None and context_length > longest:
         raise UserError(

@@ -5,7 +5,6 @@
 of `tasks/activations` says what a name means if blocks are parallel or norms come after the sum.
 """
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -13,13 +12,9 @@ from typing import Any, Literal
 from torch import nn
 
 from catalog.errors import UserError
+from tasks.activations.hookpoint import Hookpoint, Side
 
-Side = Literal["input", "output"]
 Family = Literal["pre_norm", "parallel", "sandwich_norm", "post_norm"]
-
-NAMES = ("resid_pre", "attn_z", "attn_out", "resid_mid", "mlp_in", "mlp_act", "mlp_out", "resid_post")
-_BLOCK_NAME = re.compile(r"blocks\.(?P<block>\d{1,4})\.(?P<name>[a-z_]+)")
-_MODULE_NAME = re.compile(r"module:(?P<path>[A-Za-z0-9_.]+?)(?P<input>:input)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,23 +150,6 @@ LAYOUTS: dict[str, Layout] = {
 }
 
 
-def block_of(hookpoint: str) -> tuple[int, str] | None:
-    """Block and name of ``blocks.I.NAME``; None for a hookpoint that names a module.
-
-    Raises:
-        UserError: for a name with another form.
-    """
-    block_name = _BLOCK_NAME.fullmatch(hookpoint)
-    if block_name is not None:
-        return int(block_name["block"]), block_name["name"]
-    if _MODULE_NAME.fullmatch(hookpoint) is None:
-        raise UserError(
-            f"hookpoint {hookpoint!r} is neither blocks.I.NAME (NAME one of {', '.join(NAMES)}) "
-            "nor module:PATH nor module:PATH:input"
-        )
-    return None
-
-
 def layout_of(config: Any) -> Layout | None:
     """The layout of a Transformers model configuration; None for a type that is not in the table."""
     layout = LAYOUTS.get(config.model_type)
@@ -188,14 +166,11 @@ def resolve_hookpoint(model: Any, hookpoint: str) -> HookSite:
         UserError: for a name with another form, a block or module that the model does not have, or a
             model type that is not in the table.
     """
-    place = block_of(hookpoint)
-    if place is not None:
-        return _resolve_block(model, hookpoint, *place)
-    module_name = _MODULE_NAME.fullmatch(hookpoint)
-    assert module_name is not None
-    _find_module(model, module_name["path"], hookpoint)
-    side: Side = "input" if module_name["input"] else "output"
-    return HookSite(hookpoint, module_name["path"], side, None, replaceable=True)
+    wanted = Hookpoint.parse(hookpoint)
+    if wanted.layer is not None:
+        return _resolve_block(model, hookpoint, wanted.layer, wanted.name)
+    _find_module(model, wanted.name, hookpoint)
+    return HookSite(hookpoint, wanted.name, wanted.side, None, replaceable=True)
 
 
 def _resolve_block(model: Any, hookpoint: str, block: int, name: str) -> HookSite:

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from catalog.errors import UserError
 from catalog.ids import check_name
+from tasks.activations.hookpoint import HookpointText
 from tasks.activations.models.files import ModelFiles, read_model_files, tensor_shapes
 from tasks.activations.models.multimodal import NESTED, language_tensors
 from tasks.common.config import StrictConfig
@@ -65,7 +66,7 @@ class ModelConfig(StrictConfig):
     """Commit of a hub repository, all 40 hex digits."""
     dtype: WeightFormat = "float32"
     """Number format in which the model runs."""
-    hookpoints: tuple[str, ...] = Field(default=())
+    hookpoints: tuple[HookpointText, ...] = Field(default=())
     """Hookpoints of this model; if given they replace those of the activations section."""
     of: "ModelConfig | None" = None
     """For reinitialised: the model whose weights are redrawn; a pipeline names it by its id."""

@@ -6,7 +6,6 @@ Shapes: B sequences, T context (query), S context (source), H heads, G key-value
 the values of one key-value head.
 """
 
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -18,11 +17,10 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.activations.hookpoint import Hookpoint
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.text.inputs import model_inputs
 from tasks.activations.text.packing import PackedTokens
-
-_ATTN_Z = re.compile(r"blocks\.(\d{1,4})\.attn_z")
 
 Packed = Literal["alone", "last_third", "interleaved"]
 
@@ -63,8 +61,8 @@ class AttentionParts:
 
 def attention_block(hookpoint: str) -> int | None:
     """The block of a hookpoint ``blocks.I.attn_z``; None for any other."""
-    match = _ATTN_Z.fullmatch(hookpoint)
-    return None if match is None else int(match[1])
+    found = Hookpoint.in_block(hookpoint)
+    return found.layer if found is not None and found.name == "attn_z" else None
 
 
 def n_attention_heads(language_model: LanguageModel) -> int:

@@ -15,17 +15,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.activations.models.translation import transformer_lens_name
+from tasks.activations.hookpoint import TRANSFORMER_LENS, Hookpoint, from_transformer_lens, known
 from tasks.common.plain_files import read_yaml
 from tasks.foreign.config_keys import Keys, check_keys, report_tensors
 from tasks.foreign.format import FORMATS, Format, Written
-from tasks.foreign.hook_names import from_transformer_lens, known
 from tasks.foreign.record import Foreign
 from tasks.foreign.tensor_files import read_stored
 
 CONFIG_FILE, WEIGHTS_FILE = "config.yaml", "layer_{}.safetensors"
 _LAYER = re.compile(r"layer_(\d+)")
-_OF_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)")
 _THRESHOLD = "activation_function.threshold"
 _TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec")
 _SAID = ("model_name", "model_kind", "feature_input_hook", "feature_output_hook", "scan")
@@ -81,10 +79,8 @@ class CircuitTracer(Format):
         dictionary, architecture = written.dictionary, written.dictionary.config.architecture
         if architecture not in _WRITABLE or dictionary.config.token_norm != "none":
             raise UserError(f"circuit-tracer has only {' and '.join(_WRITABLE)}, not {architecture}")
-        read, wrote = (
-            _OF_BLOCK.fullmatch(transformer_lens_name(name)) for name in (written.reads[0], written.writes[0])
-        )
-        if read is None or wrote is None or read[1] != wrote[1]:
+        read, wrote = (Hookpoint.in_block(name) for name in (written.reads[0], written.writes[0]))
+        if read is None or wrote is None or read.layer != wrote.layer:
             raise UserError(
                 "circuit-tracer knows transcoders within a block, "
                 f"not from {written.reads[0]} to {written.writes[0]}"
@@ -94,12 +90,12 @@ class CircuitTracer(Format):
                 f"circuit-tracer needs equal widths, not {dictionary.d_in} and {dictionary.d_out}"
             )
         folder.mkdir(parents=True, exist_ok=True)
-        save_file(_tensors(dictionary.state_dict()), folder / WEIGHTS_FILE.format(read[1]))
+        save_file(_tensors(dictionary.state_dict()), folder / WEIGHTS_FILE.format(read.layer))
         config = {
             "model_name": written.model_name,
             "model_kind": "transcoder_set",
-            "feature_input_hook": read[2],
-            "feature_output_hook": wrote[2],
+            "feature_input_hook": TRANSFORMER_LENS.get(read.name, read.name),
+            "feature_output_hook": TRANSFORMER_LENS.get(wrote.name, wrote.name),
             **written.described,
         }
         (folder / CONFIG_FILE).write_text(yaml.safe_dump(config, sort_keys=False))

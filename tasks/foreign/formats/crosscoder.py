@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.activations.hookpoint import from_transformer_lens, known
 from tasks.foreign.config_keys import report_tensors
 from tasks.foreign.format import FORMATS, Format
-from tasks.foreign.hook_names import from_transformer_lens, known
 from tasks.foreign.record import Foreign
 from tasks.foreign.tensor_files import read_json, read_stored
 

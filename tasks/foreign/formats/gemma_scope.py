@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.activations.hookpoint import from_module_side, known
 from tasks.foreign.config_keys import Keys, check_keys, flag, report_tensors
 from tasks.foreign.format import FORMATS, Format
-from tasks.foreign.hook_names import from_module_side, known
 from tasks.foreign.record import Foreign, Kind
 from tasks.foreign.tensor_files import read_json, read_stored
 

@@ -16,14 +16,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.activations.models.translation import transformer_lens_name
+from tasks.activations.hookpoint import from_module_side, from_transformer_lens, known, transformer_lens_name
 from tasks.dictionaries.saelens_layout import has_saelens_architecture, saelens_config, saelens_tensors
 from tasks.dictionaries.token_norm import TokenNorm
 from tasks.foreign import saelens_temporal
 from tasks.foreign.config_keys import check_keys, flag, report_tensors, whole
 from tasks.foreign.folding import Whitening, fold_whitening
 from tasks.foreign.format import FORMATS, Format, Written
-from tasks.foreign.hook_names import from_module_side, from_transformer_lens, known
 from tasks.foreign.record import Activation, Foreign, Kind
 from tasks.foreign.saelens_keys import SAELENS_KEYS
 from tasks.foreign.tensor_files import Stored, read_json, read_stored

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from catalog.errors import UserError
+from tasks.activations.hookpoint import from_module_path, known, module_path
 from tasks.foreign.clt_training import of_one_target, without_norms
 from tasks.foreign.config_keys import Keys, check_keys, flag, report_tensors, whole
 from tasks.foreign.format import FORMATS, Format, Written
-from tasks.foreign.hook_names import from_module_path, known, module_path
 from tasks.foreign.record import Activation, Foreign
 from tasks.foreign.tensor_files import read_json, read_stored
 

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.activations.models.hookpoints import LAYOUTS, NAMES, resolve_hookpoint
+from tasks.activations.hookpoint import NAMES
+from tasks.activations.models.hookpoints import LAYOUTS, resolve_hookpoint
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.capture import capture, hookpoint_width
 
