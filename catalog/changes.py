@@ -25,8 +25,11 @@ from catalog.soundness import footer_fault, sound_files
 logger = logging.getLogger(__name__)
 
 MERGE_AT = 32
+"""A reader opens every file: at 32 a merge rewrites each row once in 32 commits."""
 SMALL_ROWS = 20_000
+"""Less than a third of a row group; a merge pays where row groups are far from full."""
 SMALL_BYTES = 32 * 2**20
+"""A merge of `MERGE_AT` files reads at most 1 GiB."""
 REPLACED_BY = {"slices": ("table_name", "slice"), "scores": ("slice",), "judgements": ("slice",)}
 """Columns by which new rows replace earlier ones; a unit that runs again replaces its own scores."""
 

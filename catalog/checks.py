@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 WHOLE_TABLE_ROWS = 5_000_000
+"""The search for doubled keys holds all keys of a table in memory."""
 UNLISTED = ("stage_runs", "slices")
 
 REFERENCES = (

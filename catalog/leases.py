@@ -26,7 +26,9 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "_ledger"
 RENEWALS_PER_LEASE = 3
+"""Two renewals may fail, on a slow disk, before a lease is lost."""
 RECENT_SECONDS = 300.0
+"""Many times a lease; a file that is older holds no live one."""
 _MACHINE_IDS = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 

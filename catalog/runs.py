@@ -21,6 +21,7 @@ from catalog.slices import SliceWrite
 from catalog.store import publish_rows
 
 LEASE_SECONDS = 30.0
+"""As long as that of a stage: a run of a dead machine is free half a minute later."""
 _WAS = """
 select * exclude (fingerprint, slice, subject)
     replace ('crashed' as state, $last_seen_at::timestamptz as finished_at, $reason::varchar as error)

@@ -18,7 +18,9 @@ from catalog.snapshot import FILE_LISTS, FOLDER, Snapshot, read_snapshot, versio
 from catalog.untrusted import BLOBS
 
 KEEP_VERSIONS = 20
+"""Several nights of commits can be restored."""
 KEEP_SECONDS = 7 * 24 * 3600.0
+"""Longer than any reader or stage works on one version."""
 _UNKNOWN_BLOBS = "select 1 from damaged_files where table_name in ('activation_sets', 'dictionaries')"
 
 

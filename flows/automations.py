@@ -16,8 +16,11 @@ from prefect.exceptions import ObjectNotFound
 WEBHOOK_VARIABLE = "FEATLAS_WEBHOOK_URL"
 WEBHOOK_BLOCK = "featlas-alerts"
 ZOMBIE_SECONDS = 90
+"""Three heartbeats of a run (`HEARTBEAT_SECONDS`): one lost message is no crash."""
 QUIET_SECONDS = 30
+"""The worker reports a crash within seconds; a later report would kill the new attempt."""
 FRESH_HOURS = 26
+"""A daily schedule and two hours for the run itself."""
 
 
 def automations_wanted(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:

@@ -11,7 +11,9 @@ from tasks.common.progress import Progress
 from tasks.support.policies import UnitKey, progress_listener
 
 MOST_SECONDS = 24 * 3600.0
+"""The next nightly run asks again."""
 MOST_TRIES_IN_VAIN = 3
+"""An endpoint that answers nothing three times over is down, not busy."""
 TICK_SECONDS = 1.0
 
 logger = logging.getLogger(__name__)

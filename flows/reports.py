@@ -28,6 +28,7 @@ from tasks.support.policies import LeftOut, StageContext, artifact_key, is_compl
 from tasks.support.reporting import ServerLost, reporting, tell_link, tell_table
 
 MAX_ATTEMPTS = 4
+"""A machine may restart during a run, but a run that ends its process every time must stop."""
 
 
 class StagesFailed(CatalogueError):

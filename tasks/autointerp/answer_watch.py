@@ -13,6 +13,7 @@ MIN_QUESTIONS = 20
 MIN_ANSWERS = 3
 """Questions with fewer answers are ignored."""
 SUSPECT_SHARE = 0.95
+"""One reply in twenty may differ: a judge that ignores the items slips now and then."""
 
 
 class AnswerWatch:

@@ -22,8 +22,11 @@ from tasks.autointerp.rows import now_text
 from tasks.autointerp.scrub import scrub
 
 TOKENS_PER_MESSAGE = 32
+"""Chat templates add role and separator tokens; the bound on the cost must hold for all."""
 MAX_REPAIRED_CHARS = 2_000
+"""A wrong reply is sent back in part: its beginning shows what is wrong."""
 MAX_PARKINGS = 5
+"""An endpoint that asks to wait again and again would hold a question for ever."""
 REPAIR = "Not a valid reply ({problem}). Reply again with nothing but the JSON object that was asked for."
 
 

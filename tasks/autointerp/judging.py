@@ -17,7 +17,9 @@ from tasks.autointerp.records import SILENT_BANDS, FeatureEvidence
 from tasks.autointerp.scorer import Explanation, Items, Judged, Scorer, ScorerConfig, items_of, seeded
 
 TOKENS_PER_ANSWER = 8
+"""A truth value and its comma take 2 to 4 tokens; twice that leaves room for spaces."""
 BASE_TOKENS = 64
+"""The object around the answers, and a fence."""
 KINDS = ("firing", *SILENT_BANDS)
 
 

@@ -40,6 +40,7 @@ VERSION = 1
 WITHOUT_MASSIVE = "without_massive"
 """Variant of a metric over the tokens that are left when those of massive norm are taken out."""
 DENSE = 0.1
+"""The usual bound of "dense" latents; it fires on one token in ten."""
 _QUANTILES = {"p05": 0.05, "median": 0.5, "p95": 0.95}
 
 

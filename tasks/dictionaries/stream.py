@@ -20,6 +20,7 @@ from catalog.errors import UserError
 from catalog.schemas import Split
 
 LARGEST_NONFINITE_SHARE = 0.001
+"""A few lost tokens change no result; more say that the number format is too small."""
 _BUFFER_VALUES = 2**28
 _SAMPLE_VALUES = 2**26
 _TOKENS_PER_READ = 16_384

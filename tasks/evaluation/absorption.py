@@ -25,8 +25,11 @@ from tasks.evaluation.probe import Bools, Floats, f1_score, fit_probe
 
 FRACTION_COSINE, FULL_COSINE = 0.1, 0.025
 LEAST_SHARE = 0.4
+"""As in SAEBench, like the cosines above."""
 N_ABSORBING = 3
+"""As in SAEBench: the three latents with the largest projection may absorb."""
 F1_JUMP = 0.03
+"""As in SAEBench: a further latent is a split if it gains over 0.03 of F1."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from scipy.optimize import minimize
 Floats = NDArray[np.floating[Any]]
 Bools = NDArray[np.bool_]
 _MAX_ITERATIONS = 300
+"""A convex problem with a penalty: L-BFGS converges well before."""
 
 
 @dataclass(frozen=True)

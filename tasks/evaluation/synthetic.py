@@ -27,6 +27,7 @@ from tasks.common.config import StrictConfig
 CONTEXT = 32
 EVAL_SHARE = 0.1
 _LARGEST_FREQUENCY = 0.5
+"""A feature that is active more often than not is an offset, not a feature."""
 
 
 class SyntheticConfig(StrictConfig):

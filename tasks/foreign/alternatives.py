@@ -21,6 +21,7 @@ from tasks.foreign.record import Foreign
 NORMALISATIONS: tuple[Normalisation, ...] = ("none", "dataset_rms", "unit_rms", "layer_norm", "constant_norm")
 SPARSITIES = tuple(2**power for power in range(11))
 _UNIT = 1e-3
+"""A norm that differs from 1 by more is no rounding."""
 
 
 class Alternative(NamedTuple):

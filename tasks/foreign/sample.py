@@ -23,6 +23,7 @@ from tasks.foreign.reading import Inputs
 from tasks.foreign.sampled_sequences import Whole
 
 _NEAR = (-2, -1, 1, 2)
+"""Off-by-one layers are the commonest slip: layer outputs counted from the embedding, input for output."""
 _SEQUENCES_PER_BATCH = 8
 _NORM_BEFORE = ("pre_norm", "sandwich_norm")
 

@@ -39,6 +39,7 @@ from tasks.measures.fidelity_sums import CLEAN, Fidelity
 VERSION = 1
 ABLATIONS = ("zero_ablation", "mean_ablation")
 MASKED_SHARE = 0.15
+"""The share that BERT was trained with."""
 _LOGITS_PER_BATCH = 2**26
 _POSITIONS_AT_ONCE = 4096
 

@@ -25,6 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 _LOG_STEPS = np.linspace(-12.0, 12.0, 241)
 _ITERATIONS = 100
+"""The fixed point changes by less than rounding long before."""
 _SMALLEST = 1e-12
 _ROWS_AT_ONCE = 1024
 

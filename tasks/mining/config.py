@@ -5,6 +5,7 @@ from pydantic import Field, model_validator
 from tasks.common.config import StrictConfig
 
 N_QUANTILE_BANDS = 5
+"""Fifths of the firing range, from weak to strong; names of `band` in `examples`."""
 
 
 class MiningConfig(StrictConfig):

@@ -13,9 +13,13 @@ from tasks.mining.selection import BoundedSelection, rank_in_group, take_balance
 from tasks.mining.survey import Survey
 
 _SPARE = 4
+"""Draws beyond those wanted: some fall on a context that another draw has taken."""
 _MOST_DRAWS = 8
+"""A feature that fires nearly everywhere would need draws without end."""
 _NEIGHBOURS_ASKED = 8
+"""More than are needed: some of the nearest have no context in this split."""
 _CONTEXTS_PER_NEIGHBOUR = 10
+"""Two neighbours fill the default `n_neighbour`."""
 
 
 def propose_controls(

@@ -28,6 +28,7 @@ from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.stream import sample_rows
 
 _FIRINGS_PER_SEQUENCE = 4_096
+"""The strongest count; a bound on the time of a sequence in which everything fires."""
 _NUMBERS_AT_ONCE = 2**25
 
 

@@ -30,6 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 WAIT_FOR_OTHER_RUN_SECONDS = 6 * 3600.0
+"""Longer than one stage takes; afterwards the other run is stuck."""
 PROGRESS_EVERY_SECONDS = 5.0
 
 stage_listener: ContextVar[StageListener] = ContextVar("stage_listener", default=ignore_stages)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 STAGE, VERSION = "train_dictionary", 3
 VERIFIED_TOKENS = 4_096
+"""Enough to see that saved weights are those that were trained; they are measured in full later."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from tasks.dictionaries.base import Dictionary, TrainingState
 
 SAMPLE_TOKENS = 8_192
 _ENCODER_SHARE = 0.2
+"""Norm of a new encoder row relative to the live ones, as in Anthropic's resampling (2023)."""
 _TOKENS_AT_ONCE = 1_024
 
 

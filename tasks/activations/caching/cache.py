@@ -42,6 +42,7 @@ from tasks.common.progress import Progress, ProgressListener, silent
 __all__ = ["ActivationsConfig", "CachedActivations", "cache_activations", "open_intact", "recompute_shards"]
 
 NONFINITE_SHARE_LIMIT = 1e-3
+"""As when a dictionary reads the set: more say that the number format is too small."""
 logger = logging.getLogger(__name__)
 
 

@@ -22,9 +22,11 @@ from tasks.activations.text.packing import PackedTokens
 Norms = npt.NDArray[np.float32]
 
 FACTOR = 5.0
+"""Massive tokens of a 135 M-parameter model had 6 to 150 times the median norm."""
 LARGEST_SHARE = 0.1
 """If more tokens of a shard are this large, norms have a heavy tail and no token stands out."""
 _POSITIONS = 10
+"""The table lists the commonest positions; nearly all massive tokens are at the first few."""
 
 
 class Found(NamedTuple):

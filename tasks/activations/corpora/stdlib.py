@@ -70,8 +70,11 @@ LEFT_OUT_MODULES = frozenset(
     {"html.entities", "msilib.schema", "msilib.sequence", "msilib.text", "re._casefix", "stringprep"}
 )
 MIN_CHARS = 400
+"""Shorter modules are mostly re-exports and stubs."""
 SIGNIFICANT_LINE_CHARS = 12
+"""Shorter lines (`return None`, brackets) occur in every module."""
 NEAR_DUPLICATE_SHARE = 0.6
+"""With most lines in common two modules come from one template, as the encodings do."""
 
 
 @CORPUS_SOURCES.register("stdlib")

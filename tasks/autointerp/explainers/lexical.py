@@ -16,6 +16,7 @@ from tasks.autointerp.records import FIRING_BANDS, FeatureEvidence
 
 SEARCH_VERSION = 4
 HOLDS_ALWAYS = 0.9
+"""From here on the text does not name the share: one context in ten may be an outlier."""
 WEAK_LISTED = 4
 """Number of weakly firing tokens in the text; the rule has all of them."""
 

@@ -18,9 +18,13 @@ from tasks.autointerp.lexicon.vocabulary import (
 from tasks.autointerp.lexicon.windows import Windows
 
 N_TOKENS_HERE = 48
+"""Bounds the search; each further token of a list costs `VALUE_COST`."""
 N_TOKENS_NEARBY = 12
+"""Bounds the search: these candidates multiply with the positions."""
 N_AFFIXES = 10
+"""Bounds the search: the heaviest beginnings and endings."""
 MIN_SHARE = 0.1
+"""A class that holds for less than a tenth of the firing mass separates nothing."""
 FIRING_SHARE = 0.3
 """The feature fires on a token above this share of the window's largest activation."""
 _NEARBY: dict[Place, range] = {

@@ -24,6 +24,7 @@ PositionName = Literal[
     "context_first", "context_start", "document_start", "line_start", "line_end", "repeat", "near_repeat"
 ]
 NEAR_TOKENS = 5
+"""A phrase; what is further away is told by "earlier in its line"."""
 VALUE_COST = 0.5
 """Cost of each further token of a list; a simple rule costs 1."""
 CONTEXT_START_TOKENS = 4

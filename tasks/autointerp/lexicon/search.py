@@ -19,7 +19,9 @@ from tasks.autointerp.lexicon.windows import Windows
 N_REFINED = 4
 """Number of the best rules to try with exceptions, and of the best wide ones."""
 WIDE_SHARE = 0.95
+"""A rule with exceptions must hold nearly everywhere first; 5 % may be outliers."""
 MAX_WIDE_COMPLEXITY = 2.5
+"""A simple rule with up to three further tokens."""
 MAX_TRIED = 16
 """Number of exceptions to try on each."""
 N_EXTENDED = 8
@@ -27,6 +29,7 @@ N_EXTENDED = 8
 N_DISJOINED = 16
 """Number of rules to join with each other by "or"."""
 EXCEPTION_COST = 0.5
+"""Half of a rule: "except" adds a clause, not a second rule."""
 SET_KINDS = ("is", "word", "starts", "ends")
 
 

@@ -13,6 +13,7 @@ from tasks.dictionaries.sparse_codes import Pairs, top_of_batch
 from tasks.dictionaries.sparse_encoding import encode_top_of_batch
 
 _LARGEST_L0_ERROR = 0.1
+"""A learned threshold with L0 within 10 % of k is kept; otherwise it is set to give k on the sample."""
 
 
 class BatchTopKConfig(KeptConfig):

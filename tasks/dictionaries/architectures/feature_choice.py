@@ -16,6 +16,7 @@ from tasks.dictionaries.families.zipf_auxk import ChoiceConfig, ZipfRevival, int
 from tasks.dictionaries.sparse_codes import Pairs, pairs_of_mask, top_of_batch
 
 _LARGEST_L0_ERROR = 0.1
+"""As for BatchTopK: within 10 % of k the learned threshold is kept."""
 
 
 class FeatureChoiceConfig(ChoiceConfig):

@@ -11,10 +11,13 @@ import torch
 from torch import Tensor
 
 SMALLEST = 1e-6
+"""Multiplicative steps cannot leave zero."""
 Start = Literal["kmeans", "svd", "random"]
 
 _KMEANS_ROUNDS = 20
+"""Only the starting point; assignments settle sooner."""
 _NEGLIGIBLE = 1e-5
+"""Relative to the norm of the codes: above the floor that multiplicative steps leave."""
 
 
 def factor_update(a_ND: Tensor, codes_NK: Tensor, ridge: float = SMALLEST) -> Tensor:

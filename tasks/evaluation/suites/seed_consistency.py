@@ -32,8 +32,10 @@ from tasks.measures.scatter import scatter_of
 
 MMCS, SHARE, SHARED = "seed_mmcs", "seed_share", "seed_shared"
 THRESHOLDS = (0.7, 0.9)
+"""0.7 is the bound of Paulo and Belrose (2025); 0.9 says nearly the same direction."""
 NAMES = ((MMCS, ""), *((SHARE, f"above_{limit}") for limit in THRESHOLDS), (SHARED, ""))
 _SAME_ABOVE = 0.7
+"""Paulo and Belrose (2025): a latent is shared if encoder and decoder both agree this well."""
 
 
 class SeedConsistencyConfig(SuiteConfig):

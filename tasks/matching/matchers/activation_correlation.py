@@ -26,6 +26,7 @@ from tasks.matching.segment_codes import PairedCodes, paired_codes
 from tasks.matching.significance import benjamini_hochberg
 
 _COVERS = 0.8
+""""Split" and "merged" ask for four fifths of the firings: a share of 1 would let one odd token decide."""
 
 
 class ActivationCorrelationConfig(MatcherConfig):
