@@ -32,7 +32,7 @@ def _section(spec: TableSpec) -> str:
     kind = "append-only" if spec.append_only else "replaceable by subject"
     layout = f"partitioned by {', '.join(spec.partition_by)}" if spec.partition_by else "slices share files"
     key = ", ".join(f"`{name}`" for name in spec.key)
-    intro = f"One row per {spec.row}. Key: {key}. Schema version {spec.version}, {kind}, {layout}."
+    intro = f"{spec.summary}. Key: {key}. Schema version {spec.version}, {kind}, {layout}."
     columns = [column for column in spec.columns if column.name not in COMMON_COLUMNS]
     lines = [f"### {spec.name}", "", *textwrap.wrap(intro, WIDTH), "", *map(_column, columns)]
     return "\n".join(lines)

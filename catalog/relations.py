@@ -134,7 +134,7 @@ def comments(name: str) -> tuple[str, ...]:
         return (f"COMMENT ON VIEW {name} IS {quoted(view_comment(name))}",)
     spec = TABLES[name]
     kind = "append-only" if spec.append_only else "replaceable by subject"
-    text = f"One row per {spec.row}; key: {', '.join(spec.key)}; {kind}"
+    text = f"{spec.summary}; key: {', '.join(spec.key)}; {kind}"
     return (
         f"COMMENT ON VIEW {name} IS {quoted(text)}",
         *(f'COMMENT ON COLUMN {name}."{c.name}" IS {quoted(c.description)}' for c in spec.columns),

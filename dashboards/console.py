@@ -80,6 +80,12 @@ def relations() -> list[str]:
     return [name for name, _ in derived_views()] + list(TABLES)
 
 
+def note(relation: str) -> str:
+    """A sentence about a table that nothing writes yet; empty for any other."""
+    is_planned = relation in TABLES and TABLES[relation].planned
+    return "Planned: nothing writes this table yet, so it is empty." if is_planned else ""
+
+
 def columns(catalogue: data.Catalogue, relation: str) -> list[tuple[str, str, str]]:
     """Name, type in plain words and meaning of the columns of a table or view."""
     specs = [TABLES[relation]] if relation in TABLES else list(TABLES.values())

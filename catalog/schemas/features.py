@@ -155,5 +155,6 @@ FEATURES: tuple[TableSpec, ...] = (
         optional("effect", F64, "Change of the target measure"),
         optional("kl", F64, "KL divergence of next-token distributions in nats"),
         optional("ppl_ratio", F64, "Perplexity under the plain model, steered over clean"),
+        planned=True,
     ),
 )

@@ -166,5 +166,6 @@ LABELS: tuple[TableSpec, ...] = (
         column("text", TEXT, "What the author wrote"),
         column("created_at", TIME, "When"),
         append_only=True,
+        planned=True,
     ),
 )

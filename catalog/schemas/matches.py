@@ -67,6 +67,7 @@ MATCHES: tuple[TableSpec, ...] = (
         column("first_seen_run", TEXT, "Run in which it first appeared"),
         optional("label", TEXT, "Best label of its members"),
         partition_by=(),
+        planned=True,
     ),
     table(
         "concept_members",
@@ -78,5 +79,6 @@ MATCHES: tuple[TableSpec, ...] = (
         column("first_seen_run", TEXT, "Run in which the member joined"),
         column("event", TEXT, "How it joined", ConceptEvent),
         column("confidence", F64, "Confidence of the membership, 0 to 1"),
+        planned=True,
     ),
 )

@@ -38,12 +38,9 @@ class TableSpec:
     """A table: its rows, columns, unique key, Hive partitions, sort order and layout.
 
     Rows are committed in slices, one per fingerprint. A slice of a replaceable table replaces every earlier
-    row
-    of its ``subject`` (what the rows are about); no slice replaces a slice of an append-only table.
-    Partitioned
-    tables have separate files per subject. The other tables are small, and their slices share files. The
-    files
-    contain the partition columns too.
+    row of its ``subject`` (what the rows are about); no slice replaces a slice of an append-only table.
+    Partitioned tables have separate files per subject. The other tables are small, and their slices share
+    files. The files contain the partition columns too. Nothing writes a ``planned`` table yet.
     """
 
     name: str
@@ -55,8 +52,15 @@ class TableSpec:
     append_only: bool = False
     row_group_rows: int = 65_536
     version: int = 1
+    planned: bool = False
     schema: pa.Schema = field(init=False, repr=False, compare=False)
     """The Arrow schema of a data file, column descriptions in the field metadata."""
+
+    @property
+    def summary(self) -> str:
+        """What a row is, in a sentence without a full stop; says so where nothing writes the table yet."""
+        planned = " (planned: nothing writes this table yet)" if self.planned else ""
+        return f"One row per {self.row}{planned}"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "schema", _arrow_schema(self))
@@ -115,6 +119,7 @@ def table(
     append_only: bool = False,
     row_group_rows: int = 65_536,
     version: int = 1,
+    planned: bool = False,
 ) -> TableSpec:
     """A table with the common columns; sorted by its key and, if replaceable, in files per subject."""
     return TableSpec(
@@ -127,4 +132,5 @@ def table(
         append_only,
         row_group_rows,
         version,
+        planned,
     )

@@ -4,6 +4,7 @@ import streamlit as st
 
 from dashboards import bound, console, frame
 from dashboards.components import console_parts as parts
+from dashboards.components.blocks import notice
 from dashboards.components.canvas import draw
 from dashboards.components.editor import EDITOR, draw_editor
 
@@ -24,6 +25,8 @@ def view() -> None:
                 value=relation,
                 write=lambda address, name: {**address, "relation": name},
             )
+            if console.note(relation):
+                draw(notice(console.note(relation)), key="planned")
             draw(parts.column_list(console.columns(shown.catalogue, relation)), key="columns")
         with editor:
             write(asked)
