@@ -62,11 +62,6 @@ def slug(text: str) -> str:
     return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:N_HEX]}"
 
 
-def is_slug(text: str) -> bool:
-    """Whether ``text`` has the form of a slug."""
-    return SLUG_PATTERN.fullmatch(text) is not None
-
-
 def check_name(name: str, what: str) -> str:
     """Return ``name`` if it is a valid id.
 

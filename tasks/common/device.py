@@ -1,8 +1,5 @@
 """Selects the device and fixes the random seeds."""
 
-import random
-
-import numpy as np
 import torch
 
 from catalog.errors import UserError
@@ -22,10 +19,3 @@ def choose_device(name: str = "auto") -> torch.device:
         return torch.device(name)
     except RuntimeError:
         raise UserError(f"unknown device {name!r}: use 'auto', 'cpu' or 'cuda'") from None
-
-
-def seed_everything(seed: int) -> None:
-    """Fix the seeds of Python, numpy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)

@@ -33,11 +33,3 @@ def best_cosines(a_AD: Tensor, b_BD: Tensor) -> tuple[Tensor, Tensor]:
     """
     best = [torch.max(block @ b_BD.T, dim=1) for block in torch.split(a_AD, _BLOCK)]
     return torch.cat([part.values for part in best]), torch.cat([part.indices for part in best])
-
-
-def mmcs(a_AD: Tensor, b_BD: Tensor) -> float:
-    """Mean max cosine similarity: mean over rows of ``a`` of the largest cosine with a row of ``b``.
-
-    Not symmetric. Of random directions it is about sqrt(2 ln B / D).
-    """
-    return float(best_cosines(unit_rows(a_AD.float()), unit_rows(b_BD.float()))[0].double().mean())

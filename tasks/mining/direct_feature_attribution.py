@@ -55,12 +55,6 @@ def direct_attribution(
     return products_EHS * patterns_HTS[:, destinations_E].transpose(0, 1)
 
 
-def constant_part(dictionary: Dictionary) -> Tensor:
-    """The part of the pre-activations that no source contributes: ``b_enc - centre W_enc``, (L,)."""
-    centre = dictionary.centre()
-    return dictionary.b_enc if centre is None else dictionary.b_enc - centre @ dictionary.W_enc
-
-
 @dataclass
 class SourceStatistics:
     """Where the features of a dictionary read from, weighted by activation."""

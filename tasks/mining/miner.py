@@ -13,7 +13,7 @@ from catalog.errors import UserError
 from tasks.common.progress import ProgressListener, silent
 from tasks.mining.codes import CodeShard, encode_to_shards
 from tasks.mining.config import MiningConfig
-from tasks.mining.examples import EXAMPLES_SCHEMA, ExampleMiner
+from tasks.mining.examples import ExampleMiner
 from tasks.mining.features import FEATURES_SCHEMA, feature_rows, top_tokens
 from tasks.mining.logits import LogitEffects, Unembedding, logit_effects
 from tasks.mining.method_columns import method_columns, typed_columns
@@ -52,11 +52,6 @@ class Mined:
     def n_alive(self) -> int:
         """Features that fired at least once."""
         return int(pc.sum(pc.greater(self.features["n_tokens"], 0)).as_py() or 0)
-
-    @property
-    def examples_schema(self) -> pa.Schema:
-        """Schema of every batch of ``examples``."""
-        return EXAMPLES_SCHEMA
 
 
 def mine(

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from catalog.errors import UserError
 from catalog.ids import (
+    SLUG_PATTERN,
     FeatureRef,
     alias_of,
     canonical_json,
-    is_slug,
     parse_feature,
     slug,
     stage_fingerprint,
@@ -54,14 +54,14 @@ def test_numbers_without_a_text_are_refused(number: float) -> None:
 
 @given(st.text(), st.text())
 def test_slugs_are_safe_and_tell_names_apart(first: str, second: str) -> None:
-    assert is_slug(slug(first))
+    assert SLUG_PATTERN.fullmatch(slug(first))
     assert not {"/", " ", "%", "="} & set(slug(first))
     assert (slug(first) == slug(second)) == (first == second)
 
 
 @given(st.text(max_size=200), st.text("0123456789abcdef", min_size=64, max_size=64))
 def test_slices_have_slugs(subject: str, fingerprint: str) -> None:
-    assert is_slug(slice_name(subject, fingerprint))
+    assert SLUG_PATTERN.fullmatch(slice_name(subject, fingerprint))
     assert slice_name(subject, fingerprint) != slice_name(subject, fingerprint[::-1] + "0")
 
 

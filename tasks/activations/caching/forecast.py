@@ -39,11 +39,6 @@ class Forecast:
     working_bytes: int
     """Also there: the working set of a forward pass and of data waiting for the disk."""
 
-    @property
-    def memory_bytes(self) -> int:
-        """Memory above that of the running interpreter."""
-        return self.weights_bytes + self.working_bytes
-
 
 def forecast(
     language_model: LanguageModel,

@@ -14,16 +14,21 @@ from catalog.schemas import TABLES
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.attention_patterns import AttentionParts, attention_parts
 from tasks.activations.reading.shards import ActivationSet
-from tasks.dictionaries.base import build_dictionary, dictionary_config
+from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.mining.direct_feature_attribution import (
     SourceStatistics,
     attention_columns,
-    constant_part,
     direct_attribution,
     head_shares,
 )
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "decompositions.json").read_text())
+
+
+def constant_part(dictionary: Dictionary) -> torch.Tensor:
+    """The part of the pre-activations that no source contributes: ``b_enc - centre W_enc``, (L,)."""
+    centre = dictionary.centre()
+    return dictionary.b_enc if centre is None else dictionary.b_enc - centre @ dictionary.W_enc
 
 
 def make_dictionary(d_in: int, **changes: Any) -> Any:
