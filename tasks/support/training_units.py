@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 from catalog.ledger import Claim, StageOutcome
 from catalog.rows import with_constants
 from catalog.store import SliceWrite
-from tasks.activations.hookpoint import transformer_lens_name
 from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.config import TrainingConfig, place_name
 from tasks.support.aliases import alias_write
