@@ -57,9 +57,7 @@ def import_dictionary(
     overrides: list[Override] = [],  # noqa: B006
     found_only: bool = False,
 ) -> dict[str, Any]:
-    """Import a dictionary of another tool after a check that it fits the model.
-
-    Started by a worker, it leaves labels that an endpoint makes to a run of `import-dictionary/labels`.
+    """Import a dictionary of another tool that fits the model; `import-dictionary/labels` may label it.
 
     Args:
         format: Tool that wrote the file

@@ -1,1 +1,1 @@
-"""What a dictionary is: architectures, encoding, weights on disk, the data it reads, reconstruction."""
+"""Dictionaries: architectures, encoding, saved weights, the data stream, reconstruction metrics."""

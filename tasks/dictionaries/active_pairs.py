@@ -1,4 +1,4 @@
-"""The pairs of a batch with positive pre-activations, where they are few enough to be worth listing.
+"""The pairs of a batch with positive pre-activations, if they are few enough to list.
 
 Legend: N tokens, D d_in, L d_sae, P pairs.
 """
@@ -16,7 +16,7 @@ _LARGEST_SHARE = 0.06
 
 @torch.no_grad()
 def active_pairs(centred_ND: Tensor, W_enc: Tensor, b_enc: Tensor) -> tuple[Pairs, Tensor] | None:
-    """Pairs with ``centred @ W_enc + b_enc > 0`` and those values (P,); None where dense codes are faster.
+    """Pairs with ``centred @ W_enc + b_enc > 0`` and those values (P,); None if dense codes are faster.
 
     The first tokens decide which.
     """

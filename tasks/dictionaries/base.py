@@ -1,9 +1,9 @@
-"""What a dictionary is: an encoder that maps activations to sparse latents, and a decoder.
+"""The base class of dictionaries: an encoder that maps activations to sparse latents, and a decoder.
 
 Legend: N tokens, D d_in, E d_out, L d_sae, K kept per token. ``W_enc`` (D, L), ``W_dec`` (L, E): the rows of
 ``W_dec`` are the directions of the latents, kept at unit norm. A dictionary may read several hookpoints and
-write several; their activations then lie side by side in D and in E. One that reconstructs its input has
-the same hookpoints on both sides, and E = D.
+write several; their activations are then concatenated in D and in E. One that reconstructs its input has the
+same hookpoints on both sides, and E = D.
 """
 
 from abc import ABC, abstractmethod
@@ -30,12 +30,12 @@ Join = Literal["sum", "max"]
 
 @dataclass
 class TrainingState:
-    """What a loss may know about the training besides the batch."""
+    """The state of a training that a loss may use besides the batch."""
 
     n_steps: int
     """Steps of the whole training."""
     dead_after_tokens: int
-    """Silence in tokens after which a latent counts as dead."""
+    """Tokens without firing after which a latent counts as dead."""
     total_variance: float
     """Mean over tokens of the squared distance of the targets to their mean, in the units of the batch."""
     mean_norm: float
@@ -47,13 +47,13 @@ class TrainingState:
     generator: torch.Generator
     """Randomness of the training; its state is part of a checkpoint."""
     input_mean: Tensor | None = None
-    """Mean of a sample of inputs (D,), in the units of the batch; known to `before_training` alone."""
+    """Mean of a sample of inputs (D,), in the units of the batch; available only in `before_training`."""
     step: int = 0
     """Steps done."""
     n_tokens: int = 0
     """Tokens seen."""
     memory: dict[str, Tensor] = field(default_factory=dict)
-    """What the method keeps between steps, such as running rates; saved in checkpoints, not in weights."""
+    """State of the method between steps, such as running rates; saved in checkpoints, not in weights."""
 
     @property
     def dead(self) -> Tensor:
@@ -71,7 +71,7 @@ class TrainingState:
         return min((self.step + 1) / length, 1.0) if length else 1.0
 
     def count(self, fired_L: Tensor, n_tokens: int) -> None:
-        """Take note of one batch: add its tokens, reset the latents that fired."""
+        """Record one batch: add its tokens, reset the latents that fired."""
         self.tokens_since_fired += n_tokens
         self.tokens_since_fired[fired_L] = 0
         self.n_tokens += n_tokens
@@ -80,10 +80,10 @@ class TrainingState:
 
 @dataclass
 class TrainingStep:
-    """What one batch gave."""
+    """The results of one batch."""
 
     loss: Tensor
-    """What is minimised (scalar with a graph)."""
+    """The quantity to minimise (scalar with a graph)."""
     sse: Tensor
     """Mean over tokens of the squared reconstruction error, summed over dimensions (scalar)."""
     l0: Tensor
@@ -91,7 +91,7 @@ class TrainingStep:
     fired: Tensor
     """Which latents were active (bool)."""
     parts: dict[str, Tensor] = field(default_factory=dict)
-    """Further terms worth logging, by metric name (scalars)."""
+    """Further terms for the log, by metric name (scalars)."""
 
 
 @dataclass(frozen=True)
@@ -108,17 +108,17 @@ class Widths:
 
     @property
     def d_in(self) -> int:
-        """Width of the inputs, all hookpoints side by side."""
+        """Width of the inputs, all hookpoints together."""
         return sum(self.reads)
 
     @property
     def d_out(self) -> int:
-        """Width of the outputs, all hookpoints side by side."""
+        """Width of the outputs, all hookpoints together."""
         return sum(self.writes)
 
 
 class Dictionary(nn.Module, ABC):
-    """Base of all architectures; a subclass says how it encodes and what it minimises."""
+    """Base of all architectures; a subclass defines how it encodes and what it minimises."""
 
     Config: ClassVar[type[DictionaryConfig]]
     unit_type: ClassVar[str] = "latent"
@@ -128,20 +128,20 @@ class Dictionary(nn.Module, ABC):
     reconstructs_input: ClassVar[bool] = True
     """Whether it writes what it reads; a transcoder does not."""
     can_resample: ClassVar[bool] = False
-    """Whether ``resample_every_tokens`` makes sense: dead latents have no loss of their own to learn from."""
+    """Whether ``resample_every_tokens`` makes sense: dead latents have no loss of their own."""
     exact_decoder_gradient: ClassVar[bool] = True
-    """Whether ``W_dec`` gets the gradient of the whole loss; not where a term freezes the decoder."""
+    """Whether ``W_dec`` gets the gradient of the complete loss; false if a term freezes the decoder."""
     learns_decoder: ClassVar[bool] = True
-    """Whether training moves ``W_dec``; a control may keep it as it is drawn."""
+    """Whether training changes ``W_dec``; a control may keep its random directions."""
     nested_groups: ClassVar[bool] = False
     """Whether earlier groups of latents are coarser, so that a latent has a parent in one of them."""
     joined: ClassVar[Mapping[str, Join]] = {}
-    """Entries of ``TrainingState.memory`` that hold one step as one process saw it, and what joins them:
-    where several processes share a batch `after_step` finds those of the whole batch."""
+    """Entries of ``TrainingState.memory`` that hold one step as one process saw it, and how to join them:
+    if several processes share a batch, `after_step` finds those of the complete batch."""
     selects_in_steps: ClassVar[bool] = False
     """Whether latents are selected one after the other, see ``encode_steps``."""
     reads_context: ClassVar[bool] = False
-    """Whether what it makes of a token depends on the tokens before it, see ``in_context``."""
+    """Whether its result for a token depends on the tokens before it, see ``in_context``."""
 
     W_enc: nn.Parameter
     b_enc: nn.Parameter
@@ -168,17 +168,17 @@ class Dictionary(nn.Module, ABC):
 
     @property
     def encoder_width(self) -> int:
-        """Rows of ``W_enc``: all inputs, unless each latent reads some of them only."""
+        """Rows of ``W_enc``: all inputs, unless each latent reads only some of them."""
         return self.d_in
 
     @property
     def input_width(self) -> int:
-        """Width of the rows that are encoded: that of the activations, unless it reads context."""
+        """Width of the rows to encode: that of the activations, unless it reads context."""
         return self.d_in
 
     @property
     def has_skip(self) -> bool:
-        """Whether the input reaches the output past the latents."""
+        """Whether the input reaches the output without the latents."""
         return False
 
     @property
@@ -189,20 +189,20 @@ class Dictionary(nn.Module, ABC):
     # --- inference ---
 
     def in_context(self, x_STD: Tensor, segment_ST: Tensor) -> Tensor:
-        """The rows that ``encode`` and ``decode`` take, from whole sequences: (S, T, input_width).
+        """The rows that ``encode`` and ``decode`` take, from complete sequences: (S, T, input_width).
 
-        Each begins with the activation itself. Where ``reads_context`` what the row needs to know of the
-        tokens before it follows; for all others there is no more to it. ``segment_ST`` numbers the documents
-        within each sequence: what stands in one document never depends on another.
+        Each row starts with the activation itself. With ``reads_context`` it continues with what the row
+        needs from the tokens before it. ``segment_ST`` numbers the documents within each sequence:
+        documents never depend on each other.
         """
         return x_STD
 
     def centre(self) -> Tensor | None:
-        """What is taken from the input before the encoder: ``b_dec`` where the input is reconstructed."""
+        """What is subtracted from the input before the encoder: ``b_dec`` if the input is reconstructed."""
         return self.b_dec if self.reconstructs_input else None
 
     def centred(self, x_ND: Tensor) -> Tensor:
-        """What the encoder matrix is applied to: (N, D)."""
+        """The input of the encoder matrix: (N, D)."""
         centre, normed_ND = self.centre(), normalise_tokens(x_ND, self.config.token_norm)
         return normed_ND if centre is None else normed_ND - centre
 
@@ -212,7 +212,7 @@ class Dictionary(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, x_ND: Tensor) -> Tensor:
-        """Latent activations (N, L), never negative, each row by itself: the rule of inference."""
+        """Latent activations (N, L), never negative, each row independently: the rule of inference."""
 
     def encode_sparse(self, x_ND: Tensor) -> tuple[Tensor, Tensor]:
         """The same as values and latent indices, both (N, K), largest first.
@@ -224,11 +224,11 @@ class Dictionary(nn.Module, ABC):
         return top_per_token(acts_NL, max(k, 1))
 
     def encode_steps(self, x_ND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where ``selects_in_steps``: the sparse code with the step, from 0, that selects each latent."""
+        """With ``selects_in_steps``: the sparse code and the step, from 0, that selects each latent."""
         raise NotImplementedError(f"{type(self).__name__} does not select in steps")
 
     def add_offset(self, summed_NE: Tensor, x_ND: Tensor) -> Tensor:
-        """The output (N, E) from the weighted sum of directions: ``b_dec`` is added, by some more of x."""
+        """The output (N, E) from the weighted sum of directions: adds ``b_dec``, sometimes a part of x."""
         return restore_tokens(summed_NE + self.b_dec, x_ND, self.config.token_norm)
 
     def decode(self, latent_acts_NL: Tensor, x_ND: Tensor) -> Tensor:
@@ -241,11 +241,11 @@ class Dictionary(nn.Module, ABC):
         return self.add_offset(summed_NE, x_ND)
 
     def forward(self, x_ND: Tensor) -> Tensor:
-        """Reconstruction of the target, which for most is the input: (N, E)."""
+        """Reconstruction of the target, for most dictionaries the input: (N, E)."""
         return self.decode(self.encode(x_ND), x_ND)
 
     def feature_columns(self) -> dict[str, list[Any]]:
-        """What the weights alone say of each latent: columns of the table ``features``, L values each."""
+        """Properties of each latent from the weights: columns of the table ``features``, L values each."""
         threshold = getattr(self, "threshold", None)
         if threshold is None:
             return {}
@@ -255,22 +255,22 @@ class Dictionary(nn.Module, ABC):
 
     @abstractmethod
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
-        """Loss and statistics of one batch; ``y_NE`` is the target, ``x_ND`` itself where it is the input."""
+        """Loss and statistics of one batch; ``y_NE`` is the target, ``x_ND`` itself if it is the input."""
 
     def before_training(self, state: TrainingState) -> None:
-        """Hook before the first step, for example to bring a threshold into the units of the batch.
+        """Hook before the first step, for example to convert a threshold into the units of the batch.
 
         Raises:
             UserError: for a configuration that only imported dictionaries have.
         """
         if self.config.token_norm != "none":
             raise UserError(
-                f"dictionary {self.config.name()!r}: token_norm is known to imported dictionaries alone; "
+                f"dictionary {self.config.name()!r}: only imported dictionaries have token_norm; "
                 "train with normalisation: dataset_rms"
             )
 
     def after_training(self, sample_ND: Tensor) -> dict[str, float]:
-        """Hook after the last step with a sample of train tokens; what it returns is logged."""
+        """Hook after the last step with a sample of train tokens; its result is logged."""
         return {}
 
     def after_step(self, state: TrainingState) -> None:
@@ -278,19 +278,19 @@ class Dictionary(nn.Module, ABC):
 
     @torch.no_grad()
     def project_decoder_gradient(self) -> None:
-        """Take the component along each direction out of its gradient: it would only change the norm."""
+        """Remove the component along each direction from its gradient: it would only change the norm."""
         if self.W_dec.grad is not None:
             along_L1 = (self.W_dec.grad * self.W_dec).sum(dim=1, keepdim=True)
             self.W_dec.grad.addcmul_(along_L1, self.W_dec, value=-1)
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:
-        """Bring every direction back to unit norm."""
+        """Scale every direction to unit norm."""
         self.W_dec.div_(self.W_dec.norm(dim=1, keepdim=True).clamp_min(1e-12))
 
     @torch.no_grad()
     def fold_scale(self, scale_in_D: Tensor, scale_out_E: Tensor) -> None:
-        """Turn a dictionary from ``scale_in * x`` to ``scale_out * y`` into one from ``x`` to ``y``.
+        """Convert a dictionary from ``scale_in * x`` to ``scale_out * y`` into one from ``x`` to ``y``.
 
         Directions keep their unit norm, so all of ``scale_out_E`` must be equal, s. With f' = f / s biases
         and thresholds are divided by s and the rows of ``W_enc`` are multiplied by ``scale_in / s``.
@@ -341,10 +341,10 @@ def dictionary_config(value: object) -> DictionaryConfig:
 
 
 def build_dictionary(config: DictionaryConfig, widths: Widths | int) -> Dictionary:
-    """A new dictionary with its initial weights, a function of ``config.seed`` alone.
+    """A new dictionary with its initial weights, a function of only ``config.seed``.
 
     Args:
-        widths: Of the hookpoints it reads and writes; one number is one hookpoint, read and written.
+        widths: Widths of the hookpoints it reads and writes; one number is one hookpoint, read and written.
     """
     if isinstance(widths, int):
         widths = Widths.single(widths)

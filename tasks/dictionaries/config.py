@@ -1,4 +1,4 @@
-"""What every dictionary configuration has in common."""
+"""The settings that all dictionary configurations share."""
 
 import math
 from collections.abc import Sequence
@@ -17,31 +17,31 @@ Decay = Literal["linear", "cosine"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models"})
-"""Fields that are no part of a training: measuring comes after it, places are told by what it reads."""
+"""Fields that do not affect a training: measuring comes after it, hookpoints follow from its data."""
 
 
 class EvaluationConfig(StrictConfig):
     """How a dictionary is measured on the eval documents."""
 
     max_tokens: int = Field(default=500_000, ge=1)
-    """At most so many valid eval tokens are read for the reconstruction metrics."""
+    """Maximum number of valid eval tokens for the reconstruction metrics."""
     max_control_tokens: int = Field(default=100_000, ge=1)
-    """At most so many valid train tokens are read to fit the controls (PCA, random directions)."""
+    """Maximum number of valid train tokens to fit the controls (PCA, random directions)."""
     fidelity_sequences: int = Field(default=64, ge=0)
-    """Eval sequences that are run through the language model for CE and KL; 0 leaves both out."""
+    """Number of eval sequences for CE and KL, which need the language model; 0 disables both."""
     seed: int = 0
     """Seed of the random control and of the mask of masked language models."""
 
 
 class TrainingConfig(StrictConfig):
-    """How the dictionaries of a pipeline are trained; what is learnt changes by rounding at most."""
+    """How the dictionaries of a pipeline are trained; results change at most by rounding."""
 
     together: bool = True
     """Train the dictionaries of a model in one process; those of the same data share one pass over it."""
     n_processes: int = Field(default=1, ge=1)
-    """Processes that share every batch, started by torchrun: one per card of the worker."""
+    """Processes that share every batch, started by torchrun: one per GPU of the worker."""
     precision: Precision = "auto"
-    """Of matrix products: auto is bfloat16 on cards that have it, else float32. Weights are float32."""
+    """Of matrix products: auto is bfloat16 on GPUs that have it, else float32. Weights are float32."""
 
 
 class DictionaryConfig(StrictConfig):
@@ -50,9 +50,9 @@ class DictionaryConfig(StrictConfig):
     example: ClassVar[dict[str, Any]] = {}
     """Sparsity settings for a small trial with about two active latents per token."""
     reads_labels: ClassVar[bool] = False
-    """Whether it has to know the labels of the documents."""
+    """Whether it needs the labels of the documents."""
     is_control: ClassVar[bool] = False
-    """Whether it stands for what no method reaches; pipelines do not match its features with others."""
+    """Whether it represents what no method can reach; pipelines do not match its features with others."""
 
     architecture: str
     """Name in the registry, for example topk."""
@@ -65,25 +65,25 @@ class DictionaryConfig(StrictConfig):
     writes: tuple[HookpointText, ...] | None = None
     """Hookpoints to write, for example the output of an MLP; default: those it reads."""
     models: tuple[str, str] | None = None
-    """Two models with one tokenizer that it reads side by side; only a crosscoder can."""
+    """Two models with one tokenizer to read together; only for crosscoders."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights."""
     data_seed: int = Field(default=0, ge=0)
-    """Seed of the order of the data; dictionaries that share it can train from one pass over the data."""
+    """Seed of the order of the data; dictionaries with the same one can share one pass over the data."""
     n_tokens: int = Field(ge=1)
-    """Training tokens in total; the activation set is read again and again until they are used."""
+    """Training tokens in total; the activation set is read repeatedly until they are used."""
     batch_tokens: int = Field(default=2048, ge=1)
     """Tokens per optimiser step."""
     micro_batch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens worked on at one time, their gradients summed; left out: the batch, less if memory is short."""
+    """Tokens to process at a time, their gradients summed; default: the batch, less if memory is short."""
     lr: float | None = Field(default=None, gt=0)
-    """Learning rate of Adam; left out, the architecture's own rule decides from the width."""
+    """Learning rate of Adam; default: the architecture's rule, from the width."""
     warmup_steps: int = Field(default=1000, ge=0)
     """Steps of linear warm-up, at most one twentieth of the training."""
     decay_share: float = Field(default=0.2, ge=0, le=1)
     """Last share of the training in which the learning rate falls to zero."""
     decay: Decay = "linear"
-    """How it falls: linear, or along half a cosine."""
+    """How the learning rate falls: linear, or along half a cosine."""
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Adam's decay of the first moment."""
     beta2: float | None = Field(default=0.999, ge=0, lt=1)
@@ -93,17 +93,17 @@ class DictionaryConfig(StrictConfig):
     normalisation: Normalisation = "dataset_rms"
     """dataset_rms scales inputs to a mean norm of sqrt(d_in) in training and is folded away after it."""
     bias_start: BiasStart = "geometric_median"
-    """Where b_dec starts."""
+    """Initial value of b_dec."""
     token_norm: TokenNorm = "none"
-    """Normalisation of each input by itself, of imported dictionaries: none, layer_norm, constant_norm."""
+    """Normalisation of each input, for imported dictionaries: none, layer_norm, constant_norm."""
     dead_after_tokens: int | None = Field(default=None, ge=1)
-    """A latent silent for so many tokens counts as dead; left out: n_tokens / 20, at most 10 million."""
+    """Tokens without firing that make a latent dead; default: n_tokens / 20, at most 10 million."""
     resample_every_tokens: int | None = Field(default=None, ge=1)
-    """After so many tokens, again and again, dead latents start anew at badly reconstructed tokens."""
+    """Interval in tokens at which dead latents restart at badly reconstructed tokens."""
     buffer_tokens: int = Field(default=262_144, ge=1)
     """Tokens in the mixing buffer, in which the order is fully random; at most 2^28 values."""
     block_sequences: int = Field(default=8, ge=1)
-    """Neighbouring sequences that are read together."""
+    """Number of neighbouring sequences to read together."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How the dictionary is measured after training."""
 
@@ -121,7 +121,7 @@ class DictionaryConfig(StrictConfig):
         return self
 
     def check_latents(self) -> None:
-        """Refuse a configuration that does not say how many latents there are.
+        """Refuse a configuration without a number of latents.
 
         Raises:
             ValueError: one clause that says what to give.
@@ -130,7 +130,7 @@ class DictionaryConfig(StrictConfig):
             raise ValueError("give exactly one of expansion_factor and d_sae")
 
     def check_sites(self) -> None:
-        """Refuse hookpoints that the architecture cannot work with.
+        """Refuse hookpoints that the architecture does not support.
 
         Raises:
             ValueError: one clause that says what to give instead.
@@ -147,7 +147,7 @@ class DictionaryConfig(StrictConfig):
             )
 
     def training(self) -> dict[str, Any]:
-        """What decides the weights, beside the data: everything but places and how it is measured later."""
+        """The settings that determine the weights, besides the data: all but hookpoints and evaluation."""
         return {name: value for name, value in self.canonical().items() if name not in NOT_TRAINING}
 
     def n_latents(self, d_in: int) -> int:
@@ -164,41 +164,41 @@ class DictionaryConfig(StrictConfig):
 
     @property
     def dead_tokens(self) -> int:
-        """Silence in tokens after which a latent counts as dead."""
+        """Tokens without firing after which a latent counts as dead."""
         return self.dead_after_tokens or min(max(self.n_tokens // 20, 1), 10_000_000)
 
     def base_lr(self, d_in: int) -> float:
         """The given learning rate, else 2e-4 / sqrt(d_sae / 2^14), larger for short trainings.
 
-        The rule is that of Gao et al. 2024 (arXiv 2406.04093) for trainings of 10^5 steps and more. Shorter
+        The rule is that of Gao et al. 2024 (arXiv 2406.04093) for trainings of at least 10^5 steps. Shorter
         ones take steps larger by sqrt(10^5 / n_steps), at most four times as large: at 10^3 steps on an
-        embedded model that halves the unexplained variance.
+        embedded model this halves the unexplained variance.
         """
         shortness = min(max(math.sqrt(1e5 / self.n_steps), 1.0), 4.0)
         return self.lr or shortness * 2e-4 / math.sqrt(self.n_latents(d_in) / 2**14)
 
     @property
     def betas(self) -> tuple[float, float]:
-        """Adam's decays. Left open, the second moment is that of the last thirtieth of the training.
+        """Adam's decays. By default the second moment is that of the last thirtieth of the training.
 
-        Of at least 16 steps, at most 1,000. It has to forget the gradients of a start at which every second
-        latent is active, or steps stay small for the rest of a short training.
+        It covers at least 16 and at most 1,000 steps. It must forget the gradients of a start at which
+        every second latent is active, or steps stay small for the rest of a short training.
         """
         memory = min(max(self.n_steps / 30, 16.0), 1000.0)
         return self.beta1, 1 - 1 / memory if self.beta2 is None else self.beta2
 
     def sparsity_tag(self) -> str:
-        """The sparsity setting as it stands in the name, for example k32."""
+        """The sparsity setting in the name, for example k32."""
         raise NotImplementedError
 
     @property
     def hookpoints(self) -> tuple[str, ...]:
-        """The hookpoints that it names itself, read or written."""
+        """The hookpoints that it names, read or written."""
         return (*(self.reads or ()), *(self.writes or ()))
 
     @property
     def place(self) -> str:
-        """Where it reads and writes, if it says so; empty for one at every hookpoint."""
+        """Its hookpoints, if it names any; empty for one dictionary at every hookpoint."""
         return "" if self.reads is None else place_name(self.reads, self.writes)
 
     def name(self) -> str:
@@ -208,7 +208,7 @@ class DictionaryConfig(StrictConfig):
         return f"{self.architecture}-{width}-{self.sparsity_tag()}-s{self.seed}{order}"
 
     def check_width(self, d_in: int) -> None:
-        """Refuse sizes that cannot work on inputs of width ``d_in``.
+        """Refuse sizes that cannot work with inputs of width ``d_in``.
 
         Raises:
             UserError: one sentence that names the field.
@@ -218,16 +218,16 @@ class DictionaryConfig(StrictConfig):
 
 
 class KeptConfig(DictionaryConfig):
-    """Shared by the architectures that keep a fixed number of latents and revive the dead."""
+    """Shared by the architectures that keep a fixed number of latents and revive dead ones."""
 
     example: ClassVar[dict[str, Any]] = {"k": 2}
 
     k: int = Field(ge=1)
-    """Latents kept per token (on average, for batch_topk)."""
+    """Latents to keep per token (on average, for batch_topk)."""
     aux_alpha: float = Field(default=1 / 32, ge=0)
-    """Weight of the loss that lets dead latents learn from the residual; 0 leaves it out."""
+    """Weight of the loss by which dead latents learn from the residual; 0 disables it."""
     aux_k: int | None = Field(default=None, ge=1)
-    """Dead latents used per token in that loss; left out, the power of two next to d_in / 2."""
+    """Dead latents used per token in that loss; default: the power of two next to d_in / 2."""
 
     def sparsity_tag(self) -> str:
         return f"k{self.k}"
@@ -249,7 +249,7 @@ def place_name(reads: Sequence[str], writes: Sequence[str] | None = None) -> str
     """Hookpoints as a part of an alias.
 
     ``blocks.2.resid_post`` stays, ``blocks.1.mlp_in`` to ``blocks.1.mlp_out`` becomes
-    ``blocks.1.mlp_in-to-mlp_out``, the same place in several blocks ``blocks.0_1_2.resid_post``.
+    ``blocks.1.mlp_in-to-mlp_out``, the same name in several blocks ``blocks.0_1_2.resid_post``.
     """
     (blocks, kind), (written_blocks, written_kind) = _parts(reads), _parts(writes or reads)
     read, written = (

@@ -1,4 +1,4 @@
-"""Sums over the tokens of each document, gathered batch by batch.
+"""Sums over the tokens of each document, collected batch by batch.
 
 Shapes: N tokens, G documents, C columns, D width.
 """
@@ -37,7 +37,7 @@ class DocumentTable:
         return self._totals_GD[: self.n_documents].numpy()
 
     def add(self, columns_NC: Tensor, vectors_ND: Tensor, document_N: NDArray[Any] | None) -> None:
-        """Add tokens; without their documents they all belong to one."""
+        """Add tokens; without documents they all belong to one."""
         if document_N is None:
             document_N = np.zeros(len(columns_NC), dtype=np.int64)
         met, group_N = np.unique(document_N, return_inverse=True)

@@ -2,8 +2,8 @@
 
 Legend: N tokens, D d_in, L d_sae.
 
-A fit reads the activations as they are stored, so nothing is folded away when it ends. Where its width
-follows from the data, the configuration of the result states it, and that is what is saved.
+A fit reads the activations as they are stored, so nothing is folded at its end. If its width follows from the
+data, the configuration of the result states it, and that is saved.
 """
 
 import time
@@ -39,13 +39,13 @@ _OF_A_FIT = {
 
 
 class FittedConfig(DictionaryConfig):
-    """Shared by the methods that are fitted; the settings of gradient steps are refused."""
+    """Shared by the methods that are fitted; they refuse the settings of gradient steps."""
 
     width_from_data: ClassVar[bool] = True
     """Whether the fit decides how many latents there are."""
 
     n_tokens: int = Field(default=131_072, ge=1)
-    """Train tokens it is fitted on, at most, from sequences evenly spread over the activation set."""
+    """Maximum number of train tokens for the fit, from sequences spread evenly over the activation set."""
 
     def check_latents(self) -> None:
         if not self.width_from_data:
@@ -66,20 +66,20 @@ class FittedConfig(DictionaryConfig):
 
 
 class FitBatch(NamedTuple):
-    """Some train tokens and where they stand."""
+    """Some train tokens and their positions."""
 
     x_ND: Tensor
     document_N: NDArray[Any]
-    """Row of the document in the corpus; -1 where the activations do not know it."""
+    """Row of the document in the corpus; -1 if the activations do not know it."""
 
 
 @dataclass
 class Fitting:
-    """What a fit reads, where it may keep its progress, and whom it tells."""
+    """The data of a fit, its working folder, and its listener."""
 
     activations: SiteActivations
     scratch: Path
-    """Working folder; a fit that takes long keeps its checkpoints in ``scratch/checkpoints``."""
+    """Working folder; a long fit stores its checkpoints in ``scratch/checkpoints``."""
     labels: Path | None = None
     """Parquet file with a column ``labels`` (map of text to text), one row per document."""
     listener: ProgressListener = silent
@@ -90,7 +90,7 @@ class Fitting:
     began_at: float = field(default_factory=time.monotonic)
 
     def batches(self, n_tokens: int) -> Iterator[FitBatch]:
-        """Valid, finite train tokens in float32, from sequences evenly spread over the train split.
+        """Valid, finite train tokens in float32, from sequences spread evenly over the train split.
 
         Raises:
             UserError: when there is no valid train token, or more than 0.1 % are not finite.
@@ -149,18 +149,18 @@ class Fitting:
 
 
 class FittedDictionary(Dictionary):
-    """A subclass says how it is fitted; it takes no gradient steps."""
+    """A subclass defines how it is fitted; it takes no gradient steps."""
 
     how_trained: ClassVar[HowTrained] = "fit"
 
     @classmethod
     @abstractmethod
     def fit(cls, config: Any, fitting: Fitting) -> TrainedDictionary:
-        """Fit to the train tokens; deterministic, and the same however often it was stopped.
+        """Fit to the train tokens; deterministic, and independent of interruptions.
 
         Raises:
             UserError: when the data cannot be fitted as configured.
-            TrainingInterrupted: when ``fitting.should_stop`` said so.
+            TrainingInterrupted: when ``fitting.should_stop`` returned true.
         """
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> NoReturn:
@@ -169,10 +169,10 @@ class FittedDictionary(Dictionary):
 
 
 class BaselineConfig(FittedConfig):
-    """Shared by the baselines: all units that are active, or the strongest of them."""
+    """Shared by the baselines: all active units, or the strongest of them."""
 
     k: int | None = Field(default=None, ge=1)
-    """Units kept per token, the strongest; left out: all with a positive value."""
+    """Units to keep per token, the strongest; default: all with a positive value."""
 
     def sparsity_tag(self) -> str:
         return "" if self.k is None else f"k{self.k}"
@@ -181,7 +181,7 @@ class BaselineConfig(FittedConfig):
         """The configuration with the width that the fit found.
 
         Raises:
-            UserError: when another width was asked for.
+            UserError: when another width was requested.
         """
         if self.d_sae not in (None, n_latents):
             raise UserError(
@@ -220,7 +220,7 @@ class Baseline(FittedDictionary):
     def fit_gain(self, sample_ND: Tensor) -> None:
         """Multiply the code by the factor that reconstructs the sample best (least squares).
 
-        Directions that overlap add up to too much; a baseline should stand there at its best.
+        Directions that overlap add up to too much; a baseline should be as good as possible.
         """
         products = squares = 0.0
         for x_ND in torch.split(sample_ND, _TOKENS_PER_READ):

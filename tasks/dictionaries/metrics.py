@@ -1,19 +1,19 @@
-"""What a dictionary keeps and how sparse it is, pooled over a whole evaluation set.
+"""Reconstruction and sparsity of a dictionary, pooled over an evaluation set.
 
-Legend: N tokens, D d_in, L d_sae, K kept per token. All sums are float64. Definitions, x being the target,
+Legend: N tokens, D d_in, L d_sae, K kept per token. All sums are float64. Definitions, where x is the target,
 which is the input except for transcoders:
 
-- ``fvu`` = sum_N sum_D e^2 / sum_N sum_D (x - mean x)^2, the mean being that of the evaluation set. Where
-  several hookpoints are written, once for all together and once for each, the variant being its name.
-- ``fvu`` ``latents_zero`` = FVU of what reaches the output past the latents (a linear skip path, or what the
-  tokens before predict) without them; ``skip_share`` = the share of the variance that it explains beside the
-  constant that suits it best, for latents have a mean effect too.
+- ``fvu`` = sum_N sum_D e^2 / sum_N sum_D (x - mean x)^2, with the mean of the evaluation set. With several
+  written hookpoints, one value for all together and one for each, whose variant is its name.
+- ``fvu`` ``latents_zero`` = FVU of what reaches the output without the latents (a linear skip path, or the
+  prediction from earlier tokens); ``skip_share`` = the share of the variance that it explains together with
+  the best constant, because latents have a mean effect too.
 - ``sse_per_token`` = mean_N sum_D e^2; ``mse`` = sse_per_token / D.
 - ``cosine`` = mean_N cos(x, recon); ``l2_ratio`` = mean_N |recon| / |x|.
 - ``shrinkage`` = E|recon|^2 / E[recon . x]: 1 is unbiased, below 1 shrunk (Rajamanoharan et al. 2024,
   arXiv 2404.16014, there called relative reconstruction bias).
-- each of these once more as variant ``without_massive`` where the set has tokens of massive norm
-  (`tasks.activations.caching.massive`), for one such token can hold half of the variance.
+- each of these also as variant ``without_massive`` if the set has tokens of massive norm
+  (`tasks.activations.caching.massive`), because one such token can hold half of the variance.
 - ``l0`` = active latents per token; ``density`` of a latent = share of tokens on which it is active;
   ``unseen_share`` = share of latents never active; ``dense_share`` = share with density above 0.1.
 """
@@ -38,14 +38,14 @@ from tasks.dictionaries.document_table import DocumentTable
 
 VERSION = 1
 WITHOUT_MASSIVE = "without_massive"
-"""Variant of a metric over the tokens that are left when those of massive norm are taken out."""
+"""Variant of a metric over the tokens without those of massive norm."""
 DENSE = 0.1
 """The usual bound of "dense" latents; it fires on one token in ten."""
 _QUANTILES = {"p05": 0.05, "median": 0.5, "p95": 0.95}
 
 
 class MetricName(NamedTuple):
-    """A metric and its variant; the variant is empty where there is one form only."""
+    """A metric and its variant; the variant is empty if there is only one form."""
 
     metric: str
     variant: str = ""
@@ -63,10 +63,10 @@ class ReconstructionSums:
 
     table: DocumentTable = field(default_factory=DocumentTable)
     origin: Tensor | None = None
-    """Mean of the first batch: squares are taken from there, so that a large mean costs no digits."""
+    """Mean of the first batch: squares are relative to it, so that a large mean costs no digits."""
 
     def add(self, x_ND: Tensor, recon_ND: Tensor, document_N: NDArray[Any] | None = None) -> None:
-        """Add a batch of targets and reconstructions; without their documents it is all one document."""
+        """Add a batch of targets and reconstructions; without documents it is all one document."""
         x, recon = x_ND.detach().double().cpu(), recon_ND.detach().double().cpu()
         if self.origin is None:
             self.origin = x.mean(dim=0)
@@ -95,7 +95,7 @@ class ReconstructionSums:
         return float(self.table.sums_GC[:, 1].sum())
 
     def values(self) -> Values:
-        """The metrics; None where a denominator is zero."""
+        """The metrics; None if a denominator is zero."""
         found = self._metrics(np.ones((1, self.table.n_documents)))
         return {
             name: float(value_R[0]) if np.isfinite(value_R[0]) else None for name, value_R in found.items()
@@ -110,7 +110,7 @@ class ReconstructionSums:
         return {name: interval_of(value_R, n_documents) for name, value_R in found.items()}
 
     def _metrics(self, weight_RG: NDArray[np.float64]) -> dict[MetricName, NDArray[np.float64]]:
-        """The metrics of documents that count so often; NaN where a denominator is zero."""
+        """The metrics with a weight per document; NaN if a denominator is zero."""
         sums = weight_RG @ self.table.sums_GC
         n, sse, squares, recon_squares, products, cosines, ratios = (sums[:, c] for c in range(7))
         variance = squares - np.square(weight_RG @ self.table.totals_GD).sum(axis=1) / n
@@ -126,25 +126,25 @@ class ReconstructionSums:
 
 @dataclass
 class SkipSums:
-    """What a linear skip path explains when every latent is zero."""
+    """The part that a linear skip path explains when every latent is zero."""
 
     sums: ReconstructionSums = field(default_factory=ReconstructionSums)
     error: Tensor = field(default_factory=lambda: torch.zeros(1, dtype=torch.float64))
 
     def add(self, y_NE: Tensor, recon_NE: Tensor, document_N: NDArray[Any] | None = None) -> None:
-        """Add a batch of targets and what the skip path alone makes of them."""
+        """Add a batch of targets and their reconstruction by only the skip path."""
         self.sums.add(y_NE, recon_NE, document_N)
         self.error = self.error + (y_NE - recon_NE).double().cpu().sum(dim=0)
 
     def values(self) -> Values:
-        """The two metrics; None where the targets do not vary."""
+        """The two metrics; None if the targets do not vary."""
         fvu = self.sums.values()[MetricName("fvu")]
         constant = float(self.error.square().sum()) / self.sums.n / max(self.sums.sse, 1e-30)
         share = None if fvu is None else 1 - fvu * (1 - constant)
         return {MetricName("fvu", "latents_zero"): fvu, MetricName("skip_share"): share}
 
     def intervals(self) -> Intervals:
-        """The interval of the first of them."""
+        """The interval of the first one."""
         return {MetricName("fvu", "latents_zero"): self.sums.intervals()[MetricName("fvu")]}
 
 
@@ -210,9 +210,9 @@ class SparsitySums:
 
 @torch.no_grad()
 def decoder_geometry(dictionary: Dictionary) -> Values:
-    """How the directions lie: norms, encoder-decoder cosine, and the cosine of the nearest neighbour.
+    """Geometry of the directions: norms, encoder-decoder cosine, and the cosine of the nearest neighbour.
 
-    Encoder and decoder are compared where the input is reconstructed.
+    Encoder and decoder are compared if the input is reconstructed.
     """
     W_dec, W_enc = dictionary.W_dec.detach().float(), dictionary.W_enc.detach().float()
     norms_L = W_dec.norm(dim=1)

@@ -1,6 +1,6 @@
-"""How each of our architectures stands in a SAELens folder: its name there, its tensors, its settings.
+"""The layout of our architectures in a SAELens folder: names, tensors, settings.
 
-Legend: D d_in, E d_out, L d_sae. Where SAELens has the architecture the folder loads there: thresholds are
+Legend: D d_in, E d_out, L d_sae. If SAELens has the architecture, it can load the folder: thresholds are
 per latent, the bias of a gate is ``b_gate``, ``W_skip`` is (E, D), matching pursuit has no encoder. An
 architecture that SAELens does not have keeps its own name and tensors.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 from tasks.dictionaries.base import Dictionary
 
 SAELENS_VERSION = "6.54.12"
-"""Version whose conventions are written; without one SAELens takes a folder for one before 6.0."""
+"""Version whose conventions are written; without a version SAELens assumes a folder before 6.0."""
 _NORMS = {"none": "none", "layer_norm": "layer_norm", "constant_norm": "constant_norm_rescale"}
 
 
@@ -46,7 +46,7 @@ _WITH_SKIP = {"transcoder": "skip_transcoder", "jumprelu_transcoder": "jumprelu_
 
 
 def has_saelens_architecture(dictionary: Dictionary) -> bool:
-    """Whether SAELens knows how to use such a dictionary."""
+    """Whether SAELens can use such a dictionary."""
     return _place(dictionary).name in {place.name for place in _PLACES.values()}
 
 
@@ -73,7 +73,7 @@ def left_out(dictionary: Dictionary) -> dict[str, float]:
 def own_tensors(
     dictionary: Dictionary, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]
 ) -> dict[str, Tensor]:
-    """The state of ``dictionary`` from what `saelens_tensors` and `left_out` gave."""
+    """The state of ``dictionary`` from the results of `saelens_tensors` and `left_out`."""
     place, own = _place(dictionary), dictionary.state_dict()
     ours = {theirs: name for name, theirs in place.renamed.items()}
     state = {ours.get(name, name): tensor for name, tensor in tensors.items()}
@@ -89,7 +89,7 @@ def own_tensors(
 
 
 def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """``cfg.json``: what SAELens 6 needs to use the tensors, and ``metadata`` beside it."""
+    """``cfg.json``: what SAELens 6 needs to use the tensors, and ``metadata``."""
     place, settings = _place(dictionary), dictionary.config.canonical()
     has_skip = "W_skip" in dictionary.state_dict()
     config: dict[str, Any] = {
@@ -124,7 +124,7 @@ def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[
 
 
 def _is_by_head(metadata: Mapping[str, Any]) -> bool:
-    """Whether TransformerLens has the inputs by head; SAELens then lays the heads side by side."""
+    """Whether TransformerLens has the inputs by head; SAELens then concatenates the heads."""
     return str(metadata.get("hook_name", "")).endswith(".attn.hook_z")
 
 

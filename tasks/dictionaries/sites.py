@@ -1,4 +1,4 @@
-"""The activations that a dictionary reads and those it writes, side by side in one array.
+"""The activations that a dictionary reads and those that it writes, concatenated in one array.
 
 Legend: N tokens, T context, W width of all hookpoints together, D d_in, E d_out.
 """
@@ -18,11 +18,11 @@ from tasks.dictionaries.stream import ActivationReader
 
 
 class SiteActivations:
-    """Several activation sets of the same tokens as one; itself something to train and to mine on.
+    """Several activation sets of the same tokens as one, for training and mining.
 
     Args:
         reads: One set per hookpoint that is read.
-        writes: One set per hookpoint that is written; left out where the input is reconstructed.
+        writes: One set per hookpoint that is written; empty if the input is reconstructed.
 
     Raises:
         UserError: when the sets do not hold the same tokens.
@@ -40,23 +40,23 @@ class SiteActivations:
 
     @classmethod
     def of(cls, activations: "ActivationReader | SiteActivations") -> "SiteActivations":
-        """One activation set, read and written; several stay what they are."""
+        """One activation set, read and written; several stay as they are."""
         return activations if isinstance(activations, SiteActivations) else cls([activations])
 
     def as_read_by(self, dictionary: Dictionary) -> "SiteActivations":
-        """What a dictionary encodes: these activations, in context where it reads context."""
+        """The input of a dictionary: these activations, in context if it reads context."""
         return InContext(self, dictionary) if dictionary.reads_context else self
 
     @property
     def inputs(self) -> Any:
-        """What an encoder reads: the activation set itself where it is one, else those read as one."""
+        """The input of an encoder: the activation set itself if there is one, else the sets read as one."""
         if len(self.reads) == 1:
             return self.reads[0]
         return self if self.writes is None else SiteActivations(self.reads)
 
     @property
     def d_in(self) -> int:
-        """Width of what ``read`` gives: all hookpoints side by side."""
+        """Width of the result of ``read``: all hookpoints concatenated."""
         return sum(self.site_widths)
 
     @property
@@ -81,7 +81,7 @@ class SiteActivations:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What the first set that is read says of itself."""
+        """The metadata of the first set that is read."""
         return dict(getattr(self.reads[0], "meta", {}))
 
     @property
@@ -91,7 +91,7 @@ class SiteActivations:
 
     @property
     def target_names(self) -> tuple[str, ...]:
-        """The hookpoints that are written, each with its model where there are several models."""
+        """The hookpoints that are written, each with its model if there are several models."""
         return site_names(self.targets)
 
     def sequence_rows(self, split: Split) -> NDArray[Any]:
@@ -99,7 +99,7 @@ class SiteActivations:
         return self._all[0].sequence_rows(split)
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:
-        """Activations of these sequences, hookpoints side by side: (n, T, W)."""
+        """Activations of these sequences, hookpoints concatenated: (n, T, W)."""
         if len(self._all) == 1:
             return self._all[0].read(rows)
         return np.concatenate([site.read(rows) for site in self._all], axis=2)
@@ -114,26 +114,26 @@ class SiteActivations:
             yield chosen, self.read(chosen), np.asarray(self.tokens.valid[chosen])
 
     def split(self, values_NW: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs (N, D) and targets (N, E); the same tensor where the input is reconstructed."""
+        """Inputs (N, D) and targets (N, E); the same tensor if the input is reconstructed."""
         if self.writes is None:
             return values_NW, values_NW
         x_ND, y_NE = torch.split(values_NW, [self.widths.d_in, self.widths.d_out], dim=1)
         return x_ND.contiguous(), y_NE.contiguous()
 
     def split_vector(self, values_W: Tensor) -> tuple[Tensor, Tensor]:
-        """The same of one number per activation: (D,) and (E,)."""
+        """The same for one number per activation: (D,) and (E,)."""
         x_1D, y_1E = self.split(values_W.unsqueeze(0))
         return x_1D[0], y_1E[0]
 
 
 class InContext(SiteActivations):
-    """Activations with what a dictionary has to know of the tokens before them, see `Dictionary.in_context`.
+    """Activations with what a dictionary needs from the tokens before them, see `Dictionary.in_context`.
 
-    ``read`` gives rows of the dictionary's ``input_width``, which begin with the activation.
+    ``read`` returns rows of the dictionary's ``input_width``, which start with the activation.
 
     Args:
-        sites: What the dictionary reads and reconstructs.
-        dictionary: One that reads context.
+        sites: The hookpoints that the dictionary reads and reconstructs.
+        dictionary: A dictionary that reads context.
     """
 
     def __init__(self, sites: SiteActivations, dictionary: Dictionary) -> None:
@@ -147,7 +147,7 @@ class InContext(SiteActivations):
 
     @property
     def d_in(self) -> int:
-        """Width of what ``read`` gives."""
+        """Width of the result of ``read``."""
         return self.dictionary.input_width
 
     @torch.no_grad()
@@ -160,12 +160,12 @@ class InContext(SiteActivations):
         return read_STW
 
     def split(self, values_NW: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows (N, W), and the activations (N, D), which are to be reconstructed."""
+        """Rows (N, W), and the activations (N, D) to reconstruct."""
         return values_NW, values_NW[:, : self.widths.d_in]
 
 
 def site_names(sites: Sequence[ActivationReader]) -> tuple[str, ...]:
-    """Hookpoints of activation sets, each with its model where there are several models."""
+    """Hookpoints of activation sets, each with its model if there are several models."""
     hookpoints = [str(getattr(site, "hookpoint", number)) for number, site in enumerate(sites)]
     models = [str(getattr(site, "meta", {}).get("model_id", "")) for site in sites]
     if len(set(models)) == 1:

@@ -2,9 +2,9 @@
 
 Legend: N tokens, D d_in, L d_sae, K kept per token, P pairs.
 
-After the dense encoder product everything is proportional to the number of pairs. The gradient of a
-weight matrix is a sum over the pairs of each latent, computed over the pairs sorted by latent: by a compiled
-kernel where there is one, else as an ``embedding_bag``, about six times faster on a CPU than a dense product
+After the dense encoder product all cost is proportional to the number of pairs. The gradient of a weight
+matrix is a sum over the pairs of each latent, computed over the pairs sorted by latent: by a compiled
+kernel if there is one, else as an ``embedding_bag``, about six times faster on a CPU than a dense product
 or a scatter-add.
 """
 
@@ -36,7 +36,7 @@ class Pairs:
 
     @cached_property
     def by_latent(self) -> tuple[Tensor, Tensor]:
-        """The pairs in latent order (P,), and where each latent's pairs begin and end in it (L + 1,)."""
+        """The pairs in latent order (P,), and where each latent's pairs start and end in it (L + 1,)."""
         kernels = kernels_for()
         if kernels is not None and self.latents.device.type == "cpu":
             order_P, bounds = torch.empty_like(self.latents), self.latents.new_empty(self.n_latents + 1)
@@ -66,7 +66,7 @@ class Pairs:
         return embedding_bag(self.latents, rows_LD, self.starts, mode="sum", per_sample_weights=weights_P)
 
     def gradients(self, grad_ND: Tensor, W_dec: Tensor, values_P: Tensor) -> tuple[Tensor, Tensor]:
-        """Of ``codes @ W_dec`` with its gradient given: of the kept codes (P,) and of ``W_dec`` (L, D)."""
+        """Gradients of ``codes @ W_dec`` from its own: of the kept codes (P,) and of ``W_dec`` (L, D)."""
         kernels = kernels_for(grad_ND, W_dec, values_P)
         if kernels is None:
             with torch.enable_grad():
@@ -86,7 +86,7 @@ class Pairs:
         return result
 
     def fired(self, values_P: Tensor) -> Tensor:
-        """Which latents have a positive value anywhere: (L,) bool."""
+        """Which latents have a positive value for any token: (L,) bool."""
         fired_L = torch.zeros(self.n_latents, dtype=torch.bool, device=values_P.device)
         fired_L[self.latents[values_P > 0]] = True
         return fired_L
@@ -130,7 +130,7 @@ def pairs_of_mask(mask_NL: Tensor) -> Pairs:
 def top_per_token(pre_NL: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of every row, exactly: values (differentiable) and indices, both (N, K), largest first.
 
-    The k largest entries lie in the k groups with the largest maxima, so only those are looked at.
+    The k largest entries are in the k groups with the largest maxima, so only those are searched.
     """
     n_tokens, n_latents = pre_NL.shape
     kernels = kernels_for(pre_NL)
@@ -152,7 +152,7 @@ def top_per_token(pre_NL: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def top_per_group(pre_NL: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The largest of each of k equal groups of neighbours in every row; k divides its length.
+    """The largest of each of k equal groups of neighbours in every row; k must divide its length.
 
     Values (differentiable) and indices, both (N, K), largest first.
     """
@@ -164,7 +164,7 @@ def top_per_group(pre_NL: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def smallest_kept(pre_NL: Tensor, k: int) -> Tensor:
-    """The k-th largest positive entry of every row, 0 where fewer are positive: (N,)."""
+    """The k-th largest positive entry of every row, 0 if fewer are positive: (N,)."""
     kernels = kernels_for(pre_NL)
     if kernels is None:
         return torch.topk(pre_NL, k, dim=1).values[:, -1].relu()
@@ -176,8 +176,8 @@ def smallest_kept(pre_NL: Tensor, k: int) -> Tensor:
 def top_of_batch(acts_NL: Tensor, n_keep: int, floor: float = 0.0) -> Pairs:
     """The ``n_keep`` largest positive entries of the whole batch; ties go to the earlier entry.
 
-    ``floor`` is a guess of a value that more than ``n_keep`` entries exceed; a wrong guess costs time,
-    never exactness.
+    ``floor`` is a guess of a value that more than ``n_keep`` entries exceed; a wrong guess costs time, not
+    correctness.
     """
     for guess in (max(floor, 0.0), 0.0):
         found = entries_above(acts_NL, guess)
@@ -187,7 +187,7 @@ def top_of_batch(acts_NL: Tensor, n_keep: int, floor: float = 0.0) -> Pairs:
 
 
 class _SelectedPreActs(torch.autograd.Function):
-    """Pass the values of kept pairs on; send their gradient to the encoder of the kept latents only."""
+    """Pass the values of kept pairs on; send their gradient only to the encoder of the kept latents."""
 
     @staticmethod
     def forward(
@@ -216,7 +216,7 @@ class _SelectedPreActs(torch.autograd.Function):
 
 
 class _Decode(torch.autograd.Function):
-    """Sums of directions; the gradient reaches the kept codes and the rows of ``W_dec`` they name."""
+    """Sums of directions; the gradient reaches the kept codes and their rows of ``W_dec``."""
 
     @staticmethod
     def forward(ctx: Any, values_P: Tensor, W_dec: Tensor, pairs: Pairs) -> Tensor:
@@ -265,7 +265,7 @@ def _counts_above(kernels: Kernels, pre_NL: Tensor, floor: float) -> Tensor:
 
 
 def entries_above(pre_NL: Tensor, floor: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Entries above the floor in token order: how many of each token (N,), latents and values (P,)."""
+    """Entries above the floor in token order: the number per token (N,), latents and values (P,)."""
     kernels = kernels_for(pre_NL)
     if kernels is None:
         mask_NL = pre_NL > floor

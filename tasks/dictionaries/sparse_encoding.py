@@ -1,7 +1,8 @@
-"""Encoding in slices of tokens: what is kept of all pre-activations, whose matrix (N, L) never exists.
+"""Encoding in slices of tokens: keeps entries of the pre-activations without the full matrix (N, L).
 
 Legend: N tokens, D d_in, L d_sae, K kept per token, P pairs. A slice stays in the cache from its product to
-the selection, and memory does not grow with the number of latents times the number of tokens.
+    the
+selection, and memory does not grow with the number of latents times the number of tokens.
 """
 
 from collections.abc import Callable
@@ -13,14 +14,14 @@ from tasks.dictionaries.kernels.products import product, token_slices
 from tasks.dictionaries.sparse_codes import Pairs, entries_above, largest_pairs, top_per_token
 
 Choice = Callable[[Tensor, int], tuple[Tensor, Tensor]]
-"""Takes pre-activations (N, L) and k to values and latents, both (N, K), largest first."""
+"""Maps pre-activations (N, L) and k to values and latents, both (N, K), largest first."""
 
 
 @torch.no_grad()
 def encode_top(
     x_ND: Tensor, W_enc: Tensor, b_enc: Tensor, k: int, choose: Choice = top_per_token
 ) -> tuple[Tensor, Tensor]:
-    """The k largest of every row of ``x @ W_enc + b_enc``, or those that ``choose`` takes: both (N, K)."""
+    """The k largest of every row of ``x @ W_enc + b_enc``, or those that ``choose`` selects: both (N, K)."""
     slices = token_slices(x_ND, W_enc.shape[1])
     parts = [choose(product(x_ND[part], W_enc, b_enc), k) for part in slices]
     return torch.cat([values for values, _ in parts]), torch.cat([latents for _, latents in parts])
@@ -40,8 +41,8 @@ def encode_top_of_batch(
 ) -> tuple[Pairs, Tensor]:
     """The ``n_keep`` largest positive entries of ``x @ W_enc + b_enc``: the pairs, and their values (P,).
 
-    Ties go to the earlier entry. ``floor`` is a guess of a value that more than ``n_keep`` entries exceed; 0
-    is no guess: the first slice makes one. A wrong guess costs time, never exactness.
+    Ties go to the earlier entry. ``floor`` is a guess of a value that more than ``n_keep`` entries exceed;
+    0 means no guess, and the first slice makes one. A wrong guess costs time, not correctness.
     """
     n_entries = len(x_ND) * W_enc.shape[1]
     if floor <= 0:

@@ -27,7 +27,7 @@ _TOKENS_PER_READ = 16_384
 
 
 class ActivationReader(Protocol):
-    """What training and evaluation need of an activation set."""
+    """The part of an activation set that training and evaluation need."""
 
     @property
     def d_in(self) -> int:
@@ -58,13 +58,13 @@ class Cursor(NamedTuple):
 
 @dataclass
 class Counts:
-    """Tokens that were read, and those of them left out because a value was not finite."""
+    """Tokens read, and those of them left out because a value was not finite."""
 
     n_read: int = 0
     n_nonfinite: int = 0
 
     def refuse_many(self) -> None:
-        """Raise ``UserError`` when more than 0.1 % of the tokens were not finite."""
+        """Raise ``UserError`` if more than 0.1 % of the tokens were not finite."""
         if self.n_nonfinite > LARGEST_NONFINITE_SHARE * self.n_read:
             raise UserError(
                 f"{self.n_nonfinite} of {self.n_read} activations are NaN or infinite: "
@@ -128,12 +128,12 @@ class TokenStream:
 
     @property
     def buffers_per_epoch(self) -> int:
-        """Buffers that hold the whole train split once."""
+        """Buffers that hold the complete train split once."""
         return -(-len(self.rows) // self.sequences_per_buffer)
 
     @property
     def n_bytes(self) -> int:
-        """Memory of the buffer with its order, of what is being read into it, and of a batch."""
+        """Memory of the buffer with its order, of the data being read, and of a batch."""
         n_train = len(self.rows) * self.activations.context_length
         n_buffer = min(self.sequences_per_buffer * self.activations.context_length, n_train)
         stored = self.activations.read(self.rows[:1]).itemsize * self.activations.d_in
@@ -147,7 +147,7 @@ class TokenStream:
             yield self.next_batch()
 
     def next_batch(self, part: slice = slice(None)) -> Tensor:
-        """The next ``batch_tokens`` tokens, or a part of them; the cursor then stands after all."""
+        """The next ``batch_tokens`` tokens, or a part of them; the cursor then is after all of them."""
         first, last, _ = part.indices(self.batch_tokens)
         parts: list[Tensor] = []
         done = 0
@@ -167,7 +167,7 @@ class TokenStream:
         return torch.cat(parts)
 
     def resume(self) -> None:
-        """Read the buffer of the cursor again; its tokens are counted already, unless none was used."""
+        """Read the buffer of the cursor again; its tokens are already counted, unless none was used."""
         if self.cursor.position:
             counts, self.counts = self.counts, Counts()
             self._load()
@@ -197,7 +197,7 @@ class TokenStream:
 
 
 def sample_rows(rows: NDArray[Any], n_sequences: int) -> NDArray[Any]:
-    """At most ``n_sequences`` of the rows, evenly spread, ascending."""
+    """At most ``n_sequences`` of the rows, spread evenly, ascending."""
     if len(rows) <= n_sequences:
         return np.asarray(rows)
     return np.asarray(rows)[np.linspace(0, len(rows) - 1, n_sequences).round().astype(np.int64)]
@@ -206,7 +206,7 @@ def sample_rows(rows: NDArray[Any], n_sequences: int) -> NDArray[Any]:
 def sample_tokens(
     activations: ActivationReader, split: Split, n_tokens: int, counts: Counts | None = None
 ) -> Tensor:
-    """Valid tokens of a split, from sequences evenly spread over it: float32 (at most n_tokens, D).
+    """Valid tokens of a split, from sequences spread evenly over it: float32 (at most n_tokens, D).
 
     Never more than 2^26 values, a quarter of a gibibyte.
     """

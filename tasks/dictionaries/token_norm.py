@@ -1,4 +1,4 @@
-"""Normalisation of every token by itself, as some published dictionaries expect of their inputs.
+"""Normalisation of each token, which some published dictionaries expect of their inputs.
 
 Legend: N tokens, D d_in, E d_out. It cannot be folded into weights, so it is part of a dictionary.
 
@@ -19,7 +19,7 @@ _SMALLEST_NORM = 1e-12
 
 
 def normalise_tokens(x_ND: Tensor, norm: TokenNorm) -> Tensor:
-    """What the encoder sees of each token: (N, D)."""
+    """The input of the encoder for each token: (N, D)."""
     if norm == "none":
         return x_ND
     if norm == "layer_norm":
@@ -29,7 +29,7 @@ def normalise_tokens(x_ND: Tensor, norm: TokenNorm) -> Tensor:
 
 
 def restore_tokens(out_NE: Tensor, x_ND: Tensor, norm: TokenNorm) -> Tensor:
-    """An output in normalised units in the units of the tokens ``x_ND``: (N, E)."""
+    """An output in normalised units, converted to the units of the tokens ``x_ND``: (N, E)."""
     if norm == "none":
         return out_NE
     scale_N1, shift_N1 = _statistics(x_ND, norm)

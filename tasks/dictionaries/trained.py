@@ -1,4 +1,4 @@
-"""What a training or a fit gives: a dictionary with its log, or a checkpoint to go on from."""
+"""The result of a training or a fit: a dictionary with its log, or a checkpoint to continue from."""
 
 from dataclasses import dataclass
 
@@ -8,12 +8,12 @@ from tasks.dictionaries.base import Dictionary
 
 
 class TrainingInterrupted(Exception):
-    """The training was asked to stop; it has written a checkpoint and can go on from there."""
+    """The training was asked to stop; it has written a checkpoint and can continue from it."""
 
 
 @dataclass(frozen=True)
 class TrainedDictionary:
-    """What a training gives; normalisation is folded in."""
+    """The result of a training; normalisation is folded in."""
 
     dictionary: Dictionary
     log: pa.Table
@@ -23,4 +23,4 @@ class TrainedDictionary:
     n_nonfinite: int
     """Tokens left out because a value was NaN or infinite."""
     tokens_per_second: float
-    """Speed of this process, checkpoints included."""
+    """Speed of this process, including checkpoints."""

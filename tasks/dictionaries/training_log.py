@@ -21,11 +21,11 @@ class TrainingLog:
         self.rows: list[list[Any]] = [list(row) for row in rows]
 
     def add(self, step: int, n_tokens: int, values: Mapping[str, float]) -> None:
-        """Note the metrics of one step."""
+        """Record the metrics of one step."""
         self.rows.extend([step, n_tokens, metric, float(value)] for metric, value in values.items())
 
     def note(self, result: TrainingStep, state: TrainingState, lr: float) -> None:
-        """Note the step just done: the first, the last and about 200 in between."""
+        """Record the step just done: the first, the last and about 200 in between."""
         if state.step % max(state.n_steps // _LOGGED_STEPS, 1) and state.step not in (1, state.n_steps):
             return
         values = {

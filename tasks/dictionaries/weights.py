@@ -1,8 +1,8 @@
 """Dictionaries on disk: a folder with ``cfg.json`` and ``sae_weights.safetensors`` that SAELens loads.
 
 Tensors are float32 and contiguous: W_enc (d_in, d_sae), b_enc (d_sae,), W_dec (d_sae, d_out), b_dec (d_out,)
-and, for architectures with a threshold, ``threshold`` (d_sae,). BatchTopK encodes with one threshold, so
-its file is that of a JumpReLU; ``saelens_layout`` has the rest. What SAELens does not know stands under
+and, for architectures with a threshold, ``threshold`` (d_sae,). BatchTopK encodes with one threshold, so its
+file is that of a JumpReLU; ``saelens_layout`` has the rest. Data that SAELens does not know is in
 ``metadata.featlas``.
 """
 
@@ -33,12 +33,12 @@ FORMAT = 2
 
 
 def save_dictionary(dictionary: Dictionary, folder: Path, metadata: Mapping[str, Any] | None = None) -> str:
-    """Write both files, each atomically and flushed; ``cfg.json`` last, so that a folder with it is whole.
+    """Write both files, each atomically and flushed; ``cfg.json`` last, so that a folder with it is complete.
 
     Args:
         dictionary: A dictionary with its normalisation folded in.
-        folder: Made if missing.
-        metadata: What SAELens keeps beside the weights: ``model_name``, ``hook_name``, ...
+        folder: Created if missing.
+        metadata: The metadata that SAELens stores with the weights: ``model_name``, ``hook_name``, ...
 
     Returns:
         SHA-256 of the weights file.
@@ -99,7 +99,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
 
 
 def _own_config(dictionary: Dictionary, digest: str) -> dict[str, Any]:
-    """What is needed to build the dictionary again."""
+    """The settings needed to build the dictionary again."""
     return {
         "format": FORMAT,
         "config": dictionary.config.canonical(),

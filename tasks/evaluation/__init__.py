@@ -1,1 +1,1 @@
-"""What a dictionary is good for beyond reconstruction: suites of metrics, each beside its null."""
+"""What a dictionary is good for besides reconstruction: suites of metrics, each with its null."""

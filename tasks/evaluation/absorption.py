@@ -1,12 +1,13 @@
 """Feature absorption and splitting, from codes and a probe direction.
 
-Definitions of SAEBench (arXiv 2503.09532, after Chanin et al. 2024, arXiv 2409.14507), for the tokens
-that have the label and that the probe calls right. The projection of a latent is ``z_i (W_dec_i . p)`` with
-the unit probe direction p, that of the activation ``(x - b_dec) . p``: what the latents have to add up to.
+Definitions of SAEBench (arXiv 2503.09532, after Chanin et al. 2024, arXiv 2409.14507), for the tokens that
+have the label and that the probe classifies correctly. The projection of a latent is ``z_i (W_dec_i . p)``
+with the unit probe direction p, that of the activation ``(x - b_dec) . p``: what the latents should add up
+to.
 
-- fraction: 0 where the main latents give the whole projection, or where the (at most three) largest other
-  latents with cosine >= 0.1 give less than 0.4 of it; 1 where the main latents give nothing; else
-  ``a / (a + main)`` with a = what those latents give, at most what is missing.
+- fraction: 0 if the main latents give the complete projection, or if the (at most three) largest other
+  latents with cosine >= 0.1 give less than 0.4 of it; 1 if the main latents give nothing; else
+  ``a / (a + main)`` with a = what those latents give, at most the missing part.
 - full: no main latent is active, the latent with the largest projection has cosine >= 0.025 and gives at
   least 0.4 of the activation's projection.
 - main latents: those with the largest difference of means, one more as long as it raises the F1 score of a
@@ -34,7 +35,7 @@ F1_JUMP = 0.03
 
 @dataclass(frozen=True)
 class Absorption:
-    """Of every token: the share of the projection that others carry, and whether one carries it all."""
+    """For every token: the share of the projection that others carry, and whether one carries all of it."""
 
     fraction_N: NDArray[np.float64]
     full_N: Bools
@@ -46,7 +47,7 @@ def absorption(codes_NL: Floats, W_dec_LD: Floats, x_ND: Floats, probe_D: Floats
     Args:
         codes_NL: Latent activations.
         W_dec_LD: Directions.
-        x_ND: Activations less the decoder bias.
+        x_ND: Activations minus the decoder bias.
         probe_D: Direction of the label.
         main_M: Indices of the main latents.
     """
@@ -87,7 +88,7 @@ def _full(codes_NL: Floats, projection_NL: Floats, cosine_L: Floats, whole_N: Fl
 
 
 def main_latents(train_NM: Floats, y_N: Bools, test_NM: Floats, test_y_N: Bools) -> tuple[int, list[Bools]]:
-    """How many of the candidates a label is split into, and the answers of probes on the first 1, 2, ...
+    """Number of candidates into which a label is split, and the answers of probes on the first 1, 2, ...
 
     Args:
         train_NM: Codes of the candidate latents on train tokens, in order of choice.

@@ -20,7 +20,7 @@ from tasks.evaluation.tokens import TokenBatch, document_of, encoded, token_batc
 
 @dataclass(frozen=True)
 class Pooled:
-    """Documents of a split that were met, ascending."""
+    """Documents of a split that occurred, ascending."""
 
     documents_M: NDArray[np.int64]
     raw_MD: NDArray[np.float64]
@@ -97,5 +97,5 @@ def _grouped(values_NF: torch.Tensor, group_N: torch.Tensor, n_groups: int) -> N
 def labels_of(
     documents_M: NDArray[np.int64], labels: Sequence[Mapping[str, str]], column: str
 ) -> list[str | None]:
-    """The label of each document, None where it has none."""
+    """The label of each document, None if it has none."""
     return [labels[document].get(column) if document < len(labels) else None for document in documents_M]

@@ -1,8 +1,8 @@
-"""The first-letter task on running text: which valid tokens begin a word, and with which letter.
+"""The first-letter task on running text: which valid tokens start a word, and with which letter.
 
-The task of Chanin et al. 2024 (arXiv 2409.14507) and SAEBench asks a prompted model to spell; here the
-letter is read off the text, so that any cached corpus serves. A token begins a word where its text, blanks
-before it aside, starts with a letter a-z and the character before is no letter, digit or underscore.
+The task of Chanin et al. 2024 (arXiv 2409.14507) and SAEBench asks a prompted model to spell. Here the
+letter is read from the text, so any cached corpus works. A token starts a word if its text, without leading
+blanks, starts with a letter a-z and the character before is not a letter, digit or underscore.
 
 Shapes: N tokens, C letters.
 """
@@ -26,13 +26,13 @@ _READ_WIDTH = 1024
 
 @dataclass(frozen=True)
 class LetterTokens:
-    """Tokens of a split that begin a word."""
+    """Tokens of a split that start a word."""
 
     x_ND: Tensor
     letters: list[str]
     """First letter of each, lower case."""
     words: list[str]
-    """The token's own text without blanks, lower case: what a probe could learn by heart."""
+    """The token's own text without blanks, lower case: what a probe could memorise."""
 
     def take(self, keep: Sequence[int]) -> "LetterTokens":
         """Some of the tokens."""
@@ -82,7 +82,7 @@ def _words(
 
 
 def word_begun(text: str, start: int, end: int) -> str | None:
-    """The token's letters, lower case, if characters ``start`` to ``end`` begin a word; else None."""
+    """The token's letters, lower case, if characters ``start`` to ``end`` start a word; else None."""
     token = text[start:end]
     word = token.lstrip()
     first = start + len(token) - len(word)
@@ -110,8 +110,8 @@ def one_hot(labels: Sequence[str], classes: Sequence[str]) -> NDArray[np.bool_]:
 
 
 def shuffled_by_word(words: Sequence[str], seed: int) -> Callable[[str], str]:
-    """Letters dealt out anew over the words: the null of a probe that learns words by heart."""
+    """Letters assigned to words at random: the null of a probe that memorises words."""
     vocabulary = sorted(set(words))
-    dealt: NDArray[Any] = np.random.default_rng(seed).permutation([word[0] for word in vocabulary])
-    table = dict(zip(vocabulary, dealt.tolist(), strict=True))
+    shuffled: NDArray[Any] = np.random.default_rng(seed).permutation([word[0] for word in vocabulary])
+    table = dict(zip(vocabulary, shuffled.tolist(), strict=True))
     return lambda word: table[word]

@@ -1,10 +1,10 @@
-"""Linear probes: logistic regression, several targets at once, and the choice of features for sparse ones.
+"""Linear probes: logistic regression, several targets at once, and the selection of features for sparse ones.
 
 Shapes: N examples, F features, C targets.
 
 A probe minimises the mean weighted cross-entropy plus ``|w|^2 / (2 N)`` (the strength of C = 1 in common
-libraries) over standardised features; positives and negatives of every target weigh the same. Everything is
-float64 and deterministic.
+libraries) over standardised features; positives and negatives of every target have equal weight. Everything
+is float64 and deterministic.
 """
 
 from dataclasses import dataclass
@@ -68,7 +68,7 @@ def balanced_accuracy(predicted_N: Bools, truth_N: Bools) -> float:
 
 
 def f1_score(predicted_N: Bools, truth_N: Bools) -> float:
-    """Harmonic mean of precision and recall; 0 where nothing true was found."""
+    """Harmonic mean of precision and recall; 0 if there are no true positives."""
     hits = float((predicted_N & truth_N).sum())
     return 2 * hits / float(predicted_N.sum() + truth_N.sum()) if hits else 0.0
 
@@ -76,7 +76,7 @@ def f1_score(predicted_N: Bools, truth_N: Bools) -> float:
 def largest_mean_differences(
     sums_FC: Floats, counts_C: Floats, total_F: Floats, n: int, *, signed: bool = False
 ) -> NDArray[Any]:
-    """Features by falling size of (mean of the positives - mean of the negatives): indices (F, C).
+    """Features by decreasing size of (mean of the positives - mean of the negatives): indices (F, C).
 
     Args:
         sums_FC: Sums of every feature over the positives of every target.

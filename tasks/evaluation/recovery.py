@@ -1,4 +1,4 @@
-"""How well the directions of one set are found among those of another.
+"""How many directions of one set have a match among those of another.
 
 Shapes: A, B directions of the two sets, D width.
 """
@@ -19,8 +19,8 @@ def unit_rows(rows_LD: Tensor) -> Tensor:
 def random_directions(n: int, width: int, seed: int) -> Tensor:
     """Random unit rows (n, width) for a null; unrelated to the initial directions of any dictionary.
 
-    Dictionaries draw theirs from torch's generator with small seeds. A null from the same generator with the
-    same seed would be the very directions that a training began with, and look like agreement.
+    Dictionaries draw theirs from torch's generator with small seeds. A null from the same generator and
+    seed would consist of the initial directions of a training, and look like agreement.
     """
     rows = np.random.default_rng((seed, n, width)).standard_normal((n, width))
     return unit_rows(torch.from_numpy(rows).float())

@@ -1,4 +1,4 @@
-"""The role of a suite: a dictionary and its activations in, metric values with their controls out."""
+"""The role of a suite: input a dictionary and its activations, output metric values with their controls."""
 
 import json
 from abc import ABC, abstractmethod
@@ -26,7 +26,7 @@ _COLUMNS = ("metric", "variant", "split", "value", "n", "metric_version", "contr
 
 
 class SuiteConfig(StrictConfig):
-    """What every suite needs to know."""
+    """Settings of every suite."""
 
     suite: str
     """Name of the suite."""
@@ -34,20 +34,20 @@ class SuiteConfig(StrictConfig):
     """Seed of the random dictionary and of the shuffled labels that serve as controls."""
 
     def tag(self) -> str:
-        """What tells the rows of this suite from those of another in one pipeline."""
+        """A key that distinguishes the rows of this suite from others in one pipeline."""
         return self.suite
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured, and what a suite may look at."""
+    """The dictionary to measure, and the data that a suite may use."""
 
     dictionary: "Dictionary"
-    """With its normalisation folded in, on the device where it is to run."""
+    """The dictionary with folded normalisation, on the device where it runs."""
     activations: "SiteActivations"
-    """Activations of the hookpoints it reads and writes, in context where it reads context."""
+    """Activations of its hookpoints, in context if it reads context."""
     scratch: Path
-    """An empty folder for whatever a suite has to keep on disk."""
+    """An empty folder for files of a suite."""
     texts: Sequence[str] = ()
     """Text of every document, in the order in which the activations count documents."""
     labels: Sequence[Mapping[str, str]] = ()
@@ -55,7 +55,7 @@ class Subject:
     special_token_ids: frozenset[int] = frozenset()
     """Tokens of the chat template and other special tokens."""
     siblings: Sequence["Dictionary"] = ()
-    """Dictionaries trained like this one but for the seed."""
+    """Dictionaries that differ from this one only in the seed."""
 
     @classmethod
     def of(
@@ -94,24 +94,24 @@ class Subject:
 
 @dataclass(frozen=True)
 class Metric:
-    """One value with what it is compared with; ``value`` is None only with the reason in ``note``."""
+    """One value with its control; ``value`` is None only with the reason in ``note``."""
 
     metric: str
     variant: str
     value: float | None
     n: int
-    """Tokens, documents or features it was measured on; the suite's README says which."""
+    """Number of tokens, documents or features it was measured on; the suite's README says which."""
     control: Mapping[str, float | None] = field(default_factory=dict)
     note: str | None = None
     split: Split = "eval"
     interval: Interval | None = None
-    """None where the definition allows none."""
+    """None if the definition has none."""
     unit: str = "documents"
-    """What was drawn again for the interval."""
+    """The units resampled for the interval."""
 
 
 class Unmeasurable(Exception):
-    """A suite has no meaning here; the sentence says why and stands in the rows as their note."""
+    """A suite does not apply here; the sentence gives the reason and becomes the note of the rows."""
 
 
 class Suite(ABC):
@@ -121,7 +121,7 @@ class Suite(ABC):
     version: ClassVar[int] = 1
     """Version of the definitions; raised when a value changes its meaning."""
     reads: ClassVar[frozenset[str]] = frozenset()
-    """Fields of the subject it needs besides dictionary and activations: texts, labels, siblings."""
+    """Fields of the subject that it needs besides dictionary and activations: texts, labels, siblings."""
 
     def __init__(self, config: SuiteConfig) -> None:
         self.config = config
@@ -135,14 +135,14 @@ class Suite(ABC):
 
     @abstractmethod
     def headline(self) -> tuple[tuple[str, str], ...]:
-        """Metric and variant of the values that are null with the reason where nothing can be measured."""
+        """Metric and variant of the values that are null with the reason if nothing can be measured."""
 
     @abstractmethod
     def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
         """All values.
 
         Raises:
-            Unmeasurable: when the suite has no meaning for this dictionary or these activations.
+            Unmeasurable: when the suite does not apply to this dictionary or these activations.
             UserError: for a setting that does not fit, such as an unknown label column.
         """
 
@@ -200,7 +200,7 @@ def _row(metric: Metric, version: int) -> dict[str, Any]:
 
 
 def _note(metric: Metric) -> str | None:
-    """Its own note, and what the units of the interval are where they are no documents."""
+    """Its own note, and the units of the interval if they are not documents."""
     parts = [metric.note]
     if metric.interval is not None and metric.interval.low is not None and metric.unit != "documents":
         parts.append(f"interval over {metric.interval.n_documents} {metric.unit}")

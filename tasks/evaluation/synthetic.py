@@ -1,6 +1,6 @@
-"""Activations whose true features are known: planted directions with hierarchy, correlation and noise.
+"""Activations with known true features: planted directions with hierarchy, correlation and noise.
 
-Every token is a sum of the directions of its active features, each with a strength of its own, plus Gaussian
+Every token is a sum of the directions of its active features, each with its own strength, plus Gaussian
 noise. Features are of four kinds:
 
 - ``parent`` features, each with ``children`` that fire only on tokens where it fires, at most one at a time;
@@ -31,20 +31,20 @@ _LARGEST_FREQUENCY = 0.5
 
 
 class SyntheticConfig(StrictConfig):
-    """Sizes of a planted world."""
+    """Sizes of the planted data."""
 
     d_in: int = Field(default=32, ge=2)
     """Width of the activations."""
     n_features: int = Field(default=64, ge=4)
     """Planted directions."""
     mean_active: float = Field(default=3.0, gt=0)
-    """Active features of an average token."""
+    """Mean number of active features of a token."""
     n_parents: int = Field(default=6, ge=0)
     """Features that have children."""
     n_children: int = Field(default=3, ge=1)
     """Children of each parent."""
     child_share: float = Field(default=0.6, gt=0, le=1)
-    """Share of a parent's tokens on which one of its children fires as well."""
+    """Share of a parent's tokens on which one of its children fires too."""
     n_correlated: int = Field(default=16, ge=0)
     """Features in correlated groups of four."""
     correlation: float = Field(default=0.6, ge=0, lt=1)
@@ -54,7 +54,7 @@ class SyntheticConfig(StrictConfig):
     noise: float = Field(default=0.05, ge=0)
     """Standard deviation of the noise in each dimension; a feature has strength 1 to 2."""
     n_tokens: int = Field(default=60_000, ge=CONTEXT * 20)
-    """Tokens in all, a tenth of them for evaluation; training reads the others again and again."""
+    """Total number of tokens, a tenth of them for evaluation; training reads the others repeatedly."""
     seed: int = Field(default=0, ge=0)
     """Seed of directions and tokens."""
 
@@ -70,7 +70,7 @@ class SyntheticConfig(StrictConfig):
 
 
 class SyntheticActivations:
-    """An activation set in memory that knows its features; trains and evaluates like a cached one."""
+    """An activation set in memory with known features; trains and evaluates like a cached one."""
 
     def __init__(self, config: SyntheticConfig) -> None:
         self.config = config
@@ -121,7 +121,7 @@ def _family(config: SyntheticConfig) -> tuple[NDArray[np.str_], NDArray[np.int64
 
 
 def _directions(random: np.random.Generator, config: SyntheticConfig) -> NDArray[np.float64]:
-    """Unit vectors pushed apart, as features that share a space would lie."""
+    """Unit vectors pushed apart, as features that share a space would be."""
     rows_FD = random.standard_normal((config.n_features, config.d_in))
     rows_FD /= np.linalg.norm(rows_FD, axis=1, keepdims=True)
     for _ in range(200):

@@ -1,4 +1,4 @@
-"""Reading activations with the place of every token, and the controls every suite compares with.
+"""Reads activations with the position of every token, and the controls of every suite.
 
 Legend: N tokens, T context, D d_in, E d_out, L d_sae.
 """
@@ -23,7 +23,7 @@ _CONTROL_TOKENS, _CONTROL_VALUES = 50_000, 2**25
 
 
 class TokenBatch(NamedTuple):
-    """Valid tokens in order, with where each of them stands."""
+    """Valid tokens in order, with their positions."""
 
     rows_N: NDArray[np.int64]
     """Sequence of each token."""
@@ -31,15 +31,15 @@ class TokenBatch(NamedTuple):
     """Position of each token in its sequence."""
     x_ND: Tensor
     y_NE: Tensor
-    """What is to be reconstructed; ``x_ND`` itself where that is the input."""
+    """The target; ``x_ND`` itself if that is the input."""
     seen_NW: Tensor
-    """What the dictionary encodes: ``x_ND`` itself, unless it reads context."""
+    """The input of the encoder: ``x_ND`` itself, unless it reads context."""
 
 
 def token_batches(
     activations: SiteActivations, split: Split, n_tokens: int, d_sae: int
 ) -> Iterator[TokenBatch]:
-    """Valid, finite tokens of sequences evenly spread over a split, about ``n_tokens`` in all, float32.
+    """Valid, finite tokens of sequences spread evenly over a split, about ``n_tokens`` in all, float32.
 
     A batch is small enough for dense codes of width ``d_sae``.
     """
@@ -59,12 +59,12 @@ def token_batches(
 
 
 class Controls(NamedTuple):
-    """What the dictionary has to beat at equal sparsity."""
+    """The controls that the dictionary must beat at equal sparsity."""
 
     k: int
     """Realised mean number of active latents, rounded."""
     random: Dictionary
-    """Random directions of the same width with the k largest products kept."""
+    """Random directions of the same width, keeping the k largest products."""
     pca: Pca
 
 
@@ -73,7 +73,7 @@ def fit_controls(dictionary: Dictionary, activations: SiteActivations, seed: int
     """A random dictionary of the same width and realised k, and PCA with k components, on the inputs.
 
     Raises:
-        Unmeasurable: where there are no train tokens.
+        Unmeasurable: when there are no train tokens.
     """
     n_tokens = min(_CONTROL_TOKENS, _CONTROL_VALUES // activations.d_in)
     parts = list(token_batches(activations, "train", n_tokens, dictionary.d_sae))
@@ -94,18 +94,18 @@ def encoded(dictionary: Dictionary, seen_NW: Tensor) -> Tensor:
 
 @torch.no_grad()
 def reconstructed(dictionary: Dictionary, seen_NW: Tensor) -> Tensor:
-    """What the dictionary makes of the inputs, on the CPU: (N, E) float32."""
+    """The reconstruction of the inputs, on the CPU: (N, E) float32."""
     recon_NE: Tensor = dictionary(_own(dictionary, seen_NW))
     return recon_NE.float().cpu()
 
 
 def _own(dictionary: Dictionary, seen_NW: Tensor) -> Tensor:
-    """Of rows in context a control sees the activation, with which they begin."""
+    """For rows in context a control reads only the activation, with which they start."""
     return seen_NW[:, : dictionary.input_width].to(dictionary.W_dec.device)
 
 
 def refuse_unlike_output(dictionary: Dictionary) -> None:
-    """Directions can be compared with inputs only where the dictionary writes what it reads.
+    """Directions are comparable with inputs only if the dictionary writes what it reads.
 
     Raises:
         Unmeasurable: for a transcoder, and for one that reads context.

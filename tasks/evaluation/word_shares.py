@@ -1,7 +1,7 @@
 """Scores of the first-letter task as ratios of sums over words, and their intervals over words.
 
-A latent absorbs words and not documents, and the tokens of one word are alike: words are drawn again, with
-the probes and the chosen latents as they were fitted. Letters keep their weight in a mean over letters.
+A latent absorbs words and not documents, and the tokens of one word are similar: words are resampled, with
+fixed probes and selected latents. Letters keep their weight in a mean over letters.
 
 Shapes: N tokens, W words, C letters, R replicates.
 """
@@ -21,7 +21,7 @@ UNIT = "words"
 
 @dataclass(frozen=True)
 class Words:
-    """Which word each token is."""
+    """The word of each token."""
 
     word_N: NDArray[Any]
     n_words: int
@@ -41,12 +41,12 @@ class Words:
 
 @dataclass(frozen=True)
 class Score:
-    """A value of one letter, the tokens it was counted on, and the sums over words whose ratio it is."""
+    """A value of one letter, the number of its tokens, and the sums over words whose ratio it is."""
 
     value: float
     n: int
     above_W: Floats | None = None
-    """None where the value is no ratio, and so has no interval."""
+    """None if the value is not a ratio, and so has no interval."""
     below_W: Floats | None = None
 
     def interval(self) -> Interval | None:
@@ -64,7 +64,7 @@ def f1_of(words: Words, predicted_N: Bools, truth_N: Bools, n: int) -> Score:
 
 
 def mean_of(words: Words, values_N: Any, counted_N: Bools) -> Score:
-    """Mean over the counted tokens; the values of the others are no matter."""
+    """Mean over the counted tokens; the values of the others do not matter."""
     value = float(np.asarray(values_N)[counted_N].mean())
     above_N = np.where(counted_N, values_N, 0.0)
     return Score(value, int(counted_N.sum()), words.sums(above_N), words.sums(counted_N))

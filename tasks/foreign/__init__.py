@@ -1,1 +1,1 @@
-"""Dictionaries of other tools: reading them, checking them on a model, turning them into ours."""
+"""Dictionaries of other tools: read them, check them on a model, convert them."""

@@ -33,7 +33,7 @@ class Alternative(NamedTuple):
 
 
 def read_as(foreign: Foreign, reading: ReadingConfig, inputs: Inputs) -> Foreign:
-    """The file as ``reading`` says; ``inputs`` are the activations that it reads."""
+    """The dictionary of the file under ``reading``; ``inputs`` are the activations that it reads."""
     return with_norms(first_reading(foreign, reading), reading, inputs)
 
 
@@ -41,8 +41,8 @@ def alternatives(foreign: Foreign, reading: ReadingConfig, inputs: Inputs) -> It
     """Every reading that differs from ``reading`` in one setting and could make a difference.
 
     Args:
-        foreign: As the file says.
-        reading: What is to be varied.
+        foreign: The record as the file states it.
+        reading: The reading to vary.
         inputs: The activations that it reads.
     """
     current = read_as(foreign, reading, inputs)
@@ -78,7 +78,7 @@ def _normalisations(current: Foreign, reading: ReadingConfig) -> Iterator[Altern
 
 
 def _sparser(current: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Iterator[Alternative]:
-    """Fewer latents per token, where nothing but zero keeps them out: a lost threshold, a TopK as ReLU."""
+    """Fewer latents per token, if nothing but zero keeps them out: a lost threshold, a TopK as ReLU."""
     has_threshold = current.threshold is not None and bool((current.threshold > 0).any())
     if current.activation not in ("relu", "jumprelu", "batch_topk") or has_threshold:
         return
@@ -97,7 +97,7 @@ def _sparser(current: Foreign, reading: ReadingConfig, x_ND: Tensor) -> Iterator
 
 
 def _thresholds(acts_NL: Tensor, sizes: list[int]) -> list[float]:
-    """For each mean number of latents the threshold that lets so many pass."""
+    """For each mean number of latents the threshold that lets this many pass."""
     values = acts_NL[acts_NL > 0].sort(descending=True).values
     return [round(float(values[min(k * len(acts_NL), len(values) - 1)]), 6) for k in sizes]
 
@@ -107,12 +107,12 @@ def _changed(reading: ReadingConfig, setting: str, value: str, **fields: Any) ->
 
 
 def is_sparsity(alternative: Alternative) -> bool:
-    """Whether it changes the number of latents per token alone."""
+    """Whether it changes only the number of latents per token."""
     return alternative.setting in ("k", "threshold")
 
 
 def settings(reading: ReadingConfig) -> dict[str, Any]:
-    """What differs from reading the file as it says."""
+    """The differences from reading the file as it states."""
     default = ReadingConfig()
     return {
         name: getattr(reading, name)

@@ -1,4 +1,4 @@
-"""From the neutral record of a foreign dictionary to one of ours, its conventions folded into weights."""
+"""Converts the neutral record of a foreign dictionary to one of ours, its conventions folded into weights."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -90,7 +90,7 @@ def _folded(foreign: Foreign) -> Foreign:
 
 
 def _config_fields(foreign: Foreign) -> dict[str, Any]:
-    """Configuration of the class that encodes alike; what only training needs stands at a placeholder."""
+    """Configuration of the class with the same encoder; fields that only training needs hold placeholders."""
     fields: dict[str, Any] = {"d_sae": foreign.d_sae, "n_tokens": _training_tokens(foreign)}
     fields |= {"normalisation": "none", "token_norm": foreign.token_norm}
     architecture = _architecture(foreign)

@@ -1,4 +1,4 @@
-"""What the import gate found of a foreign dictionary: stored beside its weights and as metrics."""
+"""The result of the import gate for a foreign dictionary: stored with its weights and as metrics."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ METRIC_VERSION = 1
 
 
 class Figures(NamedTuple):
-    """What was measured of one reading."""
+    """The measurements of one reading."""
 
     fvu: float
     l0: float
@@ -34,17 +34,17 @@ class Tried(NamedTuple):
 
 @dataclass(frozen=True)
 class Certificate:
-    """What the gate found; stored with the dictionary."""
+    """The result of the gate; stored with the dictionary."""
 
     verified: bool
     reason: str | None
     """Why it is not verified, as a clause."""
     place: Place
     settings: Mapping[str, Any]
-    """How the file was read, where not as it says."""
+    """How the file was read, if not as it states."""
     figures: Figures
     random_fvu: float | None
-    """FVU of a random dictionary of the same k; None where inputs are not reconstructed."""
+    """FVU of a random dictionary of the same k; None if inputs are not reconstructed."""
     fitting: Mapping[str, Any]
     """Settings that fit clearly better, ``hookpoint`` and ``model`` among them; empty when there are none."""
     fitting_fvu: float | None
@@ -59,7 +59,7 @@ class Certificate:
 
 
 def refuse_unverified(source: str, certificate: Certificate) -> None:
-    """Raise where the gate did not verify.
+    """Raise if the gate did not verify.
 
     Raises:
         UserError: one sentence with figures and, if there is one, the setting that fits.
@@ -81,7 +81,7 @@ def refuse_unverified(source: str, certificate: Certificate) -> None:
 
 
 def _plain(values: Figures | Tried) -> dict[str, Any]:
-    """As JSON, which has no infinity: a reading may be that wrong."""
+    """As JSON, which has no infinity: a reading can be this wrong."""
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in values._asdict().items()

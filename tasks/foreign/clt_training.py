@@ -1,4 +1,4 @@
-"""What EleutherAI/clt-training adds to folders of sparsify, brought back to what sparsify knows.
+"""Converts what EleutherAI/clt-training adds to folders of sparsify back to the format of sparsify.
 
 Parts of several targets have numbers (``W_decs.0``); latents may have an offset and a factor after they
 were selected (``post_enc``, ``post_enc_scale``); inputs and outputs may be scaled by their mean norms

@@ -1,8 +1,8 @@
-"""What a foreign configuration may say: no key that changes the arithmetic is passed over in silence.
+"""Checks of foreign configurations: no key that changes the arithmetic is ignored silently.
 
-A reader lists the keys that it reads, those that are known and change nothing (training, bookkeeping), and
-those whose other values it cannot follow. Of a key that is in none of these lists the name decides: one that
-speaks of the arithmetic is refused unless its value is neutral, any other is reported.
+A reader lists the keys that it reads, those that are known and have no effect (training, bookkeeping), and
+those with values that it cannot follow. For a key in none of these lists the name decides: if it concerns the
+arithmetic, the key is refused unless its value is neutral; any other key is reported.
 """
 
 import logging
@@ -28,15 +28,15 @@ class Keys:
     """Keys of one format's configuration."""
 
     read: frozenset[str]
-    """What the reader follows."""
+    """Keys that the reader follows."""
     harmless: frozenset[str] = frozenset()
-    """What changes nothing in how the dictionary encodes and decodes."""
+    """Keys that have no effect on how the dictionary encodes and decodes."""
     allowed: Mapping[str, tuple[object, ...]] = field(default_factory=dict)
-    """Values that the reader can follow, of keys where it cannot follow all."""
+    """Values that the reader supports, for keys of which it does not support all."""
 
 
 def check_keys(where: Path | str, config: Mapping[str, Any], keys: Keys) -> None:
-    """Refuse a configuration that says something about the arithmetic which the reader does not follow.
+    """Refuse a configuration with a setting for the arithmetic that the reader does not follow.
 
     Raises:
         UserError: naming the key and its value.
@@ -61,7 +61,7 @@ def check_keys(where: Path | str, config: Mapping[str, Any], keys: Keys) -> None
 
 
 def report_tensors(where: Path | str, names: Iterable[str], known: Iterable[str]) -> None:
-    """Say which tensors of a file are not read."""
+    """Report the tensors of a file that are not read."""
     unread = sorted(set(names) - set(known))
     if unread:
         logger.warning("%s: tensors that featlas does not know are left out: %s", where, ", ".join(unread))
@@ -83,7 +83,7 @@ def check_sizes(where: Path | str, config: Mapping[str, Any], sizes: Mapping[str
 
 
 def whole(where: Path | str, config: Mapping[str, Any], name: str) -> int | None:
-    """A whole number; None where there is none.
+    """A whole number; None if there is none.
 
     Raises:
         UserError: for anything else: ``true`` is not 1.
@@ -111,7 +111,7 @@ def flag(where: Path | str, config: Mapping[str, Any], name: str, default: bool)
 
 
 def _is_one_of(value: object, allowed: Iterable[object]) -> bool:
-    """Equality that tells true from 1."""
+    """Equality that distinguishes true from 1."""
     return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in allowed)
 
 

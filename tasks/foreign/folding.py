@@ -1,13 +1,14 @@
-"""Conventions of other tools folded into weights: the same codes and outputs from our kind of dictionary.
+"""Folds conventions of other tools into weights: the same codes and outputs from our kind of dictionary.
 
-Legend: D d_in, E d_out, L d_sae. Activations stay those of the foreign tool, number for number:
+Legend: D d_in, E d_out, L d_sae. Activations stay exactly those of the foreign tool:
 
 - activations times the norm n of their direction: ``W_enc n``, ``b_enc n``, ``W_dec / n``
-- inputs that had the factor s in training: ``W_enc s``, ``W_dec / s``, ``b_dec / s``; of a crosscoder each
-  hookpoint its own, which are also the units in which the norms of its directions compare
-- no b_dec taken from the input: ``b_enc + b_dec W_enc`` (and the same times exp(r_mag) for magnitudes)
+- inputs that had the factor s in training: ``W_enc s``, ``W_dec / s``, ``b_dec / s``; for a crosscoder a
+factor
+  per hookpoint, which is also the unit in which the norms of its directions are comparable
+- no b_dec subtracted from the input: ``b_enc + b_dec W_enc`` (and the same times exp(r_mag) for magnitudes)
 - inputs whitened in training, ``(x - m) M``: ``M W_enc``, ``W_dec M^-1``, ``b_dec M^-1 + m``
-- the k largest values of either sign: each latent beside one with encoder, bias and direction negated
+- the k largest values of either sign: a second copy of each latent with encoder, bias and direction negated
 """
 
 from dataclasses import replace
@@ -23,7 +24,7 @@ _SMALLEST_NORM = 1e-12
 
 
 class Whitening(NamedTuple):
-    """What inputs were whitened with, ``z = (x - mean) matrix``, and outputs brought back with."""
+    """The whitening of inputs, ``z = (x - mean) matrix``, and its inverse for outputs."""
 
     mean_D: Tensor
     matrix_DD: Tensor
@@ -44,7 +45,7 @@ def fold_decoder_norms(foreign: Foreign) -> Foreign:
 
 
 def fold_input_scale(foreign: Foreign) -> Foreign:
-    """``scale`` folded: reads and writes activations as the model has them. Call it once.
+    """``scale`` folded: the result reads and writes activations of the model. Call it once.
 
     ``site_scales`` of a crosscoder are kept: norms of its directions count in their units.
     """
@@ -74,7 +75,7 @@ def fold_input_scale(foreign: Foreign) -> Foreign:
 
 
 def fold_centre(foreign: Foreign) -> Foreign:
-    """An autoencoder that takes nothing from its input as one that takes ``b_dec``, but for temporal ones."""
+    """An autoencoder that subtracts nothing from its input, as one that subtracts ``b_dec``."""
     if foreign.kind != "autoencoder" or foreign.centred or foreign.attention is not None:
         return foreign
     if foreign.activation == "matching_pursuit":
@@ -116,7 +117,7 @@ def fold_whitening(foreign: Foreign, whitening: Whitening) -> Foreign:
 def unfold_signs(foreign: Foreign) -> Foreign:
     """A signed TopK of L latents as a plain one of 2 L: latent L + i is the other side of latent i.
 
-    Of ``[z, -z]`` the k largest are those z that are largest in magnitude, each on the side of its sign.
+    Of ``[z, -z]`` the k largest are the z with the largest magnitude, each on the side of its sign.
     """
     if foreign.activation != "abs_topk":
         return foreign

@@ -1,4 +1,4 @@
-"""What a foreign format is: it reads a file or folder, some also write one."""
+"""The role of a foreign format: it reads a file or folder; some formats also write one."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from tasks.foreign.record import Foreign, check_foreign
 
 @dataclass(frozen=True)
 class Written:
-    """A dictionary of ours to be written, and what the catalogue knows of it."""
+    """A dictionary of ours to write, and its data from the catalogue."""
 
     dictionary: Dictionary
     model_name: str
@@ -24,18 +24,18 @@ class Written:
     """Hookpoints it reads, in our vocabulary."""
     writes: tuple[str, ...]
     described: Mapping[str, Any]
-    """What else is worth keeping beside the weights: id, corpus, context length."""
+    """Further data to store with the weights: id, corpus, context length."""
 
 
 class Format(ABC):
-    """One file format; the subclass's docstring says whose and what is in it."""
+    """One file format; the docstring of the subclass names the tool and describes the content."""
 
     @abstractmethod
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The dictionary at ``path`` by the conventions of its tool, shapes not yet checked.
 
         Raises:
-            UserError: when files are missing, damaged, or say something that is not known here.
+            UserError: when files are missing, damaged, or contain a setting that is not supported.
         """
 
     def write(self, written: Written, folder: Path) -> None:

@@ -1,11 +1,12 @@
 """The import gate: does a foreign dictionary do on this model what a dictionary should?
 
-A few thousand tokens are run through the model and the dictionary. The gate measures FVU, L0 and the share
-of latents that never fire, then reads the file otherwise, one convention after the other: neighbouring
-layers and hookpoints, normalisations, b_dec, norms of directions, transposed matrices, fewer latents. What
-leaves clearly less unexplained is the setting that fits; a dictionary as it was given is verified only if
-there is none, and if it beats the mean and a random dictionary of the same k. Neighbouring layers can be so
-alike that a small dictionary does equally well on both: then the hookpoint that the file names counts.
+A few thousand tokens run through the model and the dictionary. The gate measures FVU, L0 and the share of
+latents that never fire. It then reads the file in other ways, one convention after the other: neighbouring
+layers and hookpoints, normalisations, b_dec, norms of directions, transposed matrices, fewer latents. A
+reading that leaves clearly less variance unexplained is the setting that fits. A dictionary as given is
+verified only if there is no such reading, and if it beats the mean and a random dictionary of the same k.
+Neighbouring layers can be so similar that a small dictionary does equally well on both; then the hookpoint
+that the file names counts.
 
 Legend: N tokens, D d_in, E d_out, L d_sae.
 """
@@ -60,7 +61,7 @@ class GateConfig(StrictConfig):
 
 
 class _Reading(NamedTuple):
-    """A way to read the file, at a place."""
+    """A way to read the file, at a hookpoint."""
 
     place: Place
     reading: ReadingConfig
@@ -76,15 +77,15 @@ def examine(
     config: GateConfig,
     named: Place | None = None,
 ) -> Certificate:
-    """Measure a dictionary as given and otherwise, and say whether it may be trusted.
+    """Measure a dictionary as given and under other readings, and decide whether it is verified.
 
     Args:
-        foreign: As its file says.
+        foreign: The record as the file states it.
         reading: Settings of the user.
-        place: Hookpoints of the user, or those that the file names.
+        place: Hookpoints that the user names, or those of the file.
         sample: Activations there and at neighbouring hookpoints.
-        config: Sizes and the gain that counts.
-        named: Hookpoints that the file names; others have to fit clearly better to be verified.
+        config: Sizes, and the gain that is required.
+        named: Hookpoints that the file names; others must fit clearly better to be verified.
 
     Raises:
         UserError: when the widths differ or the settings do not go together.
@@ -116,7 +117,7 @@ def examine(
 
 
 def measure(dictionary: Dictionary, x_ND: Tensor, y_NE: Tensor) -> Figures:
-    """FVU, L0 and unseen latents on the tokens given."""
+    """FVU, L0 and unseen latents on the given tokens."""
     sums, n_active = ReconstructionSums(), 0
     seen_L = torch.zeros(dictionary.d_sae, dtype=torch.bool)
     size = max(_CODES_PER_BATCH // dictionary.d_sae, 1)
@@ -178,7 +179,7 @@ def _search(
 def _as_named(
     foreign: Foreign, reading: ReadingConfig, place: Place, named: Place, sample: Sample, config: GateConfig
 ) -> _Reading | None:
-    """The place that the file names, unless another is clearly better."""
+    """The hookpoint that the file names, unless another is clearly better."""
     if not sample.can_move(place, named):
         return None
     here, there = (_Reading(at, reading, _fvu(foreign, reading, at, sample)[0]) for at in (place, named))
@@ -188,8 +189,8 @@ def _as_named(
 def _is_gain(best: _Reading, found: _Reading, least: float) -> bool:
     """Whether a reading leaves clearly less unexplained.
 
-    At another place it is enough that clearly more is explained: a dictionary is at its best where it was
-    trained, and one that explains little should not pass for the layer beside it. Where next to nothing is
+    At another hookpoint it is enough that clearly more is explained: a dictionary is best where it was
+    trained, and one that explains little must not pass for the layer next to it. If next to nothing is
     unexplained (an identity, all components of a PCA) nothing can be gained.
     """
     if best.fvu < _NOTHING_LEFT:
@@ -251,7 +252,7 @@ def _difference(best: _Reading, reading: ReadingConfig, place: Place) -> dict[st
 
 
 def _changes(place: Place, other: Place) -> dict[str, str]:
-    """What a user has to say otherwise to mean the other place."""
+    """The options with which a user selects the other hookpoint."""
     said = {"model": "+".join(other.models)} if other.models != place.models else {}
     moved = (other.reads, other.writes) != (place.reads, place.writes)
     return {**said, **({"hookpoint": other.name()} if moved else {})}

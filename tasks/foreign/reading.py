@@ -1,4 +1,4 @@
-"""Settings by which a foreign file may be read otherwise than it says, and what each does to it.
+"""Settings under which a foreign file is read differently from what it states, and the effect of each.
 
 The import gate tries them one by one; a user passes the one that the gate found to fit.
 """
@@ -24,12 +24,12 @@ _SMALLEST_NORM = 1e-12
 
 
 class ReadingConfig(StrictConfig):
-    """How a file is read; ``file`` means as the file itself says."""
+    """How a file is read; ``file`` means as the file states."""
 
     activation: ActivationForm = "file"
-    """relu, topk (needs k) or threshold (needs threshold) in place of what the file says."""
+    """relu, topk (needs k) or threshold (needs threshold) in place of what the file states."""
     k: int | None = Field(default=None, ge=1)
-    """Latents per token, where the file does not say or says it wrongly."""
+    """Latents per token, if the file does not state them or states them wrongly."""
     threshold: float | None = Field(default=None, ge=0)
     """One threshold for all latents."""
     normalisation: Normalisation = "file"
@@ -40,20 +40,20 @@ class ReadingConfig(StrictConfig):
     centre: Centre = "file"
     """Whether b_dec is taken from the input before the encoder."""
     encoder: MatrixForm = "file"
-    """transposed where W_enc stands the other way round."""
+    """transposed if W_enc is transposed in the file."""
     decoder: DecoderForm = "file"
-    """transposed where W_dec stands the other way round, unit_norm where its rows are normalised at use,
-    folded to bring rows to unit norm without changing the output: activations are multiplied by the norms."""
+    """transposed if W_dec is transposed in the file, unit_norm if its rows are normalised at use, folded to
+    scale rows to unit norm without changing the output: activations are multiplied by the norms."""
     skip: MatrixForm = "file"
-    """transposed where W_skip of a transcoder stands the other way round."""
+    """transposed if W_skip of a transcoder is transposed in the file."""
 
 
 class Inputs(NamedTuple):
-    """What a reading may know of the activations that a dictionary reads."""
+    """What a reading may use of the activations that a dictionary reads."""
 
     sample_ND: Tensor
     gain_D: Tensor | None = None
-    """Gain of the norm whose output they are; None where they are no such output."""
+    """Gain of the norm whose output they are; None if they are not such an output."""
     shift_D: Tensor | None = None
     """Bias of that norm."""
 

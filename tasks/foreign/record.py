@@ -44,13 +44,13 @@ class Attention:
 
 @dataclass(frozen=True, eq=False)
 class Foreign:
-    """Weights with the conventions they are to be used by; tensors are float32 on the CPU."""
+    """Weights with the conventions under which they are used; tensors are float32 on the CPU."""
 
     source: str
     """File or folder, for messages."""
     activation: Activation
     W_enc: Tensor
-    """(D, L); hookpoints of a crosscoder side by side."""
+    """(D, L); hookpoints of a crosscoder are concatenated."""
     W_dec: Tensor
     """(L, E), one direction per row."""
     b_enc: Tensor
@@ -71,9 +71,9 @@ class Foreign:
     residual_threshold: float = 0.0
     """Residual norm at which matching pursuit stops."""
     stop_on_repeat: bool = False
-    """Whether matching pursuit stops with the first step that selects a latent again."""
+    """Whether matching pursuit stops at the first step that selects a latent again."""
     centred: bool = True
-    """Whether ``b_dec`` is taken from the input before the encoder."""
+    """Whether ``b_dec`` is subtracted from the input before the encoder."""
     scale: float = 1.0
     """Factor that its inputs had in training and that the file has not folded in."""
     site_scales: tuple[float, ...] = ()
@@ -91,7 +91,7 @@ class Foreign:
     """Hookpoints in our vocabulary, as far as the file names them."""
     writes: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
-    """Models that a crosscoder reads side by side, as the user names them; empty where there is one."""
+    """Models that a crosscoder reads together, as the user names them; empty if there is one."""
     model_name: str | None = None
     described: Mapping[str, Any] = field(default_factory=dict)
     """Configuration as found."""
@@ -121,7 +121,7 @@ class Foreign:
 
     @property
     def remarks(self) -> dict[str, str]:
-        """What a reader of the assembled dictionary has to know, by keyword; stored beside its weights."""
+        """What a user of the assembled dictionary must know, by keyword; stored with its weights."""
         if self.activation != "abs_topk":
             return {}
         n = self.d_sae
@@ -133,7 +133,7 @@ class Foreign:
 
 
 def check_foreign(foreign: Foreign) -> Foreign:
-    """Refuse weights that do not fit together or are not numbers; returns the dictionary.
+    """Refuse weights that do not fit together or are not numbers; return the dictionary.
 
     Raises:
         UserError: one sentence that names source, tensor and remedy.

@@ -1,4 +1,4 @@
-"""SAELens' temporal dictionaries: attention over the codes of earlier tokens, beside a plain dictionary.
+"""SAELens' temporal dictionaries: attention over the codes of earlier tokens, added to a plain dictionary.
 
 Conventions of decoderesearch/SAELens 6.54. Tied weights have no ``W_enc``: the transpose of ``W_dec``
 encodes, and ``b_dec`` is added to the output only if it was taken from the input. There is no ``b_enc``.

@@ -1,4 +1,4 @@
-"""Activations of the same few tokens at every hookpoint that an imported dictionary may be meant for.
+"""Activations of the same few tokens at every hookpoint to which an imported dictionary may belong.
 
 Legend: N tokens, T context, D width of a hookpoint.
 """
@@ -29,24 +29,24 @@ _NORM_BEFORE = ("pre_norm", "sandwich_norm")
 
 
 class Place(NamedTuple):
-    """Hookpoints that a dictionary reads and those it writes; the same where it reconstructs its input."""
+    """Hookpoints that a dictionary reads and those it writes; the same if it reconstructs its input."""
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     models: tuple[str, ...] = ()
-    """Models whose hookpoints lie side by side, all of the first before those of the second; empty where
+    """Models whose hookpoints are concatenated, all of the first before those of the second; empty if
     there is one model."""
 
     @classmethod
     def of(
         cls, reads: tuple[str, ...], writes: tuple[str, ...] = (), models: tuple[str, ...] = ()
     ) -> "Place":
-        """A place; without ``writes`` what is read is reconstructed."""
+        """A place; without ``writes`` it reconstructs what it reads."""
         return cls(reads, writes or reads, models)
 
     @classmethod
     def parse(cls, text: str) -> "Place":
-        """Read what `name` gives: ``blocks.1.resid_post`` or ``blocks.1.mlp_in,blocks.1.mlp_out``.
+        """Parse the output of `name`: ``blocks.1.resid_post`` or ``blocks.1.mlp_in,blocks.1.mlp_out``.
 
         Raises:
             UserError: when the text has another form.
@@ -162,13 +162,13 @@ class Sample:
         return Sample(values, self.norms, self.whole and self.whole.taken(slice(n)))
 
     def neighbours(self, place: Place) -> Iterator[Place]:
-        """Places near by with the same widths, whose activations are not those of the place itself."""
+        """Nearby places with the same widths whose activations differ from those of the place itself."""
         for other in near(place):
             if self.can_move(place, other):
                 yield other
 
     def can_move(self, place: Place, other: Place) -> bool:
-        """Whether another place was sampled, is as wide, and has other activations."""
+        """Whether another place was sampled, has the same width, and has other activations."""
         if not set(other.inputs + other.outputs) <= self.values.keys():
             return False
         x_ND, y_NE = self.pair(place)
@@ -205,7 +205,7 @@ def gather_sample(
         packed: Tokens; those of the eval split are taken where there are enough.
         place: Where the dictionary reads and writes.
         n_tokens: Tokens to keep.
-        named: Where its file says that it does, kept too where the model has it.
+        named: Hookpoints that its file names, kept too if the model has them.
         in_sequences: Keep the whole sequences beside them, for a dictionary that reads context.
 
     Raises:
@@ -251,7 +251,7 @@ def side_by_side(samples: Mapping[str, Sample]) -> Sample:
 
 
 def check_same_tokens(packed: Mapping[str, PackedTokens]) -> None:
-    """Refuse models that cut the same texts into other tokens.
+    """Refuse models that tokenise the same texts differently.
 
     Raises:
         UserError: naming the models.

@@ -1,4 +1,4 @@
-"""The sequences that a sample was taken from, for dictionaries that read a token in its document.
+"""The sequences from which a sample was taken, for dictionaries that read a token in its document.
 
 Legend: S sequences, T context, D width of a hookpoint, N tokens of the sample, W rows in context.
 """
@@ -14,7 +14,7 @@ from tasks.dictionaries.base import Dictionary
 
 @dataclass(frozen=True)
 class Whole:
-    """All tokens of the sequences of a sample, those that do not count as well."""
+    """All tokens of the sequences of a sample, including those that do not count."""
 
     values: Mapping[str, Tensor]
     """Activations (S, T, D) in float32 by hookpoint."""
@@ -34,7 +34,7 @@ class Whole:
         return replace(self, places_N=self.places_N[which])
 
     def rows(self, dictionary: Dictionary, hookpoints: Sequence[str]) -> Tensor:
-        """The tokens as a dictionary encodes them: (N, W); sequences after the last one are not looked at."""
+        """The tokens in the form in which a dictionary encodes them: (N, W); later sequences are ignored."""
         n_sequences = int(self.places_N.max()) // self.segment_ST.shape[1] + 1
         x_STD = torch.cat([self.values[hookpoint][:n_sequences] for hookpoint in hookpoints], dim=2)
         rows_STW = dictionary.in_context(x_STD, self.segment_ST[:n_sequences])

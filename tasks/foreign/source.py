@@ -1,4 +1,4 @@
-"""Which foreign file is read, and how: small enough to travel between stages."""
+"""The foreign file to read, and how: small enough to travel between stages."""
 
 import hashlib
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ class ForeignSource(StrictConfig):
     allow_pickle: bool = False
     """Whether a pickled file may be opened, in a child process that can make nothing but tensors of it."""
     digest: str = ""
-    """What was read first; a stage that finds something else refuses."""
+    """Digest of the first read; a stage that finds another one refuses."""
 
     def read(self) -> Foreign:
         """The dictionary as its file says, checked.
@@ -42,7 +42,7 @@ class ForeignSource(StrictConfig):
         return foreign
 
     def described(self) -> dict[str, object]:
-        """What was read and how, without where it lay: plain JSON values."""
+        """What was read and how, without its path: plain JSON values."""
         return {"format": self.format, "reading": self.reading.canonical(), "digest": self.digest}
 
     def pinned(self, foreign: Foreign) -> "ForeignSource":

@@ -1,7 +1,7 @@
-"""Reading files that a stranger made: headers are checked before memory is taken, nothing is executed.
+"""Reads untrusted files: headers are checked before memory is allocated, nothing is executed.
 
 Safetensors and ``.npz`` are read in this process, without pickle. A pickled file (``.pt``) is refused
-unless it is asked for by name, and then opened in a child process that can only make tensors of it.
+unless the user requests it, and then opened in a child process that can only create tensors from it.
 """
 
 import math
@@ -31,7 +31,7 @@ _COMPILED, _PARALLEL = "_orig_mod.", "module."
 
 @dataclass(frozen=True)
 class Stored:
-    """What a file holds: tensors by name, and plain values by name (a pickled state may have both)."""
+    """The content of a file: tensors by name, and plain values by name (a pickled state may have both)."""
 
     tensors: Mapping[str, Tensor]
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -49,7 +49,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def read_stored(path: Path, *, allow_pickle: bool = False) -> Stored:
     """Tensors of a file by its suffix, floats as float32, named as in the module that was saved.
 
-    What ``torch.compile`` and distributed training put before every name is taken off.
+    Prefixes of names from ``torch.compile`` and distributed training are removed.
 
     Raises:
         UserError: when it is missing, damaged, too large, or pickled and that was not allowed.
@@ -81,7 +81,7 @@ def _read(path: Path, *, allow_pickle: bool) -> Stored:
         if not allow_pickle:
             raise UserError(
                 f"{path} is pickled, and opening a pickled file can run code: convert it to safetensors, or "
-                f"pass {UNSAFE_FLAG} if you trust whoever made it"
+                f"pass {UNSAFE_FLAG} if you trust its author"
             )
         return _read_pickled(path)
     return Stored(_as_float32(path, _read_safetensors(path)))
@@ -99,14 +99,14 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_sharded(index: Path) -> dict[str, Tensor]:
-    """The tensors of several files that an index names; only files beside the index are opened."""
+    """The tensors of several files that an index names; only files next to the index are opened."""
     named = read_json(index).get("weight_map")
     if not isinstance(named, dict) or not named:
         raise UserError(f"{index} lists no weights: fetch the dictionary again")
     tensors: dict[str, Tensor] = {}
     for name in sorted({str(file) for file in named.values()}):
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise UserError(f"{index} names the odd file {name!r}: do not use this dictionary")
+            raise UserError(f"{index} names the invalid file {name!r}: do not use this dictionary")
         if not (index.parent / name).is_file():
             raise UserError(f"{index.parent / name} is missing: fetch the dictionary again")
         tensors |= _read_safetensors(index.parent / name)

@@ -1,9 +1,9 @@
 """Child process: a pickled state of tensors, rewritten as safetensors and JSON.
 
 ``python -m tasks.foreign.unpickle SOURCE FOLDER`` writes ``tensors.safetensors`` and
-``values.json`` (plain values, nested names joined by dots) to FOLDER. The one file of featlas that
-unpickles: with ``weights_only`` nothing but tensors and plain containers can come out, and limits on
-memory, time and what may be written hold for the case that this is not enough.
+``values.json`` (plain values, nested names joined by dots) to FOLDER. It is the only file of featlas that
+unpickles: with ``weights_only`` only tensors and plain containers can result, and limits on memory, time and
+writing apply in case that is not enough.
 """
 
 import json

@@ -1,1 +1,1 @@
-"""What is measured of every dictionary: reconstruction, sparsity, geometry, fidelity, controls."""
+"""Measures of every dictionary: reconstruction, sparsity, geometry, fidelity, controls."""

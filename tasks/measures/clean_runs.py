@@ -1,4 +1,4 @@
-"""Predictions of the untouched model, kept for the next dictionary that is measured on the same tokens.
+"""Predictions of the unmodified model, stored for the next dictionary measured on the same tokens.
 
 Shapes: P predicted tokens, V vocabulary.
 """
@@ -8,18 +8,18 @@ from collections.abc import Callable
 from torch import Tensor
 
 MOST_BYTES = 2**30
-"""Kept in the memory of the host; batches beyond it are run again."""
+"""Limit on host memory; batches beyond it run again."""
 
 
 class CleanRuns:
-    """Log-probabilities of untouched runs by batch, as they were computed."""
+    """Log-probabilities of unmodified runs by batch, as they were computed."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._kept: dict[int, Tensor] = {}
         self._free = most_bytes
 
     def of(self, batch: int, run: Callable[[], Tensor]) -> Tensor:
-        """Those of a batch (P, V), run unless they are kept."""
+        """Those of a batch (P, V), computed unless they are stored."""
         if batch in self._kept:
             return self._kept[batch]
         log_probs_PV = run()

@@ -1,7 +1,7 @@
-"""What a dictionary has to beat at equal k: the best linear map of rank k, and a dictionary left untrained.
+"""Controls of equal k that a dictionary must beat: the best linear map of rank k, an untrained dictionary.
 
-Where the input is reconstructed the best linear map of rank k is PCA (``pca``); where something else is
-written it is the reduced-rank regression of the target on the input (``linear``).
+If the input is reconstructed, the best linear map of rank k is PCA (``pca``). If another hookpoint is
+written, it is the reduced-rank regression of the target on the input (``linear``).
 
 Legend: N tokens, D d_in, E d_out, L d_sae.
 """
@@ -65,11 +65,11 @@ class Controls:
     measured: dict[str, Values] = field(default_factory=dict)
     """Metrics of the controls, ``linear`` and ``random``, once they are known."""
     fidelity: dict[str, Fidelity] = field(default_factory=dict)
-    """What replacing by the controls and ablating did, by the hookpoint replaced where there are several."""
+    """Results of replacing by the controls and ablating, by the hookpoint replaced if there are several."""
     ablated: dict[str, Fidelity] = field(default_factory=dict)
-    """What ablating did, likewise: the same at every k, so controls of one place hold one of these."""
+    """Results of ablating, likewise: equal for every k, so controls of one hookpoint share one of these."""
     clean: CleanRuns = field(default_factory=partial(CleanRuns, most_bytes=0))
-    """Untouched runs of the place, where dictionaries share them."""
+    """Unmodified runs of the hookpoint, if dictionaries share them."""
 
     @property
     def linear_name(self) -> str:
@@ -77,7 +77,7 @@ class Controls:
         return "pca" if isinstance(self.linear, Pca) else "linear"
 
     def values(self, linear: float | None, random: float | None) -> dict[str, float] | None:
-        """A metric of the controls as the column ``control`` has it."""
+        """A metric of the controls in the form of the column ``control``."""
         return control_values(self.k, **{self.linear_name: linear, "random": random})
 
 
@@ -125,10 +125,10 @@ def fit_pca(x_ND: Tensor, k: int) -> Pca:
 
 @torch.no_grad()
 def fit_random(x_ND: Tensor, k: int, d_sae: int, seed: int) -> Dictionary:
-    """Random unit directions, the k largest products kept, with the scale that fits train tokens best.
+    """Random unit directions, keeping the k largest products, with the scale that fits train tokens best.
 
-    The mean of the train tokens is its b_dec, and one least-squares factor on the decoder makes up for
-    the overlap of the directions: an untrained dictionary at its best.
+    The mean of the train tokens is its b_dec, and one least-squares factor on the decoder corrects for the
+    overlap of the directions: the best untrained dictionary.
     """
     options = {"architecture": "topk", "k": min(k, d_sae), "d_sae": d_sae, "n_tokens": 1}
     config = dictionary_config({**options, "seed": _unrelated(seed)})
@@ -139,10 +139,10 @@ def fit_random(x_ND: Tensor, k: int, d_sae: int, seed: int) -> Dictionary:
 
 @torch.no_grad()
 def fit_random_transcoder(x_ND: Tensor, y_NE: Tensor, k: int, d_sae: int, seed: int) -> Dictionary:
-    """Random unit encoders of centred inputs, the k largest kept, each with the direction that suits it best.
+    """Random unit encoders of centred inputs, keeping the k largest, each with its best direction.
 
-    Row i of the decoder is the least-squares fit of the target's deviation from its mean by latent i alone,
-    and one factor for all makes up for their overlap: an untrained transcoder at its best.
+    Row i of the decoder is the least-squares fit of the target's deviation from its mean by only latent i,
+    and one factor for all corrects for their overlap: the best untrained transcoder.
     """
     sites = {"reads": ["input"], "writes": ["target"]}
     config = dictionary_config(
@@ -165,7 +165,7 @@ def fit_random_transcoder(x_ND: Tensor, y_NE: Tensor, k: int, d_sae: int, seed: 
 
 
 def _unrelated(seed: int) -> int:
-    """A seed no training uses: one of its own would give the very directions that a training began with."""
+    """A seed that no training uses: the seed of a training would give that training's initial directions."""
     return 2**31 - 1 - seed
 
 

@@ -1,4 +1,4 @@
-"""Eval tokens with the document each comes from, and whether its norm is massive.
+"""Eval tokens with their documents, and whether their norm is massive.
 
 Legend: N tokens, W width of all hookpoints together.
 """
@@ -27,7 +27,7 @@ class EvalTokens(NamedTuple):
 
 
 def eval_tokens(activations: SiteActivations, n_tokens: int, d_sae: int) -> Iterator[EvalTokens]:
-    """Valid eval tokens from sequences evenly spread over the split."""
+    """Valid eval tokens from sequences spread evenly over the split."""
     tokens, counts = activations.tokens, Counts()
     documents = getattr(tokens, "document_index", None)
     massive = massive_mask(activations)
@@ -48,7 +48,7 @@ def eval_tokens(activations: SiteActivations, n_tokens: int, d_sae: int) -> Iter
 
 
 def eval_batches(activations: ActivationReader, n_tokens: int, d_sae: int) -> Iterator[Tensor]:
-    """Valid eval tokens (N, W) in float32, from sequences evenly spread over the split."""
+    """Valid eval tokens (N, W) in float32, from sequences spread evenly over the split."""
     for rows in _row_batches(activations, n_tokens, d_sae):
         values_NW = read_valid(activations, rows)
         if len(values_NW):
@@ -56,7 +56,7 @@ def eval_batches(activations: ActivationReader, n_tokens: int, d_sae: int) -> It
 
 
 def massive_mask(activations: SiteActivations) -> NDArray[np.bool_] | None:
-    """Tokens whose norm is massive at any of the hookpoints: (S, T); None where none is known."""
+    """Tokens whose norm is massive at any of the hookpoints: (S, T); None if none is known."""
     masks = [site.massive for site in (*activations.reads, *activations.targets) if hasattr(site, "massive")]
     return np.logical_or.reduce(masks) if masks else None
 

@@ -1,4 +1,4 @@
-"""Measure a dictionary on the eval documents, beside controls of the same k.
+"""Measure a dictionary on the eval documents, with controls of the same k.
 
 Legend: N tokens, W width of all hookpoints together, D d_in, E d_out, K kept per token.
 """
@@ -56,12 +56,12 @@ def evaluate(
     """All metrics of a dictionary as the columns of ``dictionary_metrics`` without its ids.
 
     Args:
-        dictionary: With its normalisation folded in.
-        activations: What it is measured on; metrics read the eval split, controls fit the train split.
+        dictionary: The dictionary with folded normalisation.
+        activations: The data; metrics read the eval split, controls fit the train split.
         language_model: The model of the activations; without it CE and KL are null with the reason.
-        config: How many tokens and sequences.
-        second_model: Of a crosscoder of two models the other one.
-        shared: Controls of dictionaries measured before; those of the same place, k and width are used again.
+        config: Numbers of tokens and sequences.
+        second_model: For a crosscoder of two models the other one.
+        shared: Controls of dictionaries measured before; those of the same hookpoint, k and width are reused.
         listener: Told after each part.
 
     Raises:
@@ -91,7 +91,7 @@ def evaluate(
 
 @dataclass
 class _TargetSums:
-    """Reconstruction of all targets together and, where there are several, of each."""
+    """Reconstruction of all targets together and, if there are several, of each."""
 
     sites: SiteActivations
 
@@ -130,10 +130,10 @@ class _Measured:
     values: Values
     intervals: Intervals
     n_without: int = 0
-    """Tokens that are not of massive norm."""
+    """Tokens without massive norm."""
 
     def rows(self, controls: Controls) -> list[dict[str, Any]]:
-        """Rows of ``dictionary_metrics``, the controls beside each."""
+        """Rows of ``dictionary_metrics`` with the controls."""
         linear, random = controls.measured["linear"], controls.measured["random"]
         return [
             metric_row(
@@ -158,7 +158,7 @@ class _Sums(Protocol):
 
 
 class _Twice:
-    """The same sums over all tokens and over those that are not of massive norm."""
+    """The same sums over all tokens and over those without massive norm."""
 
     def __init__(self, make: Callable[[], _Sums], *, is_split: bool) -> None:
         self.is_split = is_split
@@ -175,7 +175,7 @@ class _Twice:
             self.ordinary.add(y_NE[keep], recon_NE[keep], batch.document_N[kept_N])
 
     def results(self) -> tuple[Values, Intervals]:
-        """Metrics of all tokens, and as variants those without massive ones where there are any."""
+        """Metrics of all tokens, and as variants those without massive tokens if there are any."""
         values, intervals = self.every.values(), self.every.intervals()
         if self.n_massive and self.n_ordinary:
             values |= {_without(name): value for name, value in self.ordinary.values().items()}
@@ -230,7 +230,7 @@ def _controls(sites: SiteActivations, dictionary: Dictionary, k: int, config: Ev
 
 
 def _of_sites(dictionary: Dictionary) -> Values:
-    """How the latents of a crosscoder share their hookpoints."""
+    """How the latents of a crosscoder share its hookpoints."""
     if not isinstance(dictionary, Crosscoding):
         return {}
     relative_L, cosine_L = dictionary.relative_norms(), dictionary.first_last_cosine()

@@ -1,19 +1,19 @@
-"""How much of the language model's behaviour survives when activations are replaced.
+"""Preservation of the language model's behaviour when activations are replaced.
 
 Shapes: B sequences, T context, D width read, E width replaced, V vocabulary, N tokens, P predicted tokens.
 
-In one pass over eval sequences the model runs once untouched and once per replacement. Only valid tokens
-are replaced (never BOS or padding). A causal model is scored on each valid token whose successor lies in
-the same document; a masked model on a fixed random share of its valid tokens, masked. Cross-entropy and
+In one pass over eval sequences the model runs once unmodified and once per replacement. Only valid tokens are
+replaced (never BOS or padding). A causal model is scored on each valid token whose successor is in the same
+document; a masked model on a fixed random share of its valid tokens, masked. Cross-entropy and
 KL(clean || replaced) are means over the same P tokens, in nats.
 
 - ``ce_recovered`` = (CE_ablated - CE_replaced) / (CE_ablated - CE_clean), for zero and mean ablation
 - ``kl_recovered`` = (KL_ablated - KL_replaced) / KL_ablated
 - ``delta_ce`` = CE_replaced - CE_clean
 
-A replacement may be made from other hookpoints than the one replaced (a transcoder reads the input of an MLP
-and writes its output). These are read in the untouched run, which is exact as long as they come first. Where
-several hookpoints are replaced at once see `tasks.measures.fidelity_layers`, for crosscoders
+A replacement may be computed from other hookpoints than the replaced one (a transcoder reads the input of
+an MLP and writes its output). These are read in the unmodified run, which is exact if they come first. For
+several hookpoints replaced at once see `tasks.measures.fidelity_layers`, for crosscoders
 `tasks.measures.fidelity_sites`.
 """
 
@@ -44,12 +44,12 @@ _LOGITS_PER_BATCH = 2**26
 _POSITIONS_AT_ONCE = 4096
 
 Replacement = Callable[[Tensor], Tensor]
-"""Maps what is read (N, D), float32, to what stands in place of the activations: (N, E)."""
+"""Maps the inputs (N, D), float32, to what replaces the activations: (N, E)."""
 
 
 @dataclass(frozen=True)
 class ReplacementInContext:
-    """A replacement of rows that tell of a token what precedes it in its document."""
+    """A replacement of rows that contain information about earlier tokens of the document."""
 
     view: Callable[[Tensor, Tensor], Tensor]
     """Maps activations of the hookpoint (B, T, D), float32, and segments (B, T) to rows (B, T, W)."""
@@ -70,14 +70,14 @@ class Batch(NamedTuple):
     valid_BT: Tensor
     """Which tokens are replaced."""
     scored_BT: Tensor
-    """At which tokens the predictions count."""
+    """Tokens whose predictions count."""
     targets_P: Tensor
     document_P: NDArray[Any]
     """Document of each token that is scored."""
 
 
 Splicing = Callable[[Batch], Callable[[Replacement], AbstractContextManager[Any]]]
-"""How a replacement is brought into the forward passes of a batch."""
+"""How a replacement enters the forward passes of a batch."""
 
 
 def why_unmeasurable(language_model: LanguageModel, hookpoint: str) -> str | None:
@@ -105,7 +105,7 @@ def measure_fidelity(
     ablate: bool = True,
     clean: CleanRuns | None = None,
 ) -> Fidelity:
-    """Run the sequences ``rows`` untouched, with each replacement, and with both ablations.
+    """Run the sequences ``rows`` unmodified, with each replacement, and with both ablations.
 
     Args:
         language_model: The model the activations came from.
@@ -114,10 +114,10 @@ def measure_fidelity(
         hookpoint: Where values are replaced.
         mean_E: Mean activation of the train tokens that controls are fitted on, for the mean ablation.
         replacements: What to put in place of valid activations, by name.
-        reads: Hookpoints that replacements are made from, side by side; left out, the replaced one itself.
+        reads: Hookpoints from which replacements are computed, concatenated; default: the replaced one.
         seed: Chooses the masked tokens of a masked model.
-        ablate: Whether to run the ablations; they are the same for all dictionaries of a place.
-        clean: Untouched runs of these very sequences, model and seed; those that it lacks are added.
+        ablate: Whether to run the ablations; they are the same for all dictionaries of a hookpoint.
+        clean: Unmodified runs of the same sequences, model and seed; missing ones are added.
     """
 
     def splicing(batch: Batch) -> Callable[[Replacement], AbstractContextManager[Any]]:
@@ -147,7 +147,7 @@ def measure_spliced(
     ablate: bool = True,
     clean: CleanRuns | None = None,
 ) -> Fidelity:
-    """The same for any way to bring a replacement into a forward pass."""
+    """The same for any way in which a replacement enters a forward pass."""
     ablations: dict[str, Replacement] = {
         "zero_ablation": lambda x_ND: mean_E.to(x_ND).new_zeros(len(x_ND), len(mean_E)),
         "mean_ablation": lambda x_ND: mean_E.to(x_ND).expand(len(x_ND), -1),
@@ -185,7 +185,7 @@ def _seen(replace: ReplacementInContext, batch: Batch, value_BTD: Tensor) -> Ten
 
 
 def _read(language_model: LanguageModel, batch: Batch, hookpoints: Sequence[str]) -> Tensor:
-    """Valid activations of several hookpoints side by side: (N, D)."""
+    """Valid activations of several hookpoints, concatenated: (N, D)."""
     values = capture(language_model, hookpoints, batch.inputs)
     return torch.cat([values[name][batch.valid_BT].float() for name in hookpoints], dim=1)
 

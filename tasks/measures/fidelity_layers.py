@@ -1,14 +1,14 @@
-"""Fidelity where the outputs of several layers are replaced at once: the replacement model of a transcoder.
+"""Fidelity with the outputs of several layers replaced at once: the replacement model of a transcoder.
 
 Legend: B sequences, T context, N valid tokens, D width read, E width written, all layers side by side.
 
-One forward pass goes through all layers. What is written at a hookpoint is made from what the same pass has
-read before it: after a replaced layer everything is as the replacement made it, as in the replacement model
-of Ameisen et al. 2025 ("Circuit Tracing"). Attention and norms are those of this pass, not frozen to the
-untouched one, and there are no error terms. Both ablations are of all written hookpoints at once, too.
+One forward pass goes through all layers. The value at a written hookpoint is computed from what the same
+pass has read before: after a replaced layer everything follows from the replacement, as in the replacement
+model of Ameisen et al. 2025 ("Circuit Tracing"). Attention and norms are those of this pass, not frozen to
+the unmodified one, and there are no error terms. Both ablations also cover all written hookpoints at once.
 
-A control that would read later layers as well (one linear map for all) gets their mean in place of what is
-not known yet. A cross-layer transcoder never looks there.
+A control that would read later layers too (one linear map for all) gets their mean in place of values that
+are not known yet. A cross-layer transcoder never reads them.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -35,16 +35,16 @@ from tasks.measures.fidelity_sums import Fidelity
 
 
 class Layers(NamedTuple):
-    """Hookpoints that are replaced together, and those that their replacements are made from."""
+    """Hookpoints that are replaced together, and those from which the replacements are computed."""
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    """As many; each is made from those read up to its own."""
+    """As many; each is computed from those read up to its own."""
     widths: Widths
     mean_D: Tensor
-    """Mean of what is read over the train tokens that controls are fitted on."""
+    """Mean of the inputs over the train tokens on which controls are fitted."""
     mean_E: Tensor
-    """The same of what is written, for the mean ablation."""
+    """The same of the outputs, for the mean ablation."""
 
 
 def measure_layers(
@@ -57,7 +57,7 @@ def measure_layers(
     seed: int = 0,
     ablate: bool = True,
 ) -> Fidelity:
-    """Run the sequences ``rows`` untouched, with each replacement, and with both ablations.
+    """Run the sequences ``rows`` unmodified, with each replacement, and with both ablations.
 
     Args:
         language_model: The model the activations came from.
@@ -98,7 +98,7 @@ def why_not_in_layers(
 def _spliced(
     language_model: LanguageModel, layers: Layers, valid_BT: Tensor, replace: Replacement
 ) -> Iterator[None]:
-    """Within the context one forward pass goes on with what the replacement writes at every hookpoint."""
+    """Within the context one forward pass continues with the replacement's output at every hookpoint."""
     unknown = torch.split(layers.mean_D, list(layers.widths.reads))
 
     def written(number: int, value_NE: Tensor) -> Tensor:

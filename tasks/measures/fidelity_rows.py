@@ -48,9 +48,9 @@ def fidelity_rows(
     language_models: Sequence[LanguageModel],
     config: EvaluationConfig,
 ) -> list[dict[str, Any]]:
-    """Rows of ``dictionary_metrics``: what is written is replaced by the output for what is read.
+    """Rows of ``dictionary_metrics``: the output replaces the written hookpoint.
 
-    Of a crosscoder one hookpoint at a time; the variants then end with its name, and those without are null.
+    For a crosscoder one hookpoint at a time; the variants then end with its name, and those without are null.
     """
     if isinstance(dictionary, Crosscoding):
         return _rows_of_crosscoder(dictionary, controls, sites, language_models, config)
@@ -64,7 +64,7 @@ def fidelity_rows(
 
 
 def _rows_of(measured: Fidelity, controls: Controls, note: str | None, at: str = "") -> list[dict[str, Any]]:
-    """All rows of one measurement; ``at`` is the hookpoint where that is one of several."""
+    """All rows of one measurement; ``at`` is the hookpoint if it is one of several."""
     names = ("dictionary", controls.linear_name, "random")
     own, linear, random = (_values(measured, name) for name in names)
     intervals = fidelity_intervals(measured, "dictionary")
@@ -203,7 +203,7 @@ def _measured(
 def _shared(
     measure: Callable[..., Fidelity], dictionary: Dictionary, controls: Controls, at: str = ""
 ) -> Fidelity:
-    """Run the dictionary, and the controls and the ablations unless they were run for another one."""
+    """Run the dictionary, and the controls and the ablations unless they ran for another one."""
     own = {"dictionary": _output(dictionary)}
     known = controls.fidelity.get(at)
     if known is not None:

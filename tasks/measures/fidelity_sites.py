@@ -1,8 +1,8 @@
-"""Fidelity of a crosscoder: each of its hookpoints in turn is replaced by its part of the output.
+"""Fidelity of a crosscoder: its part of the output replaces each of its hookpoints in turn.
 
-A latent of a crosscoder needs all hookpoints that are read, the later ones too, so there is no forward pass
-in which it could stand at all of them. As in published comparisons of models, the inputs are read from
-untouched runs, of all models on the same tokens, and one model goes on with one hookpoint replaced.
+A latent of a crosscoder needs all hookpoints that are read, including later ones, so no forward pass could
+contain it at all of them. As in published comparisons of models, the inputs are read from unmodified runs
+of all models on the same tokens, and one model continues with one hookpoint replaced.
 
 Legend: N tokens, D width of all hookpoints together.
 """
@@ -51,7 +51,7 @@ def measure_site(
 
     Args:
         spots: All hookpoints that are read and written, in their order.
-        number: Which of them is replaced.
+        number: Index of the replaced one.
         tokens: The packed tokens, the same for all models.
         rows: Sequences to run, of the eval split.
         means: Mean at each hookpoint over the train tokens that controls are fitted on.
@@ -79,7 +79,7 @@ def measure_site(
 
 
 def _read(spots: Sequence[Spot], scored: LanguageModel, tokens: PackedTokens, batch: Batch) -> Tensor:
-    """Valid activations at all hookpoints side by side: (N, D); each model runs once, untouched."""
+    """Valid activations at all hookpoints, concatenated: (N, D); each model runs once, unmodified."""
     values: dict[int, Tensor] = {}
     for model in {id(spot.language_model): spot.language_model for spot in spots}.values():
         inputs = batch.inputs

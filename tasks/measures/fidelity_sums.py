@@ -1,4 +1,4 @@
-"""What replacing activations did to the predictions, summed over the predicted tokens and by document.
+"""Effects of replaced activations on the predictions, summed over the predicted tokens and by document.
 
 Shapes: N predicted tokens, G documents.
 """
@@ -37,7 +37,7 @@ class Fidelity:
         return np.unique(np.concatenate(self.documents), return_inverse=True)[1]
 
     def with_controls(self, controls: "Fidelity") -> "Fidelity":
-        """This and the replacements that were run on the same tokens for another dictionary."""
+        """This one and the replacements that ran on the same tokens for another dictionary."""
         return Fidelity(
             self.n,
             {**controls.ce_sums, **self.ce_sums},
@@ -47,7 +47,7 @@ class Fidelity:
         )
 
     def without(self, name: str) -> "Fidelity":
-        """What other dictionaries of this place and k can use: everything but one replacement."""
+        """The part that other dictionaries of this hookpoint and k can use: all but one replacement."""
         return self.only(self.ce_sums.keys() - {name})
 
     def only(self, names: Collection[str]) -> "Fidelity":
@@ -69,7 +69,7 @@ class Fidelity:
         return self.ce(name) - self.ce(CLEAN)
 
     def ce_recovered(self, name: str, ablation: str) -> float | None:
-        """Share of the ablation's damage that the replacement avoids; None where it does no damage."""
+        """Share of the ablation's damage that the replacement avoids; None if it does no damage."""
         damage = self.delta_ce(ablation)
         return (self.ce(ablation) - self.ce(name)) / damage if damage > 0 else None
 

@@ -1,4 +1,4 @@
-"""Latent scaling: whether a latent of a crosscoder is really one model's own.
+"""Latent scaling: whether a latent of a crosscoder really belongs to one model only.
 
 Minder et al. 2025, arXiv 2504.02922.
 
@@ -8,9 +8,10 @@ which ``f d`` explains the targets Y best:
     beta(Y) = argmin sum_N |beta f d - y|^2 = sum_N f (y . d) / (|d|^2 sum_N f^2)
 
 Targets of a hookpoint m are the error with j's own part put back, ``a^m - (recon^m - f d^m)``, and the
-reconstruction ``recon^m``. The ratio of beta at the first hookpoint to that at the last is near 1 where the
-first one has the direction too: in its error (``error_ratio``; the L1 penalty shrank its decoder away) or in
-what other latents reconstruct (``reconstruction_ratio``). Both are low for a latent of the last one alone.
+reconstruction ``recon^m``. The ratio of beta at the first hookpoint to that at the last is near 1 if the
+first one has the direction too: in its error (``error_ratio``; the L1 penalty shrank its decoder away) or
+in what other latents reconstruct (``reconstruction_ratio``). Both are low for a latent of only the last
+one.
 
 Legend: N tokens, D d_in, L d_sae. Activations are in comparable units (see ``several_sites``).
 """
@@ -28,7 +29,7 @@ MAX_TOKENS = 200_000
 
 
 def best_factor(products: Tensor, squares: Tensor, direction_squared: Tensor) -> Tensor:
-    """``sum f (y . d) / (|d|^2 sum f^2)``; NaN where the latent never fires or has no direction."""
+    """``sum f (y . d) / (|d|^2 sum f^2)``; NaN if the latent never fires or has no direction."""
     norm = direction_squared * squares
     return torch.where(norm > 0, products / norm.clamp_min(1e-30), torch.nan)
 
@@ -62,8 +63,8 @@ def latent_scaling(
 ) -> dict[str, list[float | None]]:
     """Columns ``error_ratio`` and ``reconstruction_ratio`` of ``features``, first over last hookpoint.
 
-    Measured on eval tokens. Null where a latent never fires there, or where beta at the last hookpoint is
-    not positive, so that a ratio says nothing. Empty for hookpoints of unequal widths.
+    Measured on eval tokens. Null if a latent never fires there, or if beta at the last hookpoint is not
+    positive, so that a ratio is meaningless. Empty for hookpoints of unequal widths.
     """
     first_LD, *_, last_LD = (part.double() for part in dictionary.site_directions())
     if first_LD.shape != last_LD.shape:

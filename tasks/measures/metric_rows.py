@@ -1,4 +1,4 @@
-"""The rows that an evaluation gives: columns of ``dictionary_metrics`` without its ids."""
+"""The rows of an evaluation: columns of ``dictionary_metrics`` without its ids."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -36,7 +36,7 @@ def metric_row(
     version: int = metrics.VERSION,
     interval: Interval | None = None,
 ) -> dict[str, Any]:
-    """One row; a value that is missing says why."""
+    """One row; a missing value gives its reason."""
     if value is None and note is None:
         note = "undefined: the denominator is zero"
     return {
@@ -64,6 +64,6 @@ def headline(rows: pa.Table, wanted: Collection[tuple[str, str]]) -> dict[str, f
 
 
 def control_values(k: int, **values: float | None) -> dict[str, float] | None:
-    """The same metric of the controls with ``k``; None where none of them has it."""
+    """The same metric of the controls with ``k``; None if none of them has it."""
     known = {name: value for name, value in values.items() if value is not None}
     return {"k": k, **known} if known else None

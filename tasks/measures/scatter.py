@@ -1,7 +1,7 @@
-"""Random directions that lie as the rows of a dictionary lie: the angular central Gaussian of their scatter.
+"""Random directions distributed like the rows of a dictionary: angular central Gaussian of their scatter.
 
 Decoder rows are not spread evenly over the sphere: they share the strong directions of the activations. Two
-sets that know nothing of each other are therefore much closer than isotropic directions. A direction
+unrelated sets are therefore much closer than isotropic directions. A direction
 ``z / |z|`` with z ~ N(0, S) is angular central Gaussian (Tyler 1987); S is chosen so that its second moment
 is that of the rows, E[z z^T / |z|^2] = mean of u u^T over unit rows u. Both share their eigenvectors, and the
 eigenvalues of S are found by fixed-point iteration on
@@ -10,7 +10,7 @@ eigenvalues of S are found by fixed-point iteration on
 
 Unlike Tyler's estimate this needs no more rows than dimensions.
 
-Shapes: A rows asked about, L rows the scatter is taken from, D width.
+Shapes: A rows to test, L rows that define the scatter, D width.
 """
 
 from dataclasses import dataclass

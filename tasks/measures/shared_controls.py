@@ -1,6 +1,7 @@
 """Controls of one hookpoint, fitted and measured once for all dictionaries of the same k and width.
 
-What depends on the place alone, the ablations and the untouched model, is run once for all its dictionaries.
+The parts that depend only on the hookpoint, the ablations and the unmodified model, run once for all
+dictionaries.
 """
 
 from collections import OrderedDict
@@ -23,7 +24,7 @@ T = TypeVar("T")
 
 
 class SharedControls:
-    """The last few controls, by everything that decides them; nothing else is kept."""
+    """The last few controls, by everything that determines them; nothing else is stored."""
 
     def __init__(self, n_kept: int = 4) -> None:
         self._kept: OrderedDict[str, Controls] = OrderedDict()
@@ -39,9 +40,9 @@ class SharedControls:
         config: EvaluationConfig,
         make: Callable[[], Controls],
     ) -> Controls:
-        """The controls for a dictionary at its realised ``k``, made unless they are known.
+        """The controls for a dictionary at its realised ``k``, computed unless they are known.
 
-        Activations that do not say their digest are never taken for others.
+        Activations without a digest never count as equal to others.
         """
         digests = [getattr(site, "meta", {}).get("digest") for site in (*sites.reads, *sites.targets)]
         if None in digests:
@@ -49,7 +50,7 @@ class SharedControls:
         place = [digests, sites.writes is None, isinstance(dictionary, Crosscoding)]
         place += [str(dictionary.W_dec.device), config.canonical()]
         ablated = _newest(self._ablated, digest(place), dict, self._n_kept)
-        clean = _newest(self._clean, digest(place), CleanRuns, 1)  # large: of the last place alone
+        clean = _newest(self._clean, digest(place), CleanRuns, 1)  # large: only of the last hookpoint
         key = digest([place, k, dictionary.d_sae])
         controls = _newest(self._kept, key, lambda: replace(make(), ablated=ablated), self._n_kept)
         return replace(controls, clean=clean)
@@ -62,7 +63,7 @@ def controls_of_process() -> SharedControls:
 
 
 def _newest(kept: OrderedDict[str, T], key: str, make: Callable[[], T], n_kept: int) -> T:
-    """The value of a key, made unless it is known; those asked for longest ago are forgotten."""
+    """The value of a key, computed unless it is known; the least recently used ones are dropped."""
     if key not in kept:
         kept[key] = make()
     kept.move_to_end(key)

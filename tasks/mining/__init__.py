@@ -1,1 +1,1 @@
-"""What features fire on: streaming statistics, example contexts and controls."""
+"""Mining: streaming statistics, example contexts and controls of features."""

@@ -1,8 +1,8 @@
-"""Which contexts of a feature are kept: the strongest, and samples of five bands of strength.
+"""Selects the contexts of a feature to keep: the strongest, and samples of five bands of strength.
 
 ``top`` are the strongest contexts, half of each split. ``q1`` to ``q5`` divide a uniform sample of all
-contexts, those of ``top`` left out, into five equal parts by activation, strongest first. The controls,
-on which the feature does not fire, are in ``controls.py``. Shapes: F features of a block, W contexts.
+other contexts into five equal parts by activation, strongest first. The controls, in which the feature does
+not fire, are in ``controls.py``. Shapes: F features of a block, W contexts.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ NEIGHBOUR, Q1, RANDOM, TOP = (BANDS.index(band) for band in ("neighbour", "q1", 
 
 @dataclass(frozen=True)
 class Contexts:
-    """Places chosen for features, one per context; ``key_W`` orders them within (feature, band)."""
+    """Contexts selected for features; ``key_W`` orders them within (feature, band)."""
 
     feature_W: np.ndarray
     band_W: np.ndarray
@@ -54,7 +54,7 @@ def top_contexts(survey: Survey, first: int, n_features: int, config: MiningConf
 def band_contexts(
     survey: Survey, top: Contexts, first: int, n_features: int, config: MiningConfig
 ) -> Contexts:
-    """Contexts over the whole range of activation, the ``top`` ones left out."""
+    """Contexts over the complete range of activation, without the ``top`` ones."""
     held, draw_W = _held(survey.sample, first, n_features, Q1)
     fresh = ~np.isin(_identity(held), _identity(top))
     held, draw_W = held.take(fresh), draw_W[fresh]

@@ -1,9 +1,9 @@
-"""Sparse codes of an activation set, spilled to disk feature by feature.
+"""Sparse codes of an activation set, written to disk feature by feature.
 
-Every activation is encoded once. A shard holds the firings of a fixed range of sequences, sorted by
-feature and then by position, so that statistics, selection and the cutting of contexts each read the
-little they need. A finished shard is also the resume point: shards are cut by configuration and first
-sequences alone and written atomically, hence an interrupted run ends with the same shards as an unbroken one.
+Every activation is encoded once. A shard holds the firings of a fixed range of sequences, sorted by feature
+and then by position, so that statistics, selection and the cutting of contexts each read little. A finished
+shard is also the resume point: only configuration and first sequences determine where shards end, and they
+are written atomically, so an interrupted run ends with the same shards as an uninterrupted one.
 
 Shapes: B sequences, T context, N tokens, D ``d_in``, L ``d_sae``, K kept, E firings.
 A position is ``sequence_index * context_length + token``, int64.
@@ -34,7 +34,7 @@ _DENSE_NUMBERS = 32_000_000
 """Upper bound on N * L while encoding: 128 MB of float32."""
 _SEQUENCES_AT_ONCE = 64
 _MOST_FIRINGS = 16_000_000
-"""Upper bound on the firings of a shard, about 0.8 GB while it is sorted; where latents fire densely shards
+"""Upper bound on the firings of a shard, about 0.8 GB while it is sorted; if latents fire densely, shards
 have fewer tokens."""
 _SEQUENCES_TRIED = 4
 
@@ -47,12 +47,12 @@ class Firings:
     positions_E: np.ndarray
     values_E: np.ndarray
     steps_E: np.ndarray | None = None
-    """Step that selected the feature, where the dictionary selects in steps."""
+    """Step that selected the feature, if the dictionary selects in steps."""
 
 
 @dataclass(frozen=True)
 class CodeShard:
-    """One shard on disk and what is known of it without reading its firings."""
+    """One shard on disk and its metadata without the firings."""
 
     path: Path
     first_sequence: int
@@ -61,7 +61,7 @@ class CodeShard:
     n_tokens: int
     n_nonfinite: int
     offsets_L: np.ndarray
-    """Where each feature's firings begin; one more than there are features."""
+    """Index of each feature's first firing; one more than there are features."""
 
     def firings(self, first_feature: int = 0, n_features: int | None = None) -> Firings:
         """Firings of a range of features, read from disk."""
@@ -105,7 +105,7 @@ def encode_to_shards(
     max_nonfinite_share: float,
     listener: ProgressListener,
 ) -> list[CodeShard]:
-    """Encode all valid tokens of all sequences; shards already in ``folder`` are kept as they are.
+    """Encode all valid tokens of all sequences; keep shards that are already in ``folder``.
 
     Raises:
         UserError: when more than ``max_nonfinite_share`` of the tokens are NaN or infinite.
@@ -241,7 +241,7 @@ def _encode_tokens(dictionary: "Dictionary", x_ND: np.ndarray, position_N: np.nd
 
 
 def _narrow(features_E: np.ndarray, d_sae: int) -> np.ndarray:
-    """16-bit where they fit: numpy's stable sort is then a radix sort, several times faster."""
+    """16-bit if they fit: numpy's stable sort is then a radix sort, several times faster."""
     return features_E.astype(np.uint16) if d_sae <= 1 << 16 else features_E
 
 
@@ -263,7 +263,7 @@ def _save(path: Path, tensors: dict[str, np.ndarray], facts: dict[str, int]) -> 
 
 
 def _read_shard(path: Path, rows: np.ndarray, context_length: int, d_sae: int) -> CodeShard | None:
-    """The shard, or None where there is none, it is damaged, or it holds something else."""
+    """The shard, or None if there is none, it is damaged, or it holds something else."""
     if not path.exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""What mining looks for and how much of it is kept."""
+"""Settings of mining."""
 
 from pydantic import Field, model_validator
 
@@ -9,30 +9,30 @@ N_QUANTILE_BANDS = 5
 
 
 class MiningConfig(StrictConfig):
-    """How contexts are cut, how many of each band are kept, and how chance is fixed."""
+    """How contexts are cut, how many of each band are kept, and the seed."""
 
     window_tokens: int = Field(default=32, ge=4, le=512)
     """Tokens of one context."""
     tokens_before_peak: int = Field(default=21, ge=0)
-    """Tokens of the context before its strongest token, where there are as many."""
+    """Tokens of the context before its strongest token, if there are enough."""
     chunk_tokens: int = Field(default=128, ge=4)
-    """A feature gives at most one context per stretch of so many tokens of a document."""
+    """A feature has at most one context per this many consecutive tokens of a document."""
     n_top: int = Field(default=20, ge=2)
-    """Strongest contexts kept per feature, half of each split where there are enough."""
+    """Strongest contexts to keep per feature, half of each split if there are enough."""
     n_per_band: int = Field(default=10, ge=0)
     """Contexts kept in each of the five activation bands q1 (strongest) to q5."""
     n_random: int = Field(default=20, ge=0)
-    """Random contexts on which the feature does not fire."""
+    """Random contexts in which the feature does not fire."""
     n_neighbour: int = Field(default=20, ge=0)
-    """Contexts on which a near feature fires and this one does not."""
+    """Contexts in which a near feature fires and this one does not."""
     explain_share: float = Field(default=0.5, gt=0, lt=1)
-    """Share of documents whose contexts may explain; those of the others may score."""
+    """Share of documents whose contexts are for explaining; those of the others are for scoring."""
     n_nearest: int = Field(default=10, ge=1)
     """Nearest features kept by decoder cosine and by co-activation."""
     n_logits: int = Field(default=10, ge=1)
     """Tokens kept at both ends of the direct effect on the logits."""
     coactivation_tokens: int = Field(default=200_000, ge=1)
-    """Tokens (whole sequences, drawn by hash) on which co-activation is counted, fewer where L0 is high."""
+    """Tokens (complete sequences, drawn by hash) for counting coactivation; fewer if L0 is high."""
     dense_above: float = Field(default=0.1, gt=0, le=1)
     """Share of tokens above which a firing feature is called dense."""
     max_nonfinite_share: float = Field(default=0.001, ge=0, le=1)

@@ -1,6 +1,6 @@
-"""Contexts on which a feature does not fire: random ones, and those of its near features.
+"""Contexts in which a feature does not fire: random ones, and those of its near features.
 
-A control is first proposed, then kept if the feature is silent on the whole context; more are proposed
+A control is first proposed, then kept if the feature is silent in the complete context; more are proposed
 than are wanted. Shapes: F features of a block, W proposed contexts, n nearest features.
 """
 

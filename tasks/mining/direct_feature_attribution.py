@@ -1,6 +1,6 @@
-"""Which heads a feature of ``attn_z`` writes for, and from which tokens it reads.
+"""The heads and source tokens of a feature of ``attn_z``.
 
-Legend: L d_sae, D width of attn_z (heads side by side), H heads, G key-value heads, d head width, T context
+Legend: L d_sae, D width of attn_z (heads concatenated), H heads, G key-value heads, d head width, T context
 (destinations), S context (sources), E firings.
 
 The direct feature attribution of source s to feature i at destination t through head h is
@@ -41,13 +41,13 @@ def head_shares(w_dec_LD: Tensor, n_heads: int) -> Tensor:
 def direct_attribution(
     patterns_HTS: Tensor, values_SGd: Tensor, weights_ED: Tensor, destinations_E: Tensor
 ) -> Tensor:
-    """What each source contributes through each head to a product with ``z``, exactly: (E, H, S).
+    """The exact contribution of each source through each head to a product with ``z``: (E, H, S).
 
     Args:
         patterns_HTS: Attention of one sequence.
         values_SGd: Its values, one row per key-value head.
-        weights_ED: For each firing the encoder column of its feature.
-        destinations_E: For each firing the token it is on.
+        weights_ED: The encoder column of its feature for each firing.
+        destinations_E: The token of each firing.
     """
     n_heads, n_groups = len(patterns_HTS), values_SGd.shape[1]
     weights_EGRd = weights_ED.reshape(len(weights_ED), n_groups, n_heads // n_groups, -1)
@@ -57,7 +57,7 @@ def direct_attribution(
 
 @dataclass
 class SourceStatistics:
-    """Where the features of a dictionary read from, weighted by activation."""
+    """The source tokens of a dictionary's features, weighted by activation."""
 
     d_sae: int
     features: list[NDArray[Any]] = field(default_factory=list)
@@ -66,7 +66,7 @@ class SourceStatistics:
     weights: list[NDArray[Any]] = field(default_factory=list)
 
     def add(self, features_E: Tensor, values_E: Tensor, destinations_E: Tensor, sources_ES: Tensor) -> None:
-        """Take note of firings with the contribution of every source, heads summed."""
+        """Record firings with the contribution of every source, summed over heads."""
         shares_ES = sources_ES.relu()
         shares_ES = shares_ES / shares_ES.sum(dim=1, keepdim=True).clamp_min(1e-30)
         self.features.append(features_E.cpu().numpy())
@@ -75,7 +75,7 @@ class SourceStatistics:
         self.weights.append(values_E.cpu().numpy())
 
     def columns(self) -> dict[str, list[Any]]:
-        """Commonest offset of the strongest source and mean entropy in nats; None where nothing fired."""
+        """Most common offset of the strongest source and mean entropy in nats; None if nothing fired."""
         offset: list[int | None] = [None] * self.d_sae
         entropy: list[float | None] = [None] * self.d_sae
         if self.features:
@@ -102,9 +102,9 @@ def attention_columns(
 ) -> dict[str, list[Any]]:
     """Columns of ``features`` for a dictionary of ``blocks.I.attn_z``; nothing for other hookpoints.
 
-    Head shares follow from the weights. Offset and entropy are measured on sequences evenly spread over the
-    set, on the strongest 4,096 firings of each; a dictionary that normalises each token or reads context has
-    none, its pre-activations being no sum over sources.
+    Head shares follow from the weights. Offset and entropy are measured on sequences spread evenly over the
+    set, on the strongest 4,096 firings of each. A dictionary that normalises each token or reads context
+    has none, because its pre-activations are not a sum over sources.
 
     Raises:
         UserError: for a model whose attention patterns cannot be had.

@@ -28,7 +28,7 @@ _LEFT_TO_CALLER = ("dictionary_id", "activation_set_id", "fingerprint", "slice",
 _N_TOP_TOKENS = 5
 
 METRIC_VERSION = 1
-"""Of the definition of the density and its interval."""
+"""Version of the definition of the density and its interval."""
 
 FEATURES_SCHEMA = pa.schema(
     [field for field in TABLES["features"].schema.remove_metadata() if field.name not in _LEFT_TO_CALLER]
@@ -86,7 +86,7 @@ def feature_rows(
 
 
 def _density_intervals(survey: Survey) -> tuple[np.ndarray, np.ndarray]:
-    """95 % interval of each density; tokens that are not finite are taken to be so in all documents alike."""
+    """95 % interval of each density; non-finite tokens are assumed equally frequent in all documents."""
     low_L, high_L = survey.spread.intervals(survey.statistics.n_tokens_L)
     scale = survey.spread.n_tokens / max(1, survey.n_tokens)
     return low_L * scale, np.minimum(high_L * scale, 1.0)
@@ -110,7 +110,7 @@ def decoder_geometry(dictionary: "Dictionary") -> tuple[np.ndarray, np.ndarray]:
 def top_tokens(
     survey: Survey, tokens: "PackedTokens", documents: pa.Table, config: MiningConfig
 ) -> list[list[str]]:
-    """For each feature the commonest texts of the peak tokens of its strongest contexts."""
+    """For each feature the most common texts of the peak tokens of its strongest contexts."""
     result: list[list[str]] = []
     n_features = len(survey.statistics.n_tokens_L)
     for first in range(0, n_features, FEATURES_PER_BLOCK):

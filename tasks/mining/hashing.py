@@ -1,4 +1,4 @@
-"""Chance that depends on what is drawn, never on when: draws by hash.
+"""Random numbers that depend only on what is drawn, never on when: draws by hash.
 
 A draw by the smallest hashes gives the same sample whatever the batch size, the order, or the number
 of interruptions.

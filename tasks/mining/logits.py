@@ -1,4 +1,4 @@
-"""What a feature writes, read through the unembedding: the tokens it raises and lowers most.
+"""The tokens that a feature promotes and suppresses most, through the unembedding.
 
 The direct effect of feature i on the logits is ``W_U' (gain * W_dec[i])``, with the gain of the final
 norm folded in and every dimension of the unembedding centred over the vocabulary, so that a shift of

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def method_columns(
     dictionary: "Dictionary", survey: Survey, has_special_tokens: bool, schema: pa.Schema
 ) -> dict[str, pa.Array]:
-    """What the dictionary says of its latents, and what follows from it and the firings.
+    """The latents' columns from the dictionary, and those that follow from it and the firings.
 
-    ``special_share`` is null without special tokens, ``selection_step`` where latents are not selected in
+    ``special_share`` is null without special tokens, ``selection_step`` unless latents are selected in
     steps; both are null for a feature that never fired.
     """
     statistics = survey.statistics

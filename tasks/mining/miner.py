@@ -1,4 +1,4 @@
-"""Mining: what every feature of a dictionary fires on, from one encoding of an activation set."""
+"""Mining: examples and statistics of every feature, from one encoding of an activation set."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -64,13 +64,13 @@ def mine(
     listener: ProgressListener = silent,
     extra_columns: Mapping[str, Sequence[Any]] | None = None,
 ) -> Mined:
-    """Mine all valid tokens of an activation set, train and eval documents alike.
+    """Mine all valid tokens of an activation set, of train and eval documents.
 
     Args:
-        documents: ``document_id`` and ``text`` in the row order that the set's ``document_index`` means.
-        unembedding: what the logits are read through; None, or one of another width, gives no logits.
-        scratch: holds the encoded shards; a run that was interrupted goes on from them.
-        extra_columns: further columns of ``features`` that the caller has measured, one value per feature.
+        documents: ``document_id`` and ``text`` in the row order of the set's ``document_index``.
+        unembedding: The map to logits; None, or one of another width, gives no logits.
+        scratch: Folder of the encoded shards; an interrupted run continues from them.
+        extra_columns: Further columns of ``features`` measured by the caller, one value per feature.
 
     Raises:
         UserError: for a dictionary of another width, documents that do not belong to the set, or more

@@ -15,7 +15,7 @@ _CELLS_AT_ONCE = 16_000_000
 
 @dataclass(frozen=True)
 class Nearest:
-    """For each feature the n nearest others, strongest first; -1 where there are fewer."""
+    """For each feature the n nearest others, strongest first; -1 if there are fewer."""
 
     features_Ln: np.ndarray
     scores_Ln: np.ndarray
@@ -71,7 +71,7 @@ class Coactivation:
     def parents(self, groups_L: np.ndarray) -> np.ndarray:
         """The feature of an earlier group that fires on the largest share of the tokens on which each fires.
 
-        Among equals the one that fires more rarely, being the more specific; -1 where none fires with it.
+        Among equals the one that fires more rarely, because it is more specific; -1 if none fires with it.
         """
         counts_L = self._counts()
         parents_L = np.full(self.n_features, -1, dtype=np.int32)

@@ -1,7 +1,7 @@
-"""Special tokens, and how far the text of a document or chunk has come.
+"""Special tokens, and the amount of text read before each token.
 
-A token is special if the tokenizer names it so, or if no character belongs to it. The further tokens of one
-character are not: each has the whole character. Shapes: B sequences, T context, W contexts.
+A token is special if the tokenizer says so, or if it has no character. The further tokens of one character
+are not special: each has the complete character. Shapes: B sequences, T context, W contexts.
 """
 
 from collections.abc import Sequence
@@ -38,7 +38,7 @@ class SpecialTokens:
         return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
 
     def text_before(self, start_W: np.ndarray) -> np.ndarray:
-        """Tokens of text (W,) between the beginning of the stretch that the model read and each position."""
+        """Tokens of text (W,) between the start of the stretch that the model read and each position."""
         parts = [
             self._text_before(start_W[first : first + _CONTEXTS_AT_ONCE])
             for first in range(0, len(start_W), _CONTEXTS_AT_ONCE)

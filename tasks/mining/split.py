@@ -1,4 +1,4 @@
-"""Which documents may explain a feature and which may score an explanation: never both."""
+"""The documents for explaining a feature and those for scoring an explanation: never both."""
 
 import hashlib
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ _SALT = b"featlas example split\0"
 
 
 def example_split(document_id: str, explain_share: float = 0.5) -> ExampleSplit:
-    """The split of every example of a document, a function of the document's id alone."""
+    """The split of every example of a document, a function of only the document's id."""
     digest = hashlib.sha256(_SALT + document_id.encode()).digest()
     share = int.from_bytes(digest[:8], "big") / 2**64
     return "explain" if share < explain_share else "score"

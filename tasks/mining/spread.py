@@ -1,6 +1,6 @@
-"""How the firings of every feature spread over documents, for the intervals of their densities.
+"""The spread of every feature's firings over documents, for the intervals of their densities.
 
-Documents pass by in order and each is contiguous, so only the last one of a shard is open. Memory is 24
+Documents arrive in order and each is contiguous, so only the last one of a shard is open. Memory is 24
 bytes per feature (two float64 sums over documents and the count in the open document), 24 MB for a million
 features, whatever the number of tokens and documents.
 
@@ -77,7 +77,7 @@ class DocumentSpread:
     def _add_whole(
         self, features_E: np.ndarray, documents_E: np.ndarray, documents: np.ndarray, m: np.ndarray
     ) -> None:
-        """Documents that lie in this stretch as a whole."""
+        """Documents that lie completely in this stretch."""
         if len(features_E) == 0:
             return
         changes = (features_E[1:] != features_E[:-1]) | (documents_E[1:] != documents_E[:-1])

@@ -85,7 +85,7 @@ class FiringStatistics:
     def quantiles(self) -> np.ndarray:
         """(L, Q) float32, NaN for a feature that never fired; linear within a bin, at most the maximum.
 
-        A bin is at most 12.5 % wide, hence so is the error.
+        A bin is at most 12.5 % wide, and so is the error.
         """
         edges = bin_edges()
         cumulative_LH = np.cumsum(self.histogram_LH, axis=1)

@@ -1,8 +1,8 @@
-"""Contexts: where a feature peaks and which tokens around the peak are shown.
+"""Contexts: the peak of a feature and the tokens around it.
 
 Sequences hold segments (stretches of one document); segments are divided into chunks of at most
-``chunk_tokens`` tokens. A feature gives one context per chunk, cut inside the chunk, so that no two
-contexts of a feature overlap and none crosses a document.
+``chunk_tokens`` tokens. A feature has one context per chunk, cut inside the chunk, so that no two contexts
+of a feature overlap and none crosses a document.
 
 Shapes: B sequences, T context, W windows, E firings, R runs (feature, chunk).
 """

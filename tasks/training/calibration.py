@@ -21,7 +21,7 @@ class Calibration:
     """Constants in the units in which the dictionary trains (activations times their ``scales``)."""
 
     scales: tuple[float, ...]
-    """Factor on the activations of each hookpoint; folded away when the training ends."""
+    """Factor on the activations of each hookpoint; folded into the weights when the training ends."""
     mean_norm: float
     """Mean Euclidean norm of a scaled input."""
     target_norm: float
@@ -29,7 +29,7 @@ class Calibration:
     total_variance: float
     """Mean over tokens of the squared distance to the mean, scaled targets."""
     bias: Tensor
-    """Where b_dec starts: (E,)."""
+    """Initial value of b_dec: (E,)."""
     input_mean: Tensor
     """Mean of the scaled inputs: (D,)."""
 
@@ -47,11 +47,11 @@ def calibrate(
     mean norm of sqrt(d), d being its width.
 
     Args:
-        values_NW: Activations of all hookpoints side by side; they are scaled in place.
+        values_NW: Activations of all hookpoints, concatenated; they are scaled in place.
         normalisation: Whether they are scaled.
-        bias_start: Where b_dec starts.
+        bias_start: How b_dec starts.
         site_widths: Width of each hookpoint.
-        n_reads: How many of them are read, the rest being written; None where the input is reconstructed.
+        n_reads: How many of them are read, the rest being written; None if the input is reconstructed.
 
     Raises:
         UserError: when the activations of a hookpoint are all equal, or all zero.
@@ -111,5 +111,5 @@ def geometric_median(x_ND: Tensor, n_iterations: int = 100, tolerance: float = 1
 
 
 def _blocks(x_ND: Tensor) -> Sequence[Tensor]:
-    """Views of some tokens at a time, so that what is computed of them takes little memory."""
+    """Views of some tokens at a time, so that temporaries take little memory."""
     return torch.split(x_ND, _BLOCK_TOKENS)

@@ -1,17 +1,18 @@
-"""Train in a process of its own: watched for progress, restarted within limits, gone with its parent.
+"""Train in a separate process: watched for progress, restarted within limits, ended with its parent.
 
-The parent writes a request file and starts ``python -m tasks.training.child REQUEST``, or more
-of them through ``torchrun``. The child tells its progress line by line on its standard output and leaves in
-the working folder of each training:
+The parent writes a request file and starts ``python -m tasks.training.child REQUEST``, or several through
+``torchrun``. The child reports its progress line by line on its standard output. It writes to the working
+folder of each training:
 
     trained/        cfg.json and sae_weights.safetensors
     result.json     written last: the training is complete
-    error.json      why it could not be done, when trying again would not help
+    error.json      why the training failed, if trying again would not help
 
-Beside the request lie ``child.log``, what the child and its libraries said, and ``interrupted``, when it was
-asked to stop. Its standard input is a pipe that only the parent holds open: when it closes, the child ends
-at once. On Linux the kernel also kills it with its parent. On SIGTERM it writes checkpoints and ends with
-code 143.
+Next to the request are ``child.log``, the output of the child and its libraries, and ``interrupted``, if it
+was asked to stop. Its standard input is a pipe that only the parent holds open: when it closes, the child
+ends at once. On Linux the kernel also kills it with its parent. On SIGTERM it writes checkpoints and ends
+with code
+143.
 """
 
 import ctypes
@@ -53,15 +54,15 @@ _PR_SET_PDEATHSIG = 1
 
 
 class TrainingRequest(StrictConfig):
-    """One dictionary that a training child is asked for."""
+    """One dictionary that a training child trains."""
 
     config: AnyDictionaryConfig
     reads: tuple[Path, ...] = Field(min_length=1)
     """Folders of the activation sets that are read."""
     writes: tuple[Path, ...] | None = None
-    """Folders of those that are written; None where the input is reconstructed."""
+    """Folders of those that are written; None if the input is reconstructed."""
     scratch: Path
-    """Working folder; a rerun goes on with the checkpoints in it."""
+    """Working folder; a rerun continues from the checkpoints in it."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Metadata for cfg.json: model_name, hook_name and the like."""
     labels: Path | None = None
@@ -71,7 +72,7 @@ class TrainingRequest(StrictConfig):
 
 
 class ChildRequest(StrictConfig):
-    """What a training child is asked to do."""
+    """The request to a training child."""
 
     trainings: tuple[TrainingRequest, ...] = Field(min_length=1)
     device: str = "auto"
@@ -92,14 +93,14 @@ class TrainingResult(StrictConfig):
 
 
 class Refusal(StrictConfig):
-    """An error that trying again would not mend."""
+    """An error that trying again would not fix."""
 
     kind: Literal["user", "nonfinite"]
     message: str
 
 
 def main(request_file: str) -> int:
-    """Train as the request says; returns the exit code."""
+    """Train as requested; return the exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
     request = ChildRequest.model_validate_json(Path(request_file).read_bytes())
     stop = threading.Event()
@@ -123,7 +124,7 @@ def main(request_file: str) -> int:
 
 
 def end_with_parent() -> None:
-    """Arrange for this process to end when its parent does."""
+    """Make this process end when its parent does."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_wait_for_parent, name="parent watch", daemon=True).start()
@@ -173,7 +174,7 @@ def _open(reads: tuple[Path, ...], writes: tuple[Path, ...] | None) -> SiteActiv
 
 
 def _leave(number: int, training: TrainingRequest, outcome: Outcome) -> None:
-    """Write what the parent looks for and tell it."""
+    """Write the result that the parent waits for, and report it."""
     if isinstance(outcome, UserError):
         kind: Literal["user", "nonfinite"] = "nonfinite" if isinstance(outcome, NonFiniteLoss) else "user"
         refusal = Refusal(kind=kind, message=str(outcome))

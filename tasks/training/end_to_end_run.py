@@ -2,10 +2,10 @@
 
 Legend: S sequences, B sequences of a part, T context, N valid tokens, D d_in, L d_sae, V vocabulary.
 
-Each step takes whole sequences; several processes share them out. Their activations come from the
-activation set; the language model runs once untouched and once with the reconstruction spliced in at every
-valid token, and only the dictionary gets gradients. With z in the units of the training (mean input norm
-sqrt(D)) the loss is
+Each step takes complete sequences; several processes share them. Their activations come from the activation
+set; the language model runs once unmodified and once with the reconstruction spliced in at every valid
+token, and only the dictionary gets gradients. With z in the units of the training (mean input norm sqrt(D))
+the loss is
 
     mean_N KL(clean || spliced) + l1_coefficient * mean_N sum_L z / D
       + downstream_coefficient * mean over later blocks of sum (r - r')^2 / sum (r - mean r)^2
@@ -46,12 +46,12 @@ _LOGITS_PER_PART = 2**25
 
 
 class SequenceStream(TokenStream):
-    """Numbers of train sequences without end; each epoch is a permutation of its own."""
+    """Numbers of train sequences without end; each epoch is a separate permutation."""
 
     def next_batch(self, part: slice = slice(None)) -> Tensor:
-        """The next sequences, as many as hold ``batch_tokens`` and at least one: (S,) int64.
+        """The next sequences, enough to hold ``batch_tokens`` and at least one: (S,) int64.
 
-        All of them whatever the part: to weight its own a process needs to know how many tokens all have.
+        Always all of them: to weight its own part a process needs the number of tokens of all.
         """
         wanted = max(self.batch_tokens // self.activations.context_length, 1)
         parts: list[Tensor] = []
@@ -66,7 +66,7 @@ class SequenceStream(TokenStream):
         return torch.cat(parts)
 
     def resume(self) -> None:
-        """The cursor says all."""
+        """The cursor is enough."""
 
 
 class SequenceFeed(Feed):
@@ -114,7 +114,7 @@ class EndToEndRun(TrainingRun):
         self._rows_S = np.empty(0, dtype=np.int64)
 
     def plan_memory(self, others_bytes: int = 0) -> TrainingMemory:
-        """Measure what one sequence takes and work on fewer at a time where memory is short.
+        """Measure the memory of one sequence and process fewer at a time if memory is short.
 
         Raises:
             NotEnoughMemory: when not even one sequence fits.
@@ -137,7 +137,7 @@ class EndToEndRun(TrainingRun):
         return replace(fixed, step_bytes=own + per_sequence * (self.part_tokens // context))
 
     def _measure_sequence(self) -> int:
-        """The most that the loss of one sequence and its gradient hold at one time."""
+        """The maximum memory of the loss of one sequence and its gradient."""
         valid_ST = self.site.tokens.valid
         row = next(row for row in self.feed.stream.rows if valid_ST[row].any())
         valid_1T = torch.from_numpy(np.asarray(valid_ST[[row]], dtype=bool))
@@ -188,14 +188,14 @@ class EndToEndRun(TrainingRun):
         return self.replicas.combine(step, self.dictionary.parameters())
 
     def _nothing(self) -> TrainingStep:
-        """What a process adds whose sequences have no valid token."""
+        """The contribution of a process whose sequences have no valid token."""
         zero = torch.zeros((), device=self.device)
         names = ("kl", "l1", *(("downstream_fvu",) if self.later else ()))
         fired_L = torch.zeros(self.dictionary.d_sae, dtype=torch.bool, device=self.device)
         return TrainingStep(zero, zero, zero, fired_L, dict.fromkeys(names, zero))
 
     def _parts(self) -> Iterator[Any]:
-        """Sequences that are worked on together."""
+        """Sequences to process together."""
         size = max(self.part_tokens // self.activations.context_length, 1)
         for start in range(0, len(self._rows_S), size):
             yield self._rows_S[start : start + size]
@@ -258,7 +258,7 @@ def _checked_hookpoint(language_model: LanguageModel, site: Any, config: EndToEn
 
 
 def _later_blocks(language_model: LanguageModel, hookpoint: str, config: EndToEndConfig) -> Sequence[str]:
-    """The residual stream after each block behind that of the hookpoint."""
+    """The residual stream after each block that follows the hookpoint."""
     if config.downstream_coefficient == 0:
         return ()
     layer = Hookpoint.parse(hookpoint).layer

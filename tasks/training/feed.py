@@ -1,4 +1,4 @@
-"""The data as several trainings drink it in step: one stream, and what is measured of it once for all.
+"""The data of several trainings that run step by step together: one stream, and constants measured once.
 
 Legend: W width of all hookpoints together.
 """
@@ -15,7 +15,7 @@ from tasks.training.calibration import SAMPLE_TOKENS, Calibration, calibrate
 
 
 class Position(NamedTuple):
-    """A place in a stream, and what was counted on the way to it."""
+    """A position in a stream, and the counts on the way to it."""
 
     step: int = 0
     """Batches given."""
@@ -25,10 +25,10 @@ class Position(NamedTuple):
 
 
 class Feed:
-    """Batches of one activation set in the order that a configuration asks for.
+    """Batches of one activation set in the order of a configuration.
 
-    Dictionaries whose ``key`` is the same get the same batches, so one feed serves them all; each is then
-    trained exactly as it would be alone.
+    Dictionaries with the same ``key`` get the same batches, so one feed serves them all; each is trained
+    exactly as it would be alone.
     """
 
     def __init__(self, activations: SiteActivations, config: DictionaryConfig) -> None:
@@ -45,18 +45,18 @@ class Feed:
 
     @staticmethod
     def key(activations: object, config: DictionaryConfig) -> Hashable:
-        """What dictionaries have in common that can share a feed."""
+        """What dictionaries that share a feed have in common."""
         order = (config.data_seed, config.batch_tokens, config.buffer_tokens, config.block_sequences)
         return id(activations), order
 
     @property
     def position(self) -> Position:
-        """Where the next batch begins."""
+        """The start of the next batch."""
         counts = self.stream.counts
         return Position(self._step, self.stream.cursor, counts.n_read, counts.n_nonfinite)
 
     def go_to(self, position: Position) -> None:
-        """Continue at a place where this or an equal feed has been."""
+        """Continue at a position of this or an equal feed."""
         self._step, self.stream.cursor = position.step, position.cursor
         self.stream.counts = Counts(position.n_read, position.n_nonfinite)
         self.stream.resume()
@@ -68,7 +68,7 @@ class Feed:
         return batch_NW
 
     def calibration(self, normalisation: Normalisation, bias_start: BiasStart) -> tuple[Calibration, Counts]:
-        """Constants of a sample of the data, and what was counted while reading it; measured once."""
+        """Constants of a sample of the data, and the counts of reading it; measured once."""
         wanted = (normalisation, bias_start)
         if wanted not in self._calibrations:
             counts = Counts()

@@ -1,4 +1,4 @@
-"""The gradient of one batch: in one go, or in parts that fit into memory, added up.
+"""The gradient of one batch: at once, or in parts that fit into memory, summed.
 
 Legend: N tokens of a batch, M tokens of a part.
 """
@@ -13,7 +13,7 @@ from tasks.dictionaries.config import Precision
 
 
 def is_half(precision: Precision, device: torch.device) -> bool:
-    """Whether matrix products run in bfloat16; ``auto``: on cards that have it."""
+    """Whether matrix products run in bfloat16; ``auto``: on GPUs that have it."""
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
     return precision == "bfloat16"
@@ -29,10 +29,11 @@ def batch_gradient(
     n_tokens: int,
     half: bool = False,
 ) -> TrainingStep:
-    """Add the gradient of the mean loss to the parameters; returns the weighted mean of the statistics.
+    """Add the gradient of the mean loss to the parameters; return the weighted mean of the statistics.
 
     The loss of each part counts by its share of ``n_tokens``, so for a method whose loss is a mean over
-    tokens the parts do not matter. One that chooses or normalises within a batch does so within a part.
+    tokens the parts make no difference. A method that selects or normalises within a batch does so within a
+    part.
 
     Args:
         part_tokens: Tokens whose activations are in memory at one time.
@@ -58,7 +59,7 @@ def _parts(x_ND: Tensor, y_NE: Tensor, part_tokens: int) -> list[tuple[Tensor, T
 
 
 def mean_of(steps: Sequence[tuple[float, TrainingStep]]) -> TrainingStep:
-    """The statistics of parts added up by their share; what fired in any part has fired."""
+    """The statistics of parts, summed by their share; what fired in any part has fired."""
 
     def total(values: Sequence[Tensor]) -> Tensor:
         weighted = [value * share for (share, _), value in zip(steps, values, strict=True)]

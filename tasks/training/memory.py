@@ -1,9 +1,9 @@
-"""How much memory a training will take, told before it starts; a part of the batch small enough for it.
+"""Forecast of a training's memory before it starts, and a part of the batch that is small enough for it.
 
 Legend: N tokens, W width of all hookpoints together, L d_sae.
 
-Memory is measured, not guessed: a few tokens are run forward and backward and their tensors are counted,
-once with all latents alive and once with all of them dead, because reviving them takes memory of its own.
+Memory is measured, not guessed: a few tokens run forward and backward and their tensors are counted, once
+with all latents alive and once with all of them dead, because reviving them needs memory too.
 """
 
 import copy
@@ -26,12 +26,12 @@ from tasks.training.gradients import batch_gradient
 SMALLEST_PART = 64
 """A batch is never split into parts of fewer tokens."""
 PROBE_TOKENS = 1_024
-"""At most so many tokens are measured; the rest is a straight line."""
+"""Maximum number of tokens to measure; memory is linear beyond it."""
 _KEPT_BY_ALLOCATOR = 64 * 2**20
-"""What the C library keeps of freed blocks below 32 MiB: measured over five methods, forecasts then lay
+"""Memory that the C library keeps of freed blocks below 32 MiB: with it, forecasts of five methods were
 between 0.85 and 1.1 of the peak."""
 _USABLE = 0.9
-"""Share of the free memory that a new training may plan with."""
+"""Share of the free memory that a new training may plan to use."""
 _MEBIBYTE = 2**20
 
 
@@ -41,27 +41,27 @@ class NotEnoughMemory(UserError):
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes that a training takes on its device, above those of the process before it began."""
+    """Bytes that a training needs on its device, in addition to those of the process before."""
 
     weights_bytes: int
     """Parameters and buffers."""
     moments_bytes: int
     """Both moments of Adam, unless they are in memory already."""
     others_bytes: int
-    """Gradients and moments of the trainings beside it, which they have not made yet."""
+    """Gradients and moments that trainings in the same process have not allocated yet."""
     feed_bytes: int
     """Buffer and batch of the stream, on the processor; shared by the trainings of one feed."""
     step_bytes: int = 0
-    """Peak of what a step makes: what is computed of a part of the batch, gradients, Adam's temporaries."""
+    """Peak of a step: temporaries of a part of the batch, gradients, Adam's temporaries."""
 
     @property
     def total_bytes(self) -> int:
-        """All of it at one time."""
+        """All of it together."""
         return self.weights_bytes + self.missing_bytes
 
     @property
     def missing_bytes(self) -> int:
-        """What is not yet in memory once the weights are."""
+        """The part that is not in memory yet once the weights are."""
         return self.moments_bytes + self.others_bytes + self.feed_bytes + self.step_bytes
 
 
@@ -72,15 +72,15 @@ def weights_bytes(dictionary: Dictionary) -> int:
 
 
 def usable_share(state: TrainingState) -> float:
-    """Share of the free memory to plan with: all of it in mid training, where other parts round otherwise."""
+    """Share of the free memory to plan with: all of it for a resumed training, to keep its parts."""
     return 1.0 if state.step else _USABLE
 
 
 def refuse_impossible_width(name: str, n_latents: int, d_out: int, device: torch.device) -> None:
-    """Refuse a dictionary whose decoder, its gradient and moments alone exceed the free memory.
+    """Refuse a dictionary whose decoder with its gradient and moments exceeds the free memory.
 
     Raises:
-        NotEnoughMemory: before anything of that size is made.
+        NotEnoughMemory: before any tensor of that size is allocated.
     """
     need, free = 4 * 4 * n_latents * d_out, free_memory_bytes(device)
     if need > free:
@@ -92,10 +92,10 @@ def refuse_impossible_width(name: str, n_latents: int, d_out: int, device: torch
 
 
 class StorageMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
-    """Within the context ``peak_bytes`` becomes the most that newly made storages held at one time.
+    """Within the context ``peak_bytes`` becomes the maximum that new storages held at one time.
 
-    Unlike `MemoryMeter` it follows storages, not tensors, so that what autograd keeps for the way back is
-    counted as long as it is kept. Buffers inside an operation are not.
+    Unlike `MemoryMeter` it follows storages, not tensors, so what autograd keeps for the backward pass
+    counts as long as it is kept. Buffers inside an operation do not count.
     """
 
     def __init__(self) -> None:
@@ -139,11 +139,11 @@ class StepProbe:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens at hand: at most so many can be measured."""
+        """Tokens available: the maximum that can be measured."""
         return len(self._x_ND)
 
     def peak_bytes(self, n_tokens: int) -> int:
-        """The most that one forward and backward pass holds at one time, gradients included."""
+        """The maximum memory of one forward and backward pass, including gradients."""
         if n_tokens not in self._peaks:
             cases = (False, True) if self._dead_matter else (False,)
             peaks = [self._measure(n_tokens, dead=dead) for dead in cases]
@@ -152,14 +152,14 @@ class StepProbe:
         return self._peaks[n_tokens]
 
     def forecast(self, n_tokens: int, n_measured: int) -> int:
-        """The line through what ``n_measured`` tokens and half of them take, at ``n_tokens``."""
+        """The line through the memory of ``n_measured`` tokens and of half of them, at ``n_tokens``."""
         whole = self.peak_bytes(n_measured)
         half = self.peak_bytes(n_measured // 2) if n_measured > 1 else 0
         per_token = max(whole - half, 0) / (n_measured - n_measured // 2)
         return max(int(whole + per_token * (n_tokens - n_measured)), self._update_bytes())
 
     def _update_bytes(self) -> int:
-        """Gradients, and what Adam makes to change the weights: all at once on a card, else by tensor."""
+        """Gradients, and Adam's temporaries for changing weights: all at once on a GPU, else by tensor."""
         sizes = [4 * parameter.numel() for parameter in self._dictionary.parameters()]
         return sum(sizes) + 2 * (sum(sizes) if self._x_ND.is_cuda else max(sizes))
 
@@ -184,19 +184,19 @@ class StepProbe:
 def fitting_part(
     name: str, probe: StepProbe, fixed: TrainingMemory, part_tokens: int, device: torch.device
 ) -> tuple[int, TrainingMemory]:
-    """The largest part of a batch that fits, halved as often as needed, and what the training then takes.
+    """The largest part of a batch that fits, halved as often as needed, and the memory of the training.
 
-    Beside other trainings nothing is split: it would be for their sake alone that results differ by rounding.
+    Next to other trainings nothing is split: their presence must not change results, not even by rounding.
 
     Args:
-        name: Of the dictionary, for messages.
+        name: Name of the dictionary, for messages.
         probe: Measures steps.
-        fixed: What the training takes apart from its step; the weights are in memory already.
-        part_tokens: Wanted part.
+        fixed: Memory of the training without its step; the weights are already allocated.
+        part_tokens: Requested part.
         device: Where it is trained.
 
     Raises:
-        NotEnoughMemory: when not even the smallest part fits, with what is needed and what is free.
+        NotEnoughMemory: when not even the smallest part fits, with the amounts needed and free.
     """
     free = int(probe.usable_share * free_memory_bytes(device))
     if device.type == "cpu":
@@ -218,14 +218,14 @@ def fitting_part(
 
 
 def return_freed_memory() -> None:
-    """Give what the C library keeps of freed memory back to the system, where it can."""
+    """Return memory that the C library keeps to the system, if possible."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def _step_bytes(probe: StepProbe, part: int, room: int) -> int:
-    """Forecast for a part, from as many of its tokens as can be tried without danger."""
+    """Forecast for a part, from as many of its tokens as can be tried safely."""
     n_measured = min(2 * SMALLEST_PART, part, probe.n_tokens)
     wanted = min(max(part // 2, n_measured), probe.n_tokens, PROBE_TOKENS)
     while n_measured < wanted:

@@ -1,4 +1,4 @@
-"""Why a loss or a gradient is not finite: the first tensor on its way that is not."""
+"""Finds the reason why a loss or a gradient is not finite: the first tensor that is not."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,7 +18,7 @@ class NonFiniteLoss(UserError):
 def cause(
     parameters: Sequence[tuple[str, nn.Parameter]], x_ND: Tensor, y_NE: Tensor, terms: Mapping[str, Tensor]
 ) -> str:
-    """One clause that names the first culprit: the data, a parameter, a gradient, a term of the loss."""
+    """One clause that names the first cause: the data, a parameter, a gradient, a term of the loss."""
     largest = max(float(x_ND.abs().max()), float(y_NE.abs().max()))
     if largest > _EXTREME:
         return f"the batch holds values up to {largest:.2g}"

@@ -1,8 +1,8 @@
-"""Training one dictionary in several processes: each works on its part of every batch.
+"""Train one dictionary in several processes: each processes its part of every batch.
 
-``torchrun`` starts the processes and says in the environment who is who (RANK, WORLD_SIZE). All of them read
-the same buffers and take their own tokens out of them, hold the same weights and take the same steps;
-gradients and statistics are summed over the processes, so the result is that of one process up to rounding.
+``torchrun`` starts the processes and numbers them in the environment (RANK, WORLD_SIZE). All of them read
+the same buffers and take their own tokens, hold the same weights and take the same steps. Gradients and
+statistics are summed over the processes, so the result is that of one process up to rounding.
 
 Legend: N tokens of a batch.
 """
@@ -20,22 +20,22 @@ from catalog.errors import UserError
 from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep
 
 _PATIENCE = timedelta(days=1)
-"""For a process that does alone what is not shared; one that hangs is the watchdog's to find."""
+"""A limit for work that one process does alone; the watchdog finds a process that hangs."""
 
 
 class Replicas:
-    """The processes that train a dictionary together; this base is one process by itself."""
+    """The processes that train a dictionary together; this base class is a single process."""
 
     rank = 0
     n_processes = 1
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes files and tells progress."""
+        """Whether this process writes files and reports progress."""
         return self.rank == 0
 
     def part(self, n_rows: int) -> slice:
-        """The rows of a batch that are this process's."""
+        """The rows of a batch that belong to this process."""
         return slice(n_rows)
 
     def begin(self, dictionary: Dictionary, state: TrainingState) -> None:
@@ -46,17 +46,17 @@ class Replicas:
         return step
 
     def join(self, dictionary: Dictionary, state: TrainingState) -> None:
-        """Before the rules of a method act on a step: put together what each process saw of it."""
+        """Before the rules of a method act on a step: combine what each process saw of it."""
 
     def settle(self, dictionary: Dictionary, state: TrainingState) -> None:
-        """After a step: make equal what every process has learnt from its own part alone."""
+        """After a step: make equal what every process has learnt from its own part."""
 
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         return flag
 
     def first(self, flag: bool) -> bool:
-        """What the flag is in the first process."""
+        """The value of the flag in the first process."""
         return flag
 
 
@@ -98,7 +98,7 @@ class ProcessGroup(Replicas):
             self._in_place(state.memory[name], how)
 
     def settle(self, dictionary: Dictionary, state: TrainingState) -> None:
-        # Parameters are equal already: their gradients are, and rules of their own act on joined memory.
+        # Parameters are equal already: their gradients are, and the method's rules use joined statistics.
         learnt = {**dict(dictionary.named_buffers()), **state.memory}
         for _, tensor in sorted(learnt.items()):
             self._in_place(tensor, "mean" if tensor.is_floating_point() else "copy")
@@ -128,10 +128,10 @@ class ProcessGroup(Replicas):
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The card of this process where ``torchrun`` started one process per card.
+    """The GPU of this process if ``torchrun`` started one process per GPU.
 
     Raises:
-        UserError: when there are more processes than cards.
+        UserError: when there are more processes than GPUs.
     """
     rank = os.environ.get("LOCAL_RANK")
     if str(device) != "cuda" or rank is None:
@@ -146,7 +146,7 @@ def local_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def replicas(device: torch.device) -> Iterator[Replicas]:
-    """The processes that ``torchrun`` started, connected; by itself otherwise."""
+    """The processes that ``torchrun`` started, connected; otherwise a single process."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         yield Replicas()
         return

@@ -1,10 +1,10 @@
-"""Dead latents start anew where the dictionary reconstructs badly (Bricken et al. 2023).
+"""Restarts dead latents at tokens that the dictionary reconstructs badly (Bricken et al. 2023).
 
 Legend: N tokens, D d_in, E d_out, L d_sae, R dead latents.
 
-Of a sample of train tokens one is drawn for each dead latent with probability proportional to the square of
-its loss. Its direction becomes the decoder row, at unit norm, and the encoder of the latent, at a fifth of
-the mean norm of the living; the bias becomes 0 and what Adam remembers of the latent is forgotten.
+From a sample of train tokens one is drawn for each dead latent with probability proportional to the square
+of its loss. Its direction becomes the decoder row, at unit norm, and the encoder of the latent, at a fifth
+of the mean norm of the live ones. The bias becomes 0, and Adam's state of the latent is reset.
 """
 
 import torch
@@ -30,14 +30,14 @@ def is_due(state: TrainingState, every: int | None, batch_tokens: int, decay_sha
 def resample(
     dictionary: Dictionary, optimiser: Optimizer, x_ND: Tensor, y_NE: Tensor, state: TrainingState
 ) -> int:
-    """Give every dead latent a new start; returns how many there were.
+    """Restart every dead latent; return how many there were.
 
     Args:
-        dictionary: One with a vector per latent in ``W_enc`` (D, L), ``b_enc`` and ``W_dec`` (L, E).
+        dictionary: A dictionary with a vector per latent in ``W_enc`` (D, L), ``b_enc`` and ``W_dec`` (L, E).
         optimiser: Adam on its parameters.
         x_ND: Sampled inputs in the units of the training.
         y_NE: Their targets.
-        state: Says who is dead; the new ones count as alive from now on.
+        state: Says which latents are dead; the restarted ones count as alive from now on.
     """
     dead_R = state.dead.nonzero().squeeze(1)
     alive_L = ~state.dead
@@ -74,7 +74,7 @@ def _squared_losses(dictionary: Dictionary, x_ND: Tensor, y_NE: Tensor) -> Tenso
 
 
 def _draw(weights_N: Tensor, n: int, generator: torch.Generator) -> Tensor:
-    """``n`` tokens by weight, none twice as long as there are enough."""
+    """``n`` tokens drawn by weight, without repeats if there are enough."""
     weights_N = weights_N.cpu()
     n_possible = int((weights_N > 0).sum())
     if n_possible == 0:

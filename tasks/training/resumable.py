@@ -1,4 +1,4 @@
-"""What changes while a dictionary is trained, written into a checkpoint and restored from one."""
+"""The state that changes while a dictionary is trained, written to a checkpoint and restored from one."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ from tasks.training.feed import Position
 
 
 class Resumable:
-    """Weights, optimiser, randomness, counters and log of one training.
+    """Weights, optimiser, random state, counters and log of one training.
 
     Args:
-        config: What is trained.
-        activations: What it is trained on.
+        config: Configuration of the dictionary.
+        activations: Training data.
         n_sequences: Train sequences of the activations.
-        device: Where the weights are.
-        part_tokens: Tokens that are worked on together.
+        device: Device of the weights.
+        part_tokens: Tokens to process together.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Resumable:
 
     @contextmanager
     def own_surroundings(self) -> Iterator[None]:
-        """Within, torch has this training's number of threads and its own global randomness."""
+        """Within the context torch has this training's number of threads and its own global random state."""
         n_threads = torch.get_num_threads()
         if n_threads != self.n_threads:
             torch.set_num_threads(self.n_threads)
@@ -107,7 +107,7 @@ class Resumable:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Continue exactly where a checkpoint was written, once the feed has gone to ``position``.
+        """Continue exactly where a checkpoint was written, once the feed is at ``position``.
 
         Raises:
             UserError: when the checkpoint belongs to another configuration or activation set.
@@ -139,7 +139,7 @@ class Resumable:
 
 
 def config_digest(config: DictionaryConfig, activations: SiteActivations, n_sequences: int) -> str:
-    """Digest of what decides the weights and of the shape of the data."""
+    """Digest of what determines the weights, and of the shape of the data."""
     shape = [activations.site_widths, activations.context_length, n_sequences]
     text = json.dumps([config.training(), shape], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -151,7 +151,7 @@ def _moments(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
-    """A moment in the memory layout of its parameter; a step counter as it is."""
+    """A moment in the memory layout of its parameter; a step counter unchanged."""
     if value.ndim == 0:
         return value
     result = torch.empty_like(parameter, requires_grad=False)

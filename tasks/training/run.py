@@ -42,15 +42,15 @@ _SAMPLE_ACTS = 2**25
 
 
 class TrainingRun(Resumable):
-    """One training: its data, its steps and its result; `Resumable` holds what the steps change.
+    """One training: its data, its steps and its result; `Resumable` holds the state that steps change.
 
     Args:
-        config: What to train.
-        activations: What to train it on.
-        device: Where the weights are.
-        feed: Batches that others learn from as well; left out, a feed of its own.
+        config: Configuration of the dictionary.
+        activations: Training data.
+        device: Device of the weights.
+        feed: Batches that other trainings use too; by default a separate feed.
         replicas: The processes that share the work.
-        precision: Of the matrix products.
+        precision: Precision of the matrix products.
 
     Raises:
         UserError: for sizes or settings that cannot work.
@@ -96,14 +96,14 @@ class TrainingRun(Resumable):
             self.dictionary.before_training(self.state)
 
     def plan_memory(self, others_bytes: int = 0) -> TrainingMemory | None:
-        """Forecast the memory and split batches as far as needed for it; before the first step of a process.
+        """Forecast the memory and split batches as far as needed; before the first step of a process.
 
-        None for a method that does not learn from batches of activations alone. A training that goes on from
-        a checkpoint keeps its parts where they fit; on a smaller machine they are halved, and from there on
-        it differs by rounding from one that was never stopped.
+        None for a method that does not learn from batches of activations alone. A training that resumes
+        from a checkpoint keeps its parts if they fit. On a smaller machine they are halved, and from then
+        on the training differs by rounding from an uninterrupted one.
 
         Args:
-            others_bytes: What trainings beside it will still take, see `growth_bytes`.
+            others_bytes: Memory that other trainings in the process will still need, see `growth_bytes`.
 
         Raises:
             NotEnoughMemory: when it does not fit.
@@ -124,22 +124,22 @@ class TrainingRun(Resumable):
         return need
 
     def _work_in_parts(self, part_tokens: int) -> None:
-        """Work on so many tokens at a time; said where it is fewer than wanted, or than until now."""
+        """Process this many tokens at a time; log it if they are fewer than requested, or than before."""
         if part_tokens < self.part_tokens:
             said = f"working on {part_tokens} of {self.part_tokens} tokens at a time"
             if self.state.step:
-                said += f", from step {self.state.step} on no longer bit for bit the training that was begun"
+                said += f", from step {self.state.step} on no longer bit for bit the training that started"
             logger.warning("%s: memory is short, %s", self.config.name(), said)
         self.part_tokens = part_tokens
 
     @property
     def growth_bytes(self) -> int:
-        """What it will hold between its steps and does not hold yet: gradients and moments."""
+        """Memory between its steps that it does not hold yet: gradients and moments."""
         return weights_bytes(self.dictionary) + self._missing_moments_bytes
 
     @property
     def _missing_moments_bytes(self) -> int:
-        """Both moments of Adam, unless a checkpoint brought them."""
+        """Both moments of Adam, unless a checkpoint restored them."""
         return 0 if self.optimiser.state else 2 * weights_bytes(self.dictionary)
 
     def step(self) -> TrainingStep:
@@ -147,7 +147,7 @@ class TrainingRun(Resumable):
         return self.learn(self.feed.next_batch(self.replicas.part(self.config.batch_tokens)))
 
     def learn(self, values_NW: Tensor) -> TrainingStep:
-        """One optimiser step on this process's part of a batch, which the feed gave last.
+        """One optimiser step on this process's part of the last batch of the feed.
 
         Raises:
             NonFiniteLoss: when the loss or its gradient is NaN or infinite, naming the cause.
@@ -175,7 +175,7 @@ class TrainingRun(Resumable):
         return result
 
     def _own_part(self, values_NW: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Inputs and targets of what the feed gave, and the tokens of the whole batch."""
+        """Inputs and targets of the feed's batch, and the number of tokens of the complete batch."""
         return *self.scaled(values_NW), self.config.batch_tokens
 
     def _gradient(self, x_ND: Tensor, y_NE: Tensor, n_tokens: int) -> TrainingStep:
@@ -231,11 +231,11 @@ class TrainingRun(Resumable):
         return self.activations.split(values_NW.to(self.device) * self.scale_vector())
 
     def learning_rate(self) -> float:
-        """That of the next step."""
+        """The learning rate of the next step."""
         return learning_rate(self.config, self.state, self.dictionary.d_in)
 
     def finish(self, tokens_per_second: float) -> TrainedDictionary:
-        """Settle what inference needs, fold the normalisation, return the result on the CPU."""
+        """Finish what inference needs, fold the normalisation, return the result on the CPU."""
         with self.own_surroundings():
             n_tokens = min(_SAMPLE_AFTER, max(_SAMPLE_ACTS // self.dictionary.d_sae, 1_024))
             sample_ND, _ = self.scaled(sample_tokens(self.activations, "train", n_tokens))

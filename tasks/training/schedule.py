@@ -1,4 +1,4 @@
-"""How the learning rate goes over a training."""
+"""The learning rate over a training."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Dictionaries that learn in step from one feed: batches, checkpoints, endings."""
+"""Trains dictionaries step by step together from one feed: batches, checkpoints, endings."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,7 +14,7 @@ from tasks.training.memory import NotEnoughMemory
 from tasks.training.replicas import Replicas
 from tasks.training.run import TrainingRun
 
-_SAVE_SHARE = 0.05  # of the time at most goes into checkpoints
+_SAVE_SHARE = 0.05  # largest share of the time for writing checkpoints
 
 Outcome = TrainedDictionary | UserError
 
@@ -31,23 +31,23 @@ class Member:
 
     @property
     def tokens_per_second(self) -> float:
-        """Speed of this process, checkpoints included."""
+        """Speed of this process, including checkpoints."""
         return (self.run.state.n_tokens - self.n_tokens_before) / max(self.seconds, 1e-9)
 
 
 class SharedTraining:
     """Trains several dictionaries, each exactly as it would be trained alone.
 
-    A member that a checkpoint has put ahead of the others waits until they have caught up. One that fails
-    with an error that a user can mend leaves the group; the others go on.
+    A member whose checkpoint is ahead of the others waits until they have caught up. A member that fails
+    with an error that a user can fix leaves the group; the others continue.
 
     Args:
-        feed: Where the batches come from.
+        feed: Source of the batches.
         replicas: The processes that share the work.
         checkpoint_seconds: Shortest time between two checkpoints; 0 saves after every step.
-        should_stop: Asked after each batch.
-        tell: Told the tokens of a member, by its number, when it is added and after each of its steps.
-        end: Told the outcome of a member when it ends.
+        should_stop: Called after each batch.
+        tell: Gets the tokens of a member, by its number, when it is added and after each of its steps.
+        end: Gets the outcome of a member when it ends.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class SharedTraining:
         self._saved_at, self._pause = time.monotonic(), checkpoint_seconds
 
     def add(self, number: int, make: Callable[[], TrainingRun], scratch: Path) -> bool:
-        """A training as it starts, or as its newest intact checkpoint left it.
+        """A training at its start, or at its newest intact checkpoint.
 
         Returns:
-            False when there is no memory for it beside the others: it has to wait until they are done.
+            False when there is no memory for it next to the others: it must wait until they are done.
         """
         with self._ending(number):
             run, lacking = None, None
@@ -87,14 +87,14 @@ class SharedTraining:
             self.replicas.begin(run.dictionary, run.state)
             self._members[number] = Member(run, scratch / "checkpoints", run.state.n_tokens)
             if not run.is_done:
-                self._tell(number, run.state.n_tokens)  # a sign of life: many may be to come
+                self._tell(number, run.state.n_tokens)  # a sign of life, because many members may follow
         return True
 
     def train(self) -> None:
         """All remaining steps of all members.
 
         Raises:
-            TrainingInterrupted: when asked to stop; everybody has a checkpoint.
+            TrainingInterrupted: when asked to stop; all members have a checkpoint.
         """
         self._finish_done()
         if not self._members:
@@ -111,7 +111,7 @@ class SharedTraining:
                 raise TrainingInterrupted(f"stopped at step {at}")
 
     def _take_batch(self) -> Mapping[int, Member]:
-        """One batch for all whose turn it is; returns those of them that are still there."""
+        """One batch for all members whose turn it is; return those that are still in the group."""
         began, step = time.monotonic(), self.feed.position.step
         drinking = {number: m for number, m in self._members.items() if m.run.position.step == step}
         with self._ending(*self._members):
@@ -126,7 +126,7 @@ class SharedTraining:
         return {number: member for number, member in drinking.items() if number in self._members}
 
     def _save(self, drinking: Mapping[int, Member], *, stop: bool) -> None:
-        """Checkpoints when it is time, and of everybody at the last step."""
+        """Write checkpoints when it is time, and for all members at the last step."""
         began = time.monotonic()
         due = self.replicas.first(began - self._saved_at >= self._pause) or stop
         for member in drinking.values():
@@ -149,7 +149,7 @@ class SharedTraining:
 
     @contextmanager
     def _ending(self, *numbers: int) -> Iterator[None]:
-        """What a user can mend ends the members concerned, not the process."""
+        """An error that a user can fix ends the members concerned, not the process."""
         try:
             yield
         except UserError as error:
@@ -159,7 +159,7 @@ class SharedTraining:
 
 
 def _begun(run: TrainingRun, checkpoints: Path) -> TrainingRun:
-    """As it starts, or as its newest intact checkpoint left it, which is then no longer in memory."""
+    """At its start, or at its newest intact checkpoint, which then leaves memory."""
     checkpoint = load_checkpoint(checkpoints)
     if checkpoint is None:
         run.start()

@@ -1,4 +1,4 @@
-"""The parent's side of a training child: start it, listen, kill it when it hangs, start it again."""
+"""The parent's side of a training child: start it, read its reports, kill it when it hangs, restart it."""
 
 import json
 import logging
@@ -46,15 +46,15 @@ _REQUEST = "request.json"
 
 
 class TrainingFailed(UserError):
-    """The training child died again and again."""
+    """The training child died repeatedly."""
 
 
 @dataclass(frozen=True)
 class ChildTraining:
-    """What a training child left behind."""
+    """The result of a training child."""
 
     dictionary: Dictionary
-    """Normalisation folded in, as read back from ``folder``."""
+    """The dictionary with folded normalisation, read back from ``folder``."""
     folder: Path
     """cfg.json and sae_weights.safetensors, ready to be moved into the catalogue."""
     log: pa.Table
@@ -64,24 +64,24 @@ class ChildTraining:
 
 @dataclass(frozen=True)
 class ChildOptions:
-    """How a training child runs and how long its parent is patient with it."""
+    """How a training child runs, and how long its parent waits for progress."""
 
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     n_threads: int | None = None
-    """CPU threads of each process; left out, its share of the cores and as many as the size deserves."""
+    """CPU threads of each process; default: its share of the cores, limited by the size of the training."""
     precision: Precision = "auto"
-    """Of matrix products, see `TrainingOptions`."""
+    """Precision of matrix products, see `TrainingOptions`."""
     n_processes: int = 1
-    """Processes that share every batch, for example one per card; more than one are started by torchrun."""
+    """Processes that share every batch, for example one per GPU; torchrun starts more than one."""
     checkpoint_seconds: float = 15.0
     """Shortest time between two checkpoints."""
     startup_seconds: float = 600.0
-    """A child that has not made its first step after so long (imports, reading the data) is killed."""
+    """Seconds to the first step (imports, reading the data), after which a child is killed."""
     watchdog_seconds: float = 120.0
-    """One that later makes no step for so long is killed as well."""
+    """Seconds without a later step after which a child is killed."""
     max_restarts: int = 3
-    """A killed or crashed child is started again so often; it goes on from its last checkpoints."""
+    """Number of restarts of a killed or crashed child; it continues from its last checkpoints."""
 
 
 def train_in_child(
@@ -96,7 +96,7 @@ def train_in_child(
     listener: ProgressListener = silent,
     options: ChildOptions = ChildOptions(),
 ) -> ChildTraining:
-    """Train in a child process; a finished training in ``scratch`` is returned as it is.
+    """Train in a child process; a finished training in ``scratch`` is returned unchanged.
 
     Raises:
         UserError: what the training refused (see `train`).
@@ -123,7 +123,7 @@ def training_request(
     labels: Path | None = None,
     model: ModelConfig | None = None,
 ) -> TrainingRequest:
-    """One dictionary to ask a child for; ``reads`` and ``writes`` are folders of activation sets."""
+    """One dictionary for a child to train; ``reads`` and ``writes`` are folders of activation sets."""
     folders = [reads] if isinstance(reads, Path) else reads
     return TrainingRequest(
         config=config,
@@ -142,11 +142,11 @@ def train_many_in_child(
     listener: ProgressListener = silent,
     options: ChildOptions = ChildOptions(),
 ) -> Iterator[tuple[int, ChildTraining | UserError]]:
-    """Train several dictionaries in one child process; each number with its outcome as soon as it ends.
+    """Train several dictionaries in one child process; yield each number with its outcome when it ends.
 
     Those that read the same activations in the same order share one pass over them, see `train_many`. A
-    finished training in a scratch folder is given as it is. A refusal is the outcome of its training alone;
-    where the last allowed child died, `TrainingFailed` is the outcome of all that were not finished.
+    finished training in a scratch folder is returned unchanged. A refusal is the outcome of only its
+    training. If the last allowed child died, `TrainingFailed` is the outcome of all unfinished ones.
 
     Raises:
         TrainingInterrupted: when the child was asked to stop (SIGTERM); it wrote checkpoints.
@@ -180,7 +180,7 @@ def train_many_in_child(
 def _run_child(
     home: Path, pending: dict[int, TrainingRequest], listener: ProgressListener, options: ChildOptions
 ) -> Generator[tuple[int, ChildTraining | UserError], None, int]:
-    """One child from start to end, giving what ends; returns its exit code, negative for a signal."""
+    """One child from start to end, yielding outcomes; return its exit code, negative for a signal."""
     request = ChildRequest(
         trainings=tuple(pending.values()),
         device=options.device,
@@ -223,7 +223,7 @@ def _command(home: Path, n_processes: int) -> list[str]:
 
 @contextmanager
 def _child(command: list[str], log: Any) -> Iterator["subprocess.Popen[bytes]"]:
-    """A child that never outlives the block: asked first, then killed."""
+    """A child that never outlives the block: asked to end first, then killed."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=dict(os.environ)
     )
@@ -262,7 +262,7 @@ def _take_ended(pending: dict[int, TrainingRequest]) -> Iterator[tuple[int, Chil
 
 
 def _is_finished(scratch: Path) -> bool:
-    """Whether a result is there with its weights; those may have been moved away by a broken commit."""
+    """Whether a result exists with its weights; an interrupted commit may have moved them away."""
     return (scratch / RESULT).is_file() and (scratch / TRAINED / CONFIG_FILE).is_file()
 
 

@@ -1,4 +1,4 @@
-"""Train dictionaries on activations, several from one stream; a stopped training goes on bit for bit."""
+"""Train dictionaries on activations, several from one stream; a stopped training continues bit for bit."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class TrainingJob:
 
     config: DictionaryConfig
     activations: ActivationReader
-    """What to train on; jobs that name the same object and order share one pass over it."""
+    """Training data; jobs with the same object and order share one pass over it."""
     scratch: Path
     """Folder of the checkpoints, one per job."""
     labels: Path | None = None
@@ -54,7 +54,7 @@ class TrainingJob:
 
 @dataclass(frozen=True)
 class TrainingOptions:
-    """How trainings run; nothing here changes what is learnt by more than rounding.
+    """How trainings run; no option changes results by more than rounding.
 
     On a CPU results are the same bit for bit for the same number of threads and processes.
     """
@@ -62,17 +62,17 @@ class TrainingOptions:
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     n_threads: int | None = None
-    """CPU threads of a new training, left out as many as its size deserves of those that torch uses here
-    (`threads_of_step`); a resumed one keeps the number it began with."""
+    """CPU threads of a new training; default: those of torch here, limited by its size (`threads_of_step`);
+    a resumed one keeps its number."""
     precision: Precision = "auto"
-    """Of matrix products: ``auto`` is bfloat16 on cards that have it, else float32. Weights stay float32."""
+    """Of matrix products: ``auto`` is bfloat16 on GPUs that have it, else float32. Weights stay float32."""
     checkpoint_seconds: float = 15.0
-    """Shortest time between two checkpoints, longer where saving takes more than a twentieth of the time;
+    """Shortest time between two checkpoints, longer if saving takes more than a twentieth of the time;
     0 saves after every step."""
     listener: ProgressListener = silent
-    """Told the tokens seen after each step, all dictionaries together."""
+    """Gets the tokens seen after each step, for all dictionaries together."""
     should_stop: Callable[[], bool] = field(default=lambda: False)
-    """Asked after each batch; true means checkpoint and stop."""
+    """Called after each batch; true means checkpoint and stop."""
 
 
 def train(
@@ -89,16 +89,16 @@ def train(
     checkpoint_seconds: float = 15.0,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> TrainedDictionary:
-    """Train one dictionary, see `TrainingJob` and `TrainingOptions` for what the arguments mean.
+    """Train one dictionary; `TrainingJob` and `TrainingOptions` explain the arguments.
 
     It starts from scratch or from the newest intact checkpoint in ``scratch/checkpoints``; weights,
-    optimiser, randomness, data cursor and number of threads are part of a checkpoint.
+    optimiser, random state, data cursor and number of threads are part of a checkpoint.
 
     Raises:
         UserError: for sizes that cannot work, an activation set without train tokens, too many
             activations that are not finite, or a checkpoint of another configuration.
         NonFiniteLoss: when the loss is NaN or infinite.
-        TrainingInterrupted: when ``should_stop`` said so; the checkpoint is written.
+        TrainingInterrupted: when ``should_stop`` returned true; the checkpoint is written.
     """
     options = TrainingOptions(device, n_threads, precision, checkpoint_seconds, listener, should_stop)
     (outcome,) = train_many([TrainingJob(config, activations, scratch, labels, model)], options)
@@ -117,15 +117,15 @@ def train_many(
     Each ends exactly as if it had been trained alone, and one that fails does not stop the others.
 
     Args:
-        jobs: What to train.
-        options: How.
-        finished: Told the number and outcome of each job as soon as it ends.
+        jobs: Dictionaries to train.
+        options: How to train them.
+        finished: Gets the number and outcome of each job when it ends.
 
     Returns:
-        For each job its dictionary, or the error that a user can mend (see `train`).
+        For each job its dictionary, or the error that a user can fix (see `train`).
 
     Raises:
-        TrainingInterrupted: when ``options.should_stop`` said so; the checkpoints are written.
+        TrainingInterrupted: when ``options.should_stop`` returned true; the checkpoints are written.
     """
     outcomes: dict[int, Outcome] = {}
     device = local_device(choose_device(options.device))
@@ -149,7 +149,7 @@ def train_many(
 
 
 def _groups(jobs: Sequence[TrainingJob]) -> list[list[int]]:
-    """The numbers of the jobs that share a feed; one that is trained in its own way is by itself."""
+    """The numbers of the jobs that share a feed; a job with another way of training is alone."""
     groups: dict[Hashable, list[int]] = {}
     for number, job in enumerate(jobs):
         shares = ARCHITECTURES[job.config.architecture].how_trained == "steps"
@@ -168,7 +168,7 @@ def _fit(job: TrainingJob, options: TrainingOptions) -> Outcome:
     sites = SiteActivations.of(job.activations)
     fitting = Fitting(sites, job.scratch, job.labels, options.listener, options.should_stop)
     try:
-        with torch_threads(None):  # a fit that goes on takes the number of its checkpoint
+        with torch_threads(None):  # a resumed fit takes the number of its checkpoint
             return architecture.fit(job.config, fitting)
     except UserError as error:
         return error
@@ -182,7 +182,7 @@ def _train_together(
     meter: "_Meter",
     end: Callable[[int, Outcome], None],
 ) -> None:
-    """Train jobs with one feed; those that memory has no room for beside the others come after them."""
+    """Train jobs with one feed; those without room in memory next to the others come after them."""
     waiting = dict(jobs)
     while waiting:
         first = next(iter(waiting.values()))
@@ -231,7 +231,7 @@ def _new_run(
 
 
 class _Meter:
-    """Adds up the tokens of all trainings for the listener."""
+    """Sums the tokens of all trainings for the listener."""
 
     def __init__(self, jobs: Sequence[TrainingJob], listener: ProgressListener) -> None:
         self._listener = listener
@@ -240,6 +240,6 @@ class _Meter:
         self._total = sum(config.n_steps * config.batch_tokens for config in in_steps)
 
     def tell(self, number: int, n_tokens: int) -> None:
-        """Take note of the tokens that one training has seen, and say what all have seen."""
+        """Record the tokens of one training, and report the sum."""
         self._done[number] = n_tokens
         self._listener(Progress("tokens trained", sum(self._done), self._total))

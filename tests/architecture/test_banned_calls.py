@@ -13,7 +13,7 @@ BANNED = {
     r"\btorch\.(load|save)\(": "pickle; use safetensors",
     r"^\s*(import|from) (pickle|cloudpickle|joblib|dill)\b": "pickle; use safetensors, Parquet or JSON",
     r"allow_pickle\s*=\s*True": "pickle; use safetensors, Parquet or JSON",
-    r"trust_remote_code\s*=\s*True": "runs a stranger's code",
+    r"trust_remote_code\s*=\s*True": "runs code of an unknown author",
     r"\bunion_by_name\b": "binding a view of many files with it is slow; group files by schema version",
     r"st\.html\(": "corpus text could leave its frame; draw text nodes",
 }

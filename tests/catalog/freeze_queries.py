@@ -43,7 +43,7 @@ def frozen() -> dict[str, dict[str, str]]:
 
 
 def main() -> None:
-    """Write the golden file anew."""
+    """Write the golden file again."""
     with tempfile.TemporaryDirectory() as root, connect(root) as connection:
         found = {name: result_columns(connection, name) for name in sorted(functions())}
     GOLDEN.write_text(json.dumps(found, indent=1) + "\n")

@@ -38,7 +38,7 @@ class ManifestStore:
         return content
 
     def publish(self, writes: Sequence[SliceWrite], fingerprint: str) -> int:
-        """Add the slices; whoever is second takes what the first left and tries again."""
+        """Add the slices; the second writer reads what the first left and tries again."""
         staged = [(write, pa.concat_tables(finished_rows(write, fingerprint))) for write in writes]
         while True:
             version = self.version()

@@ -1,4 +1,4 @@
-"""A copy of a catalogue that is written to meanwhile: of any order, it mixes nothing and can be mended."""
+"""A copy of a catalogue that is being written to: in any order it mixes no versions and can be repaired."""
 
 import shutil
 from collections.abc import Callable, Iterable

@@ -19,7 +19,7 @@ from catalog.store import TableStore, publish_rows
 from catalog.untrusted import data_file, folder_move, inside, table_name
 
 STRANGE = ("[]", "{}", "null", '[["a"]]', "", "[" * 100_000)
-STRANGER = (*STRANGE, "3", '"x"', "[[]]", "[{}]", "{", "\x00" * 40, "9" * 5_000, '{"version": 1e999}')
+STRANGE_TEXTS = (*STRANGE, "3", '"x"', "[[]]", "[{}]", "{", "\x00" * 40, "9" * 5_000, '{"version": 1e999}')
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_file_that_holds_something_else_costs_one_sentence(
     assert [fault for fault in TableStore(catalogue).verify() if "sae_weights" not in fault] == []
 
 
-@pytest.mark.parametrize("text", STRANGER, ids=lambda text: text[:8])
+@pytest.mark.parametrize("text", STRANGE_TEXTS, ids=lambda text: text[:8])
 def test_no_content_is_a_traceback(text: str, tmp_path: Path) -> None:
     lists = file_list_path(tmp_path, "runs", 0)
     lists.parent.mkdir(parents=True)

@@ -29,7 +29,7 @@ def test_a_fingerprint_is_the_same_for_ever() -> None:
     fingerprint = stage_fingerprint("train_dictionary", 1, config, ["a", "b"], ["p"])
     again = stage_fingerprint("train_dictionary", 1, dict(reversed(config.items())), ["a", "b"], ["p"])
     assert fingerprint == again
-    assert fingerprint.startswith(KNOWN), "a changed fingerprint makes every catalogue start anew"
+    assert fingerprint.startswith(KNOWN), "a changed fingerprint makes every catalogue start from nothing"
 
 
 @pytest.mark.parametrize(

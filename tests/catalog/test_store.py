@@ -173,7 +173,7 @@ def test_an_older_version_never_replaces_a_newer_one(root: Path, small: ModuleTy
 
 
 def test_a_writer_that_passed_the_lock_loses_no_table(root: Path, small: ModuleType) -> None:
-    """The compare-and-swap holds by itself: whoever comes second rebases on the first."""
+    """The compare-and-swap holds by itself: the second writer rebases on the first."""
     base = newest_snapshot(root)
     small.do_stage(root)
     tables = dict(newest_snapshot(root).tables)

@@ -1,4 +1,4 @@
-"""Verify names what is wrong, repair mends what a power cut leaves, vacuum takes only what is dead."""
+"""Verify names faults, repair fixes the effects of a power cut, vacuum deletes only unused files."""
 
 import json
 import os
@@ -213,7 +213,7 @@ def test_rows_that_contradict_each_other_are_named(root: Path, small: ModuleType
         "features: 1 rows with a status that contradicts n_tokens",
         "explanations: 1 rows with a text that contradicts its status",
         "explanations: 1 rows with a failed explanation without an error",
-        f"features: 8 rows name dictionary_id '{small.DICTIONARY}', which is not in dictionaries",
+        f"features: 8 rows name dictionary_id '{small.DICTIONARY}', which dictionaries does not know",
     ):
         assert expected in faults
 

@@ -76,7 +76,7 @@ def test_values_stand_with_units_and_controls() -> None:
     text = said(ROW, metrics)
     for expected in (
         "FVU 0.112 PCA 0.310, random dictionary 0.940 4\u202f096",
-        "FVU, skip path alone 0.830",
+        "FVU, skip path only 0.830",
         "CE added 0.0420 nats",
         "silent on eval tokens 25.0 %",
         "absorbed 7.00 % random dictionary 40.0 %",

@@ -154,7 +154,7 @@ def test_alerts_call_the_webhook_if_there_is_one() -> None:
 
 
 class Unsteady:
-    """A step that fails so many times with this error, and then works."""
+    """A step that fails a number of times with this error, and then works."""
 
     def __init__(self, failures: int, error: Exception) -> None:
         self.failures, self.error, self.calls = failures, error, 0

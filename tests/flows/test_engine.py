@@ -36,11 +36,11 @@ def test_an_own_home_hides_the_profiles_of_the_user(tmp_path: Path) -> None:
 
 
 def test_a_server_in_a_profile_is_not_used(tmp_path: Path) -> None:
-    """A stranger's profile points to a server that would answer nobody; the run must not ask it."""
+    """A foreign profile points to a server that answers nothing; the run must not use it."""
     home = tmp_path / "own"
-    stranger = tmp_path / "stranger"
-    stranger.mkdir()
-    (stranger / "profiles.toml").write_text(
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    (foreign / "profiles.toml").write_text(
         'active = "work"\n[profiles.work]\nPREFECT_API_URL = "http://192.0.2.1:4200/api"\n'
     )
     code = (
@@ -51,7 +51,7 @@ def test_a_server_in_a_profile_is_not_used(tmp_path: Path) -> None:
         "print(url)"
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    environment |= {"PREFECT_HOME": str(stranger)}
+    environment |= {"PREFECT_HOME": str(foreign)}
     done = subprocess.run(
         [sys.executable, "-c", code, str(home)], env=environment, capture_output=True, text=True, timeout=150
     )

@@ -58,8 +58,7 @@ class LanguageModel:
     def unembedding(self) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """``W_U (d_model, vocab)`` and the final norm's gain ``(d_model,)``, float32 on the CPU.
 
-        Both are None if logits are not linear in the normed stream (encoders) or unknown, and if the
-        checkpoint has no head (base models, classifiers), where Transformers would use random weights.
+        Both are None if logits are unknown or not linear in the normed stream, or the model has no head.
         """
         layout = self.layout
         output = self.model.get_output_embeddings()
@@ -96,11 +95,7 @@ def read_model_spec(config: ModelConfig) -> ModelSpec:
 
 
 def preview_model_spec(config: ModelConfig) -> ModelSpec:
-    """`read_model_spec` without the digests, which take as long as reading the weights.
-
-    Raises:
-        UserError: like `read_model_spec`.
-    """
+    """`read_model_spec`, also in its errors, without the digests, which take as long as reading weights."""
     folder = model_folder(config)
     return _spec(config, folder, _model_config(folder), _tokenizer(folder), hashed=False)
 

@@ -21,16 +21,16 @@ class BatchTopKConfig(KeptConfig):
 
     architecture: Literal["batch_topk"] = "batch_topk"
     threshold_decay: float = Field(default=0.999, ge=0, lt=1)
-    """Memory of the running mean of the smallest kept activation, the threshold of inference."""
+    """Decay of the running mean of the smallest kept activation, the threshold at inference."""
     threshold_start_step: int = Field(default=1000, ge=0)
-    """Step at which that running mean begins, at the latest at half of the training."""
+    """Step at which that running mean starts, at the latest halfway through the training."""
 
 
 @ARCHITECTURES.register("batch_topk")
 class BatchTopK(KeptDictionary):
     """Trains on the ``k * N`` largest activations of a batch; encodes with one learned threshold.
 
-    At inference a token is encoded by itself, ``acts * (acts > threshold)``, so that nothing leaks
+    At inference each token is encoded independently, ``acts * (acts > threshold)``, so no information passes
     between the tokens of a batch.
     """
 
@@ -49,7 +49,7 @@ class BatchTopK(KeptDictionary):
         return acts_NL * (self.keys(acts_NL) > self.threshold)
 
     def keys(self, acts_NL: Tensor) -> Tensor:
-        """Hook: what latents are chosen by, in units that compare between them; their activations (N, L)."""
+        """Hook: the keys by which latents are selected, comparable between latents; activations (N, L)."""
         return acts_NL
 
     def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
@@ -65,7 +65,7 @@ class BatchTopK(KeptDictionary):
 
     @torch.no_grad()
     def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:
-        """Move the threshold to the smallest kept activation: the first one is copied."""
+        """Move the threshold to the smallest kept activation; copy the first one."""
         if len(acts_P) == 0:
             return
         smallest = acts_P.min()
@@ -81,7 +81,7 @@ class BatchTopK(KeptDictionary):
 
     @torch.no_grad()
     def after_training(self, sample_ND: Tensor) -> dict[str, float]:
-        """Set the threshold to the quantile that gives L0 = k where the learned one is off by 10 %."""
+        """Set the threshold to the quantile that gives L0 = k if the learned one is off by 10 %."""
         learned, k = float(self.threshold), self.config.k
         acts_NL = self.keys(self.pre_acts(sample_ND).relu())
         l0 = float((acts_NL > self.threshold).sum()) / len(sample_ND)

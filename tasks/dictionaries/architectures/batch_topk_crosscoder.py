@@ -1,4 +1,4 @@
-"""BatchTopK crosscoder (Minder et al. 2025, arXiv 2504.02922): fewer latents look like one model's alone."""
+"""BatchTopK crosscoder (Minder et al. 2025, arXiv 2504.02922): fewer latents look specific to one model."""
 
 from typing import Any, ClassVar, Literal
 
@@ -22,7 +22,7 @@ class BatchTopKCrosscoderConfig(CrosscoderFields, BatchTopKConfig):
 
 @ARCHITECTURES.register("batch_topk_crosscoder")
 class BatchTopKCrosscoder(Crosscoding, BatchTopK):
-    """Latents are chosen by ``f sum_M |W_dec^M|``, and so is the threshold of inference stated."""
+    """Latents are selected by ``f sum_M |W_dec^M|``; the threshold at inference uses the same unit."""
 
     Config: ClassVar[type[DictionaryConfig]] = BatchTopKCrosscoderConfig
     config: BatchTopKCrosscoderConfig
@@ -37,6 +37,6 @@ class BatchTopKCrosscoder(Crosscoding, BatchTopK):
         super().observe(pairs, acts_P * self.summed_norms()[pairs.latents], state)
 
     def feature_columns(self) -> dict[str, list[Any]]:
-        """Beside what the base knows, the activation that each latent must exceed."""
+        """The columns of the base class, and the activation that each latent must exceed."""
         threshold_L = self.threshold.clamp_min(0) / self.summed_norms().detach().clamp_min(1e-12)
         return {**super().feature_columns(), "threshold": threshold_L.tolist()}

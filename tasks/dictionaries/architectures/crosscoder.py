@@ -24,7 +24,7 @@ class CrosscoderConfig(CrosscoderFields):
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
     """Steps in which that weight rises linearly, at most a tenth of the training."""
     beta2: float | None = Field(default=None, ge=0, lt=1)
-    """Adam's decay of the second moment; left out: by the length of the training."""
+    """Adam's decay of the second moment; default: by the length of the training."""
 
     def sparsity_tag(self) -> str:
         return f"l{self.l1_coefficient:g}"

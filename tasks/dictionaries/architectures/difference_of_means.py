@@ -31,7 +31,7 @@ class DifferenceOfMeansConfig(BaselineConfig):
     label: str = Field(min_length=1)
     """Label column of the corpus, for example topic."""
     values: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Values that get a direction, in this order; left out: all of the train tokens, sorted."""
+    """Values that get a direction, in this order; default: all values of the train tokens, sorted."""
 
     def n_latents(self, d_in: int) -> int:
         return self.d_sae or (1 if self.values is None else len(self.values))
@@ -46,7 +46,7 @@ class DifferenceOfMeans(Baseline):
     """Feature i belongs to ``values[i]`` of the saved configuration.
 
     Its direction is mean(x | value) - mean(x | any other value, or none), scaled to unit norm; it is active
-    where the projection lies beyond the middle of the two means. One factor on all codes is fitted.
+    where the projection exceeds the midpoint of the two means. One factor for all codes is fitted.
     """
 
     Config: ClassVar[type[DictionaryConfig]] = DifferenceOfMeansConfig
@@ -95,7 +95,7 @@ class DifferenceOfMeans(Baseline):
 
 
 def _read_labels(path: Path | None, label: str) -> list[str | None]:
-    """The label of each document, None where it has none."""
+    """The label of each document, None if it has none."""
     rows = [] if path is None else pq.read_table(path, columns=["labels"])["labels"].to_pylist()
     found = [dict(row or ()).get(label) for row in rows]
     if not any(value is not None for value in found):

@@ -1,4 +1,4 @@
-"""End-to-end objective: the predictions of the language model survive (arXiv 2405.12241)."""
+"""End-to-end objective: preserve the predictions of the language model (arXiv 2405.12241)."""
 
 from typing import Any, ClassVar, Literal, NoReturn
 
@@ -10,17 +10,17 @@ from tasks.dictionaries.config import DictionaryConfig
 
 
 class EndToEndConfig(DictionaryConfig):
-    """A ReLU dictionary trained with the language model in the loop; its FVU is no measure of its quality."""
+    """A ReLU dictionary trained with the language model in the loop; its FVU does not measure its quality."""
 
     example: ClassVar[dict[str, Any]] = {"l1_coefficient": 0.3}
 
     architecture: Literal["end_to_end"] = "end_to_end"
     objective: Literal["e2e"] = "e2e"
-    """Marks the dictionary, so that comparisons of FVU can leave it out."""
+    """Marks the dictionary, so that comparisons of FVU can exclude it."""
     l1_coefficient: float = Field(gt=0)
     """Weight of the summed activations over d_in, stated for inputs of mean norm sqrt(d_in)."""
     downstream_coefficient: float = Field(default=0.0, ge=0)
-    """Weight of the mean unexplained share of the residual stream after each later block; 0 leaves it out."""
+    """Weight of the mean unexplained share of the residual stream after each later block; 0 disables it."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
     """Steps in which the weight of the activations rises linearly, at most a tenth of the training."""
 
@@ -42,5 +42,5 @@ class EndToEnd(Dictionary):
         return self.pre_acts(x_ND).relu()
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> NoReturn:
-        """Not a function of activations alone."""
+        """Not a function of only the activations."""
         raise TypeError("end_to_end needs the language model, see EndToEndRun")

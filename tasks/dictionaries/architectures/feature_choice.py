@@ -24,11 +24,11 @@ class FeatureChoiceConfig(ChoiceConfig):
 
     architecture: Literal["feature_choice"] = "feature_choice"
     quotas: Literal["zipf", "uniform"] = "zipf"
-    """How the k * N pairs of a batch are shared out among the latents."""
+    """How the k * N pairs of a batch are distributed over the latents."""
     mutual_share: float = Field(default=0.5, ge=0, lt=1)
     """First share of the training in which the largest pairs of the whole batch are kept (Mutual Choice)."""
     threshold_decay: float = Field(default=0.999, ge=0, lt=1)
-    """Memory of the running mean of each latent's smallest kept activation, its threshold at inference."""
+    """Decay of the running mean of each latent's smallest kept activation, its threshold at inference."""
 
     @model_validator(mode="after")
     def _law_known(self) -> Self:
@@ -51,8 +51,8 @@ class FeatureChoiceConfig(ChoiceConfig):
 class FeatureChoice(ZipfRevival):
     """Mutual Choice first, then each latent keeps the tokens with its largest activations.
 
-    Quotas follow the rank of the latents at the change, by Zipf's law fitted to their rates. At
-    inference each latent has a threshold of its own, so that a token is encoded by itself.
+    Quotas follow the rank of the latents at the change, by Zipf's law fitted to their rates. At inference
+    each latent has its own threshold, so tokens are encoded independently.
     """
 
     Config: ClassVar[type[DictionaryConfig]] = FeatureChoiceConfig
@@ -79,7 +79,7 @@ class FeatureChoice(ZipfRevival):
         return top_of_columns(pre_NL, quotas_L.to(pre_NL.device))
 
     def quota_rates(self, rates_L: Tensor | None) -> Tensor:
-        """Rate that each latent is given from now on: (L,); without rates ranks are latent indices."""
+        """The rate of each latent from now on: (L,); without rates ranks are latent indices."""
         if self.config.quotas == "uniform":
             return self.b_enc.new_full((self.d_sae,), self.config.k / self.d_sae)
         known_L = self.b_enc.new_zeros(self.d_sae) if rates_L is None else rates_L
@@ -90,7 +90,7 @@ class FeatureChoice(ZipfRevival):
 
     @torch.no_grad()
     def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:
-        """Follow the rates, and move each threshold to the smallest kept activation of its latent."""
+        """Update the rates, and move each threshold to the smallest kept activation of its latent."""
         super().observe(pairs, acts_P, state)
         if "quota_rates" in state.memory:
             smallest_L = acts_P.new_full((self.d_sae,), torch.inf)
@@ -99,14 +99,14 @@ class FeatureChoice(ZipfRevival):
 
     @torch.no_grad()
     def learn_thresholds(self, smallest_L: Tensor) -> None:
-        """``threshold <- decay * threshold + (1 - decay) * smallest``; inf is no value."""
+        """``threshold <- decay * threshold + (1 - decay) * smallest``; inf means no value."""
         decay_L = torch.where(self.threshold >= 0, self.config.threshold_decay, 0.0).to(self.threshold)
         moved_L = decay_L * self.threshold + (1 - decay_L) * smallest_L
         self.threshold.copy_(torch.where(smallest_L.isfinite(), moved_L, self.threshold))
 
     @torch.no_grad()
     def after_training(self, sample_ND: Tensor) -> dict[str, float]:
-        """Where L0 misses k by more than 10 %, multiply all thresholds by the factor that gives k."""
+        """If L0 misses k by more than 10 %, multiply all thresholds by the factor that gives k."""
         acts_NL = self.pre_acts(sample_ND).relu()
         self.threshold.clamp_(min=1e-6 * float(acts_NL.max()))
         l0 = float((acts_NL > self.threshold).sum()) / len(sample_ND)
@@ -123,7 +123,7 @@ class FeatureChoice(ZipfRevival):
 
 
 def top_of_columns(pre_NL: Tensor, quotas_L: Tensor) -> Pairs:
-    """Of each latent the ``quotas_L`` largest entries, where they are positive.
+    """For each latent the ``quotas_L`` largest entries, if they are positive.
 
     Latents with quotas of one power of two are ranked together, as deep as the largest of them needs.
     """

@@ -30,7 +30,7 @@ class GatedConfig(DictionaryConfig):
     beta1: float = Field(default=0.0, ge=0, lt=1)
     """Adam's decay of the first moment; 0 as in the paper."""
     beta2: float | None = Field(default=None, ge=0, lt=1)
-    """Adam's decay of the second moment; left out: by the length of the training."""
+    """Adam's decay of the second moment; default: by the length of the training."""
 
     def sparsity_tag(self) -> str:
         return f"l{self.l1_coefficient:g}"
@@ -38,7 +38,7 @@ class GatedConfig(DictionaryConfig):
 
 @dataclass(frozen=True)
 class _Terms:
-    """What the terms of the loss are made of."""
+    """The terms of the loss."""
 
     recon: Tensor
     """Weighted sum of directions: (N, E)."""
@@ -56,7 +56,7 @@ class _Terms:
 class Gated(Dictionary):
     """``1[gate > 0] * relu(exp(r_mag) * z + b_mag)`` with ``z = (x - b_dec) W_enc`` and ``gate = z + b_enc``.
 
-    L1 acts on the gate alone, so that activations do not shrink. ``b_enc`` is the bias of the gate.
+    L1 applies only to the gate, so activations do not shrink. ``b_enc`` is the bias of the gate.
     """
 
     Config: ClassVar[type[DictionaryConfig]] = GatedConfig
@@ -75,14 +75,15 @@ class Gated(Dictionary):
 
     @staticmethod
     def _strength(gate: Tensor, b_enc: Tensor, r_mag: Tensor, b_mag: Tensor) -> Tensor:
-        """How strong latents are, should their gate be open."""
+        """The strength of latents if their gate is open."""
         return torch.addcmul(b_mag, gate - b_enc, r_mag.exp()).relu()
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Squared error, plus L1 of the open gates, plus the squared error of the gates as activations.
 
-        The gate has no gradient in the first term. It learns from the third, in which the decoder is
-        frozen. Units: squared errors over the squared mean norm, L1 over the mean norm.
+        The gate has no gradient in the first term. It learns from the third one, in which the decoder is
+        frozen.
+        Units: squared errors over the squared mean norm, L1 over the mean norm.
         """
         centred_ND = self.centred(x_ND)
         found = active_pairs(centred_ND.detach(), self.W_enc, self.b_enc)
@@ -116,5 +117,5 @@ class Gated(Dictionary):
         return _Terms(recon_NE, frozen_NE, gate_P.sum(), (kept_P > 0).sum(), pairs.fired(kept_P))
 
     def scaled_with_output(self) -> tuple[str, ...]:
-        """Biases, that of the strength among them; ``r_mag`` is a ratio."""
+        """Biases, including that of the strength; ``r_mag`` is a ratio."""
         return (*super().scaled_with_output(), "b_mag")

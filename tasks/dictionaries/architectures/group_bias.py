@@ -20,9 +20,9 @@ from tasks.dictionaries.sparse_codes import Pairs, selected_pre_acts
 
 _SMALLEST_STEP, _LARGEST_STEP = 0.01, 0.2
 _FALLS = 6
-"""Steps of all windows together, so that after a third of them exp(-2) of the way is left."""
+"""Steps of all windows together, so that after a third of them exp(-2) of the distance is left."""
 _SEEN = ("fired", "largest", "tokens")
-"""What is counted of a step and of a window, in the memory of a training."""
+"""Counts of a step and of a window, in the memory of a training."""
 
 
 class GroupBiasConfig(DictionaryConfig):
@@ -32,25 +32,25 @@ class GroupBiasConfig(DictionaryConfig):
 
     architecture: Literal["group_bias_adaptation"] = "group_bias_adaptation"
     highest_frequency: float = Field(gt=0, le=1)
-    """Share of tokens on which a latent of the first group fires at most; the next fires half as often."""
+    """Largest share of tokens on which a latent of the first group fires; half as often for the next."""
     frequency_ratio: float = Field(default=0.5, gt=0, le=1)
     """Frequency of a group over that of the group before it."""
     n_groups: int = Field(default=10, ge=1)
     """Groups of equal size into which the latents are divided."""
     activation: Literal["relu", "jumprelu"] = "jumprelu"
-    """relu subtracts the bias from the strength of a latent, jumprelu only asks whether it is exceeded."""
+    """relu subtracts the bias from the strength of a latent, jumprelu only checks whether it is exceeded."""
     window_tokens: int | None = Field(default=None, ge=1)
-    """Tokens on which frequencies are counted; left out: ten firings of the rarest group, if not too many."""
+    """Tokens over which frequencies are counted; default: ten firings of the rarest group, within limits."""
     lower_by: float | None = Field(default=None, gt=0, le=1)
-    """Step of the bias of a latent that fires too often, as a share of its largest pre-activation; left out:
+    """Step of the bias of a latent that fires too often, as a share of its largest pre-activation; default:
     0.01, up to 0.2 in trainings of fewer than 600 windows, in which biases would not come down in time."""
     raise_by: float | None = Field(default=None, gt=0, le=1)
-    """Step of the bias of an idle latent, as a share of the mean largest pre-activation of its group; left
-    out: as lower_by."""
+    """Step of the bias of an idle latent, as a share of the mean largest pre-activation of its group;
+    default: as lower_by."""
     idle_below: float = Field(default=1e-6, ge=0, lt=1)
     """A latent that fires on a smaller share of the window is idle."""
     beta2: float | None = Field(default=None, ge=0, lt=1)
-    """Adam's decay of the second moment; left out: by the length of the training."""
+    """Adam's decay of the second moment; default: by the length of the training."""
 
     def frequencies(self) -> list[float]:
         """The target of each group, the most frequent first."""
@@ -62,9 +62,9 @@ class GroupBiasConfig(DictionaryConfig):
         return self.window_tokens or max(min(ten_firings, self.n_tokens // 400), 1)
 
     def bias_steps(self) -> tuple[float, float]:
-        """``lower_by`` and ``raise_by``, as given or such that biases are down after a third of the training.
+        """``lower_by`` and ``raise_by``, as given, or such that biases settle after a third of the training.
 
-        What a bias has left to go shrinks by the factor ``1 - lower_by`` in each window, at most.
+        The remaining distance of a bias shrinks by at most the factor ``1 - lower_by`` in each window.
         """
         steps_per_window = math.ceil(self.counted_tokens() / self.batch_tokens)
         usual = min(max(_FALLS * steps_per_window / self.n_steps, _SMALLEST_STEP), _LARGEST_STEP)
@@ -88,8 +88,8 @@ class GroupBias(TiedDictionary):
     """``amplitude * phi(y)`` with ``y = (x - b_dec) W_dec^T``; only reconstruction is minimised.
 
     phi is ``relu(y + b)`` or ``y * 1[y + b > 0]``. The biases ``b_enc`` get no gradient. After each window
-    they fall for latents that fired more often than their group should, and rise for idle ones; they
-    stay between minus the mean norm of the inputs and 0.
+    they fall for latents that fired more often than their group should, and rise for idle ones. They stay
+    between minus the mean norm of the inputs and 0.
     """
 
     Config: ClassVar[type[DictionaryConfig]] = GroupBiasConfig
@@ -114,7 +114,7 @@ class GroupBias(TiedDictionary):
         return amplitude * (pre if self.config.activation == "relu" else pre - b_enc)
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
-        """Squared error over the variance of the data; takes note of who fired and how strongly."""
+        """Squared error over the variance of the data; records which latents fired and how strongly."""
         centred_ND = self.centred(x_ND)
         found = active_pairs(centred_ND.detach(), self.W_dec.T, self.b_enc)
         if found is None:
@@ -134,7 +134,7 @@ class GroupBias(TiedDictionary):
         return acts_NL @ self.W_dec, active_NL.sum(dim=0), pre_NL.detach().amax(dim=0)
 
     def _on_pairs(self, centred_ND: Tensor, pairs: Pairs, pre_P: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The same by the active pairs; the largest of a latent that never fires is 0."""
+        """The same by the active pairs; the largest value of a latent that never fires is 0."""
         largest_L = pre_P.new_zeros(self.d_sae).scatter_reduce(0, pairs.latents, pre_P, "amax")
         pre_P = selected_pre_acts(centred_ND, self.W_dec.T, self.b_enc, self.centre(), pre_P, pairs)
         of_latent = (values.index_select(0, pairs.latents) for values in (self.b_enc, self.amplitude))
@@ -150,7 +150,7 @@ class GroupBias(TiedDictionary):
 
     @torch.no_grad()
     def after_step(self, state: TrainingState) -> None:
-        """No amplitude below zero; at the end of a window the biases move and a new window begins."""
+        """Keep amplitudes above zero; at the end of a window move the biases and start a new window."""
         super().after_step(state)
         self.amplitude.clamp_(min=0)
         self._gather("window", self._taken("step", state.memory), state.memory)
@@ -171,7 +171,7 @@ class GroupBias(TiedDictionary):
 
     @staticmethod
     def _taken(period: str, memory: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
-        """Firings, largest pre-activations and tokens of a period, which is over."""
+        """Firings, largest pre-activations and tokens of a finished period."""
         fired_L, largest_L, n_tokens = (memory.pop(f"{period}_{what}") for what in _SEEN)
         return fired_L, largest_L, n_tokens
 
@@ -190,7 +190,7 @@ class GroupBias(TiedDictionary):
         self.b_enc.copy_(torch.where(frequency_L < self.config.idle_below, raised_L, moved_L))
 
     def _typical(self, largest_L: Tensor) -> Tensor:
-        """Mean over the latents of the same group with a positive value, else over all such: (L,)."""
+        """Mean over the latents of the same group with a positive value, else over all such latents: (L,)."""
         sums_G = largest_L.new_zeros(self.config.n_groups).index_add_(0, self.groups, largest_L)
         live_L = (largest_L > 0).to(largest_L)
         counts_G = largest_L.new_zeros(self.config.n_groups).index_add_(0, self.groups, live_L)
@@ -198,7 +198,7 @@ class GroupBias(TiedDictionary):
         return torch.where(counts_G > 0, sums_G / counts_G.clamp_min(1), overall)[self.groups]
 
     def feature_columns(self) -> dict[str, list[Any]]:
-        """The group of each latent; its threshold where it has one."""
+        """The group of each latent; its threshold if it has one."""
         columns = {**super().feature_columns(), "feature_group": self.groups.tolist()}
         if self.config.activation == "jumprelu":
             columns["threshold"] = (-self.amplitude * self.b_enc).detach().float().tolist()

@@ -1,7 +1,7 @@
 """JumpReLU: a learned threshold for every latent (Rajamanoharan et al. 2024, arXiv 2407.14435).
 
-Sparsity is asked for as a mean number of active latents, as a price on that number, or as a price on the tanh
-of activations (Anthropic, Circuits Updates of January 2025; the form of SAELens for dead latents).
+Sparsity is set as a mean number of active latents, as a price on that number, or as a price on the tanh of
+activations (Anthropic, Circuits Updates of January 2025; the form of SAELens for dead latents).
 """
 
 from dataclasses import replace
@@ -30,21 +30,21 @@ class JumpReLUConfig(DictionaryConfig):
     target_weight: float = Field(default=1.0, gt=0)
     """Weight of the penalty for missing target_l0."""
     tanh_coefficient: float | None = Field(default=None, gt=0)
-    """Weight of the summed tanh of activations; a latent far above 0 costs as much as by l0_coefficient."""
+    """Weight of the summed tanh of activations; a latent far above 0 costs as much as with l0_coefficient."""
     tanh_steepness: float = Field(default=4.0, gt=0)
-    """What activations are multiplied by in the tanh, stated for inputs of mean norm sqrt(d_in)."""
+    """Factor on activations inside the tanh, stated for inputs of mean norm sqrt(d_in)."""
     shortfall_coefficient: float | None = Field(default=None, ge=0)
-    """Weight of what dead latents lack to their thresholds; left out: 3e-6 with tanh_coefficient, else 0."""
+    """Weight of the shortfall of dead latents; default: 3e-6 with tanh_coefficient, else 0."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
     """Steps in which the penalty rises linearly, at most a tenth of the training."""
     initial_threshold: float = Field(default=0.01, gt=0)
-    """Where the thresholds start, in units of the mean input norm."""
+    """Initial value of the thresholds, in units of the mean input norm."""
     bandwidth: float = Field(default=0.01, gt=0)
     """Width of the window in which thresholds get a gradient, in units of the mean input norm."""
     beta1: float = Field(default=0.0, ge=0, lt=1)
     """Adam's decay of the first moment; 0 because the gradient of thresholds is noisy."""
     beta2: float | None = Field(default=None, ge=0, lt=1)
-    """Adam's decay of the second moment; left out: by the length of the training."""
+    """Adam's decay of the second moment; default: by the length of the training."""
 
     @model_validator(mode="after")
     def _one_aim(self) -> Self:
@@ -54,7 +54,7 @@ class JumpReLUConfig(DictionaryConfig):
 
     @property
     def shortfall_weight(self) -> float:
-        """``shortfall_coefficient``, or what it is when left out."""
+        """``shortfall_coefficient``, or its default."""
         if self.shortfall_coefficient is not None:
             return self.shortfall_coefficient
         return 0.0 if self.tanh_coefficient is None else 3e-6
@@ -83,15 +83,15 @@ class JumpReLU(Dictionary):
 
     @torch.no_grad()
     def before_training(self, state: TrainingState) -> None:
-        """Bring the thresholds into the units of the batch."""
+        """Convert the thresholds into the units of the batch."""
         super().before_training(state)
         self.threshold.fill_(self.config.initial_threshold * state.mean_norm)
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Squared error in units of the mean norm of the targets, plus the penalty on activity.
 
-        The penalty rises with `ramp`. What dead latents lack counts from the start, in units of the mean norm
-        of the inputs.
+        The penalty rises with `ramp`. The shortfall of dead latents counts from the start, in units of the
+        mean norm of the inputs.
         """
         ramp, config = state.ramp(self.config.sparsity_warmup_steps, share=0.1), self.config
         result = self.rectified(x_ND, y_NE, self._weights(state, ramp))
@@ -116,7 +116,7 @@ class JumpReLU(Dictionary):
         return rectified(self, x_ND, y_NE, self.threshold, torch.ones_like(self.b_enc), weights)
 
     def shortfall(self, x_ND: Tensor, chosen_L: Tensor) -> Tensor:
-        """Hook: how far the chosen latents stay below their thresholds, see `pre_activation_loss`."""
+        """Hook: the shortfall of the selected latents to their thresholds, see `pre_activation_loss`."""
         return shortfall(self, x_ND, self.threshold, chosen_L)
 
     def _weights(self, state: TrainingState, ramp: float) -> Weights:

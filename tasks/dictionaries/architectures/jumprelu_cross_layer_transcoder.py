@@ -1,7 +1,7 @@
 """Cross-layer transcoder with a learned threshold for every latent (Ameisen et al. 2025, "Circuit Tracing").
 
-Its sparsity is asked for as of ``jumprelu``; the form of the paper is ``tanh_coefficient``: the penalty is
-the sum of ``tanh(c |W_dec| f)``, ``|W_dec|`` being the norm of all that a latent writes, which is kept at 1.
+Its sparsity is set as for ``jumprelu``. The form of the paper is ``tanh_coefficient``: the penalty is the sum
+of ``tanh(c |W_dec| f)``, where ``|W_dec|`` is the norm of all that a latent writes, which is kept at 1.
 
 Legend: N tokens, D d_in, E d_out, L d_sae.
 """
@@ -20,7 +20,7 @@ from tasks.dictionaries.families.relu_loss import Rectified, Weights, jump, step
 
 
 class JumpReLUCrossLayerTranscoderConfig(CrossLayerFields, JumpReLUConfig):
-    """A JumpReLU cross-layer transcoder; sparsity is that of all layers together."""
+    """A JumpReLU cross-layer transcoder; its sparsity is that of all layers together."""
 
     example: ClassVar[dict[str, Any]] = {
         "tanh_coefficient": 0.05,
@@ -36,7 +36,7 @@ class JumpReLUCrossLayerTranscoderConfig(CrossLayerFields, JumpReLUConfig):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     """Adam's decay of the first moment; 0, the default of jumprelu, finds fewer latents of several layers."""
     beta2: float | None = Field(default=None, ge=0, lt=1)
-    """Adam's decay of the second moment; left out: by the length of the training."""
+    """Adam's decay of the second moment; default: by the length of the training."""
 
 
 @ARCHITECTURES.register("jumprelu_cross_layer_transcoder")
@@ -48,13 +48,13 @@ class JumpReLUCrossLayerTranscoder(CrossLayer, JumpReLU):
 
     @torch.no_grad()
     def before_training(self, state: TrainingState) -> None:
-        """Let every latent begin with a pre-activation of mean zero."""
+        """Let every latent start with a pre-activation of mean zero."""
         super().before_training(state)
         if state.input_mean is not None:
             self.b_enc.sub_(self.pre_acts(state.input_mean.unsqueeze(0))[0])
 
     def rectified(self, x_ND: Tensor, y_NE: Tensor, weights: Weights) -> Rectified:
-        """What a batch gives; each latent reads its own layer, so codes are made layer by layer."""
+        """The results of a batch; each latent reads its own layer, so codes are computed layer by layer."""
         z_NL = self.pre_acts(x_ND)
         acts_NL = jump(z_NL, self.threshold, weights.bandwidth)
         sse = (y_NE - self.decode(acts_NL, x_ND)).square().sum(dim=1).mean()
@@ -65,7 +65,7 @@ class JumpReLUCrossLayerTranscoder(CrossLayer, JumpReLU):
         return Rectified(weights.sse * sse + weights.cost * cost, l0, sse.detach(), cost.detach(), fired_L)
 
     def shortfall(self, x_ND: Tensor, chosen_L: Tensor) -> Tensor:
-        """By how much the chosen latents stay below their thresholds: ``mean_N sum relu(threshold - z)``."""
+        """The shortfall of the selected latents to their thresholds: ``mean_N sum relu(threshold - z)``."""
         return (self.threshold - self.pre_acts(x_ND)).relu()[:, chosen_L].sum(dim=1).mean()
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Transcoder with a learned threshold for every latent, as those of Gemma Scope 2 and of SAELens."""
+"""Transcoder with a learned threshold for every latent, like those of Gemma Scope 2 and of SAELens."""
 
 from typing import Any, ClassVar, Literal
 
@@ -11,7 +11,7 @@ from tasks.dictionaries.families.transcoder_family import TranscoderFields, Tran
 
 
 class JumpReLUTranscoderConfig(TranscoderFields, JumpReLUConfig):
-    """A JumpReLU transcoder of an MLP; sparsity is asked for as of ``jumprelu``."""
+    """A JumpReLU transcoder of an MLP; sparsity is set as for ``jumprelu``."""
 
     example: ClassVar[dict[str, Any]] = {
         "target_l0": 2.0,
@@ -23,7 +23,7 @@ class JumpReLUTranscoderConfig(TranscoderFields, JumpReLUConfig):
     beta1: float = Field(default=0.0, ge=0, lt=1)  # of two bases with a default the first would win
     """Adam's decay of the first moment; 0 because the gradient of thresholds is noisy."""
     beta2: float | None = Field(default=None, ge=0, lt=1)
-    """Adam's decay of the second moment; left out: by the length of the training."""
+    """Adam's decay of the second moment; default: by the length of the training."""
 
 
 @ARCHITECTURES.register("jumprelu_transcoder")

@@ -1,4 +1,4 @@
-"""Matching pursuit as the encoder: one latent after the other explains what is left (Costa et al. 2025,
+"""Matching pursuit as the encoder: latents explain the residual one after the other (Costa et al. 2025,
 arXiv 2506.03093).
 
 Legend: N tokens, D d_in, E d_out, L d_sae, T steps.
@@ -20,13 +20,13 @@ from tasks.dictionaries.sparse_codes import pairs_per_token, top_per_token
 
 
 class MatchingPursuitConfig(KeptConfig):
-    """A matching pursuit dictionary; ``k`` is the number of steps, a token has at most k latents."""
+    """A matching pursuit dictionary; ``k`` is the number of steps, so a token has at most k latents."""
 
     architecture: Literal["matching_pursuit"] = "matching_pursuit"
     orthogonal: bool = False
-    """Whether each step solves for the coefficients of all selected latents anew: slower, lower FVU."""
+    """Whether each step solves again for the coefficients of all selected latents: slower, lower FVU."""
     stop_below: float = Field(default=0.0, ge=0)
-    """Norm of the residual at which pursuit of a token ends, in units of the mean input norm."""
+    """Norm of the residual at which the pursuit of a token ends, in units of the mean input norm."""
     stop_on_repeat: bool = False
     """Whether pursuit of a token ends with the first step that selects a latent again."""
     beta1: float = Field(default=0.5, ge=0, lt=1)
@@ -46,11 +46,11 @@ class MatchingPursuitConfig(KeptConfig):
 
 @ARCHITECTURES.register("matching_pursuit")
 class MatchingPursuit(TiedDictionary):
-    """From ``r = x - b_dec``: the latent with the largest positive ``r . d`` takes its part ``s d``, again.
+    """From ``r = x - b_dec``: repeatedly subtract the part ``s d`` of the latent with the largest ``r . d``.
 
-    A latent that is selected twice has the sum of both. If ``orthogonal`` no latent is: after each step all
-    coefficients are the best that are not negative. ``steps`` may be changed at inference: more of them
-    never leave a larger residual. ``b_enc`` is not used.
+    A latent that is selected twice has the sum of both. With ``orthogonal`` no latent is selected twice:
+    after each step all coefficients are the best non-negative ones. ``steps`` may change at inference: more
+    steps never leave a larger residual. ``b_enc`` is not used.
     """
 
     Config: ClassVar[type[DictionaryConfig]] = MatchingPursuitConfig
@@ -89,15 +89,16 @@ class MatchingPursuit(TiedDictionary):
         return values_NT.new_zeros(len(x_ND), self.d_sae).scatter_add(1, latents_NT, values_NT)
 
     def before_training(self, state: TrainingState) -> None:
-        """Bring the threshold into the units of the batch."""
+        """Convert the threshold into the units of the batch."""
         super().before_training(state)
         self.residual_threshold.fill_(self.config.stop_below * state.mean_norm)
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Squared norm of the last residual over the variance of the data, plus AuxK.
 
-        The gradient passes through all steps; which latents were selected counts as given. Coefficients
-        that are the best for their latents have no part in it: the residual is orthogonal to all of them.
+        The gradient passes through all steps; the selection of latents counts as fixed. The best
+        coefficients for the selected latents contribute no gradient, because the residual is orthogonal to
+        all of them.
         """
         centred_ND = self.centred(x_ND)
         pursuit = self.pursue(centred_ND)
@@ -118,7 +119,7 @@ class MatchingPursuit(TiedDictionary):
         return TrainingStep(loss, sse.detach(), l0, fired_L, parts)
 
     def _revive(self, residual_ND: Tensor, dead_L: Tensor) -> Tensor:
-        """AuxK: the directions of the dead latents that fit the last residual best move towards it."""
+        """AuxK: the directions of dead latents that fit the last residual best move towards it."""
         dead = dead_L.nonzero().squeeze(1)
         if len(dead) == 0:
             return residual_ND.new_zeros(())
@@ -134,5 +135,5 @@ class MatchingPursuit(TiedDictionary):
         return (*super().scaled_with_output(), "residual_threshold")
 
     def feature_columns(self) -> dict[str, list[Any]]:
-        """Nothing: steps are known of codes, not of weights."""
+        """None: steps are known from codes, not from weights."""
         return {}

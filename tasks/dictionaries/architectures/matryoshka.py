@@ -1,4 +1,4 @@
-"""Matryoshka BatchTopK: the first latents alone must do as well (Bussmann et al. 2025, arXiv 2503.17547).
+"""Matryoshka BatchTopK: the first latents must reconstruct alone (Bussmann et al. 2025, arXiv 2503.17547).
 
 Legend: N tokens, D d_in, E d_out, L d_sae, P kept pairs, G groups.
 """
@@ -50,8 +50,8 @@ class MatryoshkaConfig(BatchTopKConfig):
 class MatryoshkaBatchTopK(BatchTopK):
     """BatchTopK over all latents; every prefix of groups reconstructs the input with ``b_dec``.
 
-    Minimised is the mean over the prefixes of the squared error per token. Public code scales it
-    otherwise (sum over prefixes, or 1 / G^2), which changes the weight of AuxK beside it.
+    It minimises the mean over the prefixes of the squared error per token. Public code uses another scale
+    (sum over prefixes, or 1 / G^2), which changes the relative weight of AuxK.
     """
 
     Config: ClassVar[type[DictionaryConfig]] = MatryoshkaConfig
@@ -76,7 +76,7 @@ class MatryoshkaBatchTopK(BatchTopK):
         return error_NE, torch.stack(squares).mean()
 
     def feature_columns(self) -> dict[str, list[Any]]:
-        """The threshold, and the group that a latent belongs to."""
+        """The threshold, and the group of each latent."""
         groups = torch.arange(len(self.group_sizes)).repeat_interleave(torch.tensor(self.group_sizes))
         return {**super().feature_columns(), "feature_group": groups.tolist()}
 

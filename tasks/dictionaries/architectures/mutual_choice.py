@@ -16,7 +16,7 @@ class MutualChoiceConfig(ChoiceConfig, BatchTopKConfig):
 
 @ARCHITECTURES.register("mutual_choice")
 class MutualChoice(ZipfRevival, BatchTopK):
-    """Keeps the ``k * N`` largest of a batch, as BatchTopK; AuxK is for all underused latents."""
+    """Keeps the ``k * N`` largest of a batch, like BatchTopK; AuxK trains all underused latents."""
 
     Config: ClassVar[type[DictionaryConfig]] = MutualChoiceConfig
     config: MutualChoiceConfig

@@ -1,4 +1,4 @@
-"""Baseline: every neuron is a feature; where a neuron takes both signs, each sign is one."""
+"""Baseline: every neuron is a feature; if a neuron has both signs, each sign is one."""
 
 from typing import Any, ClassVar, Literal
 
@@ -28,7 +28,7 @@ class Neurons(Baseline):
 
     @classmethod
     def fit(cls, config: Any, fitting: Fitting) -> TrainedDictionary:
-        """Look which neurons are ever negative."""
+        """Find the neurons that are ever negative."""
         identity_DD = torch.eye(fitting.activations.widths.d_in)
         negative_D = torch.zeros(len(identity_DD), dtype=torch.bool)
         last_ND = torch.empty(0)

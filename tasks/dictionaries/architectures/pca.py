@@ -17,7 +17,7 @@ class PcaConfig(BaselineConfig):
 
     architecture: Literal["pca"] = "pca"
     n_components: int | None = Field(default=None, ge=1)
-    """Components kept, those of the largest variance; left out: all."""
+    """Components to keep, those with the largest variance; default: all."""
 
     def n_kept(self, d_in: int) -> int:
         """Components on inputs of width ``d_in``."""

@@ -11,7 +11,7 @@ from tasks.dictionaries.trained import TrainedDictionary
 
 
 class RandomDirectionsConfig(BaselineConfig):
-    """An untrained dictionary at its best: the mean as b_dec, one factor fitted to the code."""
+    """The best untrained dictionary: the mean as b_dec, one factor fitted to the code."""
 
     example: ClassVar[dict[str, Any]] = {"k": 2}
     width_from_data: ClassVar[bool] = False
@@ -19,7 +19,7 @@ class RandomDirectionsConfig(BaselineConfig):
 
     architecture: Literal["random_directions"] = "random_directions"
     k: int = Field(ge=1)
-    """Directions kept per token, those with the largest product."""
+    """Directions to keep per token, those with the largest product."""
 
     def name(self) -> str:
         return DictionaryConfig.name(self)
@@ -27,7 +27,7 @@ class RandomDirectionsConfig(BaselineConfig):
 
 @ARCHITECTURES.register("random_directions")
 class RandomDirections(Baseline):
-    """What any method has to beat at equal width and k."""
+    """The control that any method must beat at equal width and k."""
 
     Config: ClassVar[type[DictionaryConfig]] = RandomDirectionsConfig
 

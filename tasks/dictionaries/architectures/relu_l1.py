@@ -20,12 +20,12 @@ class ReluL1Config(DictionaryConfig):
     l1_coefficient: float = Field(gt=0)
     """Weight of the summed activations, stated for inputs of unit mean norm."""
     free_norms: bool = False
-    """True: directions of any norm, each activation costs the norm of its direction, and b_dec is not taken
-    from the input (Anthropic's update of April 2024). After the training directions get unit norm."""
+    """True: directions have any norm, each activation costs the norm of its direction, and b_dec is not
+    subtracted from the input (Anthropic's update of April 2024). The training ends with unit norms."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
     """Steps in which that weight rises linearly, at most a tenth of the training."""
     beta2: float | None = Field(default=None, ge=0, lt=1)
-    """Adam's decay of the second moment; left out: by the length of the training."""
+    """Adam's decay of the second moment; default: by the length of the training."""
 
     def sparsity_tag(self) -> str:
         return f"l{self.l1_coefficient:g}" + ("-free" if self.free_norms else "")
@@ -40,7 +40,7 @@ class ReluL1(Dictionary):
     config: ReluL1Config
 
     def centre(self) -> Tensor | None:
-        """None where norms are free: that form takes nothing from the input."""
+        """None with free norms: that form subtracts nothing from the input."""
         return None if self.config.free_norms else super().centre()
 
     def encode(self, x_ND: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class ReluL1(Dictionary):
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
         """Mean of ``sum_D e^2 / norm^2 + l1_coefficient * sum_L f c / norm``, norm: mean input norm.
 
-        The cost c of a latent is 1, and the norm of its direction where norms are free.
+        The cost c of a latent is 1, or the norm of its direction with free norms.
         """
         cost_L = self.W_dec.norm(dim=1) if self.config.free_norms else torch.ones_like(self.b_enc)
         ramp = state.ramp(self.config.sparsity_warmup_steps, share=0.1)
@@ -60,18 +60,18 @@ class ReluL1(Dictionary):
         return TrainingStep(result.objective, result.sse, result.l0, result.fired, parts)
 
     def project_decoder_gradient(self) -> None:
-        """Nothing where norms are free: they learn too."""
+        """No projection with free norms: the norms are trained too."""
         if not self.config.free_norms:
             super().project_decoder_gradient()
 
     def normalise_decoder(self) -> None:
-        """Nothing where norms are free."""
+        """No normalisation with free norms."""
         if not self.config.free_norms:
             super().normalise_decoder()
 
     @torch.no_grad()
     def after_training(self, sample_ND: Tensor) -> dict[str, float]:
-        """Give free directions unit norm and move their norms into the encoder: the output is the same."""
+        """Give free directions unit norm and move their norms into the encoder; the output stays the same."""
         if self.config.free_norms:
             norms_L = self.W_dec.norm(dim=1).clamp_min(1e-12)
             self.W_dec.div_(norms_L.unsqueeze(1))

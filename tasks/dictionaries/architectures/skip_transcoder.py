@@ -1,6 +1,6 @@
-"""Skip transcoder: TopK latents beside a linear path (Paulo, Shabalin and Belrose 2025, arXiv 2501.18823).
+"""Skip transcoder: TopK latents and a linear path (Paulo, Shabalin and Belrose 2025, arXiv 2501.18823).
 
-What the linear path explains is not explained by latents: the metric ``skip_share`` says how much that is.
+Latents do not explain what the linear path explains: the metric ``skip_share`` measures that part.
 """
 
 from typing import ClassVar, Literal
@@ -24,7 +24,7 @@ class SkipTranscoderConfig(TopKTranscoderConfig):
 
 @ARCHITECTURES.register("skip_transcoder")
 class SkipTranscoder(TopKTranscoder):
-    """``W_skip`` starts at zero. Directions keep unit norm, which sparsify's, zero at the start, do not."""
+    """``W_skip`` starts at zero. Directions have unit norm; those of sparsify start at zero."""
 
     Config: ClassVar[type[DictionaryConfig]] = SkipTranscoderConfig
     config: SkipTranscoderConfig

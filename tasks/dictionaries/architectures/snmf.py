@@ -36,13 +36,13 @@ class SnmfConfig(FittedConfig):
 
     architecture: Literal["snmf"] = "snmf"
     n_tokens: int = Field(default=16_384, ge=1)
-    """Train tokens that are factorised, all at once, at most 2^28 values."""
+    """Number of train tokens to factorise, all at once, at most 2^28 values."""
     winner_share: float | None = Field(default=None, gt=0, le=1)
-    """Share of the neurons that each factor keeps, for example 0.01; left out: all."""
+    """Share of the neurons that each factor keeps, for example 0.01; default: all."""
     start: Start = "kmeans"
-    """Where the iteration begins: kmeans, svd or random."""
+    """Initialisation: kmeans, svd or random."""
     max_iterations: int = Field(default=2000, ge=1)
-    """Iterations at most."""
+    """Limit on the number of iterations."""
     tolerance: float = Field(default=1e-5, ge=0)
     """Relative change of the error between iterations below which it stops, without winners."""
     patience: int = Field(default=200, ge=1)
@@ -57,7 +57,7 @@ class SnmfConfig(FittedConfig):
 
 @dataclass
 class _Iteration:
-    """All that changes in the iteration."""
+    """All state that changes in the iteration."""
 
     codes_NK: Tensor
     error: float
@@ -65,7 +65,7 @@ class _Iteration:
     best_KD: Tensor
     best_error: float
     change: float = 0.0
-    """By how much the last iteration lowered the error."""
+    """The decrease of the error in the last iteration."""
     step: int = 0
     best_step: int = 0
     log: TrainingLog = field(default_factory=TrainingLog)
@@ -73,20 +73,20 @@ class _Iteration:
 
 @ARCHITECTURES.register("snmf")
 class Snmf(FittedDictionary):
-    """A token's code is its projection on the factors with no negative weight (least squares)."""
+    """The code of a token is its least-squares projection on the factors with non-negative weights."""
 
     Config: ClassVar[type[DictionaryConfig]] = SnmfConfig
     unit_type: ClassVar[str] = "factor"
     config: SnmfConfig
 
     def encode(self, x_ND: Tensor) -> Tensor:
-        """Non-negative weights (N, K) of the factors, each token by itself."""
+        """Non-negative weights (N, K) of the factors, each token independently."""
         return nnls.nonnegative_codes(x_ND, self.W_dec)
 
     @classmethod
     @torch.no_grad()
     def fit(cls, config: Any, fitting: Fitting) -> TrainedDictionary:
-        """Alternate between factors and codes until the error stands still; goes on from a checkpoint."""
+        """Alternate between factors and codes until the error stops falling; resume from a checkpoint."""
         widths = fitting.activations.widths
         n_values = config.n_tokens * max(widths.d_in, config.n_latents(widths.d_in))
         if n_values > _MOST_VALUES:

@@ -1,4 +1,4 @@
-"""A dictionary of what is new in a token: attention over earlier codes predicts the rest (Lubana et al. 2025,
+"""Encodes what is new in a token: attention over earlier codes predicts the rest (Lubana et al. 2025,
 arXiv 2511.01836). Imported, not trained here.
 
 With the input x of a token (centred, normalised) and r = x at first, in each attention layer
@@ -6,11 +6,11 @@ With the input x of a token (centred, normalised) and r = x at first, in each at
     codes = relu(lam r W_enc),  p = relu(attention(codes of earlier tokens)) W_dec
     r <- r - c p,  c = (p . r) / (|p| + epsilon)^2
 
-and then the latent activations are ``relu(lam r W_enc)``, of which the k largest are kept where there is a
-k. The output is their sum of directions, plus ``x - r``, which earlier tokens predicted, plus ``b_dec``;
+and then the latent activations are ``relu(lam r W_enc)``, of which the k largest are kept if there is a k.
+The output is their sum of directions, plus ``x - r``, which earlier tokens predicted, plus ``b_dec``;
 ``lam`` = 1 / (4 D).
 
-Legend: N tokens, S sequences, T context, D d_in, L d_sae, W 2 D: activation and predicted part side by side.
+Legend: N tokens, S sequences, T context, D d_in, L d_sae, W 2 D: activation and predicted part, concatenated.
 """
 
 from typing import ClassVar, Literal, NoReturn
@@ -42,15 +42,15 @@ class TemporalConfig(DictionaryConfig):
 
     architecture: Literal["temporal"] = "temporal"
     k: int | None = Field(default=None, ge=1)
-    """Latents kept per token; left out, all that are positive."""
+    """Latents to keep per token; default: all positive ones."""
     n_heads: int = Field(ge=1)
     """Heads of each attention layer."""
     n_layers: int = Field(default=1, ge=1)
-    """Attention layers; each predicts of what the one before has left."""
+    """Attention layers; each predicts a part of the residual of the one before."""
     bottleneck_factor: int = Field(ge=1)
-    """Codes are so many times as wide as queries and keys."""
+    """Codes are this many times as wide as queries and keys."""
     centred: bool = True
-    """Whether b_dec is taken from the input."""
+    """Whether b_dec is subtracted from the input."""
 
     def sparsity_tag(self) -> str:
         return "relu" if self.k is None else f"k{self.k}"
@@ -87,23 +87,23 @@ class Temporal(Dictionary):
 
     @property
     def input_width(self) -> int:
-        """An activation, then what earlier tokens predict of it."""
+        """An activation, followed by what earlier tokens predict of it."""
         return 2 * self.d_in
 
     @property
     def has_skip(self) -> bool:
-        """What earlier tokens predict reaches the output past the latents."""
+        """The prediction from earlier tokens reaches the output without the latents."""
         return True
 
     def centre(self) -> Tensor | None:
-        """``b_dec``, unless nothing is taken from the input."""
+        """``b_dec``, unless nothing is subtracted from the input."""
         return self.b_dec if self.config.centred else None
 
     @torch.no_grad()
     def in_context(self, x_STD: Tensor, segment_ST: Tensor) -> Tensor:
         """Each activation with what the tokens before it in its segment predict of it: (S, T, 2 D).
 
-        Tokens that are not finite are not looked at. Few sequences are worked on at a time.
+        Tokens that are not finite are ignored. Few sequences are processed at a time.
         """
         context = x_STD.shape[1]
         step = max(_NUMBERS_AT_ONCE // (context * max(self.d_sae, self.config.n_heads * context)), 1)
@@ -134,14 +134,14 @@ class Temporal(Dictionary):
         return (self._centred_tokens(x_ND) - predicted_ND) * self.lam
 
     def encode_sparse(self, x_NW: Tensor) -> tuple[Tensor, Tensor]:
-        """Where there is a k exactly k columns; values that are not positive are 0."""
+        """With a k exactly k columns; values that are not positive are 0."""
         if self.config.k is None:
             return super().encode_sparse(x_NW)
         values_NK, indices_NK = encode_top(self.centred(x_NW), self.W_enc, self.b_enc, self.config.k)
         return values_NK.relu(), indices_NK
 
     def encode(self, x_NW: Tensor) -> Tensor:
-        """Latent activations (N, L) of rows that `in_context` gave."""
+        """Latent activations (N, L) of rows from `in_context`."""
         if self.config.k is None:
             return self.pre_acts(x_NW).relu()
         values_NK, indices_NK = self.encode_sparse(x_NW)

@@ -1,7 +1,7 @@
 """TopK with AuxK: exactly k latents of every token (Gao et al. 2024, arXiv 2406.04093).
 
 With ``one_per_group`` the k latents are the largest of each of k groups: GroupMax of EleutherAI/sparsify,
-which needs no selection over all latents. Each latent then competes with its own group alone.
+which needs no selection over all latents. Each latent then competes only with its own group.
 """
 
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tasks.dictionaries.sparse_codes import (
 )
 from tasks.dictionaries.sparse_encoding import Choice, encode_top
 
-_MULTI = 4  # times k latents are kept in the second reconstruction of multi-TopK
+_MULTI = 4  # the second reconstruction of multi-TopK keeps this many times k latents
 
 
 class TopKConfig(KeptConfig):
@@ -32,12 +32,12 @@ class TopKConfig(KeptConfig):
 
     architecture: Literal["topk"] = "topk"
     multi_topk_weight: float = Field(default=0.0, ge=0)
-    """Weight of the unexplained variance with 4 k latents, so that codes stay useful when k is raised after
-    the training; 1/8 is usual, 0 leaves it out."""
+    """Weight of the unexplained variance with 4 k latents, so that codes stay useful if k is raised after the
+    training; 1/8 is usual, 0 disables it."""
     anneal_share: float = Field(default=0.0, ge=0, lt=1)
     """First share of the training in which the number of kept latents falls linearly from d_in to k."""
     one_per_group: bool = False
-    """Keep the largest of each of k equal groups of neighbouring latents, not the k largest of all."""
+    """Keep the largest of each of k equal groups of neighbouring latents, instead of the k largest of all."""
 
     @model_validator(mode="after")
     def _groups_are_fixed(self) -> Self:
@@ -92,7 +92,7 @@ class TopK(KeptDictionary):
         return k + round((start - k) * (1 - state.progress / share))
 
     def select(self, pre_NL: Tensor, state: TrainingState) -> Pairs:
-        """Those that are chosen of every token."""
+        """The latents selected for each token."""
         return pairs_per_token(self.choose(pre_NL, self.k_now(state))[1], self.d_sae)
 
     def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
@@ -102,7 +102,7 @@ class TopK(KeptDictionary):
         return pairs_per_token(indices_NK, self.d_sae), values_NK.reshape(-1)
 
     def training_loss(self, x_ND: Tensor, y_NE: Tensor, state: TrainingState) -> TrainingStep:
-        """As for all that keep pairs, plus ``multi_topk_weight`` times the FVU with 4 k latents."""
+        """The loss of its family, plus ``multi_topk_weight`` times the FVU with 4 k latents."""
         step = super().training_loss(x_ND, y_NE, state)
         if self.config.multi_topk_weight == 0:
             return step

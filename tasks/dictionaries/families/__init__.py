@@ -1,1 +1,1 @@
-"""What architectures of one family share: losses, selection, revival of dead latents, layout of weights."""
+"""Shared code of related architectures: losses, selection, revival of dead latents, layout of weights."""

@@ -1,4 +1,4 @@
-"""AuxK: dead latents learn to reconstruct what the living leave over (Gao et al. 2024, arXiv 2406.04093)."""
+"""AuxK: dead latents learn to reconstruct the residual (Gao et al. 2024, arXiv 2406.04093)."""
 
 from typing import Any
 
@@ -10,13 +10,13 @@ from tasks.dictionaries.kernels.products import product
 from tasks.dictionaries.sparse_codes import Pairs, selected_acts, smallest_kept
 from tasks.dictionaries.sparse_encoding import encode_top
 
-_DENSE_RATIO = 16  # dead latents per chosen one up to which dense products are faster than pairs
+_DENSE_RATIO = 16  # dead latents per selected one up to which dense products are faster than pairs
 
 
 def aux_ratio(residual_ND: Tensor, aux_recon_ND: Tensor) -> Tensor:
     """Squared error of the residual's reconstruction over the residual's variance in the batch.
 
-    ``mean_N sum_D (e - e_hat)^2 / mean_N sum_D (e - mean_N e)^2``; 0 where the residual is constant.
+    ``mean_N sum_D (e - e_hat)^2 / mean_N sum_D (e - mean_N e)^2``; 0 if the residual is constant.
     """
     centred_ND = residual_ND - residual_ND.mean(dim=0)
     variance = centred_ND.square().sum()
@@ -29,8 +29,8 @@ def aux_loss(
 ) -> Tensor:
     """AuxK of one batch, or 0 without dead latents; ``residual_NE`` is ``y - recon`` without its graph.
 
-    Of each token the ``k_aux`` dead latents with the largest positive pre-activations are used. A dead
-    latent that is negative everywhere gets no gradient here either.
+    For each token the ``k_aux`` dead latents with the largest positive pre-activations are used. A dead
+    latent that is negative for all tokens gets no gradient here either.
     """
     dead_M = dead_L.nonzero().squeeze(1)
     if len(dead_M) == 0:
@@ -41,7 +41,7 @@ def aux_loss(
 
 
 def _sparse_recon(dictionary: Dictionary, centred_ND: Tensor, dead_M: Tensor, k_aux: int) -> Tensor:
-    """What the chosen dead latents make of each token (N, E), a pair at a time."""
+    """The reconstruction of each token by the selected dead latents (N, E), pair by pair."""
     W_enc, b_enc, centre = dictionary.W_enc, dictionary.b_enc, dictionary.centre()
     with torch.no_grad():
         encoder_DM = W_enc.T.index_select(0, dead_M).T
@@ -56,7 +56,7 @@ def _sparse_recon(dictionary: Dictionary, centred_ND: Tensor, dead_M: Tensor, k_
 
 
 def _dense_recon(dictionary: Dictionary, centred_ND: Tensor, dead_M: Tensor, k_aux: int) -> Tensor:
-    """The same as products with the rows of the dead latents: faster where most of them are chosen."""
+    """The same as products with the rows of the dead latents: faster if most of them are selected."""
     encoder_MD = dictionary.W_enc.T.index_select(0, dead_M)
     decoder_ME = dictionary.W_dec.index_select(0, dead_M)
     arguments = (centred_ND, encoder_MD, dictionary.b_enc[dead_M], dictionary.centre(), decoder_ME, k_aux)

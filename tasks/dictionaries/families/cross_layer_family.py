@@ -1,10 +1,10 @@
-"""What cross-layer transcoders share: latents of a layer write to the MLP outputs of it and all later layers.
+"""Shared code of cross-layer transcoders: latents write to the MLP outputs of their own and all later layers.
 
 Ameisen et al. 2025 ("Circuit Tracing").
 
 Legend: N tokens, D d_in, E d_out, L d_sae. Hookpoint m that is read belongs to hookpoint m that is written.
-Latents are numbered layer by layer, as many in each. ``W_enc`` (width, L) holds for each latent the weights
-of its own layer's hookpoint; ``W_dec`` (L, E) is zero where one would write backwards.
+Latents are numbered layer by layer, equally many in each. ``W_enc`` (width, L) holds for each latent the
+weights of its own layer's hookpoint; ``W_dec`` (L, E) is zero where a latent would write backwards.
 """
 
 from typing import Any, ClassVar
@@ -19,7 +19,7 @@ from tasks.dictionaries.families.multi_site import SeveralSites
 
 
 class CrossLayerFields(DictionaryConfig):
-    """What a cross-layer transcoder asks of its hookpoints."""
+    """The hookpoints that a cross-layer transcoder needs."""
 
     def check_sites(self) -> None:
         if self.models is not None or not self.reads or len(self.reads) != len(self.writes or ()):
@@ -58,7 +58,7 @@ class CrossLayer(SeveralSites):
         return self.widths.reads[0]
 
     def pre_acts(self, x_ND: Tensor) -> Tensor:
-        """``x^m W_enc^m + b_enc^m``, layer by layer side by side, in the type of the input: (N, L)."""
+        """``x^m W_enc^m + b_enc^m``, layer by layer, concatenated, in the type of the input: (N, L)."""
         inputs = torch.split(self.centred(x_ND), list(self.widths.reads), dim=1)
         weights = torch.split(self.W_enc, self.per_layer, dim=1)
         biases = torch.split(self.b_enc, self.per_layer)
@@ -66,7 +66,7 @@ class CrossLayer(SeveralSites):
         return torch.cat(blocks, dim=1).to(x_ND.dtype)
 
     def feature_columns(self) -> dict[str, list[Any]]:
-        """Beside what the base knows, the layer of each latent as its group."""
+        """The columns of the base class, and the layer of each latent as its group."""
         layers = [latent // self.per_layer for latent in range(self.d_sae)]
         return {**super().feature_columns(), "feature_group": layers}
 
@@ -83,7 +83,7 @@ class CrossLayer(SeveralSites):
             weights.mul_(scale.unsqueeze(1))
 
     def _clear_backwards(self, rows_LE: Tensor) -> None:
-        """Zero what a latent would write to layers before its own."""
+        """Set to zero what a latent would write to layers before its own."""
         begins = (0, *torch.tensor(self.widths.writes).cumsum(0).tolist())
         for layer in range(self.n_layers):
             rows_LE[layer * self.per_layer : (layer + 1) * self.per_layer, : begins[layer]].zero_()

@@ -1,4 +1,4 @@
-"""What crosscoders share: several layers, or two models, read and reconstructed together.
+"""Shared code of crosscoders: several layers, or two models, read and reconstructed together.
 
 ``f = act(sum_M a^M W_enc^M + b_enc)``, ``a^M = f W_dec^M + b_dec^M`` (Lindsey et al. 2024). The input is not
 centred. Legend: L d_sae, M hookpoints.
@@ -14,7 +14,7 @@ from tasks.dictionaries.families.multi_site import SeveralSites
 
 
 class CrosscoderFields(DictionaryConfig):
-    """What a crosscoder asks of its hookpoints."""
+    """The hookpoints that a crosscoder needs."""
 
     def check_sites(self) -> None:
         n_sites = len(self.reads or ()) * len(self.models or ("any",))
@@ -31,27 +31,28 @@ class Crosscoding(SeveralSites):
     can_resample: ClassVar[bool] = False
 
     def centre(self) -> Tensor | None:
-        """Nothing: the bias of the encoder takes up the means."""
+        """None: the bias of the encoder absorbs the means."""
         return None
 
     def summed_norms(self) -> Tensor:
-        """``sum_M |W_dec^M|`` in comparable units: (L,). What L1 and the choice of latents weigh by.
+        """``sum_M |W_dec^M|`` in comparable units: (L,). L1 and the selection of latents use it as weight.
 
-        The sum, not the norm of all together, makes a latent of one hookpoint as cheap as a shared one.
+        With the sum, a latent of one hookpoint is as cheap as a shared one; the norm of all together would
+        not do that.
         """
         return self.comparable_norms().sum(dim=1)
 
     def relative_norms(self) -> Tensor:
-        """Norm at the last hookpoint over the sum of all: 0.5 is shared by two, 1 the last one's alone."""
+        """Norm at the last hookpoint over the sum of all: 0.5 is shared by two, 1 is only the last one's."""
         norms_LM = self.comparable_norms().detach()
         return norms_LM[:, -1] / norms_LM.sum(dim=1).clamp_min(1e-12)
 
     def feature_columns(self) -> dict[str, list[Any]]:
-        """Beside what the base knows, the relative norm."""
+        """The columns of the base class, and the relative norm."""
         return {**super().feature_columns(), "relative_norm": self.relative_norms().tolist()}
 
     def first_last_cosine(self) -> Tensor | None:
-        """Cosine of what a latent writes to the first and to the last hookpoint, if of one width: (L,)."""
+        """Cosine of what a latent writes to the first and the last hookpoint, if their widths agree: (L,)."""
         first_LD, *_, last_LD = self.site_directions()
         if first_LD.shape != last_LD.shape:
             return None

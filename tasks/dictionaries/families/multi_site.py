@@ -1,9 +1,9 @@
-"""What dictionaries share that write several hookpoints: norms at each, and units that fold site by site.
+"""Shared code of dictionaries that write several hookpoints: norms at each, and folding per hookpoint.
 
 Legend: N tokens, D d_in, E d_out, L d_sae, M hookpoints written. The directions of a latent at all M
-hookpoints together have unit norm. ``site_scales`` are the factors under which activations of the
-hookpoints have comparable norms: the scales of the training, kept because comparing the norms of two
-hookpoints, or of two models, means nothing in their own units.
+hookpoints together have unit norm. ``site_scales`` are the factors that give activations of the hookpoints
+comparable norms: the scales of the training. They are stored, because norms of two hookpoints, or of two
+models, are not comparable in their own units.
 """
 
 from typing import Any
@@ -33,17 +33,19 @@ class SeveralSites(Dictionary):
         return torch.stack([part.norm(dim=1) for part in self.site_directions()], dim=1) * self.site_scales
 
     def feature_columns(self) -> dict[str, list[Any]]:
-        """Beside what the base knows the norms at each hookpoint, in the units of its activations."""
+        """The columns of the base class, and the norms at each hookpoint, in the units of its activations."""
         norms_LM = torch.stack([part.detach().norm(dim=1) for part in self.site_directions()], dim=1)
         return {**super().feature_columns(), "site_norms": norms_LM.tolist()}
 
     @torch.no_grad()
     def fold_scale(self, scale_in_D: Tensor, scale_out_E: Tensor) -> None:
-        """Turn a dictionary from ``scale_in * x`` to ``scale_out * y`` into one from ``x`` to ``y``.
+        """Convert a dictionary from ``scale_in * x`` to ``scale_out * y`` into one from ``x`` to ``y``.
 
-        Directions are divided by the scale of their hookpoint and brought back to unit norm, c being the norm
-        they lost: f' = c f. What is compared between latents must therefore be ``f`` times a norm in
-        comparable units, which no folding changes.
+        Directions are divided by the scale of their hookpoint and scaled back to unit norm; c is the norm
+        that they
+        lost: f' = c f. A comparison between latents must therefore use ``f`` times a norm in comparable
+            units, which
+        no folding changes.
         """
         self.W_dec.div_(scale_out_E)
         self.b_dec.div_(scale_out_E)
@@ -56,5 +58,5 @@ class SeveralSites(Dictionary):
         self.site_scales.mul_(scale_out_E[firsts.to(scale_out_E.device)])
 
     def scale_inputs(self, scale_in_D: Tensor) -> None:
-        """Multiply what reads each input by its scale."""
+        """Multiply the weights that read each input by its scale."""
         self.W_enc.mul_(scale_in_D.unsqueeze(1))

@@ -29,7 +29,7 @@ def factor_update(a_ND: Tensor, codes_NK: Tensor, ridge: float = SMALLEST) -> Te
 
 
 def code_update(a_ND: Tensor, factors_KD: Tensor, codes_NK: Tensor, floor: float = SMALLEST) -> Tensor:
-    """One multiplicative step of the codes, (N, K); the squared error does not rise.
+    """One multiplicative step of the codes, (N, K); the squared error does not increase.
 
     ``G * sqrt((P+ + G Q-) / (P- + G Q+ + floor))`` with ``P = A W'``, ``Q = W W'`` and the positive and
     negative parts of each.
@@ -63,10 +63,10 @@ def squared_error(a_ND: Tensor, factors_KD: Tensor, codes_NK: Tensor) -> float:
 
 
 def first_codes(a_ND: Tensor, n_factors: int, start: Start, generator: torch.Generator) -> Tensor:
-    """Where the iteration begins, (N, K), every entry at least `SMALLEST`.
+    """The initial codes, (N, K), every entry at least `SMALLEST`.
 
     ``kmeans``: one for the nearest of K centres, 0.2 elsewhere. ``svd``: the positive part of the leading
-    singular vectors, each turned to its heavier side, and random beyond the rank. ``random``: uniform.
+    singular vectors, each with its heavier sign, and random beyond the rank. ``random``: uniform.
     """
     if start == "kmeans":
         return _kmeans_codes(a_ND, n_factors, generator)
@@ -102,7 +102,7 @@ def _kmeans_codes(a_ND: Tensor, n_factors: int, generator: torch.Generator) -> T
 def nonnegative_codes(
     x_ND: Tensor, directions_KD: Tensor, *, tolerance: float = 1e-5, max_iterations: int = 2000
 ) -> Tensor:
-    """For each token by itself ``argmin_{z >= 0} |x - z W|^2``: (N, K).
+    """For each token independently ``argmin_{z >= 0} |x - z W|^2``: (N, K).
 
     Accelerated projected gradient with restarts per token (Beck and Teboulle 2009; O'Donoghue and Candes
     2015), from zero. A token is done when no entry of the projected gradient exceeds ``tolerance`` times the

@@ -1,4 +1,4 @@
-"""By how much latents stay below their thresholds: a gradient for those that are never active.
+"""The shortfall of latents to their thresholds: a gradient for those that are never active.
 
 Legend: N tokens, D d_in, L d_sae, M chosen latents.
 """
@@ -13,12 +13,12 @@ from tasks.dictionaries.kernels.products import product, token_slices
 
 
 def shortfall(dictionary: Dictionary, x_ND: Tensor, threshold_L: Tensor, chosen_L: Tensor) -> Tensor:
-    """``mean_N sum_M relu(threshold - z)`` over the chosen latents; 0 where none is chosen.
+    """``mean_N sum_M relu(threshold - z)`` over the selected latents; 0 if none is selected.
 
     Differentiable in encoder, bias, centre and threshold. Slice by slice: no matrix (N, M) is kept.
 
     Args:
-        threshold_L: What each pre-activation z would have to exceed.
+        threshold_L: The value that each pre-activation z would have to exceed.
         chosen_L: Which latents are summed: (L,) bool.
     """
     chosen_M = chosen_L.nonzero().squeeze(1)

@@ -1,4 +1,4 @@
-"""Matching pursuit of many tokens at once, plain or orthogonal, and the gradient of what it leaves over.
+"""Matching pursuit of many tokens at once, plain or orthogonal, and the gradient of its residual.
 
 Legend: N tokens, D d_in, L d_sae, T steps, B tokens of a block, S steps so far.
 """
@@ -15,9 +15,9 @@ from tasks.dictionaries.sparse_codes import top_per_token
 _BLOCK_CELLS = 1 << 19
 """Upper bound on tokens times latents of a block: the correlations then stay in the cache."""
 _GRAM_LATENTS = 1 << 14
-"""Up to so many latents their products with each other are kept: 1 GiB of float32."""
+"""Up to this many latents their products with each other are stored: 1 GiB of float32."""
 _ROUNDING = 32
-"""Products below so many units of rounding of the norm of a token are noise, no further step."""
+"""Products below this many units of rounding of the norm of a token are noise, not a further step."""
 
 _RIDGE = 1e-15
 """Added to squared norms, so that two latents with one direction have a solution."""
@@ -25,17 +25,17 @@ _RIDGE = 1e-15
 
 @dataclass(frozen=True)
 class Pursuit:
-    """What each step selected; a token that has ended has value 0 from then on."""
+    """The selections of each step; a token that has ended has value 0 from then on."""
 
     values: Tensor
     """Coefficient of each step: (N, T), never negative."""
     latents: Tensor
     """Latent of each step: (N, T) int64."""
     residual: Tensor
-    """What is left after the last step: (N, D)."""
+    """The residual after the last step: (N, D)."""
 
     def merged(self) -> Tensor:
-        """The values (N, T) with those of repeated latents added to the first step that selected them."""
+        """The values (N, T), with those of repeated latents added to the first step that selected them."""
         same_NTT = self.latents.unsqueeze(2) == self.latents.unsqueeze(1)
         first_NT = same_NTT.to(torch.uint8).argmax(dim=2)
         return torch.zeros_like(self.values).scatter_add(1, first_NT, self.values)
@@ -44,14 +44,15 @@ class Pursuit:
 def pursue(
     x_ND: Tensor, W_dec: Tensor, n_steps: int, *, stop_below: float = 0.0, stop_on_repeat: bool = False
 ) -> Pursuit:
-    """Take out, step by step, the unit row of ``W_dec`` with the largest positive product with the residual.
+    """Subtract, step by step, the unit row of ``W_dec`` with the largest positive product with the residual.
 
     A token ends when no product exceeds rounding errors, when the norm of its residual is at most
     ``stop_below``, or after it selects a latent for the second time if ``stop_on_repeat``.
 
-    Where that is cheaper, a step updates the products ``c <- c - s (D D^T)_j`` instead of computing them
-    from the residual: L instead of L D operations per token. Always in the precision of ``x_ND``, since the
-    update adds up errors; without a graph.
+    If that is cheaper, a step updates the products ``c <- c - s (D D^T)_j`` instead of computing them from
+    the
+    residual: L instead of L D operations per token. Always in the precision of ``x_ND``, since the update
+    accumulates errors; without a graph.
     """
     n_tokens, n_latents = len(x_ND), len(W_dec)
     with_gram = n_latents <= min(_GRAM_LATENTS, n_tokens * n_steps)
@@ -103,7 +104,7 @@ def _pursue_block(
 class _Residual(torch.autograd.Function):
     """The last residual; backwards through ``r_t = r_(t-1) - (r_(t-1) . d_t) d_t``, last step first.
 
-    Earlier residuals are put together again from later ones, so nothing but the codes is remembered.
+    Earlier residuals are recomputed from later ones, so only the codes are stored.
     """
 
     @staticmethod
@@ -129,12 +130,12 @@ class _Residual(torch.autograd.Function):
 
 
 def pursue_orthogonally(x_ND: Tensor, W_dec: Tensor, n_steps: int, *, stop_below: float = 0.0) -> Pursuit:
-    """As `pursue`, but after each step the coefficients of all selected latents are solved for anew.
+    """Like `pursue`, but each step solves again for the coefficients of all selected latents.
 
-    They are the least squares solution in which none is negative; a latent whose coefficient would be leaves
-    and may be selected again. The steps are those of the active set method of Lawson and Hanson (1974), so
-    with steps enough the code is the non-negative least squares solution over all latents. Solved in
-    float64, since selected directions may be nearly parallel.
+    They are the least squares solution in which none is negative; a latent whose coefficient would be
+    negative leaves and may be selected again. The steps are those of the active set method of Lawson and
+    Hanson (1974), so with enough steps the code is the non-negative least squares solution over all
+    latents. Solved in float64, because selected directions may be nearly parallel.
     """
     n_tokens, n_latents = len(x_ND), len(W_dec)
     values_NT = x_ND.new_zeros(n_tokens, n_steps)
@@ -179,8 +180,10 @@ def _pursue_orthogonally(
 
 
 def _fit_kept(gram_BSS: Tensor, wanted_BS: Tensor, values_BS: Tensor, kept_BS: Tensor) -> Tensor:
-    """Positive coefficients of the kept latents that solve ``gram z = wanted``; where one would not be
-    positive it leaves ``kept_BS``. The search goes from ``values_BS``, all of them 0 or more.
+    """Positive coefficients of the kept latents that solve ``gram z = wanted``.
+
+    A latent whose coefficient would not be positive leaves ``kept_BS``. The search starts at ``values_BS``,
+    all of them 0 or more.
     """
     while True:
         both_BSS = kept_BS.unsqueeze(2) & kept_BS.unsqueeze(1)
@@ -189,7 +192,7 @@ def _fit_kept(gram_BSS: Tensor, wanted_BS: Tensor, values_BS: Tensor, kept_BS: T
         negative_BS = kept_BS & (solved_BS <= 0)
         if not negative_BS.any():
             return solved_BS
-        # As far towards the solution as no coefficient becomes negative; the first that reaches 0 leaves.
+        # Move towards the solution until a coefficient becomes 0; the first one that does leaves.
         share_BS = torch.where(negative_BS, values_BS / (values_BS - solved_BS).clamp_min(1e-300), torch.inf)
         share_B1, first_B1 = share_BS.min(dim=1, keepdim=True)
         values_BS = (values_BS + share_B1.clamp_max(1) * (solved_BS - values_BS)) * kept_BS

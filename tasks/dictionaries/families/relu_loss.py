@@ -2,11 +2,11 @@
 
 Legend: N tokens, D d_in, E d_out, L d_sae, P pairs.
 
-Where few latents are active the codes are kept as pairs, and every gradient costs as much as there are pairs.
-Where many are, as at the start of a training, codes and gradients are made in one pass over slices of tokens.
-Both give the gradients of plain autograd: that of the threshold is the rectangle kernel of
-Rajamanoharan et al. 2024 (arXiv 2407.14435), ``d f / d theta = -(theta / eps) K((z - theta) / eps)``.
-An activation f costs f, or ``tanh(c f)``, which hardly grows once a latent is clearly active.
+If few latents are active, codes are stored as pairs, and the cost of every gradient is proportional to the
+number of pairs. If many are active, as at the start of a training, one pass over slices of tokens computes
+codes and gradients. Both give the gradients of plain autograd: that of the threshold is the rectangle
+kernel of Rajamanoharan et al. 2024 (arXiv 2407.14435), ``d f / d theta = -(theta / eps) K((z - theta) /
+eps)``. An activation f costs f, or ``tanh(c f)``, which hardly grows once a latent is clearly active.
 """
 
 from dataclasses import dataclass
@@ -25,23 +25,23 @@ _SPARSE_SHARE = 0.06  # of the latents of a token, up to which pairs are faster 
 
 @dataclass(frozen=True)
 class Rectified:
-    """What ``z * (z > threshold)`` makes of a batch."""
+    """The results of ``z * (z > threshold)`` for a batch."""
 
     objective: Tensor
     """``sse_weight * sse + cost_weight * cost`` (scalar with a graph)."""
     l0: Tensor
-    """Mean number of active latents; its graph leads to the threshold alone."""
+    """Mean number of active latents; its graph leads only to the threshold."""
     sse: Tensor
     """Mean squared error per token (scalar without a graph)."""
     cost: Tensor
-    """Mean over tokens of what the activations cost (scalar without a graph)."""
+    """Mean over tokens of the cost of the activations (scalar without a graph)."""
     fired: Tensor
     """Which latents were active: (L,) bool."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """What the parts of the objective are multiplied by."""
+    """The weights of the parts of the objective."""
 
     sse: float
     cost: float = 0.0
@@ -57,12 +57,12 @@ def rectified(
     """Encode, decode and measure one batch.
 
     Args:
-        dictionary: With its encoder, decoder, centre and offset.
-        threshold_L: What a pre-activation must exceed; zeros for ReLU.
-        cost_L: What an activation of 1 costs, by latent; with a steepness what the largest cost.
-        weights: Of the parts of the objective.
+        dictionary: The dictionary with its encoder, decoder, centre and offset.
+        threshold_L: The value that a pre-activation must exceed; zeros for ReLU.
+        cost_L: The cost of an activation of 1, by latent; with a steepness the cost of the largest.
+        weights: Weights of the parts of the objective.
     """
-    # The offset of a code of zeros: b_dec, and what some add of x itself.
+    # The offset of a code of zeros: b_dec, and a part of x itself in some classes.
     target_NE = y_NE - dictionary.add_offset(torch.zeros_like(y_NE), x_ND)
     with torch.no_grad():
         centred_ND = dictionary.centred(x_ND)
@@ -180,7 +180,7 @@ class _Slices(torch.autograd.Function):
 
 
 def _costly(acts_NL: Tensor, steepness: float) -> tuple[Tensor, Tensor | float]:
-    """What the cost of each latent is multiplied by, and its slope: the activations, or their tanh."""
+    """The factor of the cost of each latent, and its slope: the activations, or their tanh."""
     if not steepness:
         return acts_NL, 1.0
     tanh_NL = torch.tanh(steepness * acts_NL)

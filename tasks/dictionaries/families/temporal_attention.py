@@ -1,4 +1,4 @@
-"""What the codes of earlier tokens let expect of a token: attention of codes over codes.
+"""Predicts a token's codes from earlier tokens: attention of codes over codes.
 
 Lubana et al. 2025, arXiv 2511.01836; names of tensors and the order of operations are those of SAELens.
 Legend: S sequences, T context, L d_sae, Q width of queries and keys, H heads.
@@ -12,10 +12,10 @@ from tasks.dictionaries.kernels.products import product
 
 
 class CodeAttention(nn.Module):
-    """One layer: ``c_proj(attention(q_target(codes), k_ctx(earlier), v_ctx(earlier)))``, heads side by side.
+    """One layer: ``c_proj(attention(q_target(codes), k_ctx(earlier), v_ctx(earlier)))``, heads concatenated.
 
-    A token looks at the codes of the tokens before it, and at an empty code (0) that stands before the first
-    one. At the start all weights are 0: nothing is expected.
+    A token attends to the codes of the tokens before it, and to an empty code (0) before the first one. At
+    the start all weights are 0: the layer predicts nothing.
     """
 
     def __init__(self, d_sae: int, n_heads: int, d_keys: int) -> None:
@@ -27,7 +27,7 @@ class CodeAttention(nn.Module):
         self.c_proj = _Linear(d_sae, d_sae)
 
     def forward(self, codes_STL: Tensor, sources: "Sources") -> Tensor:
-        """What each token's code should be, by those before it: (S, T, L), of any sign."""
+        """The prediction of each token's code from those before it: (S, T, L), of any sign."""
         earlier_STL = sources.earlier(codes_STL)
         query, key, value = (
             projected.unflatten(2, (self.n_heads, -1)).transpose(1, 2)
@@ -39,14 +39,14 @@ class CodeAttention(nn.Module):
 
 
 class Sources:
-    """Which earlier tokens each token of some sequences may look at.
+    """Which earlier tokens each token of some sequences may attend to.
 
-    Place t holds the token before t. A place is looked at by tokens of its own segment that are not before
-    it; the first place of a segment is empty, others count where the token they hold ``counts``.
+    Position t holds the token before t. Tokens of the same segment that are not before a position attend to
+    it. The first position of a segment is empty; others count if the token they hold ``counts``.
 
     Args:
-        segment_ST: Number of the document within its sequence; nothing is seen across documents.
-        counts_ST: Which tokens may be looked at.
+        segment_ST: Number of the document within its sequence; attention does not cross documents.
+        counts_ST: Which tokens may be attended to.
     """
 
     def __init__(self, segment_ST: Tensor, counts_ST: Tensor) -> None:
@@ -63,7 +63,7 @@ class Sources:
 
 
 class _Linear(nn.Linear):
-    """A linear map with bias, all 0 at first; the global random numbers are left alone."""
+    """A linear map with bias, all 0 at first; it does not use the global random numbers."""
 
     def reset_parameters(self) -> None:
         nn.init.zeros_(self.weight)
@@ -74,5 +74,5 @@ class _Linear(nn.Linear):
 
 
 def sequence_product(a_STM: Tensor, b_MK: Tensor, bias_K: Tensor | None = None) -> Tensor:
-    """``a @ b + bias`` of whole sequences, by the fastest product at hand: (S, T, K)."""
+    """``a @ b + bias`` of complete sequences, by the fastest product available: (S, T, K)."""
     return product(a_STM.flatten(0, 1), b_MK, bias_K).view(*a_STM.shape[:2], -1)

@@ -1,4 +1,4 @@
-"""Dictionaries that look for the very directions that they write."""
+"""Dictionaries whose encoder uses the directions of the decoder."""
 
 import torch
 
@@ -7,7 +7,7 @@ from tasks.dictionaries.config import DictionaryConfig
 
 
 class TiedDictionary(Dictionary):
-    """``W_enc`` is the transpose of ``W_dec``: losses use ``W_dec`` alone, ``W_enc`` follows it."""
+    """``W_enc`` is the transpose of ``W_dec``: losses use only ``W_dec``, ``W_enc`` follows it."""
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
         super().__init__(config, widths)
@@ -15,5 +15,5 @@ class TiedDictionary(Dictionary):
 
     @torch.no_grad()
     def after_step(self, state: TrainingState) -> None:
-        """Let the encoder follow."""
+        """Update the encoder."""
         self.W_enc.copy_(self.W_dec.T)

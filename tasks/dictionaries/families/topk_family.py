@@ -1,4 +1,4 @@
-"""The training that TopK and its relatives share: a fixed number of kept pairs, AuxK for the dead."""
+"""The training that TopK and related methods share: a fixed number of kept pairs, AuxK for dead latents."""
 
 from abc import abstractmethod
 
@@ -13,7 +13,7 @@ from tasks.dictionaries.sparse_codes import Pairs, selected_acts
 
 
 class KeptDictionary(Dictionary):
-    """A subclass says which pairs of a batch are kept; only those carry values and gradients."""
+    """A subclass selects the pairs of a batch to keep; only those carry values and gradients."""
 
     config: KeptConfig
 
@@ -24,21 +24,21 @@ class KeptDictionary(Dictionary):
     def keep(self, centred_ND: Tensor, state: TrainingState) -> tuple[Pairs, Tensor]:
         """The pairs that training keeps of one batch, and their pre-activations (P,); no graph.
 
-        Override it where they can be found without the matrix of all pre-activations (N, L).
+        Override it if they can be found without the matrix of all pre-activations (N, L).
         """
         pre_NL = product(centred_ND, self.W_enc, self.b_enc)
         pairs = self.select(pre_NL, state)
         return pairs, pre_NL[pairs.tokens, pairs.latents]
 
     def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:
-        """Hook: take note of the kept activations of one batch (no graph)."""
+        """Hook: record the kept activations of one batch (no graph)."""
 
     def revived(self, state: TrainingState) -> Tensor:
-        """Hook: which latents AuxK trains, (L,) bool; those that are dead."""
+        """Hook: which latents AuxK trains, (L,) bool; the dead ones."""
         return state.dead
 
     def fit(self, pairs: Pairs, acts_P: Tensor, x_ND: Tensor, y_NE: Tensor) -> tuple[Tensor, Tensor]:
-        """Hook: the error of the full reconstruction (N, E) and the squared error that is minimised."""
+        """Hook: the error of the full reconstruction (N, E) and the squared error to minimise."""
         error_NE = y_NE - self.add_offset(pairs.decode(acts_P, self.W_dec), x_ND)
         return error_NE, error_NE.square().sum(dim=1).mean()
 

@@ -1,4 +1,4 @@
-"""What transcoders share: one hookpoint is read, another is written, perhaps with a linear skip path.
+"""Shared code of transcoders: one hookpoint is read, another is written, optionally with a linear skip path.
 
 ``f = act(x W_enc + b_enc)``, ``y = f W_dec + b_dec + x W_skip``. The input is not centred; ``b_dec`` belongs
 to the output. Legend: N tokens, D d_in, E d_out.
@@ -14,10 +14,10 @@ from tasks.dictionaries.config import DictionaryConfig
 
 
 class TranscoderFields(DictionaryConfig):
-    """The fields that transcoders add to those of the architecture they encode like."""
+    """The fields that transcoders add to those of the architecture whose encoder they use."""
 
     skip: bool = False
-    """Add a linear path from input to output beside the latents (W_skip, zero at the start)."""
+    """Add a linear path from input to output next to the latents (W_skip, zero at the start)."""
 
     def check_sites(self) -> None:
         if len(self.reads or ()) != 1 or len(self.writes or ()) != 1 or self.models is not None:
@@ -38,7 +38,7 @@ class Transcoding(Dictionary):
     reconstructs_input: ClassVar[bool] = False
     can_resample: ClassVar[bool] = False
     starts_centred: ClassVar[bool] = True
-    """Whether the bias of the encoder begins by taking the mean input out; not for TopK, which does worse."""
+    """Whether the bias of the encoder starts by removing the mean input; not for TopK, where it is worse."""
     config: TranscoderFields
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
@@ -47,25 +47,25 @@ class Transcoding(Dictionary):
 
     @property
     def has_skip(self) -> bool:
-        """Whether the input reaches the output past the latents."""
+        """Whether the input reaches the output without the latents."""
         return self.W_skip is not None
 
     def add_offset(self, summed_NE: Tensor, x_ND: Tensor) -> Tensor:
-        """The output (N, E) from the weighted sum of directions: bias and skip path are added."""
+        """The output (N, E) from the weighted sum of directions: adds bias and skip path."""
         if self.W_skip is not None:
             summed_NE = summed_NE + x_ND @ self.W_skip
         return super().add_offset(summed_NE, x_ND)
 
     @torch.no_grad()
     def before_training(self, state: TrainingState) -> None:
-        """Let every latent begin with a pre-activation of mean zero."""
+        """Let every latent start with a pre-activation of mean zero."""
         super().before_training(state)
         if self.starts_centred and state.input_mean is not None:
             self.b_enc.copy_(-state.input_mean @ self.W_enc)
 
     @torch.no_grad()
     def fold_scale(self, scale_in_D: Tensor, scale_out_E: Tensor) -> None:
-        """As for every dictionary; the skip path maps ``x`` to ``y``: ``scale_in * W_skip / scale_out``."""
+        """Like every dictionary; the skip path maps ``x`` to ``y``: ``scale_in * W_skip / scale_out``."""
         super().fold_scale(scale_in_D, scale_out_E)
         if self.W_skip is not None:
             self.W_skip.mul_(scale_in_D.unsqueeze(1)).div_(scale_out_E)

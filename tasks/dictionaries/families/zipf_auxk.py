@@ -1,4 +1,4 @@
-"""How often each latent ought to be used: Zipf's law over their ranks (Ayonrinde 2024, arXiv 2411.02124).
+"""The expected rate of each latent: Zipf's law over their ranks (Ayonrinde 2024, arXiv 2411.02124).
 
 Legend: N tokens, L d_sae, P kept pairs. A rate is the share of tokens on which a latent is kept.
 """
@@ -37,10 +37,10 @@ class ZipfCurve:
 
 
 def fit_zipf(rates_L: Tensor) -> ZipfCurve:
-    """Least squares on the logarithms, without the rarest tenth and what never fires.
+    """Least squares on the logarithms, without the rarest tenth and latents that never fire.
 
     The shift is the best of a geometric grid up to the number of latents. With fewer than three rates to
-    fit the curve is flat.
+    fit, the curve is flat.
     """
     sorted_L = rates_L.double().cpu().sort(descending=True).values
     n_live = int((sorted_L > 0).sum())
@@ -96,14 +96,14 @@ def integer_quotas(weights_L: Tensor, total: int, n_tokens: int) -> Tensor:
 
 
 class ChoiceConfig(KeptConfig):
-    """Shared by Mutual Choice and Feature Choice: what counts as too little use."""
+    """Shared by Mutual Choice and Feature Choice: the definition of too little use."""
 
     underused_below: float = Field(default=0.5, ge=0, le=1)
-    """A latent that fires less than this share of what Zipf's law gives its rank learns from the residual."""
+    """A latent learns from the residual below this share of the rate that Zipf's law predicts."""
     zipf_exponent: float | None = Field(default=None, ge=0)
-    """Exponent of the law; left out, it and the shift are fitted to the latents in use."""
+    """Exponent of the law; default: it and the shift are fitted to the latents in use."""
     zipf_shift: float = Field(default=0.0, ge=0)
-    """What is added to the rank where the exponent is given."""
+    """Shift added to the rank if the exponent is given."""
 
     def curve(self, rates_L: Tensor) -> ZipfCurve:
         """The law as given, or as fitted to running rates."""
@@ -113,16 +113,16 @@ class ChoiceConfig(KeptConfig):
 
 
 class ZipfRevival(KeptDictionary):
-    """AuxK not for the dead alone but for all latents that fire less than Zipf's law gives their rank.
+    """AuxK not only for dead latents but for all that fire less than Zipf's law predicts for their rank.
 
-    Running rates are means over all tokens seen, later over the last ``dead_after_tokens`` or so. What is
-    underused is settled anew every 20 steps, from ``dead_after_tokens`` on.
+    Running rates are means over all tokens seen, later over about the last ``dead_after_tokens``. Every 20
+    steps, from ``dead_after_tokens`` on, the underused latents are determined again.
     """
 
     config: ChoiceConfig
 
     def observe(self, pairs: Pairs, acts_P: Tensor, state: TrainingState) -> None:
-        """Follow the rates and settle which latents are underused."""
+        """Update the rates and determine the underused latents."""
         super().observe(pairs, acts_P, state)
         n_tokens = len(pairs.starts)
         counts_L = torch.bincount(pairs.latents[acts_P > 0], minlength=self.d_sae)
@@ -142,6 +142,6 @@ class ZipfRevival(KeptDictionary):
         return result_L
 
     def revived(self, state: TrainingState) -> Tensor:
-        """The underused, and the dead."""
+        """The underused and the dead latents."""
         underused_L = state.memory.get("underused")
         return state.dead if underused_L is None else state.dead | underused_L

@@ -1,8 +1,8 @@
-"""The compiled kernels of ``kernels.cpp``, where they were built; everything also works without them.
+"""The compiled kernels of ``kernels.cpp``, if they were built; everything also works without them.
 
-``setup`` compiles them where a C++ compiler with OpenMP is found and goes on without them where none is. They
-serve contiguous float32 tensors on the CPU; all else takes the same way in plain torch. The environment
-variable ``FEATLAS_KERNELS=torch`` leaves them out.
+``setup`` compiles them if it finds a C++ compiler with OpenMP, and continues without them otherwise. They
+support contiguous float32 tensors on the CPU; everything else uses plain torch. The environment variable
+``FEATLAS_KERNELS=torch`` disables them.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 VERSION = 2
-"""Must equal ``featlas_kernels_version()``: a library left over from an older build is not used."""
+"""Must equal ``featlas_kernels_version()``: a library from an older build is not used."""
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class Kernels:
         self._functions = {name: self._function(name, types) for name, types in _ARGUMENTS.items()}
 
     def call(self, name: str, *arguments: Tensor | int | float | None) -> None:
-        """Call a kernel; tensors are handed over as pointers and must be contiguous."""
+        """Call a kernel; tensors are passed as pointers and must be contiguous."""
         values = []
         for argument in arguments:
             if isinstance(argument, Tensor):
@@ -68,7 +68,7 @@ class Kernels:
 
 
 def kernels_for(*tensors: Tensor) -> Kernels | None:
-    """The kernels if all these tensors are float32 on the CPU, else None: take the way in torch."""
+    """The kernels if all these tensors are float32 on the CPU, else None: use torch."""
     if _left_out or not all(t.device.type == "cpu" and t.dtype is torch.float32 for t in tensors):
         return None
     return _load()[0]
@@ -76,7 +76,7 @@ def kernels_for(*tensors: Tensor) -> Kernels | None:
 
 @contextmanager
 def without_kernels() -> Iterator[None]:
-    """Leave the compiled kernels out, to compare with plain torch."""
+    """Disable the compiled kernels, to compare with plain torch."""
     global _left_out
     before, _left_out = _left_out, True
     try:

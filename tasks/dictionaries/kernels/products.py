@@ -1,4 +1,4 @@
-"""Dense products with the fastest library at hand, and encoding in slices that stay in the cache.
+"""Dense products with the fastest library available, and encoding in slices that stay in the cache.
 
 Legend: N tokens, D d_in, L d_sae, K kept per token, P pairs.
 """
@@ -11,15 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-_SLICE_BYTES = {"cpu": 1 << 24}  # of pre-activations at once: larger ones are mapped anew each time
+_SLICE_BYTES = {"cpu": 1 << 24}  # pre-activations at once: larger blocks are mapped again each time
 _LARGE_SLICE_BYTES = 1 << 30  # on other devices
 
 
 def product(a_NM: Tensor, b_MK: Tensor, bias_K: Tensor | None = None) -> Tensor:
     """``a @ b + bias``; fast where no graph is wanted.
 
-    On processors with AVX-512 that are not Intel's, MKL keeps to AVX2; oneDNN, which torch brings along, does
-    not, and is about twice as fast there. Strides of both factors may be anything; the result has the type of
+    On processors with AVX-512 that are not Intel's, MKL uses only AVX2. oneDNN, which comes with torch,
+    uses AVX-512 and is about twice as fast there. Strides of both factors may be anything; the result has
+    the type of
     ``a``, under autocast too.
     """
     factors = (a_NM, b_MK) if bias_K is None else (a_NM, b_MK, bias_K)
@@ -32,7 +33,7 @@ def product(a_NM: Tensor, b_MK: Tensor, bias_K: Tensor | None = None) -> Tensor:
 
 
 def token_slices(x_ND: Tensor, n_latents: int) -> Iterator[slice]:
-    """Slices of a batch whose codes fit into the cache, a whole number of eight tokens each."""
+    """Slices of a batch whose codes fit into the cache, in multiples of eight tokens."""
     n_tokens, n_bytes = len(x_ND), _SLICE_BYTES.get(x_ND.device.type, _LARGE_SLICE_BYTES)
     size = max(n_bytes // (4 * n_latents) // 8 * 8, 8)
     for start in range(0, n_tokens, size):

@@ -1,11 +1,11 @@
-"""How often latents fire: a histogram of log10 density.
+"""Firing rates of latents: a histogram of log10 density.
 
-Bins are half decades from 1e-6 to 1; a latent without a single active token counts as unseen, and one rarer
-than the first bin falls into it.
+Bins are half decades from 1e-6 to 1. A latent without any active token counts as unseen; a latent below the
+first bin counts in it.
 
-Intervals are over documents. Documents drawn again leave others out, so a latent that fires in few of them
-leaves its bin or is not seen at all: ``unseen`` has no interval, nor has a bin whose interval this bias moves
-off its value.
+Intervals are over documents. Resampled documents leave others out, so a latent that fires in few of them
+leaves its bin or is not seen at all. ``unseen`` therefore has no interval, and neither has a bin whose
+interval this bias moves off its value.
 
 Shapes: N tokens, G documents, L latents, R replicates, B bins.
 """
@@ -35,12 +35,12 @@ class DensitySpectrumConfig(SuiteConfig):
 
     suite: Literal["density_spectrum"] = "density_spectrum"
     max_tokens: int = Field(default=500_000, ge=1)
-    """At most so many eval tokens are read."""
+    """Maximum number of eval tokens to read."""
 
 
 @SUITES.register("density_spectrum")
 class DensitySpectrum(Suite):
-    """Share of the latents in every bin, beside a random dictionary of the same width and k."""
+    """Share of the latents in every bin, with a random dictionary of the same width and k as control."""
 
     Config: ClassVar[type[SuiteConfig]] = DensitySpectrumConfig
     config: DensitySpectrumConfig
@@ -103,7 +103,7 @@ class Firing(NamedTuple):
         return spectrum(np.asarray(self.counts_GL.sum(axis=0)).ravel(), self.n_tokens)
 
     def intervals(self) -> dict[str, Interval]:
-        """Intervals of the shares; empty where the bias of drawing documents again exceeds the spread."""
+        """Intervals of the shares; empty if the bias of resampling documents exceeds the spread."""
         n_documents, n_latents = self.counts_GL.shape
         none = Interval(None, None, n_documents)
         if n_documents < FEWEST_DOCUMENTS:

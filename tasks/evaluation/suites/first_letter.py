@@ -1,19 +1,20 @@
 """Absorption and splitting on the first-letter task.
 
-A probe on the raw activations finds the direction of every first letter, few latents are chosen for it, and
-on the tokens that the probe calls right it is counted how often those latents stay silent while others,
-which stand for single words, carry the letter. Definitions in `tasks.evaluation.absorption`.
+A probe on the raw activations finds the direction of every first letter, and a few latents are selected for
+it. On the tokens that the probe classifies correctly, the suite counts how often those latents are silent
+while others, which represent single words, carry the letter. Definitions in `tasks.evaluation.absorption`.
 
-- ``first_letter_probe_f1``: what there is to find; its null ``shuffled_words`` deals the letters out anew
-  over the words, so it says how far a probe gets by knowing the words by heart.
+- ``first_letter_probe_f1``: what can be found; its null ``shuffled_words`` assigns letters to words at
+random,
+  so it measures what a probe reaches by memorising words.
 - ``first_letter_sparse_f1``: probes on the first latent (``k1``) and on the main latents (``main``).
 - ``absorption_fraction``, ``absorption_full``, ``split_latents``: mean over letters, and by letter. Letters
-  whose probe has an F1 of ``min_probe_f1`` or less are left out of the means, as SAEBench leaves them out
-  (there ``min_GT_probe_f1``, 0.6 as well). SAEBench moreover gives no result below 20 such letters
-  (``min_feats_for_eval``); here the note of a mean says over how many letters it is.
+  whose probe has an F1 of ``min_probe_f1`` or less are left out of the means, as in SAEBench
+  (there ``min_GT_probe_f1``, 0.6 as well). SAEBench also gives no result below 20 such letters
+  (``min_feats_for_eval``); here the note of a mean gives the number of letters.
 
 The control of the last two groups is a random dictionary of the same width and k. Intervals are over words
-(`tasks.evaluation.word_shares`); ``split_latents`` has none, for it is the outcome of a search.
+(`tasks.evaluation.word_shares`); ``split_latents`` has none, because it is the outcome of a search.
 
 Shapes: N tokens, C letters, L latents.
 """
@@ -47,26 +48,26 @@ class FirstLetterConfig(SuiteConfig):
 
     suite: Literal["first_letter"] = "first_letter"
     max_tokens: int = Field(default=400_000, ge=1)
-    """At most so many tokens are searched for beginnings of words, of each split."""
+    """Maximum number of tokens to search for starts of words, in each split."""
     max_words: int = Field(default=6_000, ge=20)
-    """At most so many word-initial tokens are used, of each split."""
+    """Maximum number of word-initial tokens to use, in each split."""
     per_word: int = Field(default=20, ge=1)
-    """At most so many tokens of the same text are used, of each split."""
+    """Maximum number of tokens with the same text to use, in each split."""
     min_letters: int = Field(default=2, ge=1)
-    """Letters a token must have: one that is its first letter alone says nothing."""
+    """Minimum number of letters of a token: a single letter gives no information."""
     min_tokens: int = Field(default=20, ge=5)
-    """A letter needs so many tokens in both splits."""
+    """Minimum number of tokens of a letter in both splits."""
     min_words: int = Field(default=4, ge=1)
-    """A letter needs so many different words in the train split."""
+    """Minimum number of different words of a letter in the train split."""
     min_probe_f1: float = Field(default=0.6, ge=0, le=1)
-    """A letter whose raw probe is no better is left out of means: what the probe misses is not absorbed."""
+    """A letter whose raw probe is not better is left out of means: what the probe misses is not absorbed."""
     max_main: int = Field(default=10, ge=1)
-    """At most so many latents may count as main latents of a letter."""
+    """Maximum number of main latents of a letter."""
 
 
 @SUITES.register("first_letter")
 class FirstLetter(Suite):
-    """Counted in eval tokens that the probe calls right."""
+    """Counted in eval tokens that the probe classifies correctly."""
 
     Config: ClassVar[type[SuiteConfig]] = FirstLetterConfig
     version: ClassVar[int] = 3
@@ -121,7 +122,7 @@ class FirstLetter(Suite):
         return train, test, usual_letters(train, test, 1, 1)
 
     def _null(self, train: LetterTokens, test: LetterTokens, letters: list[str]) -> float | None:
-        """F1 of a probe for letters dealt out anew; None where a letter is dealt to no token of a split."""
+        """F1 of a probe for randomly assigned letters; None if a letter has no token in a split."""
         letter_of = shuffled_by_word([*train.words, *test.words], self.config.seed)
         y_NC, test_y_NC = (
             one_hot([letter_of(word) for word in part.words], letters) for part in (train, test)
@@ -173,7 +174,7 @@ class FirstLetter(Suite):
 
 
 def _limited(part: LetterTokens, letters: list[str], n: int) -> LetterTokens:
-    """Tokens of these letters, at most ``n``, evenly spread."""
+    """Tokens of these letters, at most ``n``, spread evenly."""
     keep = [i for i, letter in enumerate(part.letters) if letter in letters]
     if len(keep) > n:
         keep = [keep[i] for i in np.linspace(0, len(keep) - 1, n).round().astype(int)]
@@ -215,7 +216,7 @@ def _metrics(own: ByLetter, random: ByLetter, good: Set[str]) -> list[Metric]:
 
 
 def _scores(letters: ByLetter, key: str, good: Set[str]) -> list[Score]:
-    """What the good letters that have the value have."""
+    """The values of the good letters that have one."""
     return [entry[key] for letter, entry in letters.items() if key in entry and letter in good]
 
 

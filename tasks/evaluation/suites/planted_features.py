@@ -1,17 +1,17 @@
-"""Whether a method finds features that are known: trained on synthetic activations, then compared.
+"""Whether a method finds known features: trained on synthetic activations, then compared.
 
-The dictionary's own architecture and settings are trained anew on `SyntheticActivations`, with as many
-latents as there are features and, where the method has one, ``k`` at the mean number of active features.
-Latents that never fire on eval tokens do not count.
+The dictionary's own architecture and settings are trained on `SyntheticActivations`, with as many latents
+as there are features and, if the method has one, ``k`` at the mean number of active features. Latents that
+never fire on eval tokens do not count.
 
 - ``planted_mmcs`` = mean over planted directions of the largest cosine with a latent.
 - ``planted_recall`` = share of planted directions with a latent above ``found_above``, all and by kind.
 - ``planted_precision`` = share of latents above it with a planted direction.
-- ``planted_absorption`` = of the tokens where a parent is active with a child, the share on which the
+- ``planted_absorption`` = of the tokens on which a parent is active with a child, the share on which the
   parent's own latent is silent, mean over parents that were found; the control ``without_child`` is the same
-  share on the parent's other tokens. A dictionary without absorption has both alike.
+  share on the parent's other tokens. A dictionary without absorption has equal values.
 
-The other control is a random dictionary of the same width. Counted in tokens of the synthetic eval split.
+The other control is a random dictionary of the same width. ``n`` counts tokens of the synthetic eval split.
 Intervals are over planted features (mmcs, recall), latents (precision) and parents (absorption) of this one
 training: they say nothing about other seeds.
 
@@ -63,7 +63,7 @@ class PlantedFeaturesConfig(SuiteConfig):
     found_above: float = Field(default=0.9, gt=0, lt=1)
     """Cosine from which a direction counts as found."""
     settings: dict[str, Any] = Field(default_factory=dict)
-    """Settings to change for this training, for example {lr: 0.004}; its lr is the method's own rule else."""
+    """Settings to change for this training, for example {lr: 0.004}; the default lr is the method's rule."""
 
 
 @SUITES.register("planted_features")
@@ -133,7 +133,7 @@ class PlantedFeatures(Suite):
         return [*metrics, self._absorption(world, codes_NL[:, alive_L], rows[alive_L])]
 
     def _recovery(self, world: SyntheticActivations, rows_LD: Tensor) -> dict[tuple[str, str], Tensor]:
-        """What is averaged, of every planted feature or latent, float64."""
+        """The averaged quantity for every planted feature or latent, float64."""
         planted_FD = torch.from_numpy(world.directions_FD).float()
         found_F, _ = best_cosines(planted_FD, unit_rows(rows_LD))
         true_L, _ = best_cosines(unit_rows(rows_LD), planted_FD)
@@ -168,7 +168,7 @@ class PlantedFeatures(Suite):
 
 
 def _plain(error: UserError | ValidationError) -> str:
-    """The message as one line; the first fault of a validation."""
+    """The message as one line; the first error of a validation."""
     if isinstance(error, ValidationError):
         fault = error.errors(include_url=False)[0]
         place = ".".join(map(str, fault["loc"]))

@@ -1,4 +1,4 @@
-"""What another seed finds again: directions of one dictionary looked for in those of its siblings.
+"""What another seed finds too: directions of one dictionary compared with those of its siblings.
 
 - ``seed_mmcs`` = mean over latents of the largest decoder cosine with a latent of the sibling.
 - ``seed_share`` variant ``above_0.7`` (``above_0.9``) = share of latents for which it exceeds that.
@@ -6,11 +6,11 @@
   both cosines above 0.7 (Paulo and Belrose 2025, arXiv 2501.16615, with the best partner in place of an
   assignment).
 
-Latents unseen on eval tokens are left out of both dictionaries: a dead latent keeps the random direction it
-began with. The control is the same with random directions for the sibling's, with the covariance of its
-decoder rows and encoder columns: unrelated dictionaries of the same activations agree more than isotropic
-directions do. Several siblings are averaged. Intervals are over the latents, the siblings as they are: they
-say nothing about other seeds.
+Latents unseen on eval tokens are left out of both dictionaries: a dead latent keeps its random initial
+direction. The control is the same with random directions in place of the sibling's, with the covariance of
+its decoder rows and encoder columns: unrelated dictionaries of the same activations agree more than
+isotropic directions do. Several siblings are averaged. Intervals are over the latents with fixed siblings:
+they say nothing about other seeds.
 
 Shapes: L latents, D width.
 """
@@ -39,11 +39,11 @@ _SAME_ABOVE = 0.7
 
 
 class SeedConsistencyConfig(SuiteConfig):
-    """Agreement with the dictionaries of the pipeline that differ in the seed alone."""
+    """Agreement with the dictionaries of the pipeline that differ only in the seed."""
 
     suite: Literal["seed_consistency"] = "seed_consistency"
     max_tokens: int = Field(default=200_000, ge=1)
-    """At most so many eval tokens are read to see which latents are alive."""
+    """Maximum number of eval tokens to read to find live latents."""
 
 
 @SUITES.register("seed_consistency")
@@ -81,7 +81,7 @@ class SeedConsistency(Suite):
         ]
 
     def _null(self, sibling: tuple[Tensor, Tensor], number: int) -> tuple[Tensor, Tensor]:
-        """Random directions in the place of a sibling's, with the covariance of its decoder and encoder."""
+        """Random directions in place of a sibling's, with the covariance of its decoder and encoder."""
         decoder, encoder = (scatter_of(rows).draw(len(rows), self.config.seed + number) for rows in sibling)
         return decoder, encoder
 
@@ -96,11 +96,11 @@ class SeedConsistency(Suite):
 
 
 def agreement(own: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> dict[tuple[str, str], Tensor]:
-    """What is averaged, of every latent (L,) float64; 0 where the other is empty.
+    """The averaged quantity for every latent (L,) float64; 0 if the other set is empty.
 
     Args:
         own: Unit decoder rows and unit encoder rows.
-        other: Those it is looked for in.
+        other: The rows to compare with.
     """
     if not len(other[0]):
         return {name: torch.zeros(len(own[0]), dtype=torch.float64) for name in NAMES}

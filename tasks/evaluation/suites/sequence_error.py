@@ -1,10 +1,11 @@
-"""Errors as FAST reports them (arXiv 2506.07691): mean by sequence first, and on special tokens alone.
+"""Errors as FAST reports them (arXiv 2506.07691): mean by sequence first, and on special tokens only.
 
 ``mse_seqmean`` = (1/S) sum_i (1/T_i) sum_j (1/E) sum_e error_ije^2 over S sequences with T_i valid tokens;
-``mse_special`` is the same of the special tokens alone, over the sequences that have any. FAST prints the
-log2 of these. Short sequences weigh as much as long ones, so neither replaces ``mse``. Intervals are over
-documents: a document counts with its tokens' share of every sequence. Both are there once more as variant
-``without_massive`` where tokens of massive norm are among those read.
+``mse_special`` is the same over only the special tokens, over the sequences that have any. FAST prints the
+log2 of these. Short sequences have the same weight as long ones, so neither replaces ``mse``. Intervals are
+over
+documents: a document counts with its tokens' share of every sequence. Both also have the variant
+``without_massive`` if tokens of massive norm are among those read.
 
 Shapes: N tokens, E d_out, G documents.
 """
@@ -36,12 +37,12 @@ class SequenceErrorConfig(SuiteConfig):
 
     suite: Literal["sequence_error"] = "sequence_error"
     max_tokens: int = Field(default=500_000, ge=1)
-    """At most so many eval tokens are read."""
+    """Maximum number of eval tokens to read."""
 
 
 @dataclass
 class SequenceErrors:
-    """Running sums; sequences must come whole."""
+    """Running sums; sequences must be complete."""
 
     n_tokens: int = 0
     n_sequences: int = 0
@@ -65,11 +66,11 @@ class SequenceErrors:
 
     @property
     def value(self) -> float | None:
-        """Mean over sequences of the mean squared error; None where there was no sequence."""
+        """Mean over sequences of the mean squared error; None if there was no sequence."""
         return self.total / self.n_sequences if self.n_sequences else None
 
     def interval(self) -> Interval | None:
-        """Its interval over documents; None where there was no sequence."""
+        """Its interval over documents; None if there was no sequence."""
         if not self.n_sequences:
             return None
         return ratio_interval(*self.by_document.sums_GC.T)
@@ -81,7 +82,7 @@ Sums = dict[tuple[str, str], dict[str, SequenceErrors]]
 
 @SUITES.register("sequence_error")
 class SequenceError(Suite):
-    """Beside PCA and a random dictionary of the same k where the input is reconstructed."""
+    """With PCA and a random dictionary of the same k as controls if the input is reconstructed."""
 
     Config: ClassVar[type[SuiteConfig]] = SequenceErrorConfig
     version: ClassVar[int] = 2
@@ -107,7 +108,7 @@ class SequenceError(Suite):
         return [_metric(part, sums[part]) for part in PARTS if _is_measured(part, sums)]
 
     def _models(self, subject: Subject) -> dict[str, Callable[[TokenBatch], Tensor]]:
-        """What reconstructs: the dictionary, and its controls."""
+        """The dictionary and its controls, by name."""
         dictionary = subject.dictionary
         models: dict[str, Callable[[TokenBatch], Tensor]] = {
             "own": lambda batch: reconstructed(dictionary, batch.seen_NW)
@@ -131,7 +132,7 @@ def _masks(subject: Subject, batch: TokenBatch) -> dict[tuple[str, str], NDArray
 
 
 def _is_measured(part: tuple[str, str], sums: Sums) -> bool:
-    """Whether there is anything to say: the variant needs massive tokens, and others beside them."""
+    """Whether the variant has a value: it needs massive tokens, and others."""
     metric, variant = part
     every, ordinary = sums[metric, ""]["own"].n_tokens, sums[metric, WITHOUT_MASSIVE]["own"].n_tokens
     return not variant or 0 < ordinary < every

@@ -1,9 +1,9 @@
-"""How much of a document label stands in a few latents: k-sparse probes on pooled activations.
+"""How well a few latents predict a document label: k-sparse probes on pooled activations.
 
-After Gurnee et al. 2023 (arXiv 2305.01610) and SAEBench (arXiv 2503.09532): the latents are averaged over
-the tokens of a document, the k latents with the largest difference of class means are chosen on the train
-documents, a logistic regression on them is tested on the eval documents, one class against the rest.
-Intervals are over the eval documents, with the probes as they were fitted.
+After Gurnee et al. 2023 (arXiv 2305.01610) and SAEBench (arXiv 2503.09532): the latents are averaged over the
+tokens of a document, the k latents with the largest difference of class means are selected on the train
+documents, and a logistic regression on them is tested on the eval documents, one class against the rest.
+Intervals are over the eval documents, with fixed probes.
 
 Shapes: M documents, F features, C classes, R replicates.
 """
@@ -34,17 +34,17 @@ class SparseProbingConfig(SuiteConfig):
 
     suite: Literal["sparse_probing"] = "sparse_probing"
     label: str
-    """Label column of the documents that is to be told from their activations."""
+    """Label column of the documents to predict from their activations."""
     k: tuple[int, ...] = Field(default=(1, 2, 5, 20), min_length=1)
-    """Numbers of latents a probe may use."""
+    """Numbers of latents that a probe may use."""
     max_tokens: int = Field(default=400_000, ge=1)
-    """At most so many tokens are read, of the train and of the eval documents each."""
+    """Maximum number of tokens to read, of the train and of the eval documents each."""
     max_classes: int = Field(default=10, ge=2)
-    """The most frequent labels are kept."""
+    """Number of labels to keep, the most frequent first."""
     min_documents: int = Field(default=10, ge=2)
-    """A label needs so many train documents and half as many eval documents."""
+    """Minimum number of train documents of a label; half as many eval documents."""
     n_shuffles: int = Field(default=5, ge=1)
-    """The null is the mean over so many shuffles of the train labels."""
+    """Number of shuffles of the train labels over which the null is averaged."""
     min_tokens: int = Field(default=8, ge=1)
     """A document with fewer tokens read is left out."""
 
@@ -111,7 +111,7 @@ class SparseProbing(Suite):
             raise UserError(f"sparse_probing: the corpus has no label {self.config.label!r}; {columns}")
 
     def _refuse_hopeless(self, subject: Subject) -> None:
-        """Count labelled documents before anything is encoded: tokens read can only leave some out.
+        """Count labelled documents before encoding: the tokens read can only leave some out.
 
         Raises:
             Unmeasurable: when fewer than two values can have enough documents.
@@ -131,7 +131,7 @@ class SparseProbing(Suite):
         self._enough(counts)
 
     def _enough(self, counts: Sequence[Counter[str]]) -> list[str]:
-        """Values with enough train and eval documents, commonest first."""
+        """Values with enough train and eval documents, most common first."""
         enough = [
             name
             for name, n in counts[0].most_common()
@@ -164,7 +164,7 @@ def _sparse_accuracy(train: _Split, test: _Split, features: str, k: int) -> floa
 
 
 def _sparse_answers(train: _Split, test: _Split, features: str, k: int) -> Bools:
-    """What probes on k features, chosen on the train documents, say of the eval documents: (M, C)."""
+    """Predictions of probes on k features, selected on the train documents, for eval documents: (M, C)."""
     x_MF, test_MF = (
         part.pooled.raw_MD if features == "raw" else part.pooled.codes[features] for part in (train, test)
     )
@@ -180,7 +180,7 @@ def _sparse_answers(train: _Split, test: _Split, features: str, k: int) -> Bools
 
 
 def _dense_accuracy(train: _Split, test: _Split) -> float:
-    """The same of a probe on all raw activations: what there is to find."""
+    """The same for a probe on all raw activations: what can be found."""
     return _accuracy(fit_probe(train.pooled.raw_MD, train.y_MC).predict(test.pooled.raw_MD), test.y_MC)
 
 
@@ -191,7 +191,7 @@ def _accuracy(answers_MC: Bools, y_MC: Bools) -> float:
 
 
 def _accuracy_interval(answers_MC: Bools, y_MC: Bools) -> Interval:
-    """Its interval over documents; a class that a replicate has no document of is left out of its mean."""
+    """Its interval over documents; a replicate without documents of a class leaves it out of its mean."""
 
     def accuracy(draws_RM: Floats) -> Floats:
         with np.errstate(divide="ignore", invalid="ignore"):

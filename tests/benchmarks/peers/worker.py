@@ -41,7 +41,7 @@ class Case:
 
     @property
     def n_dead(self) -> int:
-        """The first so many latents count as dead."""
+        """This many latents, from the first, count as dead."""
         return round(self.dead_share * self.d_sae)
 
 

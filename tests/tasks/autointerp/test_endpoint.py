@@ -112,15 +112,15 @@ def test_another_machine_gets_https_its_own_key_and_scrubbed_text(host: str) -> 
 
 def test_shared_key_goes_to_nobody_else() -> None:
     shared = {"OPENAI_API_KEY": "sk-shared"}
-    stranger = EndpointProfile(name="judge", base_url="https://api.example.com/v1", model="m")
+    other = EndpointProfile(name="judge", base_url="https://api.example.com/v1", model="m")
     with pytest.raises(UserError, match="FEATLAS_ENDPOINT_JUDGE_API_KEY"):
-        load_api_key(stranger, shared)
-    assert load_api_key(stranger, {**shared, "FEATLAS_ENDPOINT_JUDGE_API_KEY": "own"}) == "own"
+        load_api_key(other, shared)
+    assert load_api_key(other, {**shared, "FEATLAS_ENDPOINT_JUDGE_API_KEY": "own"}) == "own"
     assert (
         load_api_key(load_endpoint("openai", {"FEATLAS_ENDPOINT_OPENAI_MODEL": "m"}), shared) == "sk-shared"
     )
     chosen = {**shared, "OPENAI_BASE_URL": "https://api.example.com/v1/"}
-    assert load_api_key(stranger, chosen) == "sk-shared"
+    assert load_api_key(other, chosen) == "sk-shared"
     assert load_api_key(load_endpoint("judge-local", {**LOCAL, **MODEL}), {}) == NO_KEY
 
 

@@ -20,7 +20,7 @@ def test_sequence_errors_are_averaged_by_sequence_first() -> None:
     assert np.log2(errors.value) == pytest.approx(0.2223924213)
     assert (errors.n_tokens, errors.n_sequences) == (4, 2)
     above_G, below_G = errors.by_document.sums_GC.T
-    assert below_G == pytest.approx([1 + 1 / 3, 2 / 3]), "a sequence is dealt out to its documents"
+    assert below_G == pytest.approx([1 + 1 / 3, 2 / 3]), "a sequence counts for its documents by share"
     assert above_G.sum() / below_G.sum() == pytest.approx(errors.value)
     assert SequenceErrors().value is None
     assert SequenceErrors().interval() is None

@@ -184,7 +184,7 @@ def test_one_massive_token_is_most_of_a_sequence_error_and_the_variant_leaves_it
         assert (metric, "without_massive") not in plain
 
 
-def test_seeds_agree_with_a_permuted_copy_and_not_with_a_stranger(
+def test_seeds_agree_with_a_permuted_copy_and_not_with_a_unrelated(
     subject: Subject, world: Any, make_dictionary: Any
 ) -> None:
     permuted = make_dictionary(world.directions[::-1].copy(), 4)
@@ -193,8 +193,8 @@ def test_seeds_agree_with_a_permuted_copy_and_not_with_a_stranger(
     assert rows["seed_shared", ""]["value"] == 1
     assert rows["seed_mmcs", ""]["control"]["random"] < 0.6
     half = world.directions.copy()
-    stranger = np.linalg.qr(np.random.default_rng(1).standard_normal((24, 24)))[0]
-    half[12:] = stranger[12:]
+    unrelated = np.linalg.qr(np.random.default_rng(1).standard_normal((24, 24)))[0]
+    half[12:] = unrelated[12:]
     rows = measured(replace(subject, siblings=[make_dictionary(half, 4)]), "seed_consistency")
     assert rows["seed_share", "above_0.9"]["value"] == pytest.approx(0.5, abs=0.01)
 

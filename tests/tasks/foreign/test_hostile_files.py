@@ -25,7 +25,7 @@ WEIGHTS = "sae_weights.safetensors"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A good SAELens folder, to be spoilt."""
+    """A good SAELens folder, to be damaged."""
     for name in ("cfg.json", WEIGHTS):
         (tmp_path / name).write_bytes((GOLDEN / name).read_bytes())
     return tmp_path
@@ -49,10 +49,10 @@ def config(folder: Path, **changes: object) -> None:
 
 
 def whitening(folder: Path, **changes: torch.Tensor | None) -> None:
-    """A checkpoint of whitened inputs, whose whitening is spoilt."""
+    """A checkpoint of whitened inputs, whose whitening is damaged."""
     good = load_file(GOLDEN.parent / "checkpoint-whitened" / "activation_whitening.safetensors")
-    spoilt = {name: tensor for name, tensor in {**good, **changes}.items() if tensor is not None}
-    save_file(spoilt, folder / "activation_whitening.safetensors")
+    damaged = {name: tensor for name, tensor in {**good, **changes}.items() if tensor is not None}
+    save_file(damaged, folder / "activation_whitening.safetensors")
     (folder / "activation_scaler.json").write_text('{"scaling_factor": null, "has_whitening": true}')
 
 
@@ -61,7 +61,7 @@ def huge(_: Path) -> bytes:
     return with_header({"W_enc": entry}, b"\0" * 64)
 
 
-SPOILT: dict[str, tuple[str, Callable[[Path], object]]] = {
+DAMAGED: dict[str, tuple[str, Callable[[Path], object]]] = {
     "truncated": (
         "is damaged",
         lambda folder: (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-100]),
@@ -109,10 +109,10 @@ SPOILT: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
-@pytest.mark.parametrize("fault", SPOILT)
-def test_a_spoilt_folder_is_refused_in_one_sentence(fault: str, folder: Path) -> None:
-    reason, spoil = SPOILT[fault]
-    spoil(folder)
+@pytest.mark.parametrize("fault", DAMAGED)
+def test_a_damaged_folder_is_refused_in_one_sentence(fault: str, folder: Path) -> None:
+    reason, damage = DAMAGED[fault]
+    damage(folder)
     with pytest.raises(UserError, match=reason) as raised:
         read_foreign("saelens", folder)
     assert str(folder) in str(raised.value)
@@ -127,7 +127,7 @@ def test_a_spoilt_folder_is_refused_in_one_sentence(fault: str, folder: Path) ->
         ({"transcode": False}, "an autoencoder with a linear path past its latents is not known"),
     ],
 )
-def test_a_spoilt_sparse_coder_is_refused(changes: dict[str, object], reason: str, tmp_path: Path) -> None:
+def test_a_damaged_sparse_coder_is_refused(changes: dict[str, object], reason: str, tmp_path: Path) -> None:
     shutil.copytree(GOLDEN.parents[1] / "sparsify" / "layers.2.mlp", tmp_path / "layers.2.mlp")
     config(tmp_path / "layers.2.mlp", **changes)
     with pytest.raises(UserError, match=reason):
@@ -143,7 +143,7 @@ def test_a_spoilt_sparse_coder_is_refused(changes: dict[str, object], reason: st
         ("!!python/object/apply:os.system ['true']", "is not valid YAML"),
     ],
 )
-def test_a_spoilt_set_of_transcoders_is_refused(text: str, reason: str, tmp_path: Path) -> None:
+def test_a_damaged_set_of_transcoders_is_refused(text: str, reason: str, tmp_path: Path) -> None:
     shutil.copytree(GOLDEN.parents[1] / "circuit_tracer" / "jumprelu", tmp_path / "set")
     (tmp_path / "set" / "config.yaml").write_text(text)
     with pytest.raises(UserError, match=reason) as raised:
@@ -183,7 +183,7 @@ def test_an_index_may_not_lead_out_of_its_folder(folder: Path) -> None:
     assert read_foreign("saelens", folder).d_sae == 24
     for name in ("../secret.safetensors", "/etc/passwd", "sub/part.safetensors", "part-1.pt"):
         index.write_text(json.dumps({"weight_map": {"W_enc": name}}))
-        with pytest.raises(UserError, match="names the odd file"):
+        with pytest.raises(UserError, match="names the invalid file"):
             read_foreign("saelens", folder)
     index.write_text(json.dumps({"weight_map": {"W_enc": "part-2.safetensors"}}))
     with pytest.raises(UserError, match="is missing"):

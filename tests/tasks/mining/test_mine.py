@@ -336,7 +336,6 @@ def test_wrong_width_and_wrong_corpus_are_refused(planted, documents, identity, 
 
 
 def test_texts_of_another_corpus_are_refused(planted, documents, tmp_path: Path) -> None:
-    """Cutting them would show contexts that the feature never saw."""
     shuffled = documents.set_column(1, "text", [documents["text"].to_pylist()[::-1]])
     with pytest.raises(UserError, match="not those that the activations were cached from"):
         mine(**planted, documents=shuffled, unembedding=None, config=CONFIG, scratch=tmp_path)

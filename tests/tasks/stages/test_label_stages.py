@@ -88,7 +88,7 @@ def faults(root: Path) -> list[str]:
     """Faults in the tables of labels; the features here have no dictionary behind them."""
     with connect(root) as connection:
         found = list(check_data(connection))
-    return [one for one in found if one.startswith(LABEL_TABLES) and "which dictionaries" not in one]
+    return [one for one in found if one.startswith(LABEL_TABLES) and "is not in dictionaries" not in one]
 
 
 CASES = [

@@ -1,4 +1,4 @@
-"""Dead latents start anew at badly reconstructed tokens, at the right times, and as often after a resume."""
+"""Dead latents restart at badly reconstructed tokens, at the right times, and as often after a resume."""
 
 from pathlib import Path
 from typing import Any

@@ -209,13 +209,13 @@ def test_damaged_tokens_are_found(finished: ActivationSet) -> None:
     assert finished.verify() == [f"{finished.folder / 'tokens' / 'char_end'} is damaged"]
 
 
-def test_stages_open_sets_that_are_intact_or_mended(
+def test_stages_open_sets_that_are_intact_or_repaired(
     finished: ActivationSet, model_config: Callable[[str], ModelConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = finished.read(finished.sequence_rows())
     _flip_a_byte(finished.folder / "shard-00002.npy")
-    mended = open_intact(finished.folder, model_config("llama"), "cpu")
-    assert np.array_equal(mended.read(mended.sequence_rows()), expected)
+    repaired = open_intact(finished.folder, model_config("llama"), "cpu")
+    assert np.array_equal(repaired.read(repaired.sequence_rows()), expected)
     monkeypatch.setattr(
         "tasks.activations.caching.cache.load_language_model", lambda *_: pytest.fail("loaded")
     )

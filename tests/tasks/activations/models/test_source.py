@@ -58,7 +58,7 @@ def test_weights_may_not_lie_outside_the_folder(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     index = {"weight_map": {"model.norm.weight": "../../elsewhere.safetensors"}}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(UserError, match="odd file"):
+    with pytest.raises(UserError, match="invalid file"):
         load_language_model(_local(folder))
 
 
