@@ -8,6 +8,11 @@ class UserError(Exception):
     """
 
 
+def first_line(error: Exception) -> str:
+    """The first line of another library's message, or the kind of the error where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 class CatalogueError(UserError):
     """The catalogue cannot be read or written as requested."""
 

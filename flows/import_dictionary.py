@@ -95,14 +95,22 @@ def import_dictionary(
         if found_only:
             walk = Walk(run, request.config, LABELLED)
             dictionary_stages(walk, request.models, landed, EvaluationConfig())
-        elif labels_elsewhere(request.config):
-            _follow(run, request, landed, STAGES.difference(LABELLING))
-            with run.branch(f"hand labelling of {landed.facts['dictionary_id']} over"):
-                given |= {"path": str(request.source.path), "accept_unverified": accept_unverified}
-                hand_over(run, LABELS, given)
         else:
-            _follow(run, request, landed, STAGES)
+            given |= {"path": str(request.source.path), "accept_unverified": accept_unverified}
+            _follow_or_hand_over(run, request, landed, given)
     return run.result()
+
+
+def _follow_or_hand_over(
+    run: Run, request: ImportRequest, landed: StageOutcome, given: dict[str, Any]
+) -> None:
+    """Run every stage after the import; a worker leaves labels of an endpoint to another run."""
+    if labels_elsewhere(request.config):
+        _follow(run, request, landed, STAGES.difference(LABELLING))
+        with run.branch(f"hand labelling of {landed.facts['dictionary_id']} over"):
+            hand_over(run, LABELS, given)
+    else:
+        _follow(run, request, landed, STAGES)
 
 
 def _landed(run: Run, request: ImportRequest, accept_unverified: bool) -> StageOutcome:

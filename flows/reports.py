@@ -187,6 +187,20 @@ class Run:
         )
 
 
+def _context(
+    catalogue: str, run_id: str, forced: frozenset[str], only: frozenset[str] | None
+) -> StageContext:
+    """What the stages of a run share; device and checkpoint interval come from the environment."""
+    return StageContext(
+        root=catalogue_root(catalogue or None),
+        run_id=run_id,
+        forced=forced,
+        only=only,
+        device=os.environ.get("FEATLAS_DEVICE", "auto"),
+        checkpoint_seconds=float(os.environ.get("FEATLAS_CHECKPOINT_SECONDS", "15")),
+    )
+
+
 @contextmanager
 def started_run(
     flow: str,
@@ -214,14 +228,7 @@ def started_run(
         )
     started_at = datetime.now(UTC)
     run_id = str(runtime.flow_run.id or digest([flow, pipeline, started_at.isoformat()])[:32])
-    context = StageContext(
-        root=catalogue_root(catalogue or None),
-        run_id=run_id,
-        forced=forced,
-        only=only,
-        device=os.environ.get("FEATLAS_DEVICE", "auto"),
-        checkpoint_seconds=float(os.environ.get("FEATLAS_CHECKPOINT_SECONDS", "15")),
-    )
+    context = _context(catalogue, run_id, forced, only)
     run = Run(flow, pipeline, context, started_at, config_digest, runtime.deployment.name)
     label = flow if pipeline is None else f"{flow} of {pipeline}"
     with living_run(context.root, run_id, label), reporting() as reporter:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from catalog.ids import digest
 from tasks.autointerp.chat import ChatClient
 from tasks.autointerp.drive import Drive, client_for
-from tasks.autointerp.explainer import EXPLAINERS, ExplainerConfig
+from tasks.autointerp.explainer import EXPLAINERS, Draft, ExplainerConfig
 from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.rows import now_text, table_of
 from tasks.autointerp.scorer import SCORERS, Explanation, ScorerConfig
@@ -71,37 +71,22 @@ def explain(
     """
     kind = EXPLAINERS[config.explainer]
     explainer = kind(config, client_for(config.explainer, kind.needs_client, client))
-    prompt_digest = explainer.prompt_digest(config)
-    model = explainer.client.model if explainer.client else None
     common = {
         "dictionary_id": dictionary_id,
         "activation_set_id": activation_set_id,
         "explainer": config.explainer,
-        "model": model,
-        "prompt_digest": prompt_digest,
+        "model": explainer.client.model if explainer.client else None,
+        "prompt_digest": explainer.prompt_digest(config),
         "position": position,
     }
 
     async def work(feature: FeatureEvidence) -> dict[str, Any]:
         draft = await explainer.explain(feature)
-        index, said = feature.feature_index, [draft.text, draft.predicate, draft.status, draft.error]
-        asked = [
-            fingerprint,
-            dictionary_id,
-            activation_set_id,
-            index,
-            config.canonical(),
-            prompt_digest,
-            model,
-        ]
-        named = digest([*asked, feature.digest("explain"), *said])[:32]
-        row = {**common, "explanation_id": named, "feature_index": index, **draft.columns()}
-        row["created_at"] = now_text()
+        row = _explanation_row(feature, draft, common, config, fingerprint)
         return {"explanation": row, "calls": [call.to_plain() for call in draft.calls]}
 
-    keyed = ((f"{feature.feature_index:010d}", feature) for feature in evidence)
     drive = Drive(scratch / "explained.jsonl", explainer.client, "features explained", n_features, listener)
-    records, ending = asyncio.run(drive.run(keyed, work))
+    records, ending = asyncio.run(drive.run(((f"{one.feature_index:010d}", one) for one in evidence), work))
     explanations = [record["explanation"] for record in (*records, *ending.failed)]
     calls = _call_rows([*ending.probes, *records, *ending.failed], run_id)
     return Explained(
@@ -109,6 +94,29 @@ def explain(
         table_of("llm_calls", calls),
         {**_counted(explanations), **_money(calls), **ending.facts()},
     )
+
+
+def _explanation_row(
+    feature: FeatureEvidence, draft: Draft, common: dict[str, Any], config: ExplainerConfig, fingerprint: str
+) -> dict[str, Any]:
+    """The row of one explanation; its id is the digest of what was asked and what was said."""
+    asked = [
+        fingerprint,
+        common["dictionary_id"],
+        common["activation_set_id"],
+        feature.feature_index,
+        config.canonical(),
+        common["prompt_digest"],
+        common["model"],
+    ]
+    said = [draft.text, draft.predicate, draft.status, draft.error]
+    return {
+        **common,
+        "explanation_id": digest([*asked, feature.digest("explain"), *said])[:32],
+        "feature_index": feature.feature_index,
+        **draft.columns(),
+        "created_at": now_text(),
+    }
 
 
 def score(
@@ -137,9 +145,7 @@ def score(
     kind = SCORERS[config.scorer]
     scorer = kind(config, client_for(config.scorer, kind.needs_client, client))
     scored = [e for e in read_explanations(explanations) if scorer.can_judge(e)]
-    by_feature: dict[int, list[Explanation]] = {}
-    for explanation in scored:
-        by_feature.setdefault(explanation.feature_index, []).append(explanation)
+    by_feature = _by_feature(scored)
     donors = Donors(scored, config.shuffles, config.seed)
     ids = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
 
@@ -163,6 +169,13 @@ def score(
         table_of("llm_calls", calls),
         {**facts, **_money(calls), **ending.facts()},
     )
+
+
+def _by_feature(explanations: Iterable[Explanation]) -> dict[int, list[Explanation]]:
+    found: dict[int, list[Explanation]] = {}
+    for explanation in explanations:
+        found.setdefault(explanation.feature_index, []).append(explanation)
+    return found
 
 
 def read_explanations(explanations: pa.Table) -> list[Explanation]:

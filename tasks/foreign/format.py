@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catalog.errors import UserError
+from catalog.errors import UserError, first_line
 from tasks.common.registry import Registry
 from tasks.dictionaries.base import Dictionary
 from tasks.foreign.config_keys import check_sizes
@@ -92,6 +92,6 @@ def read_foreign(
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise UserError(f"{path} does not have the layout of a {name} dictionary: {reason}") from error
     return foreign

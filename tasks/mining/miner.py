@@ -103,8 +103,7 @@ def mine(
     examples = ExampleMiner(
         shards, tokens, documents, found, nearest_Ln, SpecialTokens(tokens, special), config, listener
     )
-    n_nonfinite = sum(shard.n_nonfinite for shard in shards)
-    return Mined(features, examples.batches(), found.n_tokens, n_nonfinite)
+    return Mined(features, examples.batches(), found.n_tokens, sum(shard.n_nonfinite for shard in shards))
 
 
 def _encode(

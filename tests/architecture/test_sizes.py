@@ -14,14 +14,10 @@ FILE, FUNCTION, STAGE, VIEW = 300, 50, 60, 80
 SLACK = 10
 
 LONGER: dict[str, int] = {
-    "flows/import_dictionary.py::import_dictionary": 62,
-    "flows/reports.py::started_run": 55,
+    "flows/import_dictionary.py::import_dictionary": 59,
     "tasks/activations/caching/corpus_tokens.py::pack_corpus": 52,
-    "tasks/autointerp/runner.py::explain": 65,
-    "tasks/autointerp/runner.py::score": 52,
     "tasks/dictionaries/base.py": 358,
     "tasks/dictionaries/families/relu_loss.py::_Slices.forward": 52,
-    "tasks/mining/miner.py::mine": 51,
     "tasks/stages/match_features.py": 93,
     "tests/catalog/test_upkeep.py": 364,
     "tests/catalog/test_views.py": 449,

@@ -62,7 +62,7 @@ def test_a_users_mistake_is_one_sentence(
     [
         ("", "--model is needed with pipeline 'demo'; its models are pico-a, pico-b"),
         ("pico-a", "reads 3 hookpoints, but 1 are named: pass --hookpoint READ+READ"),
-        ("pico-a+pico-b", "named are 1 of each of 2 models: pass"),
+        ("pico-a+pico-b", "but 1 of each of 2 models are named: pass"),
         ("pico-a+gpt9", "there is no model 'gpt9'"),
         ("pico-a+pico-a", "one model or two different ones, not pico-a and pico-a"),
     ],

@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 from pydantic import model_validator
 
-from catalog.errors import UserError
+from catalog.errors import UserError, first_line
 from tasks.activations.corpora.columns import (
     ColumnsConfig,
     files_of,
@@ -99,4 +99,4 @@ class HuggingFaceCorpus(CorpusSource):
 
 
 def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error)[:200]

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from catalog.errors import UserError
+from catalog.errors import UserError, first_line
 from tasks.activations.models.derived import QuantisationError, derive, run_digest
 from tasks.activations.models.hookpoints import Layout, layout_of
 from tasks.activations.models.multimodal import NESTED, language_part
@@ -194,7 +194,7 @@ def _whole_config(folder: Path) -> Any:
     try:
         return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # the configuration classes raise any error of their fields
-        raise UserError(f"{folder / 'config.json'} cannot be read: {_first_line(error)}") from error
+        raise UserError(f"{folder / 'config.json'} cannot be read: {first_line(error)}") from error
 
 
 def _model_config(folder: Path) -> Any:
@@ -220,7 +220,7 @@ def _tokenizer(folder: Path) -> Any:
             folder, trust_remote_code=False, local_files_only=True
         )
     except Exception as error:  # the tokenizers library raises bare Exception for a damaged file
-        raise UserError(f"the tokenizer in {folder} cannot be read: {_first_line(error)}") from error
+        raise UserError(f"the tokenizer in {folder} cannot be read: {first_line(error)}") from error
     if not tokenizer.is_fast:
         raise UserError(
             f"the tokenizer in {folder} gives no character offsets: save it as a fast tokenizer "
@@ -266,10 +266,6 @@ def _spec(
     )
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 @contextmanager
 def _loading(config: ModelConfig, folder: Path) -> Iterator[None]:
     """What goes wrong within is said in a sentence."""
@@ -277,9 +273,7 @@ def _loading(config: ModelConfig, folder: Path) -> Iterator[None]:
         with _quiet():
             yield
     except Exception as error:  # what a configuration says may break any part of Transformers
-        raise UserError(
-            f"model {config.id!r} cannot be loaded from {folder}: {_first_line(error)}"
-        ) from error
+        raise UserError(f"model {config.id!r} cannot be loaded from {folder}: {first_line(error)}") from error
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from catalog.errors import UserError
+from catalog.errors import UserError, first_line
 from tasks.activations.models.language_model import read_tokenizer
 from tasks.activations.models.source import ModelConfig
 
@@ -48,7 +48,7 @@ class ChatTemplate:
         try:
             text = str(self.tokenizer.apply_chat_template(turns, tokenize=False))
         except Exception as error:  # a template is a program and can raise anything
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            reason = first_line(error)
             raise UserError(
                 f"{where}: the chat template of {self.model_id!r} refuses it: {reason}"
             ) from error

@@ -131,7 +131,7 @@ def test_the_configuration_names_version_model_and_hookpoint(tmp_path: Path) -> 
             "jumprelu",
             "formats that are written: circuit_tracer, saelens, sparsify",
         ),
-        ("circuit_tracer", "topk_transcoder", "has transcoder and jumprelu_transcoder alone, not topk_tran"),
+        ("circuit_tracer", "topk_transcoder", "has only transcoder and jumprelu_transcoder, not topk_tran"),
     ],
 )
 def test_what_has_no_place_is_refused(name: str, architecture: str, reason: str, tmp_path: Path) -> None:

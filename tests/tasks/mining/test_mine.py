@@ -16,7 +16,6 @@ from tasks.activations.reading.shards import ActivationSet
 from tasks.activations.text.packing import PackedTokens
 from tasks.dictionaries.base import Dictionary
 from tasks.mining.config import MiningConfig
-from tasks.mining.examples import EXAMPLES_SCHEMA
 from tasks.mining.logits import Unembedding
 from tasks.mining.miner import Mined, mine
 from tasks.mining.special import SpecialTokens
@@ -42,7 +41,7 @@ def mined(planted, documents: pa.Table, tmp_path_factory: pytest.TempPathFactory
         config=CONFIG,
         scratch=tmp_path_factory.mktemp("scratch"),
     )
-    return result, pa.Table.from_batches(result.examples, EXAMPLES_SCHEMA)
+    return result, pa.Table.from_batches(result.examples)
 
 
 @pytest.fixture(scope="module")
