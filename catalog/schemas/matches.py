@@ -24,7 +24,7 @@ MATCHES: tuple[TableSpec, ...] = (
         column("feature_a", I32, "Feature of the first dictionary"),
         column("dictionary_b", TEXT, "Second dictionary"),
         column("feature_b", I32, "Feature of the second dictionary"),
-        column("method", TEXT, "decoder_cosine or activation_correlation"),
+        column("method", TEXT, "Matcher that compared them, for example decoder_cosine"),
         column("activation_sets", TEXT, "Activation sets compared, joined by ' | '"),
         column("score", F64, "Cosine or Pearson correlation"),
         column("rank", I32, "Rank of b among the partners of a, counted from 0"),

@@ -19,6 +19,18 @@ from tasks.dictionaries.base import Dictionary
 
 
 @dataclass(frozen=True)
+class Candidate:
+    """One of two dictionaries as the catalogue describes it, before its weights are opened."""
+
+    reads: tuple[str, ...]
+    """Model and hookpoint of each place it reads."""
+    writes: tuple[str, ...]
+    """Model and hookpoint of each place it writes: the space of its directions."""
+    corpus_id: str
+    """The texts it was looked at on."""
+
+
+@dataclass(frozen=True)
 class Side:
     """One of the two dictionaries, with the activations on which it is compared."""
 
@@ -60,12 +72,16 @@ class MatcherConfig(StrictConfig):
 
 
 class Matcher(ABC):
-    """Base of all matchers; a subclass scores the pairs."""
+    """Base of all matchers; a subclass says what it compares and scores the pairs."""
 
     Config: ClassVar[type[MatcherConfig]]
 
     def __init__(self, config: MatcherConfig) -> None:
         self.config = config
+
+    @abstractmethod
+    def compares(self, a: Candidate, b: Candidate) -> bool:
+        """Whether a pipeline runs this matcher on the two; pairs it does not compare are left out."""
 
     @abstractmethod
     def match(self, a: Side, b: Side, listener: ProgressListener = silent) -> Matched:
@@ -80,6 +96,11 @@ MATCHERS: Registry[Matcher] = Registry("matcher", "tasks.matching.matchers")
 MatchConfig = Annotated[SerializeAsAny[MatcherConfig], BeforeValidator(MATCHERS.resolve_config("matcher"))]
 
 
+def matcher_of(config: MatcherConfig) -> Matcher:
+    """The matcher that a configuration names."""
+    return MATCHERS[config.matcher](config)
+
+
 def match_dictionaries(
     a: Side, b: Side, config: MatcherConfig, listener: ProgressListener = silent
 ) -> Matched:
@@ -88,4 +109,4 @@ def match_dictionaries(
     Raises:
         UserError: when this matcher cannot compare the two.
     """
-    return MATCHERS[config.matcher](config).match(a, b, listener)
+    return matcher_of(config).match(a, b, listener)

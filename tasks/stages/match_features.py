@@ -10,7 +10,7 @@ from tasks.support.policies import Results, StageContext, UnitKey, run_unit, sta
 from tasks.support.stored import open_sites, weights_folder
 
 if TYPE_CHECKING:
-    from tasks.matching.matcher import Side
+    from tasks.matching.matcher import Candidate, Side
 
 STAGE, VERSION = "match_features", 2
 
@@ -28,27 +28,12 @@ class MatchUnit:
         first, second = self.first.facts["dictionary_id"], self.second.facts["dictionary_id"]
         return f"{self.config.matcher} {first} | {second}"
 
-    @property
-    def same_space(self) -> bool:
-        """Whether both write the same hookpoints of the same models, so that directions are comparable."""
-        return _space(self.first) == _space(self.second)
-
-    @property
-    def same_inputs(self) -> bool:
-        """Whether both read the same hookpoints of the same models."""
-        return _hooks(self.first, "reads") == _hooks(self.second, "reads")
-
-    @property
-    def same_corpus(self) -> bool:
-        """Whether both have activations on the same texts."""
-        return bool(self.first.facts["corpus_id"] == self.second.facts["corpus_id"])
-
 
 def is_comparable(unit: MatchUnit) -> bool:
-    """Directions are compared within one space, activations on shared text across models."""
-    if unit.config.matcher == "decoder_cosine":
-        return unit.same_space
-    return unit.same_corpus and not (unit.same_space and unit.same_inputs)
+    """Whether the matcher compares the two dictionaries."""
+    from tasks.matching.matcher import matcher_of
+
+    return matcher_of(unit.config).compares(_candidate(unit.first), _candidate(unit.second))
 
 
 @stage_task(STAGE)
@@ -73,8 +58,10 @@ def _hooks(trained: StageOutcome, sites: str) -> tuple[str, ...]:
     return tuple(f"{site['model_id']} {site['hookpoint']}" for site in trained.facts[sites])
 
 
-def _space(trained: StageOutcome) -> tuple[str, ...]:
-    return _hooks(trained, "writes")
+def _candidate(trained: StageOutcome) -> "Candidate":
+    from tasks.matching.matcher import Candidate
+
+    return Candidate(_hooks(trained, "reads"), _hooks(trained, "writes"), trained.facts["corpus_id"])
 
 
 def _side(context: StageContext, trained: StageOutcome) -> "Side":
@@ -89,5 +76,5 @@ def _side(context: StageContext, trained: StageOutcome) -> "Side":
         facts["activation_set_id"],
         dictionary,
         open_sites(context.root, facts).as_read_by(dictionary).inputs,
-        _space(trained),
+        _hooks(trained, "writes"),
     )

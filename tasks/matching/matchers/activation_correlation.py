@@ -20,7 +20,7 @@ from tasks.common.progress import ProgressListener, silent
 from tasks.matching.alignment import Ints
 from tasks.matching.correlation import Correlator, shift_p_values
 from tasks.matching.intervals import correlation_intervals
-from tasks.matching.matcher import MATCHERS, Matched, Matcher, MatcherConfig, Side
+from tasks.matching.matcher import MATCHERS, Candidate, Matched, Matcher, MatcherConfig, Side
 from tasks.matching.pairs import Evidence, Pairs, best_pairs, pairs_table, summary
 from tasks.matching.segment_codes import PairedCodes, paired_codes
 from tasks.matching.significance import benjamini_hochberg
@@ -49,6 +49,10 @@ class ActivationCorrelation(Matcher):
 
     Config: ClassVar[type[MatcherConfig]] = ActivationCorrelationConfig
     config: ActivationCorrelationConfig
+
+    def compares(self, a: Candidate, b: Candidate) -> bool:
+        """Behaviour is compared on one text, of dictionaries that do not read and write the same."""
+        return a.corpus_id == b.corpus_id and (a.reads, a.writes) != (b.reads, b.writes)
 
     def match(self, a: Side, b: Side, listener: ProgressListener = silent) -> Matched:
         """Correlate, shift, and decide which features are the same."""

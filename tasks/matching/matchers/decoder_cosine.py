@@ -20,7 +20,7 @@ import torch
 
 from catalog.errors import UserError
 from tasks.common.progress import Progress, ProgressListener, silent
-from tasks.matching.matcher import MATCHERS, Matched, Matcher, MatcherConfig, Side
+from tasks.matching.matcher import MATCHERS, Candidate, Matched, Matcher, MatcherConfig, Side
 from tasks.matching.pairs import Evidence, Floats, best_pairs, pairs_table, summary
 from tasks.matching.significance import benjamini_hochberg
 from tasks.measures.scatter import Scatter, scatter_of
@@ -40,6 +40,10 @@ class DecoderCosine(Matcher):
 
     Config: ClassVar[type[MatcherConfig]] = DecoderCosineConfig
     config: DecoderCosineConfig
+
+    def compares(self, a: Candidate, b: Candidate) -> bool:
+        """Directions are compared within one space."""
+        return a.writes == b.writes
 
     def match(self, a: Side, b: Side, listener: ProgressListener = silent) -> Matched:
         """Both directions in one blocked pass; memory is one block of scores."""
