@@ -13,7 +13,6 @@ from catalog.errors import UserError
 from catalog.ids import digest
 from catalog.schemas import CallOutcome
 
-Purpose = Literal["explain", "detection", "fuzzing", "probe"]
 KEY_NONCE = "0" * 16
 
 
@@ -41,7 +40,7 @@ class ChatRequest:
     records.
     """
 
-    purpose: Purpose
+    purpose: str
     unit: str
     messages: Callable[[str], Sequence[Message]]
     reply: type[Reply]

@@ -3,16 +3,16 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from pydantic import Field, create_model
 
 from catalog.ids import digest
 from tasks.autointerp.answer_watch import AnswerWatch
-from tasks.autointerp.chat import CallRecord, ChatClient, ChatRequest, Message, Purpose, Reply, Stopped
+from tasks.autointerp.chat import CallRecord, ChatClient, ChatRequest, Message, Reply, Stopped
 from tasks.autointerp.metrics import UNANSWERED, Answers
-from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, prompt_file_digest
+from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, text_digest
 from tasks.autointerp.records import SILENT_BANDS, FeatureEvidence
 from tasks.autointerp.scorer import Explanation, Items, Judged, Scorer, ScorerConfig, items_of, seeded
 
@@ -63,8 +63,8 @@ class JudgeScorer(Scorer):
 
     needs_client = True
     config: JudgeConfig
-    prompt: str
-    purpose: Purpose
+    prompt: ClassVar[str]
+    """Name or text of its prompt."""
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         super().__init__(config, client)
@@ -73,7 +73,7 @@ class JudgeScorer(Scorer):
     @classmethod
     def prompt_digest(cls, config: Any) -> str:
         schema = judge_reply(config.items_per_call).model_json_schema()
-        return digest([prompt_file_digest(cls.prompt), schema, MARK_SHARE])
+        return digest([text_digest(cls.prompt), schema, MARK_SHARE])
 
     def can_judge(self, explanation: Explanation) -> bool:
         return True
@@ -142,4 +142,4 @@ class JudgeScorer(Scorer):
 
         unit = f"{evidence.feature_index}/{explanation.explanation_id}/{self.config.seed}/{chosen.start}"
         max_tokens = self.config.max_tokens or BASE_TOKENS + TOKENS_PER_ANSWER * count
-        return ChatRequest(self.purpose, unit, messages, judge_reply(count), max_tokens)
+        return ChatRequest(self.config.scorer, unit, messages, judge_reply(count), max_tokens)

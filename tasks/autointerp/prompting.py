@@ -1,4 +1,8 @@
-"""Prompts from their files, with corpus text fenced so that it stays data."""
+"""Prompts, with corpus text fenced so that it stays data.
+
+A prompt is named by its file in ``prompts/`` or is the text itself: the system message, a line ``---``, the
+user message.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,21 +18,26 @@ MARK_SHARE = 0.3
 """A token is marked above this share of the feature's largest activation, or of the window's if none is."""
 
 
+_BETWEEN = "\n---\n"
+
+
 @cache
-def _parts(name: str) -> tuple[str, str]:
-    text = (files("tasks.autointerp.prompts") / f"{name}.md").read_text("utf-8")
-    system, _, user = text.partition("\n---\n")
+def _parts(prompt: str) -> tuple[str, str]:
+    text = prompt
+    if _BETWEEN not in prompt:
+        text = (files("tasks.autointerp.prompts") / f"{prompt}.md").read_text("utf-8")
+    system, _, user = text.partition(_BETWEEN)
     return system.strip(), user.strip()
 
 
-def prompt_file_digest(name: str) -> str:
-    """SHA-256 of a prompt file's text."""
-    return hashlib.sha256("\n---\n".join(_parts(name)).encode()).hexdigest()
+def text_digest(prompt: str) -> str:
+    """SHA-256 of a prompt's text."""
+    return hashlib.sha256(_BETWEEN.join(_parts(prompt)).encode()).hexdigest()
 
 
-def fill(name: str, **values: object) -> list[Message]:
+def fill(prompt: str, **values: object) -> list[Message]:
     """The two messages of a prompt; ``$name`` in the values stays as it is."""
-    system, user = (Template(part).substitute(values) for part in _parts(name))
+    system, user = (Template(part).substitute(values) for part in _parts(prompt))
     return [Message("system", system), Message("user", user)]
 
 

@@ -11,7 +11,7 @@ from catalog.ids import digest
 from tasks.autointerp.chat import ChatRequest, Message, Reply
 from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig
 from tasks.autointerp.lexicon.vocabulary import Bools
-from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, marked, prompt_file_digest
+from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, marked, text_digest
 from tasks.autointerp.records import FIRING_BANDS, Example, FeatureEvidence, Rows
 from tasks.autointerp.scorer import spread
 
@@ -49,7 +49,7 @@ class ContextsExplainer(Explainer):
 
     @classmethod
     def prompt_digest(cls, config: ContextsConfig) -> str:
-        return digest([prompt_file_digest(PROMPT), ExplanationReply.model_json_schema(), MARK_SHARE])
+        return digest([text_digest(PROMPT), ExplanationReply.model_json_schema(), MARK_SHARE])
 
     async def write(self, evidence: FeatureEvidence) -> Draft:
         assert self.client is not None

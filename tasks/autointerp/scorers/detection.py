@@ -19,7 +19,6 @@ class DetectionScorer(JudgeScorer):
 
     Config = DetectionConfig
     prompt = "judge_detection.v1"
-    purpose = "detection"
 
     def passages(
         self, evidence: FeatureEvidence, items: Items, chosen: slice, marks: tuple[str, str]

@@ -30,7 +30,6 @@ class FuzzingScorer(JudgeScorer):
 
     Config = FuzzingConfig
     prompt = "judge_fuzzing.v1"
-    purpose = "fuzzing"
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         super().__init__(config, client)

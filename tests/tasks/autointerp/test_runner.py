@@ -6,9 +6,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from catalog.errors import UserError
 from tasks.autointerp.explainer import EXPLAINERS
@@ -21,6 +23,7 @@ from tasks.autointerp.runner import explain, score
 from tasks.autointerp.scorer import SCORERS
 from tasks.autointerp.scorers.predicate import PredicateConfig
 from tasks.common.progress import Progress
+from tasks.common.registry import Registry
 from tests.tasks.autointerp.planted import distinct, features
 
 IDS = {"dictionary_id": "d-00000000", "activation_set_id": "s-00000000"}
@@ -188,17 +191,19 @@ def test_explainer_that_asks_needs_an_endpoint(tmp_path: Path) -> None:
         explain([], ContextsConfig(endpoint="x"), scratch=tmp_path, **IDS)
 
 
-@pytest.mark.parametrize("registry", [EXPLAINERS, SCORERS])
-def test_registered_classes_hang_together(registry: object) -> None:
-    assert EXPLAINERS.names() == ("contexts", "lexical")
-    assert SCORERS.names() == ("detection", "fuzzing", "predicate")
-    for kind, name in (*((EXPLAINERS, n) for n in EXPLAINERS), *((SCORERS, n) for n in SCORERS)):
-        cls = kind[name]
-        fields = {kind.kind: name, **({"endpoint": "x"} if cls.needs_client else {})}
-        config = cls.Config.model_validate(fields)
-        assert cls.Config.model_validate(config.canonical()) == config
-        assert len(cls.prompt_digest(config)) == 64
-        assert (config.endpoint_name is not None) == cls.needs_client
+@pytest.mark.parametrize(
+    ("registry", "name"), [(kind, name) for kind in (EXPLAINERS, SCORERS) for name in kind.names()]
+)
+def test_registered_classes_hang_together(registry: Registry[Any], name: str) -> None:
+    cls = registry[name]
+    fields = {registry.kind: name, **({"endpoint": "x"} if cls.needs_client else {})}
+    config = registry.resolve_config(registry.kind)(fields)
+    assert type(config) is cls.Config
+    assert cls.Config.model_validate(config.canonical()) == config
+    assert len(cls.prompt_digest(config)) == 64
+    assert (config.endpoint_name is not None) == cls.needs_client
+    with pytest.raises(ValidationError, match="unknown field 'colour'"):
+        registry.resolve_config(registry.kind)({**fields, "colour": "red"})
 
 
 def test_journal_survives_a_torn_line(tmp_path: Path) -> None:

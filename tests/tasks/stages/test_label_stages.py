@@ -11,8 +11,8 @@ from pydantic import TypeAdapter
 from catalog.checks import check_data
 from catalog.connection import connect
 from flows.engine import free_port
-from tasks.autointerp.explainer import EXPLAINERS, AnyExplainerConfig, ExplainerConfig
-from tasks.autointerp.scorer import SCORERS, AnyScorerConfig, ScorerConfig
+from tasks.autointerp.explainer import EXPLAINERS, AnyExplainerConfig, Explainer, ExplainerConfig
+from tasks.autointerp.scorer import SCORERS, AnyScorerConfig, Scorer, ScorerConfig
 from tasks.stages.explain_features import ExplainUnit, explain_features
 from tasks.stages.score_explanations import ScoreUnit, score_explanations
 from tasks.support.policies import StageContext
@@ -21,7 +21,6 @@ from tests.tasks.stages.labelled import mined
 from tests.tasks.stages.landed import another, landed
 
 N = 3
-NEEDED = {"contexts": {"endpoint": "one"}, "detection": {"endpoint": "one"}, "fuzzing": {"endpoint": "one"}}
 SMALL = {"n_firing": 3, "n_random": 2, "n_neighbour": 2}
 LABEL_TABLES = ("explanations", "scores", "judgements", "llm_calls")
 
@@ -55,15 +54,20 @@ def endpoints(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mapping[str, FakeOpen
         yield {"one": one, "two": two}
 
 
+def needed(kind: type[Explainer] | type[Scorer]) -> dict[str, str]:
+    """The endpoint of one that asks a language model."""
+    return {"endpoint": "one"} if kind.needs_client else {}
+
+
 def explainer(name: str, **fields: Any) -> ExplainerConfig:
-    values = {"explainer": name, **NEEDED.get(name, {}), **fields}
+    values = {"explainer": name, **needed(EXPLAINERS[name]), **fields}
     return TypeAdapter[ExplainerConfig](AnyExplainerConfig).validate_python(values)
 
 
 def scorer(name: str, **fields: Any) -> ScorerConfig:
     kind = SCORERS[name].Config.model_fields
     small = {field: value for field, value in SMALL.items() if field in kind}
-    values = {"scorer": name, **NEEDED.get(name, {}), **small, "shuffles": 1, **fields}
+    values = {"scorer": name, **needed(SCORERS[name]), **small, "shuffles": 1, **fields}
     return TypeAdapter[ScorerConfig](AnyScorerConfig).validate_python(values)
 
 
