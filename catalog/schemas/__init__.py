@@ -23,6 +23,7 @@ from catalog.schemas.values import (
     RunState,
     Split,
     StageState,
+    UnitType,
     Verdict,
 )
 
@@ -47,6 +48,7 @@ __all__ = [
     "Split",
     "StageState",
     "TableSpec",
+    "UnitType",
     "Verdict",
     "feature_block",
 ]

@@ -18,7 +18,7 @@ from catalog.schemas.spec import (
     optional,
     table,
 )
-from catalog.schemas.values import Origin, Split
+from catalog.schemas.values import Origin, Split, UnitType
 
 DICTIONARIES: tuple[TableSpec, ...] = (
     table(
@@ -29,7 +29,7 @@ DICTIONARIES: tuple[TableSpec, ...] = (
         column("alias", TEXT, "Readable part of the id"),
         column("reads", pa.list_(HOOK), "Hookpoints of its inputs"),
         column("writes", pa.list_(HOOK), "Hookpoints that it reconstructs"),
-        column("unit_type", TEXT, "Kind of its units: latent, neuron, factor, direction"),
+        column("unit_type", TEXT, "Kind of its units: latent, neuron, factor or direction", UnitType),
         column("architecture", TEXT, "Method, for example topk"),
         column("d_in", I32, "Width of the input"),
         column("d_sae", I32, "Number of units"),

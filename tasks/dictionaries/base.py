@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
 from catalog.errors import UserError
-from catalog.schemas import Origin
+from catalog.schemas import Origin, UnitType
 from tasks.common.registry import Registry
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.kernels.products import product
@@ -121,7 +121,7 @@ class Dictionary(nn.Module, ABC):
     """Base of all architectures; a subclass defines how it encodes and what it minimises."""
 
     Config: ClassVar[type[DictionaryConfig]]
-    unit_type: ClassVar[str] = "latent"
+    unit_type: ClassVar[UnitType] = "latent"
     origin: ClassVar[Origin] = "trained"
     how_trained: ClassVar[HowTrained] = "steps"
     """How it is made: gradient steps, a separate fit, steps with the model in the loop, or import."""

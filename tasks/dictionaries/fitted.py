@@ -20,7 +20,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from catalog.errors import UserError
-from catalog.schemas import Origin
+from catalog.schemas import Origin, UnitType
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary, HowTrained, TrainingState, Widths
 from tasks.dictionaries.config import DictionaryConfig
@@ -194,7 +194,7 @@ class BaselineConfig(FittedConfig):
 class Baseline(FittedDictionary):
     """Given directions; the code is the positive part of their products: relu((x - b_dec) W_enc + b_enc)."""
 
-    unit_type: ClassVar[str] = "direction"
+    unit_type: ClassVar[UnitType] = "direction"
     origin: ClassVar[Origin] = "baseline"
     config: BaselineConfig
 

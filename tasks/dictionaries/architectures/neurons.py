@@ -4,6 +4,7 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from catalog.schemas import UnitType
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.fitted import Baseline, BaselineConfig, Fitting
@@ -24,7 +25,7 @@ class Neurons(Baseline):
     """Feature i is neuron i where it is positive; the negative sides follow, for neurons that have one."""
 
     Config: ClassVar[type[DictionaryConfig]] = NeuronsConfig
-    unit_type: ClassVar[str] = "neuron"
+    unit_type: ClassVar[UnitType] = "neuron"
 
     @classmethod
     def fit(cls, config: Any, fitting: Fitting) -> TrainedDictionary:

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from catalog.errors import UserError
+from catalog.schemas import UnitType
 from tasks.common.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tasks.common.progress import Progress
 from tasks.dictionaries.base import ARCHITECTURES, Widths
@@ -76,7 +77,7 @@ class Snmf(FittedDictionary):
     """The code of a token is its least-squares projection on the factors with non-negative weights."""
 
     Config: ClassVar[type[DictionaryConfig]] = SnmfConfig
-    unit_type: ClassVar[str] = "factor"
+    unit_type: ClassVar[UnitType] = "factor"
     config: SnmfConfig
 
     def encode(self, x_ND: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from catalog.errors import UserError
+from catalog.schemas import TABLES
 from tasks.dictionaries.base import (
     ARCHITECTURES,
     AnyDictionaryConfig,
@@ -228,3 +229,10 @@ def test_names_say_what_matters() -> None:
     assert make_config("topk", d_sae=None, expansion_factor=8, k=32).name() == "topk-x8-k32-s0"
     assert make_config("relu_l1", l1_coefficient=0.1, seed=3).name() == "relu_l1-w48-l0.1-s3"
     assert make_config("jumprelu", target_l0=20).name() == "jumprelu-w48-t20-s0"
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES.names())
+def test_what_a_unit_is_and_where_it_comes_from_are_words_of_the_catalogue(name: str) -> None:
+    columns = TABLES["dictionaries"]
+    assert ARCHITECTURES[name].unit_type in columns.column("unit_type").values
+    assert ARCHITECTURES[name].origin in columns.column("origin").values
