@@ -203,7 +203,7 @@ class Dictionary(nn.Module, ABC):
 
     def centred(self, x_ND: Tensor) -> Tensor:
         """The input of the encoder matrix: (N, D)."""
-        centre, normed_ND = self.centre(), normalise_tokens(x_ND, self.config.token_norm)
+        centre, normed_ND = self.centre(), normalise_tokens(x_ND, self.config.input_norm)
         return normed_ND if centre is None else normed_ND - centre
 
     def pre_acts(self, x_ND: Tensor) -> Tensor:
@@ -229,7 +229,7 @@ class Dictionary(nn.Module, ABC):
 
     def add_offset(self, summed_NE: Tensor, x_ND: Tensor) -> Tensor:
         """The output (N, E) from the weighted sum of directions: adds ``b_dec``, sometimes a part of x."""
-        return restore_tokens(summed_NE + self.b_dec, x_ND, self.config.token_norm)
+        return restore_tokens(summed_NE + self.b_dec, x_ND, self.config.input_norm)
 
     def decode(self, latent_acts_NL: Tensor, x_ND: Tensor) -> Tensor:
         """``latent_acts W_dec + b_dec``: (N, E); ``x_ND`` is the input that was encoded."""
@@ -263,7 +263,7 @@ class Dictionary(nn.Module, ABC):
         Raises:
             UserError: for a configuration that only imported dictionaries have.
         """
-        if self.config.token_norm != "none":
+        if self.config.input_norm != "none":
             raise UserError(
                 f"dictionary {self.config.name()!r}: only imported dictionaries have token_norm; "
                 "train with normalisation: dataset_rms"

@@ -1,6 +1,5 @@
-"""The settings that all dictionary configurations share."""
+"""The settings that all dictionary configurations share, trained, fitted or imported."""
 
-import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, Literal, Self
 
@@ -11,9 +10,6 @@ from tasks.activations.hookpoint import Hookpoint, HookpointText
 from tasks.common.config import StrictConfig
 from tasks.dictionaries.token_norm import TokenNorm
 
-Normalisation = Literal["dataset_rms", "none"]
-BiasStart = Literal["geometric_median", "mean", "zero"]
-Decay = Literal["linear", "cosine"]
 Precision = Literal["auto", "float32", "bfloat16"]
 
 NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models"})
@@ -45,7 +41,7 @@ class TrainingConfig(StrictConfig):
 
 
 class DictionaryConfig(StrictConfig):
-    """The fields all architectures share; each architecture adds its own, at least its sparsity."""
+    """What every dictionary is; an architecture adds how it is trained or fitted, and its own settings."""
 
     example: ClassVar[dict[str, Any]] = {}
     """Sparsity settings for a small trial with about two active latents per token."""
@@ -68,42 +64,6 @@ class DictionaryConfig(StrictConfig):
     """Two models with one tokenizer to read together; only for crosscoders."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights."""
-    data_seed: int = Field(default=0, ge=0)
-    """Seed of the order of the data; dictionaries with the same one can share one pass over the data."""
-    n_tokens: int = Field(ge=1)
-    """Training tokens in total; the activation set is read repeatedly until they are used."""
-    batch_tokens: int = Field(default=2048, ge=1)
-    """Tokens per optimiser step."""
-    micro_batch_tokens: int | None = Field(default=None, ge=1)
-    """Tokens to process at a time, their gradients summed; default: the batch, less if memory is short."""
-    lr: float | None = Field(default=None, gt=0)
-    """Learning rate of Adam; default: the architecture's rule, from the width."""
-    warmup_steps: int = Field(default=1000, ge=0)
-    """Steps of linear warm-up, at most one twentieth of the training."""
-    decay_share: float = Field(default=0.2, ge=0, le=1)
-    """Last share of the training in which the learning rate falls to zero."""
-    decay: Decay = "linear"
-    """How the learning rate falls: linear, or along half a cosine."""
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    """Adam's decay of the first moment."""
-    beta2: float | None = Field(default=0.999, ge=0, lt=1)
-    """Adam's decay of the second moment; null: by the length of the training, 0.999 from 30,000 steps on."""
-    clip_norm: float = Field(default=1.0, gt=0)
-    """Largest norm of the gradient of all parameters together."""
-    normalisation: Normalisation = "dataset_rms"
-    """dataset_rms scales inputs to a mean norm of sqrt(d_in) in training and is folded away after it."""
-    bias_start: BiasStart = "geometric_median"
-    """Initial value of b_dec."""
-    token_norm: TokenNorm = "none"
-    """Normalisation of each input, for imported dictionaries: none, layer_norm, constant_norm."""
-    dead_after_tokens: int | None = Field(default=None, ge=1)
-    """Tokens without firing that make a latent dead; default: n_tokens / 20, at most 10 million."""
-    resample_every_tokens: int | None = Field(default=None, ge=1)
-    """Interval in tokens at which dead latents restart at badly reconstructed tokens."""
-    buffer_tokens: int = Field(default=262_144, ge=1)
-    """Tokens in the mixing buffer, in which the order is fully random; at most 2^28 values."""
-    block_sequences: int = Field(default=8, ge=1)
-    """Number of neighbouring sequences to read together."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How the dictionary is measured after training."""
 
@@ -157,39 +117,14 @@ class DictionaryConfig(StrictConfig):
         assert self.expansion_factor is not None
         return self.expansion_factor * d_in
 
-    @property
-    def n_steps(self) -> int:
-        """Optimiser steps that use ``n_tokens``, the last one rounded up."""
-        return math.ceil(self.n_tokens / self.batch_tokens)
-
-    @property
-    def dead_tokens(self) -> int:
-        """Tokens without firing after which a latent counts as dead."""
-        return self.dead_after_tokens or min(max(self.n_tokens // 20, 1), 10_000_000)
-
-    def base_lr(self, d_in: int) -> float:
-        """The given learning rate, else 2e-4 / sqrt(d_sae / 2^14), larger for short trainings.
-
-        The rule is that of Gao et al. 2024 (arXiv 2406.04093) for trainings of at least 10^5 steps. Shorter
-        ones take steps larger by sqrt(10^5 / n_steps), at most four times as large: at 10^3 steps on an
-        embedded model this halves the unexplained variance.
-        """
-        shortness = min(max(math.sqrt(1e5 / self.n_steps), 1.0), 4.0)
-        return self.lr or shortness * 2e-4 / math.sqrt(self.n_latents(d_in) / 2**14)
-
-    @property
-    def betas(self) -> tuple[float, float]:
-        """Adam's decays. By default the second moment is that of the last thirtieth of the training.
-
-        It covers at least 16 and at most 1,000 steps. It must forget the gradients of a start at which
-        every second latent is active, or steps stay small for the rest of a short training.
-        """
-        memory = min(max(self.n_steps / 30, 16.0), 1000.0)
-        return self.beta1, 1 - 1 / memory if self.beta2 is None else self.beta2
-
     def sparsity_tag(self) -> str:
         """The sparsity setting in the name, for example k32."""
         raise NotImplementedError
+
+    @property
+    def input_norm(self) -> TokenNorm:
+        """Normalisation of each input by itself, before it is encoded."""
+        return "none"
 
     @property
     def hookpoints(self) -> tuple[str, ...]:
@@ -204,8 +139,7 @@ class DictionaryConfig(StrictConfig):
     def name(self) -> str:
         """Readable name, for example topk-x8-k32-s0."""
         width = f"x{self.expansion_factor}" if self.expansion_factor else f"w{self.d_sae}"
-        order = f"-d{self.data_seed}" if self.data_seed else ""
-        return f"{self.architecture}-{width}-{self.sparsity_tag()}-s{self.seed}{order}"
+        return f"{self.architecture}-{width}-{self.sparsity_tag()}-s{self.seed}"
 
     def check_width(self, d_in: int) -> None:
         """Refuse sizes that cannot work with inputs of width ``d_in``.
@@ -215,34 +149,6 @@ class DictionaryConfig(StrictConfig):
         """
         if d_in < 1:
             raise UserError(f"dictionary {self.name()!r}: inputs need at least one dimension, not {d_in}")
-
-
-class KeptConfig(DictionaryConfig):
-    """Shared by the architectures that keep a fixed number of latents and revive dead ones."""
-
-    example: ClassVar[dict[str, Any]] = {"k": 2}
-
-    k: int = Field(ge=1)
-    """Latents to keep per token (on average, for batch_topk)."""
-    aux_alpha: float = Field(default=1 / 32, ge=0)
-    """Weight of the loss by which dead latents learn from the residual; 0 disables it."""
-    aux_k: int | None = Field(default=None, ge=1)
-    """Dead latents used per token in that loss; default: the power of two next to d_in / 2."""
-
-    def sparsity_tag(self) -> str:
-        return f"k{self.k}"
-
-    def n_aux(self, d_in: int) -> int:
-        """Dead latents used per token in the auxiliary loss."""
-        return self.aux_k or 2 ** max(round(math.log2(max(d_in / 2, 1))), 0)
-
-    def check_width(self, d_in: int) -> None:
-        super().check_width(d_in)
-        if self.k > self.n_latents(d_in):
-            raise UserError(
-                f"dictionary {self.name()!r}: k = {self.k} exceeds its {self.n_latents(d_in)} latents; "
-                "choose a smaller k or a larger expansion_factor"
-            )
 
 
 def place_name(reads: Sequence[str], writes: Sequence[str] | None = None) -> str:

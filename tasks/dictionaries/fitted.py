@@ -16,14 +16,13 @@ from typing import Any, ClassVar, NamedTuple, NoReturn, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from catalog.errors import UserError
 from catalog.schemas import Origin, UnitType
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary, HowTrained, TrainingState, Widths
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.metrics import MetricName, ReconstructionSums
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.sparse_codes import top_per_token
@@ -32,13 +31,9 @@ from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
 from tasks.dictionaries.training_log import TrainingLog
 
 _TOKENS_PER_READ = 16_384
-_OF_A_FIT = {
-    *("architecture", "d_sae", "expansion_factor", "reads", "writes", "models"),
-    *("seed", "n_tokens", "evaluation"),
-}
 
 
-class FittedConfig(DictionaryConfig):
+class FittedConfig(WithoutSteps):
     """Shared by the methods that are fitted; they refuse the settings of gradient steps."""
 
     width_from_data: ClassVar[bool] = True
@@ -52,13 +47,6 @@ class FittedConfig(DictionaryConfig):
             super().check_latents()
         elif self.expansion_factor is not None:
             raise ValueError(f"{self.architecture}: the number of latents follows from the data")
-
-    @model_validator(mode="after")
-    def _no_setting_of_gradient_steps(self) -> Self:
-        for name, about in DictionaryConfig.model_fields.items():
-            if name not in _OF_A_FIT and getattr(self, name) != about.default:
-                raise ValueError(f"{self.architecture} is fitted, not trained by steps: leave {name} out")
-        return self
 
     def name(self) -> str:
         """Readable name, for example pca-c64."""

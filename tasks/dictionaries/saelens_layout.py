@@ -99,7 +99,7 @@ def saelens_config(dictionary: Dictionary, metadata: Mapping[str, Any]) -> dict[
         "dtype": "float32",
         "device": "cpu",
         "apply_b_dec_to_input": dictionary.centre() is not None,
-        "normalize_activations": _NORMS[dictionary.config.token_norm],
+        "normalize_activations": _NORMS[dictionary.config.input_norm],
         "reshape_activations": "hook_z" if _is_by_head(metadata) else "none",
         "metadata": {
             "sae_lens_version": SAELENS_VERSION,

@@ -114,7 +114,7 @@ def attention_columns(
         return {}
     n_heads = n_attention_heads(language_model)
     columns: dict[str, list[Any]] = {"head_shares": head_shares(dictionary.W_dec.detach(), n_heads).tolist()}
-    if dictionary.config.token_norm != "none" or dictionary.reads_context:
+    if dictionary.config.input_norm != "none" or dictionary.reads_context:
         return columns
     statistics = SourceStatistics(dictionary.d_sae)
     for row in sample_rows(np.arange(tokens.n_sequences), n_sequences).tolist():

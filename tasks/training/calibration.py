@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.dictionaries.config import BiasStart, Normalisation
+from tasks.dictionaries.gradient_config import BiasStart, Normalisation
 
 SAMPLE_TOKENS = 131_072
 _BLOCK_TOKENS = 4_096

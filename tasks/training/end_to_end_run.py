@@ -27,6 +27,7 @@ from tasks.activations.reading.capture import splice, watch
 from tasks.activations.text.inputs import model_inputs
 from tasks.dictionaries.architectures.end_to_end import EndToEndConfig
 from tasks.dictionaries.base import TrainingStep
+from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import Cursor, TokenStream
 from tasks.measures.fidelity import why_unmeasurable
@@ -72,7 +73,7 @@ class SequenceStream(TokenStream):
 class SequenceFeed(Feed):
     """Batches of whole sequences; measures of the data are those of its activations."""
 
-    def __init__(self, activations: SiteActivations, config: EndToEndConfig) -> None:
+    def __init__(self, activations: SiteActivations, config: GradientConfig) -> None:
         super().__init__(activations, config)
         self.stream = SequenceStream(
             activations,

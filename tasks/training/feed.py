@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from tasks.dictionaries.config import BiasStart, DictionaryConfig, Normalisation
+from tasks.dictionaries.gradient_config import BiasStart, GradientConfig, Normalisation
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import Counts, Cursor, TokenStream, sample_tokens
 from tasks.training.calibration import SAMPLE_TOKENS, Calibration, calibrate
@@ -31,7 +31,7 @@ class Feed:
     exactly as it would be alone.
     """
 
-    def __init__(self, activations: SiteActivations, config: DictionaryConfig) -> None:
+    def __init__(self, activations: SiteActivations, config: GradientConfig) -> None:
         self.activations = activations
         self.stream = TokenStream(
             activations,
@@ -44,7 +44,7 @@ class Feed:
         self._calibrations: dict[Hashable, tuple[Calibration, Counts]] = {}
 
     @staticmethod
-    def key(activations: object, config: DictionaryConfig) -> Hashable:
+    def key(activations: object, config: GradientConfig) -> Hashable:
         """What dictionaries that share a feed have in common."""
         order = (config.data_seed, config.batch_tokens, config.buffer_tokens, config.block_sequences)
         return id(activations), order

@@ -12,7 +12,8 @@ from torch import Tensor
 from catalog.errors import UserError
 from catalog.faults import fault_point
 from tasks.dictionaries.base import TrainingStep
-from tasks.dictionaries.config import DictionaryConfig, Precision
+from tasks.dictionaries.config import Precision
+from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader, sample_tokens
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
@@ -58,7 +59,7 @@ class TrainingRun(Resumable):
 
     def __init__(
         self,
-        config: DictionaryConfig,
+        config: GradientConfig,
         activations: ActivationReader,
         device: torch.device,
         feed: Feed | None = None,

@@ -3,10 +3,10 @@
 import math
 
 from tasks.dictionaries.base import TrainingState
-from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.gradient_config import GradientConfig
 
 
-def learning_rate(config: DictionaryConfig, state: TrainingState, d_in: int) -> float:
+def learning_rate(config: GradientConfig, state: TrainingState, d_in: int) -> float:
     """Linear warm-up, plateau, fall to zero over the last ``decay_share``: linear or half a cosine."""
     n_decay = config.decay_share * config.n_steps
     left = config.n_steps - state.step

@@ -4,6 +4,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -12,10 +13,10 @@ from tasks.activations.models.source import ModelConfig
 from tasks.common.cores import chosen_by_user, torch_threads
 from tasks.common.device import choose_device
 from tasks.common.progress import Progress, ProgressListener, silent
-from tasks.dictionaries.architectures.end_to_end import EndToEndConfig
-from tasks.dictionaries.base import ARCHITECTURES
+from tasks.dictionaries.base import ARCHITECTURES, HowTrained, imported_only
 from tasks.dictionaries.config import DictionaryConfig, Precision
 from tasks.dictionaries.fitted import FittedDictionary, Fitting
+from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
@@ -24,6 +25,9 @@ from tasks.training.replicas import Replicas, local_device, replicas
 from tasks.training.run import NonFiniteLoss, TrainingRun
 from tasks.training.shared import Outcome, SharedTraining
 from tasks.training.step_threads import step_flops, threads_of_step
+
+if TYPE_CHECKING:
+    from tasks.dictionaries.architectures.end_to_end import EndToEndConfig
 
 __all__ = [
     "NonFiniteLoss",
@@ -138,11 +142,14 @@ def train_many(
                 finished(number, outcome)
 
         for numbers in _groups(jobs):
-            members = {number: jobs[number] for number in numbers}
-            if not _is_fitted(jobs[numbers[0]]):
-                _train_together(members, options, device, group, meter, end)
+            first = jobs[numbers[0]]
+            if (steps := _STEPS.get(_how_trained(first))) is not None:
+                members = {number: jobs[number] for number in numbers}
+                _train_together(steps, members, options, device, group, meter, end)
+            elif _how_trained(first) == "imported":
+                end(numbers[0], UserError(imported_only(first.config.architecture)))
             elif group.is_first:
-                end(numbers[0], _fit(jobs[numbers[0]], options))
+                end(numbers[0], _fit(first, options))
             else:
                 end(numbers[0], UserError("only the first process fits what is not trained by steps"))
     return [outcomes[number] for number in range(len(jobs))]
@@ -152,19 +159,25 @@ def _groups(jobs: Sequence[TrainingJob]) -> list[list[int]]:
     """The numbers of the jobs that share a feed; a job with another way of training is alone."""
     groups: dict[Hashable, list[int]] = {}
     for number, job in enumerate(jobs):
-        shares = ARCHITECTURES[job.config.architecture].how_trained == "steps"
-        key = Feed.key(job.activations, job.config) if shares else ("alone", number)
+        steps = _STEPS.get(_how_trained(job))
+        shares = steps is not None and steps.share_feed
+        key = Feed.key(job.activations, _gradient_config(job)) if shares else ("alone", number)
         groups.setdefault(key, []).append(number)
     return list(groups.values())
 
 
-def _is_fitted(job: TrainingJob) -> bool:
-    return issubclass(ARCHITECTURES[job.config.architecture], FittedDictionary)
+def _how_trained(job: TrainingJob) -> HowTrained:
+    return ARCHITECTURES[job.config.architecture].how_trained
+
+
+def _gradient_config(job: TrainingJob) -> GradientConfig:
+    if not isinstance(job.config, GradientConfig):
+        raise TypeError(f"{type(job.config).__name__} is no GradientConfig: its dictionaries take no steps")
+    return job.config
 
 
 def _fit(job: TrainingJob, options: TrainingOptions) -> Outcome:
-    architecture = ARCHITECTURES[job.config.architecture]
-    assert issubclass(architecture, FittedDictionary)
+    architecture = cast(type[FittedDictionary], ARCHITECTURES[job.config.architecture])
     sites = SiteActivations.of(job.activations)
     fitting = Fitting(sites, job.scratch, job.labels, options.listener, options.should_stop)
     try:
@@ -175,6 +188,7 @@ def _fit(job: TrainingJob, options: TrainingOptions) -> Outcome:
 
 
 def _train_together(
+    steps: "_Steps",
     jobs: Mapping[int, TrainingJob],
     options: TrainingOptions,
     device: torch.device,
@@ -187,11 +201,12 @@ def _train_together(
     while waiting:
         first = next(iter(waiting.values()))
         try:
-            feed = _new_feed(first)
+            feed = steps.new_feed(first)
         except UserError as error:
             for number in waiting:
                 end(number, error)
             return
+        new_run = partial(steps.new_run, device=device, feed=feed, group=group, options=options)
         training = SharedTraining(
             feed,
             group,
@@ -203,31 +218,54 @@ def _train_together(
         waiting = {
             number: job
             for number, job in waiting.items()
-            if not training.add(number, partial(_new_run, job, device, feed, group, options), job.scratch)
+            if not training.add(number, partial(new_run, job), job.scratch)
         }
         training.train()
 
 
-def _new_feed(job: TrainingJob) -> Feed:
-    sites = SiteActivations.of(job.activations)
-    if not isinstance(job.config, EndToEndConfig):
-        return Feed(sites, job.config)
-    from tasks.training.end_to_end_run import SequenceFeed  # brings the language models with it
-
-    return SequenceFeed(sites, job.config)
+def _feed(job: TrainingJob) -> Feed:
+    return Feed(SiteActivations.of(job.activations), _gradient_config(job))
 
 
-def _new_run(
+def _run(
     job: TrainingJob, device: torch.device, feed: Feed, group: Replicas, options: TrainingOptions
 ) -> TrainingRun:
-    if isinstance(job.config, EndToEndConfig):
-        from tasks.training.end_to_end_run import EndToEndRun
-
-        return EndToEndRun(job.config, job.activations, device, job.model, feed, group)
-    run = TrainingRun(job.config, job.activations, device, feed, group, options.precision)
+    run = TrainingRun(_gradient_config(job), job.activations, device, feed, group, options.precision)
     if options.n_threads is None and not chosen_by_user():
         run.n_threads = threads_of_step(step_flops(run), run.n_threads)
     return run
+
+
+def _sequence_feed(job: TrainingJob) -> Feed:
+    from tasks.training.end_to_end_run import SequenceFeed  # brings the language models with it
+
+    return SequenceFeed(SiteActivations.of(job.activations), _gradient_config(job))
+
+
+def _end_to_end_run(
+    job: TrainingJob, device: torch.device, feed: Feed, group: Replicas, options: TrainingOptions
+) -> TrainingRun:
+    from tasks.training.end_to_end_run import EndToEndRun
+
+    config = cast("EndToEndConfig", job.config)
+    return EndToEndRun(config, job.activations, device, job.model, feed, group)
+
+
+@dataclass(frozen=True)
+class _Steps:
+    """One way of training by gradient steps."""
+
+    share_feed: bool
+    """Whether dictionaries of the same data in the same order learn from one pass over it."""
+    new_feed: Callable[[TrainingJob], Feed]
+    new_run: Callable[..., TrainingRun]
+    """From a job and by name the device, the feed, the processes and the options."""
+
+
+_STEPS: Mapping[HowTrained, _Steps] = {
+    "steps": _Steps(True, _feed, _run),
+    "end_to_end": _Steps(False, _sequence_feed, _end_to_end_run),
+}
 
 
 class _Meter:
@@ -236,7 +274,7 @@ class _Meter:
     def __init__(self, jobs: Sequence[TrainingJob], listener: ProgressListener) -> None:
         self._listener = listener
         self._done = [0] * len(jobs)
-        in_steps = [job.config for job in jobs if not _is_fitted(job)]
+        in_steps = [_gradient_config(job) for job in jobs if _how_trained(job) in _STEPS]
         self._total = sum(config.n_steps * config.batch_tokens for config in in_steps)
 
     def tell(self, number: int, n_tokens: int) -> None:

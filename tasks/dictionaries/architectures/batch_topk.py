@@ -7,8 +7,9 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, Widths
-from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.topk_family import KeptDictionary
+from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.sparse_codes import Pairs, top_of_batch
 from tasks.dictionaries.sparse_encoding import encode_top_of_batch
 

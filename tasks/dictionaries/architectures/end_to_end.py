@@ -7,9 +7,10 @@ from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, HowTrained, TrainingState
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.gradient_config import GradientConfig
 
 
-class EndToEndConfig(DictionaryConfig):
+class EndToEndConfig(GradientConfig):
     """A ReLU dictionary trained with the language model in the loop; its FVU does not measure its quality."""
 
     example: ClassVar[dict[str, Any]] = {"l1_coefficient": 0.3}

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from tasks.dictionaries.active_pairs import active_pairs
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sparse_codes import Pairs, selected_pre_acts
 
 
-class GatedConfig(DictionaryConfig):
+class GatedConfig(GradientConfig):
     """A Gated dictionary; ``l1_coefficient`` trades reconstruction for sparsity."""
 
     example: ClassVar[dict[str, Any]] = {"l1_coefficient": 0.7}

@@ -16,6 +16,7 @@ from tasks.dictionaries.active_pairs import active_pairs
 from tasks.dictionaries.base import ARCHITECTURES, Join, TrainingState, TrainingStep, Widths
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.tied import TiedDictionary
+from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sparse_codes import Pairs, selected_pre_acts
 
 _SMALLEST_STEP, _LARGEST_STEP = 0.01, 0.2
@@ -25,7 +26,7 @@ _SEEN = ("fired", "largest", "tokens")
 """Counts of a step and of a window, in the memory of a training."""
 
 
-class GroupBiasConfig(DictionaryConfig):
+class GroupBiasConfig(GradientConfig):
     """A dictionary trained by Group Bias Adaptation; the frequencies of its groups decide the sparsity."""
 
     example: ClassVar[dict[str, Any]] = {"highest_frequency": 0.12, "n_groups": 2}

@@ -15,9 +15,10 @@ from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, Tr
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.pre_activation_loss import shortfall
 from tasks.dictionaries.families.relu_loss import Rectified, Weights, rectified
+from tasks.dictionaries.gradient_config import GradientConfig
 
 
-class JumpReLUConfig(DictionaryConfig):
+class JumpReLUConfig(GradientConfig):
     """A JumpReLU dictionary; give one of ``target_l0``, ``l0_coefficient`` and ``tanh_coefficient``."""
 
     example: ClassVar[dict[str, Any]] = {"target_l0": 2.0}

@@ -11,10 +11,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
-from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.auxk import aux_ratio
 from tasks.dictionaries.families.pursuit import Pursuit, pursue, pursue_orthogonally, pursued_residual
 from tasks.dictionaries.families.tied import TiedDictionary
+from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.kernels.products import product
 from tasks.dictionaries.sparse_codes import pairs_per_token, top_per_token
 

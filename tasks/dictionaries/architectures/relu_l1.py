@@ -9,9 +9,10 @@ from torch import Tensor
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.relu_loss import Weights, rectified
+from tasks.dictionaries.gradient_config import GradientConfig
 
 
-class ReluL1Config(DictionaryConfig):
+class ReluL1Config(GradientConfig):
     """A ReLU dictionary; ``l1_coefficient`` trades reconstruction for sparsity."""
 
     example: ClassVar[dict[str, Any]] = {"l1_coefficient": 0.3}

@@ -32,15 +32,23 @@ from tasks.dictionaries.base import (
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.temporal_attention import CodeAttention, Sources, sequence_product
 from tasks.dictionaries.sparse_encoding import encode_top
-from tasks.dictionaries.token_norm import normalise_tokens
+from tasks.dictionaries.token_norm import TokenNorm, normalise_tokens
+from tasks.dictionaries.without_steps import STEPS_OF_AN_IMPORT, WithoutSteps
 
 _NUMBERS_AT_ONCE = 2**24
 
 
-class TemporalConfig(DictionaryConfig):
+class TemporalConfig(WithoutSteps):
     """An imported temporal dictionary."""
 
+    comes_to_be = "imported"
+    steps_written = STEPS_OF_AN_IMPORT
+
     architecture: Literal["temporal"] = "temporal"
+    n_tokens: int = Field(ge=1)
+    """Tokens it was trained on, as far as its file says."""
+    token_norm: TokenNorm = "none"
+    """Normalisation of each input by itself: none, layer_norm, constant_norm."""
     k: int | None = Field(default=None, ge=1)
     """Latents to keep per token; default: all positive ones."""
     n_heads: int = Field(ge=1)
@@ -51,6 +59,11 @@ class TemporalConfig(DictionaryConfig):
     """Codes are this many times as wide as queries and keys."""
     centred: bool = True
     """Whether b_dec is subtracted from the input."""
+
+    @property
+    def input_norm(self) -> TokenNorm:
+        """That of the file."""
+        return self.token_norm
 
     def sparsity_tag(self) -> str:
         return "relu" if self.k is None else f"k{self.k}"
@@ -125,7 +138,7 @@ class Temporal(Dictionary):
         return start_STD - residual_STD
 
     def _centred_tokens(self, x_ND: Tensor) -> Tensor:
-        normed_ND, centre = normalise_tokens(x_ND, self.config.token_norm), self.centre()
+        normed_ND, centre = normalise_tokens(x_ND, self.config.input_norm), self.centre()
         return normed_ND if centre is None else normed_ND - centre
 
     def centred(self, x_NW: Tensor) -> Tensor:

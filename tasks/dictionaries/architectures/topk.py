@@ -13,8 +13,9 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
-from tasks.dictionaries.config import DictionaryConfig, KeptConfig
+from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.topk_family import KeptDictionary
+from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.sparse_codes import (
     Pairs,
     pairs_per_token,

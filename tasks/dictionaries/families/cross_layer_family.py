@@ -16,9 +16,10 @@ from catalog.errors import UserError
 from tasks.dictionaries.base import Widths
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.multi_site import SeveralSites
+from tasks.dictionaries.gradient_config import GradientConfig
 
 
-class CrossLayerFields(DictionaryConfig):
+class CrossLayerFields(GradientConfig):
     """The hookpoints that a cross-layer transcoder needs."""
 
     def check_sites(self) -> None:

@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.multi_site import SeveralSites
+from tasks.dictionaries.gradient_config import GradientConfig
 
 
-class CrosscoderFields(DictionaryConfig):
+class CrosscoderFields(GradientConfig):
     """The hookpoints that a crosscoder needs."""
 
     def check_sites(self) -> None:

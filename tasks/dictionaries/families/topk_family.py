@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep
-from tasks.dictionaries.config import KeptConfig
 from tasks.dictionaries.families.auxk import aux_loss
+from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.kernels.products import product
 from tasks.dictionaries.sparse_codes import Pairs, selected_acts
 

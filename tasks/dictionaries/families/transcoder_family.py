@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from tasks.dictionaries.base import Dictionary, TrainingState, Widths
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.gradient_config import GradientConfig
 
 
-class TranscoderFields(DictionaryConfig):
+class TranscoderFields(GradientConfig):
     """The fields that transcoders add to those of the architecture whose encoder they use."""
 
     skip: bool = False

@@ -10,8 +10,8 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import TrainingState
-from tasks.dictionaries.config import KeptConfig
 from tasks.dictionaries.families.topk_family import KeptDictionary
+from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.sparse_codes import Pairs
 
 _RAREST_LEFT_OUT = 0.1

@@ -77,7 +77,7 @@ class CircuitTracer(Format):
     def write(self, written: Written, folder: Path) -> None:
         """Write the file of a layer and a configuration; files of several layers make a set in one folder."""
         dictionary, architecture = written.dictionary, written.dictionary.config.architecture
-        if architecture not in _WRITABLE or dictionary.config.token_norm != "none":
+        if architecture not in _WRITABLE or dictionary.config.input_norm != "none":
             raise UserError(f"circuit-tracer has only {' and '.join(_WRITABLE)}, not {architecture}")
         read, wrote = (Hookpoint.in_block(name) for name in (written.reads[0], written.writes[0]))
         if read is None or wrote is None or read.layer != wrote.layer:
