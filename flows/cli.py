@@ -145,6 +145,19 @@ def export(
 
 
 @app.command()
+def kinds(
+    kind: Annotated[
+        str | None, typer.Argument(help="architecture, explainer, scorer, matcher, suite, format ...")
+    ] = None,
+) -> None:
+    """List what a pipeline, an import or an export can name, and what each does."""
+    require("torch")
+    from flows.commands.kinds import kinds_command
+
+    kinds_command(kind)
+
+
+@app.command()
 def sql(
     query: Annotated[str | None, typer.Argument(help="One SELECT; without it, a shell opens")] = None,
     catalog: CatalogOption = None,

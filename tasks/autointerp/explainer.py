@@ -62,6 +62,8 @@ class Explainer(ABC):
     """
 
     Config: ClassVar[type[ExplainerConfig]]
+    purpose: ClassVar[str]
+    """What it does, as the end of a sentence that begins with its name."""
     needs_client: ClassVar[bool] = False
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:

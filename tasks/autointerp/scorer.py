@@ -98,6 +98,8 @@ class Scorer(ABC):
     """Judges explanations one at a time; a subclass registers itself in `SCORERS`."""
 
     Config: ClassVar[type[ScorerConfig]]
+    purpose: ClassVar[str]
+    """What it does, as the end of a sentence that begins with its name."""
     needs_client: ClassVar[bool] = False
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:

@@ -25,7 +25,7 @@ class Registry(Generic[T]):
 
     Raises ``ValueError`` (which pydantic turns into a readable message) for a duplicate or unknown name,
     and lists the known ones. A plugin that cannot be loaded is logged, and listed with the known names in
-    the error for an unknown name; everything else stays usable.
+    the error for an unknown name; everything else stays usable. A class without a ``purpose`` is refused.
     """
 
     def __init__(self, kind: str, package: str) -> None:
@@ -44,6 +44,9 @@ class Registry(Generic[T]):
         """Class decorator: make the class known as ``name``."""
 
         def add(item: type[T]) -> type[T]:
+            purpose = vars(item).get("purpose")
+            if not isinstance(purpose, str) or len(purpose.splitlines()) != 1:
+                raise ValueError(f"{self.kind} {name!r} needs an attribute purpose: one line of text")
             known = self._items.get(name)
             if known is not None and known.__qualname__ != item.__qualname__:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
@@ -71,6 +74,10 @@ class Registry(Generic[T]):
         """All registered names, sorted."""
         self._load()
         return tuple(sorted(self._items))
+
+    def purpose(self, name: str) -> str:
+        """The one line that says what the thing of this name does."""
+        return str(vars(self[name])["purpose"])
 
     def resolve_config(self, field: str) -> Callable[[Any], Any]:
         """A pydantic ``BeforeValidator``: a mapping becomes the Config of the class it names.

@@ -121,6 +121,8 @@ class Dictionary(nn.Module, ABC):
     """Base of all architectures; a subclass defines how it encodes and what it minimises."""
 
     Config: ClassVar[type[DictionaryConfig]]
+    purpose: ClassVar[str]
+    """What it does, as the end of a sentence that begins with its name."""
     unit_type: ClassVar[UnitType] = "latent"
     origin: ClassVar[Origin] = "trained"
     how_trained: ClassVar[HowTrained] = "steps"

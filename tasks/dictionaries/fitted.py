@@ -29,12 +29,13 @@ from tasks.dictionaries.sparse_codes import top_per_token
 from tasks.dictionaries.stream import Counts, sample_rows
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
 from tasks.dictionaries.training_log import TrainingLog
+from tasks.dictionaries.without_steps import WithoutSteps
 
 _TOKENS_PER_READ = 16_384
 
 
 class FittedConfig(WithoutSteps):
-    """Shared by the methods that are fitted; they refuse the settings of gradient steps."""
+    """Shared by the methods that are fitted."""
 
     width_from_data: ClassVar[bool] = True
     """Whether the fit decides how many latents there are."""

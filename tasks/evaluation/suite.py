@@ -118,6 +118,8 @@ class Suite(ABC):
     """Base of all suites; a subclass measures."""
 
     Config: ClassVar[type[SuiteConfig]]
+    purpose: ClassVar[str]
+    """What it does, as the end of a sentence that begins with its name."""
     version: ClassVar[int] = 1
     """Version of the definitions; raised when a value changes its meaning."""
     reads: ClassVar[frozenset[str]] = frozenset()

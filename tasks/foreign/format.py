@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from catalog.errors import UserError, first_line
 from tasks.common.registry import Registry
@@ -29,6 +29,9 @@ class Written:
 
 class Format(ABC):
     """One file format; the docstring of the subclass names the tool and describes the content."""
+
+    purpose: ClassVar[str]
+    """What it does, as the end of a sentence that begins with its name."""
 
     @abstractmethod
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:

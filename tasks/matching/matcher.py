@@ -75,6 +75,8 @@ class Matcher(ABC):
     """Base of all matchers; a subclass says what it compares and scores the pairs."""
 
     Config: ClassVar[type[MatcherConfig]]
+    purpose: ClassVar[str]
+    """What it does, as the end of a sentence that begins with its name."""
 
     def __init__(self, config: MatcherConfig) -> None:
         self.config = config

@@ -11,7 +11,7 @@ from torch import Tensor
 from catalog.errors import UserError
 from tasks.common.checkpoint import Checkpoint
 from tasks.dictionaries.base import TrainingState, build_dictionary
-from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import Counts, Cursor
 from tasks.dictionaries.training_log import TrainingLog
@@ -31,7 +31,7 @@ class Resumable:
 
     def __init__(
         self,
-        config: DictionaryConfig,
+        config: GradientConfig,
         activations: SiteActivations,
         n_sequences: int,
         device: torch.device,
@@ -138,7 +138,7 @@ class Resumable:
             self.optimiser.state[parameter] = {key: _like(value, parameter) for key, value in moments.items()}
 
 
-def config_digest(config: DictionaryConfig, activations: SiteActivations, n_sequences: int) -> str:
+def config_digest(config: GradientConfig, activations: SiteActivations, n_sequences: int) -> str:
     """Digest of what determines the weights, and of the shape of the data."""
     shape = [activations.site_widths, activations.context_length, n_sequences]
     text = json.dumps([config.training(), shape], sort_keys=True)

@@ -23,6 +23,8 @@ from tasks.common.paths import is_folder, user_path
 class HuggingFaceCorpus(CorpusSource):
     """One document per row of one split of a dataset on the hub or in a local folder."""
 
+    purpose = "reads rows of a dataset on the Hugging Face hub or in a local folder"
+
     class Config(ColumnsConfig):
         """Documents from a Hugging Face dataset."""
 

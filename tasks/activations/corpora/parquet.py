@@ -25,6 +25,8 @@ BATCH_ROWS = 256
 class ParquetCorpus(CorpusSource):
     """One document per row of one file, of all files of a folder, or of a glob pattern."""
 
+    purpose = "reads rows of Parquet files as documents"
+
     class Config(ColumnsConfig):
         """Documents from Parquet files."""
 

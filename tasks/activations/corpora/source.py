@@ -35,6 +35,8 @@ class CorpusSource(ABC):
     """
 
     Config: ClassVar[type[SourceConfig]]
+    purpose: ClassVar[str]
+    """What it does, as the end of a sentence that begins with its name."""
 
     def __init__(self, config: Any) -> None:
         self.config = config

@@ -85,6 +85,8 @@ class StandardLibrary(CorpusSource):
     top-level name, so that no package is in both splits.
     """
 
+    purpose = "reads source code and documentation of the running Python's standard library"
+
     class Config(SourceConfig):
         """The standard library of the running Python; it has no settings."""
 

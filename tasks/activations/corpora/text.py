@@ -14,6 +14,8 @@ from tasks.common.paths import user_path
 class TextCorpus(CorpusSource):
     """One document per UTF-8 file, or per block between blank lines; line ends stay as they are."""
 
+    purpose = "reads UTF-8 files, one document per file or per block between blank lines"
+
     class Config(SourceConfig):
         """Documents from text files."""
 

@@ -43,6 +43,7 @@ class ExplanationReply(Reply):
 class ContextsExplainer(Explainer):
     """Asks for one short phrase; an invalid reply becomes a status and an error."""
 
+    purpose = "asks a language model for one short phrase about marked contexts"
     Config = ContextsConfig
     needs_client = True
     config: ContextsConfig

@@ -17,6 +17,7 @@ class DetectionConfig(JudgeConfig):
 class DetectionScorer(JudgeScorer):
     """Tests whether an explanation separates contexts; high for topics as well as for tokens."""
 
+    purpose = "asks a judge whether the feature fires somewhere in an unmarked context"
     Config = DetectionConfig
     prompt = "judge_detection.v1"
 

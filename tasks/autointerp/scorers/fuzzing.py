@@ -28,6 +28,7 @@ class FuzzingScorer(JudgeScorer):
     gets the marks of a firing one (`borrowed_marks`), so that the marks alone give no information.
     """
 
+    purpose = "asks a judge whether the marked tokens are those the feature fires on"
     Config = FuzzingConfig
     prompt = "judge_fuzzing.v1"
 

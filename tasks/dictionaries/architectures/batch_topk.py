@@ -35,6 +35,7 @@ class BatchTopK(KeptDictionary):
     between the tokens of a batch.
     """
 
+    purpose = "keeps activations above one learned threshold, `k` per token on average"
     Config: ClassVar[type[DictionaryConfig]] = BatchTopKConfig
     config: BatchTopKConfig
     threshold: Tensor

@@ -24,6 +24,7 @@ class BatchTopKCrosscoderConfig(CrosscoderFields, BatchTopKConfig):
 class BatchTopKCrosscoder(Crosscoding, BatchTopK):
     """Latents are selected by ``f sum_M |W_dec^M|``; the threshold at inference uses the same unit."""
 
+    purpose = "reconstructs several hookpoints or two models with the `k · N` largest activations"
     Config: ClassVar[type[DictionaryConfig]] = BatchTopKCrosscoderConfig
     config: BatchTopKCrosscoderConfig
 

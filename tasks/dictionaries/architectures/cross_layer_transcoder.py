@@ -35,6 +35,7 @@ class CrossLayerTranscoderConfig(CrossLayerFields, KeptConfig):
 class CrossLayerTranscoder(CrossLayer):
     """Minimises the unexplained variance of all layers together; dead latents learn from the residual."""
 
+    purpose = "reads an MLP input per layer; each latent writes to its own and all later outputs"
     Config: ClassVar[type[DictionaryConfig]] = CrossLayerTranscoderConfig
     config: CrossLayerTranscoderConfig
 

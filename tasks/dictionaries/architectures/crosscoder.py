@@ -34,6 +34,7 @@ class CrosscoderConfig(CrosscoderFields):
 class Crosscoder(Crosscoding):
     """``relu``; the penalty zeroes the decoder of one model more than it should, see ``error_ratio``."""
 
+    purpose = "reconstructs several hookpoints or two models together, by ReLU with an L1 penalty"
     Config: ClassVar[type[DictionaryConfig]] = CrosscoderConfig
     config: CrosscoderConfig
 

@@ -49,6 +49,7 @@ class DifferenceOfMeans(Baseline):
     where the projection exceeds the midpoint of the two means. One factor for all codes is fitted.
     """
 
+    purpose = "takes one direction per value of a label column"
     Config: ClassVar[type[DictionaryConfig]] = DifferenceOfMeansConfig
 
     @classmethod

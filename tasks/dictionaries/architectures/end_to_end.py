@@ -34,6 +34,7 @@ class EndToEndConfig(GradientConfig):
 class EndToEnd(Dictionary):
     """``relu(W_enc (x - b_dec) + b_enc)``, trained by `tasks.training.end_to_end_run`."""
 
+    purpose = "is trained with the language model in the loop, so that its predictions survive"
     Config: ClassVar[type[DictionaryConfig]] = EndToEndConfig
     how_trained: ClassVar[HowTrained] = "end_to_end"
     config: EndToEndConfig

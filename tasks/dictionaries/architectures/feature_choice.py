@@ -55,6 +55,7 @@ class FeatureChoice(ZipfRevival):
     each latent has its own threshold, so tokens are encoded independently.
     """
 
+    purpose = "gives every latent its quota of tokens by Zipf's law"
     Config: ClassVar[type[DictionaryConfig]] = FeatureChoiceConfig
     config: FeatureChoiceConfig
     threshold: Tensor

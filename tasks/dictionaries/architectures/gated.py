@@ -60,6 +60,7 @@ class Gated(Dictionary):
     L1 applies only to the gate, so activations do not shrink. ``b_enc`` is the bias of the gate.
     """
 
+    purpose = "decides in one half which latents are active and in the other how strongly"
     Config: ClassVar[type[DictionaryConfig]] = GatedConfig
     config: GatedConfig
     exact_decoder_gradient = False

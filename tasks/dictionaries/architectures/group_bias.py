@@ -93,6 +93,7 @@ class GroupBias(TiedDictionary):
     between minus the mean norm of the inputs and 0.
     """
 
+    purpose = "moves biases until the latents of a group fire as often as they should"
     Config: ClassVar[type[DictionaryConfig]] = GroupBiasConfig
     config: GroupBiasConfig
     joined: ClassVar[Mapping[str, Join]] = {"step_fired": "sum", "step_largest": "max", "step_tokens": "sum"}

@@ -43,6 +43,7 @@ class JumpReLUCrossLayerTranscoderConfig(CrossLayerFields, JumpReLUConfig):
 class JumpReLUCrossLayerTranscoder(CrossLayer, JumpReLU):
     """``z * (z > threshold)`` with ``z = x^m W_enc^m + b_enc^m`` of the latent's own layer."""
 
+    purpose = "is a `cross_layer_transcoder` with a threshold for every latent"
     Config: ClassVar[type[DictionaryConfig]] = JumpReLUCrossLayerTranscoderConfig
     config: JumpReLUCrossLayerTranscoderConfig
 

@@ -30,5 +30,6 @@ class JumpReLUTranscoderConfig(TranscoderFields, JumpReLUConfig):
 class JumpReLUTranscoder(Transcoding, JumpReLU):
     """``z * (z > threshold)`` with ``z = x W_enc + b_enc``, to the output."""
 
+    purpose = "predicts one hookpoint from another, with a threshold for every latent"
     Config: ClassVar[type[DictionaryConfig]] = JumpReLUTranscoderConfig
     config: JumpReLUTranscoderConfig

@@ -54,6 +54,7 @@ class MatchingPursuit(TiedDictionary):
     steps never leave a larger residual. ``b_enc`` is not used.
     """
 
+    purpose = "selects one latent after the other, each for what is left to explain"
     Config: ClassVar[type[DictionaryConfig]] = MatchingPursuitConfig
     config: MatchingPursuitConfig
     selects_in_steps = True

@@ -54,6 +54,7 @@ class MatryoshkaBatchTopK(BatchTopK):
     (sum over prefixes, or 1 / G^2), which changes the relative weight of AuxK.
     """
 
+    purpose = "is a `batch_topk` whose first groups of latents reconstruct alone too"
     Config: ClassVar[type[DictionaryConfig]] = MatryoshkaConfig
     config: MatryoshkaConfig
     nested_groups = True

@@ -18,5 +18,6 @@ class MutualChoiceConfig(ChoiceConfig, BatchTopKConfig):
 class MutualChoice(ZipfRevival, BatchTopK):
     """Keeps the ``k * N`` largest of a batch, like BatchTopK; AuxK trains all underused latents."""
 
+    purpose = "keeps the `k · N` largest activations of a batch and revives all underused latents"
     Config: ClassVar[type[DictionaryConfig]] = MutualChoiceConfig
     config: MutualChoiceConfig

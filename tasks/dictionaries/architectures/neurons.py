@@ -24,6 +24,7 @@ class NeuronsConfig(BaselineConfig):
 class Neurons(Baseline):
     """Feature i is neuron i where it is positive; the negative sides follow, for neurons that have one."""
 
+    purpose = "takes the neurons of `mlp_act` themselves, each sign a feature"
     Config: ClassVar[type[DictionaryConfig]] = NeuronsConfig
     unit_type: ClassVar[UnitType] = "neuron"
 

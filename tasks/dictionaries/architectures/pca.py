@@ -35,6 +35,7 @@ class PcaConfig(BaselineConfig):
 class PrincipalComponents(Baseline):
     """Feature c is component c, feature n_components + c its opposite; L0 is n_components, or k."""
 
+    purpose = "takes principal components, both directions of each"
     Config: ClassVar[type[DictionaryConfig]] = PcaConfig
 
     @classmethod

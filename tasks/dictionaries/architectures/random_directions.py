@@ -29,6 +29,7 @@ class RandomDirectionsConfig(BaselineConfig):
 class RandomDirections(Baseline):
     """The control that any method must beat at equal width and k."""
 
+    purpose = "takes random unit directions"
     Config: ClassVar[type[DictionaryConfig]] = RandomDirectionsConfig
 
     @classmethod

@@ -36,6 +36,7 @@ class ReluL1Config(GradientConfig):
 class ReluL1(Dictionary):
     """``relu(W_enc (x - b_dec) + b_enc)``; L1 shrinks the activations, see the metric ``shrinkage``."""
 
+    purpose = "encodes by ReLU with an L1 penalty"
     Config: ClassVar[type[DictionaryConfig]] = ReluL1Config
     can_resample: ClassVar[bool] = True
     config: ReluL1Config

@@ -26,5 +26,6 @@ class SkipTranscoderConfig(TopKTranscoderConfig):
 class SkipTranscoder(TopKTranscoder):
     """``W_skip`` starts at zero. Directions have unit norm; those of sparsify start at zero."""
 
+    purpose = "is a `topk_transcoder` with a linear path beside the latents"
     Config: ClassVar[type[DictionaryConfig]] = SkipTranscoderConfig
     config: SkipTranscoderConfig

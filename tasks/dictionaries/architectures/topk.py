@@ -62,6 +62,7 @@ class TopKConfig(KeptConfig):
 class TopK(KeptDictionary):
     """Keeps the k largest pre-activations of a token, then ReLU: L0 is at most k."""
 
+    purpose = "keeps the `k` largest pre-activations of a token"
     Config: ClassVar[type[DictionaryConfig]] = TopKConfig
     config: TopKConfig
 

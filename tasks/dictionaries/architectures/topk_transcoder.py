@@ -24,6 +24,7 @@ class TopKTranscoderConfig(TranscoderFields, TopKConfig):
 class TopKTranscoder(Transcoding, TopK):
     """Minimises the unexplained variance of the output; dead latents learn from its residual (AuxK)."""
 
+    purpose = "predicts one hookpoint from another with the `k` largest latents"
     starts_centred: ClassVar[bool] = False
     Config: ClassVar[type[DictionaryConfig]] = TopKTranscoderConfig
     config: TopKTranscoderConfig

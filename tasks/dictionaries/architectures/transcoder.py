@@ -29,5 +29,6 @@ class TranscoderConfig(TranscoderFields, ReluL1Config):
 class Transcoder(Transcoding, ReluL1):
     """``relu(x W_enc + b_enc)`` to the output; error over the squared mean norm of the output, plus L1."""
 
+    purpose = "predicts one hookpoint from another, by ReLU with an L1 penalty"
     Config: ClassVar[type[DictionaryConfig]] = TranscoderConfig
     config: TranscoderConfig

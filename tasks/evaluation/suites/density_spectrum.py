@@ -42,6 +42,7 @@ class DensitySpectrumConfig(SuiteConfig):
 class DensitySpectrum(Suite):
     """Share of the latents in every bin, with a random dictionary of the same width and k as control."""
 
+    purpose = "counts how often latents fire, as a histogram of log10 density"
     Config: ClassVar[type[SuiteConfig]] = DensitySpectrumConfig
     config: DensitySpectrumConfig
 

@@ -70,6 +70,7 @@ class PlantedFeaturesConfig(SuiteConfig):
 class PlantedFeatures(Suite):
     """Trains in this process, on the device of the subject."""
 
+    purpose = "trains the same method on synthetic activations whose features are known"
     Config: ClassVar[type[SuiteConfig]] = PlantedFeaturesConfig
     config: PlantedFeaturesConfig
 

@@ -62,6 +62,7 @@ class _Split:
 class SparseProbing(Suite):
     """Balanced accuracy on the eval documents, mean over classes; 0.5 is chance."""
 
+    purpose = "probes for a document label with a few latents"
     Config: ClassVar[type[SuiteConfig]] = SparseProbingConfig
     reads: ClassVar[frozenset[str]] = frozenset({"labels"})
     config: SparseProbingConfig

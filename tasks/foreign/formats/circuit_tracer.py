@@ -40,6 +40,8 @@ _WRITABLE = ("transcoder", "jumprelu_transcoder")
 class CircuitTracer(Format):
     """Reads and writes the transcoder of one layer."""
 
+    purpose = "reads and writes transcoders of one layer for circuit-tracer"
+
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The transcoder of a file, or of a folder that holds one."""
         weights = _weights_file(path)

@@ -47,6 +47,8 @@ _TENSORS += ("activation_global_scale", "code_normalization")
 class Crosscoder(Format):
     """Reads the weights of one crosscoder, with the configuration beside them."""
 
+    purpose = "reads crosscoders of the dictionary_learning fork and of ckkissane's replication"
+
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The crosscoder of a file."""
         tensors = read_stored(path, allow_pickle=allow_pickle).tensors

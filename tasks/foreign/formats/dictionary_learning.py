@@ -42,6 +42,8 @@ _SITE_NAMES = {"attn": "attn_out", "attention": "attn_out", "mlp": "mlp_out"}
 class DictionaryLearning(Format):
     """Reads the folder of one trainer, or its weights file."""
 
+    purpose = "reads trainers of saprmarks/dictionary_learning"
+
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The autoencoder of a folder."""
         folder = path if path.is_dir() else path.parent

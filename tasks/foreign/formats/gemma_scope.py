@@ -43,6 +43,8 @@ _TENSORS = ("W_enc", "W_dec", "b_enc", "b_dec")
 class GemmaScope(Format):
     """Reads one file of parameters, or the folder that holds it."""
 
+    purpose = "reads parameters of Gemma Scope 1 and 2"
+
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The dictionary of a file."""
         weights = _weights_file(path)

@@ -20,6 +20,8 @@ _ACTIVATIONS: dict[str, Activation] = {"ReLU": "relu", "TopK": "topk"}
 class OpenAi(Format):
     """Reads the state of one autoencoder."""
 
+    purpose = "reads autoencoders of openai/sparse_autoencoder"
+
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The autoencoder of a file."""
         stored = read_stored(path, allow_pickle=allow_pickle)

@@ -64,6 +64,8 @@ _TOKEN_NORMS: dict[str, TokenNorm] = {"layer_norm": "layer_norm", "constant_norm
 class SaeLens(Format):
     """Reads and writes the folder of one dictionary."""
 
+    purpose = "reads folders of SAELens 6 and before, writes those of 6"
+
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The dictionary of a folder (or of its weights file)."""
         folder = path if path.is_dir() else path.parent

@@ -51,6 +51,8 @@ _WRITABLE = ("topk", "topk_transcoder", "skip_transcoder")
 class Sparsify(Format):
     """Reads and writes the folder of one sparse coder."""
 
+    purpose = "reads and writes folders of EleutherAI/sparsify, reads single-target ones of clt-training"
+
     def read(self, path: Path, *, allow_pickle: bool = False) -> Foreign:
         """The sparse coder of a folder (or of its weights file)."""
         folder = path if path.is_dir() else path.parent

@@ -47,6 +47,7 @@ class ActivationCorrelationConfig(MatcherConfig):
 class ActivationCorrelation(Matcher):
     """Features that fire together."""
 
+    purpose = "correlates activations on the text that both dictionaries have read"
     Config: ClassVar[type[MatcherConfig]] = ActivationCorrelationConfig
     config: ActivationCorrelationConfig
 

@@ -38,6 +38,7 @@ class DecoderCosineConfig(MatcherConfig):
 class DecoderCosine(Matcher):
     """Directions that point the same way."""
 
+    purpose = "compares the directions of two dictionaries that write the same hookpoints"
     Config: ClassVar[type[MatcherConfig]] = DecoderCosineConfig
     config: DecoderCosineConfig
 

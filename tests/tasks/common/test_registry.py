@@ -7,24 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.activations.corpora.source import CORPUS_SOURCES
+from flows.registries import REGISTRIES
 from tasks.autointerp.explainer import EXPLAINERS
-from tasks.autointerp.scorer import SCORERS
 from tasks.common.registry import Registry
-from tasks.dictionaries.base import ARCHITECTURES
-from tasks.evaluation.suite import SUITES
-from tasks.foreign.format import FORMATS
-from tasks.matching.matcher import MATCHERS
-
-REGISTRIES: list[Registry[object]] = [
-    ARCHITECTURES,
-    CORPUS_SOURCES,
-    EXPLAINERS,
-    FORMATS,
-    MATCHERS,
-    SCORERS,
-    SUITES,
-]
 
 
 @pytest.fixture
@@ -61,7 +46,8 @@ def like(registry: Registry[object]) -> Registry[object]:
 def test_a_plugin_of_every_kind_is_known_by_its_name(registry: Registry[object], site: Path) -> None:
     fresh = like(registry)
     kind = fresh.group.removeprefix("featlas.")
-    code = "import registries\n\n@registries.current.register('from_a_plugin')\nclass Mine:\n    pass\n"
+    code = "import registries\n\n@registries.current.register('from_a_plugin')\n"
+    code += "class Mine:\n    purpose = 'does nothing'\n"
     module = f"plugin_{kind}"
     install(site, fresh.group, module, code)
     (site / "registries.py").write_text("current = None\n")
@@ -78,11 +64,16 @@ def test_a_plugin_of_every_kind_is_known_by_its_name(registry: Registry[object],
         ("import a_package_that_is_nowhere", "a_package_that_is_nowhere"),
         (
             "from tasks.autointerp.explainer import EXPLAINERS\n\n"
-            "@EXPLAINERS.register('lexical')\nclass Other:\n    pass\n",
+            "@EXPLAINERS.register('lexical')\nclass Other:\n    purpose = 'x'\n",
             "registered twice",
         ),
+        (
+            "from tasks.autointerp.explainer import EXPLAINERS\n\n"
+            "@EXPLAINERS.register('wordless')\nclass Other:\n    pass\n",
+            "needs an attribute purpose",
+        ),
     ],
-    ids=["raises", "lacks a package", "takes a name"],
+    ids=["raises", "lacks a package", "takes a name", "says no purpose"],
 )
 def test_a_plugin_that_fails_leaves_the_rest_usable(site: Path, code: str, reason: str) -> None:
     install(site, EXPLAINERS.group, "plugin_broken", code)
