@@ -1,4 +1,4 @@
-"""Whatever a file adds to a registry says what it does, in one line, and stands in a README."""
+"""Whatever a file adds to a registry says what it does, in one line that the command line shows."""
 
 import re
 from pathlib import Path
@@ -12,12 +12,6 @@ from tasks.common.registry import Registry
 ROOT = Path(__file__).resolve().parents[2]
 REGISTERED = [(registry, name) for registry in REGISTRIES for name in registry]
 IDS = [f"{registry.kind}-{name}" for registry, name in REGISTERED]
-
-
-def listed_names() -> set[str]:
-    """The names in the rows of tables and the items of lists of the READMEs of ``tasks``."""
-    pages = "\n".join(path.read_text() for path in (ROOT / "tasks").rglob("*.md"))
-    return {name for line in re.findall(r"^[|-] .*", pages, re.M) for name in re.findall("`(.+?)`", line)}
 
 
 def registries_in_the_code() -> set[str]:
@@ -36,11 +30,6 @@ def test_a_registered_thing_says_its_purpose_in_one_line(registry: Registry[obje
     assert purpose[0].islower()
     assert not purpose.endswith(".")
     assert len(purpose) <= 90
-
-
-@pytest.mark.parametrize(("registry", "name"), REGISTERED, ids=IDS)
-def test_a_registered_thing_has_a_line_in_a_readme(registry: Registry[object], name: str) -> None:
-    assert name in listed_names(), f"{registry.kind} {name}: give it a line in the README of its folder"
 
 
 def test_the_command_lists_every_name_with_its_purpose(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,7 +1,7 @@
 """Freeze what stands for each architecture in the catalogue in ``tests/golden/dictionary_configs.json``.
 
-Run ``python tests/golden/freeze_dictionary_configs.py`` after an architecture was added. An entry is
-never changed: the fingerprints of dictionaries in people's catalogues are made of it.
+Run ``python tests/golden/freeze_dictionary_configs.py`` before a release. An entry is never
+changed: the fingerprints of dictionaries in people's catalogues are made of it.
 """
 
 import json

