@@ -41,7 +41,7 @@ class Registry(Generic[T]):
         return f"featlas.{self.kind.replace(' ', '_')}"
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator: make the class known as ``name``."""
+        """Class decorator: make the class, which says its ``purpose`` in one line, known as ``name``."""
 
         def add(item: type[T]) -> type[T]:
             purpose = vars(item).get("purpose")

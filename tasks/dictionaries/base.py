@@ -23,6 +23,7 @@ from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.kernels.products import product
 from tasks.dictionaries.sparse_codes import top_per_token
 from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
+from tasks.dictionaries.widths import Widths
 
 HowTrained = Literal["steps", "fit", "end_to_end", "imported"]
 Join = Literal["sum", "max"]
@@ -92,29 +93,6 @@ class TrainingStep:
     """Which latents were active (bool)."""
     parts: dict[str, Tensor] = field(default_factory=dict)
     """Further terms for the log, by metric name (scalars)."""
-
-
-@dataclass(frozen=True)
-class Widths:
-    """Widths of the hookpoints that a dictionary reads and of those it writes, in order."""
-
-    reads: tuple[int, ...]
-    writes: tuple[int, ...]
-
-    @classmethod
-    def single(cls, width: int) -> "Widths":
-        """One hookpoint, read and written."""
-        return cls((width,), (width,))
-
-    @property
-    def d_in(self) -> int:
-        """Width of the inputs, all hookpoints together."""
-        return sum(self.reads)
-
-    @property
-    def d_out(self) -> int:
-        """Width of the outputs, all hookpoints together."""
-        return sum(self.writes)
 
 
 class Dictionary(nn.Module, ABC):

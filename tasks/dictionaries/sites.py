@@ -13,8 +13,9 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from catalog.schemas import Split
-from tasks.dictionaries.base import Dictionary, Widths
+from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.stream import ActivationReader
+from tasks.dictionaries.widths import Widths
 
 
 class SiteActivations:

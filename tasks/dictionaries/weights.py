@@ -24,8 +24,9 @@ from catalog.durable import (
     temporary_beside,
 )
 from catalog.errors import UserError
-from tasks.dictionaries.base import Dictionary, Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.saelens_layout import left_out, own_tensors, saelens_config, saelens_tensors
+from tasks.dictionaries.widths import Widths
 
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import Widths
 from tasks.dictionaries.token_norm import TokenNorm
+from tasks.dictionaries.widths import Widths
 
 Activation = Literal[
     "relu", "topk", "abs_topk", "group_max", "batch_topk", "jumprelu", "gated", "matching_pursuit"

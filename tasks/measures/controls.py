@@ -12,8 +12,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from tasks.dictionaries.base import Dictionary, Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.metrics import Values
+from tasks.dictionaries.widths import Widths
 from tasks.measures.clean_runs import CleanRuns
 from tasks.measures.fidelity_sums import Fidelity
 from tasks.measures.metric_rows import control_values

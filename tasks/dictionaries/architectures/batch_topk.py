@@ -6,12 +6,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState, Widths
+from tasks.dictionaries.base import ARCHITECTURES, TrainingState
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.topk_family import KeptDictionary
 from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.sparse_codes import Pairs, top_of_batch
 from tasks.dictionaries.sparse_encoding import encode_top_of_batch
+from tasks.dictionaries.widths import Widths
 
 _LARGEST_L0_ERROR = 0.1
 """A learned threshold with L0 within 10 % of k is kept; otherwise it is set to give k on the sample."""

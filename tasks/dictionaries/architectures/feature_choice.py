@@ -10,10 +10,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState, Widths
+from tasks.dictionaries.base import ARCHITECTURES, TrainingState
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.zipf_auxk import ChoiceConfig, ZipfRevival, integer_quotas
 from tasks.dictionaries.sparse_codes import Pairs, pairs_of_mask, top_of_batch
+from tasks.dictionaries.widths import Widths
 
 _LARGEST_L0_ERROR = 0.1
 """As for BatchTopK: within 10 % of k the learned threshold is kept."""

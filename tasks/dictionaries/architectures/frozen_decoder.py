@@ -9,8 +9,9 @@ from typing import ClassVar, Literal
 import torch
 
 from tasks.dictionaries.architectures.topk import TopK, TopKConfig
-from tasks.dictionaries.base import ARCHITECTURES, Widths
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.widths import Widths
 
 
 class FrozenDecoderConfig(TopKConfig):
@@ -25,6 +26,7 @@ class FrozenDecoderConfig(TopKConfig):
 class FrozenDecoder(TopK):
     """Encoder and biases learn; ``W_dec`` is random unit rows before, during and after the training."""
 
+    purpose = "is a `topk` that trains its encoder and keeps its random decoder, as a control"
     Config: ClassVar[type[DictionaryConfig]] = FrozenDecoderConfig
     learns_decoder: ClassVar[bool] = False
 

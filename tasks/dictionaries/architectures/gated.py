@@ -12,10 +12,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tasks.dictionaries.active_pairs import active_pairs
-from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sparse_codes import Pairs, selected_pre_acts
+from tasks.dictionaries.widths import Widths
 
 
 class GatedConfig(GradientConfig):

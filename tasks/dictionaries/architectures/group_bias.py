@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from catalog.errors import UserError
 from tasks.dictionaries.active_pairs import active_pairs
-from tasks.dictionaries.base import ARCHITECTURES, Join, TrainingState, TrainingStep, Widths
+from tasks.dictionaries.base import ARCHITECTURES, Join, TrainingState, TrainingStep
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.tied import TiedDictionary
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sparse_codes import Pairs, selected_pre_acts
+from tasks.dictionaries.widths import Widths
 
 _SMALLEST_STEP, _LARGEST_STEP = 0.01, 0.2
 _FALLS = 6

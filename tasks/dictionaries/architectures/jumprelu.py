@@ -11,11 +11,12 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep, Widths
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.pre_activation_loss import shortfall
 from tasks.dictionaries.families.relu_loss import Rectified, Weights, rectified
 from tasks.dictionaries.gradient_config import GradientConfig
+from tasks.dictionaries.widths import Widths
 
 
 class JumpReLUConfig(GradientConfig):

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep, Widths
+from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.auxk import aux_ratio
 from tasks.dictionaries.families.pursuit import Pursuit, pursue, pursue_orthogonally, pursued_residual
@@ -18,6 +18,7 @@ from tasks.dictionaries.families.tied import TiedDictionary
 from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.kernels.products import product
 from tasks.dictionaries.sparse_codes import pairs_per_token, top_per_token
+from tasks.dictionaries.widths import Widths
 
 
 class MatchingPursuitConfig(KeptConfig):

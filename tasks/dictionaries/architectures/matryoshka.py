@@ -13,9 +13,10 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.architectures.batch_topk import BatchTopK, BatchTopKConfig
-from tasks.dictionaries.base import ARCHITECTURES, Widths
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.sparse_codes import Pairs
+from tasks.dictionaries.widths import Widths
 
 
 class MatryoshkaConfig(BatchTopKConfig):

@@ -18,13 +18,14 @@ from catalog.errors import UserError
 from catalog.schemas import UnitType
 from tasks.common.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from tasks.common.progress import Progress
-from tasks.dictionaries.base import ARCHITECTURES, Widths
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families import nnls
 from tasks.dictionaries.families.nnls import Start
 from tasks.dictionaries.fitted import FittedConfig, FittedDictionary, Fitting
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
 from tasks.dictionaries.training_log import TrainingLog
+from tasks.dictionaries.widths import Widths
 
 _MOST_VALUES = 2**28
 _LOGGED_ITERATIONS = 200

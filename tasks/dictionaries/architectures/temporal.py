@@ -26,13 +26,13 @@ from tasks.dictionaries.base import (
     HowTrained,
     TrainingState,
     TrainingStep,
-    Widths,
     imported_only,
 )
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.temporal_attention import CodeAttention, Sources, sequence_product
 from tasks.dictionaries.sparse_encoding import encode_top
 from tasks.dictionaries.token_norm import TokenNorm, normalise_tokens
+from tasks.dictionaries.widths import Widths
 from tasks.dictionaries.without_steps import STEPS_OF_AN_IMPORT, WithoutSteps
 
 _NUMBERS_AT_ONCE = 2**24

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import Widths
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.multi_site import SeveralSites
 from tasks.dictionaries.gradient_config import GradientConfig
+from tasks.dictionaries.widths import Widths
 
 
 class CrossLayerFields(GradientConfig):

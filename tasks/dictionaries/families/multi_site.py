@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tasks.dictionaries.base import Dictionary, Widths
+from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.widths import Widths
 
 
 class SeveralSites(Dictionary):

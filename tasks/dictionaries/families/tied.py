@@ -2,8 +2,9 @@
 
 import torch
 
-from tasks.dictionaries.base import Dictionary, TrainingState, Widths
+from tasks.dictionaries.base import Dictionary, TrainingState
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.widths import Widths
 
 
 class TiedDictionary(Dictionary):

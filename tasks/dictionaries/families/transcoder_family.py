@@ -9,9 +9,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tasks.dictionaries.base import Dictionary, TrainingState, Widths
+from tasks.dictionaries.base import Dictionary, TrainingState
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.gradient_config import GradientConfig
+from tasks.dictionaries.widths import Widths
 
 
 class TranscoderFields(GradientConfig):

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.dictionaries.base import Dictionary, Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.families.crosscoder_family import Crosscoding
 from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.widths import Widths
 from tasks.measures.latent_scaling import best_factor, latent_scaling
 from tasks.training.trainer import train
 

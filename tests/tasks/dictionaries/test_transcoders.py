@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.widths import Widths
 from tasks.measures.controls import fit_pca, fit_rank_map
 from tasks.measures.evaluation import evaluate
 from tasks.training.trainer import train

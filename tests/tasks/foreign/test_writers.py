@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import ARCHITECTURES, Dictionary, Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, build_dictionary, dictionary_config
+from tasks.dictionaries.widths import Widths
 from tasks.foreign.assembly import assemble
 from tasks.foreign.format import Written, format_named, read_foreign, writers
 

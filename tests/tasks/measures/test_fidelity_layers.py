@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.text.packing import PackedTokens
-from tasks.dictionaries.base import Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.base import build_dictionary, dictionary_config
+from tasks.dictionaries.widths import Widths
 from tasks.measures.fidelity import CLEAN
 from tasks.measures.fidelity_layers import Layers, measure_layers, why_not_in_layers
 

@@ -10,9 +10,10 @@ from torch import Tensor
 
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.text.packing import PackedTokens
-from tasks.dictionaries.base import Widths, build_dictionary, dictionary_config
+from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.widths import Widths
 from tasks.measures.controls import fit_controls
 from tasks.measures.fidelity_rows import fidelity_rows
 from tasks.measures.fidelity_sites import Spot, measure_site
