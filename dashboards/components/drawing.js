@@ -9,6 +9,7 @@ const ATTRIBUTES = new Set(
   ("aria-hidden aria-label aria-sort class colspan d data-name datetime height href preserveAspectRatio role rowspan scope style " +
     "tabindex text-anchor title viewBox width x x1 x2 y y1 y2").split(" "),
 )
+const HELD_MS = 450
 const INSIDE = /^[a-z]+(\?[^#]*)?$/
 const OUTSIDE = /^https?:\/\//
 
@@ -67,6 +68,27 @@ function toggleTip(root, button) {
   tip.style.top = `${below ? box.bottom + 4 : Math.max(8, box.top - size.height - 4)}px`
 }
 
+// The title of a link, which a mouse sees: the keyboard sees it on coming there, a finger on holding it.
+function titlesForAll(root) {
+  let held
+  const titled = (event) => event.target.closest("a[title]")
+  if (!root._listens) {
+    root.addEventListener("focusin", (event) => {
+      const link = titled(event)
+      if (link?.matches(":focus-visible")) toggleTip(root, link)
+    })
+    root.addEventListener("focusout", (event) => {
+      if (titled(event)) toggleTip(root, null)
+    })
+    root._listens = true
+  }
+  root.onpointerdown = (event) => {
+    const link = titled(event)
+    if (link && event.pointerType === "touch") held = setTimeout(() => toggleTip(root, link), HELD_MS)
+  }
+  root.onpointerup = root.onpointercancel = () => clearTimeout(held)
+}
+
 export default function (component) {
   const { data, parentElement } = component
   const root = parentElement.querySelector(".root")
@@ -74,6 +96,7 @@ export default function (component) {
   root.onkeydown = (event) => {
     if (event.key === "Escape") toggleTip(root, null)
   }
+  titlesForAll(root)
   root.onclick = (event) => {
     const define = event.target.closest("button.define")
     toggleTip(root, define)

@@ -36,14 +36,18 @@ function lineElement(line, onDocument, target) {
     const element = tokenElement(token)
     if (position === line.peak) element.classList.add("peak")
     element._tip = token.tip
+    element.tabIndex = position === line.focus ? 0 : -1
     tokens.append(element)
   })
+  tokens.setAttribute("role", "group")
+  tokens.setAttribute("aria-label", "Tokens of a context: arrow keys go from one to the next")
+  tokens.onkeydown = walk
   tokens.append(make("span", "gap after", "…"))
   row.append(value, tokens)
   if (onDocument) {
     const open = make("button", "open", "¶")
     open.type = "button"
-    open.title = "whole document: " + line.document
+    open._tip = ["whole document: " + line.document]
     open.setAttribute("aria-label", "Show the whole document " + line.document)
     open.onclick = () => onDocument({ document: line.document, start: line.span[0], end: line.span[1] })
     row.append(open)
@@ -51,6 +55,18 @@ function lineElement(line, onDocument, target) {
   row._line = line
   row.classList.toggle("target", line.name !== "" && line.name === target)
   return row
+}
+
+// One token of a line takes part in the order of Tab; the arrow keys hand that on.
+function walk(event) {
+  const shown = [...event.currentTarget.querySelectorAll(".token:not(.far)")]
+  const from = shown.indexOf(event.target)
+  const to = { ArrowRight: from + 1, ArrowLeft: from - 1, Home: 0, End: shown.length - 1 }[event.key]
+  if (from < 0 || to === undefined || !shown[to]) return
+  event.preventDefault()
+  shown[from].tabIndex = -1
+  shown[to].tabIndex = 0
+  shown[to].focus()
 }
 
 function bandElement(band, shown, onDocument, target) {
@@ -116,19 +132,35 @@ function topBar(data, onWidth, width) {
   return bar
 }
 
-function followPointer(root, tip) {
-  root.onpointerover = (event) => {
-    const token = event.target.closest(".token")
-    tip.classList.toggle("on", Boolean(token))
-    if (!token) return
-    tip.replaceChildren(...token._tip.map((text) => make("div", "", text)))
-    const box = token.getBoundingClientRect()
-    const size = tip.getBoundingClientRect()
-    const left = Math.min(box.left, document.documentElement.clientWidth - size.width - 8)
-    tip.style.left = `${Math.max(8, left)}px`
-    tip.style.top = `${box.top > size.height + 12 ? box.top - size.height - 6 : box.bottom + 6}px`
+function showTip(tip, element) {
+  tip.classList.toggle("on", Boolean(element))
+  if (!element) return
+  tip.replaceChildren(...element._tip.map((text) => make("div", "", text)))
+  const box = element.getBoundingClientRect()
+  const size = tip.getBoundingClientRect()
+  const left = Math.min(box.left, document.documentElement.clientWidth - size.width - 8)
+  tip.style.left = `${Math.max(8, left)}px`
+  tip.style.top = `${box.top > size.height + 12 ? box.top - size.height - 6 : box.bottom + 6}px`
+}
+
+// The tip of what the pointer is on, the keyboard has come to, or a finger has touched.
+function followAttention(root, tip) {
+  const told = (event) => event.target.closest(".token, .open")
+  root._onFocus = (event) => showTip(tip, event.type === "focusin" ? told(event) : null)
+  if (!root._listens) {
+    for (const type of ["focusin", "focusout"]) root.addEventListener(type, (event) => root._onFocus(event))
+    root._listens = true
   }
-  root.onpointerleave = () => tip.classList.remove("on")
+  root.onpointerover = (event) => {
+    if (event.pointerType !== "touch") showTip(tip, told(event))
+  }
+  root.onpointerleave = (event) => {
+    if (event.pointerType !== "touch") showTip(tip, null)
+  }
+  root.onclick = (event) => showTip(tip, told(event))
+  root.onkeydown = (event) => {
+    if (event.key === "Escape") showTip(tip, null)
+  }
 }
 
 export default function (component) {
@@ -143,6 +175,7 @@ export default function (component) {
   const onDocument = data.documents ? (place) => setTriggerValue("document", place) : null
   const tip = make("div", "tip")
   tip.setAttribute("role", "tooltip")
+  tip.setAttribute("aria-live", "polite")
   root.replaceChildren(
     topBar(data, onWidth, width),
     ...data.bands.map((band) => bandElement(band, data.shown, onDocument, data.target)),
@@ -151,7 +184,7 @@ export default function (component) {
   const first = root.querySelector(".band")
   if (first) first.open = true
   setContext(root, width)
-  followPointer(root, tip)
+  followAttention(root, tip)
   if (data.target && root._target !== data.target) {
     // Parts above may still be drawn and move it: look for it again a little later.
     for (const wait of [0, 200, 600]) {
