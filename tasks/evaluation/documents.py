@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from catalog.schemas import Split
+from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.sites import SiteActivations
 from tasks.evaluation.tokens import TokenBatch, document_of, encoded, token_batches
@@ -40,6 +41,7 @@ def pool_documents(
     n_tokens: int,
     dictionaries: Mapping[str, Dictionary],
     min_tokens: int = 1,
+    listener: ProgressListener = silent,
 ) -> Pooled:
     """Read about ``n_tokens`` tokens of a split once and average them by document.
 
@@ -48,7 +50,7 @@ def pool_documents(
     width = max(dictionary.d_sae for dictionary in dictionaries.values())
     parts = [
         _part(batch, activations, dictionaries)
-        for batch in token_batches(activations, split, n_tokens, width)
+        for batch in token_batches(activations, split, n_tokens, width, listener)
     ]
     if not parts:
         empty = {name: sparse.csc_matrix((0, d.d_sae)) for name, d in dictionaries.items()}

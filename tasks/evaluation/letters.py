@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from catalog.schemas import Split
+from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.sites import SiteActivations
 from tasks.evaluation.tokens import TokenBatch, token_batches
 
@@ -47,12 +48,13 @@ def letter_tokens(
     n_tokens: int,
     per_word: int,
     min_letters: int,
+    listener: ProgressListener = silent,
 ) -> LetterTokens:
     """Word-initial tokens among about ``n_tokens`` of a split, at most ``per_word`` of each token text."""
     seen: Counter[str] = Counter()
     parts: list[Tensor] = []
     letters, words = [], []
-    for batch in token_batches(activations, split, n_tokens, _READ_WIDTH):
+    for batch in token_batches(activations, split, n_tokens, _READ_WIDTH, listener):
         keep = []
         for place, word in _words(activations, batch, texts, min_letters):
             if seen[word] < per_word:

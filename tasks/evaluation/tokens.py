@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from catalog.schemas import Split
+from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import sample_rows
@@ -37,11 +38,15 @@ class TokenBatch(NamedTuple):
 
 
 def token_batches(
-    activations: SiteActivations, split: Split, n_tokens: int, d_sae: int
+    activations: SiteActivations,
+    split: Split,
+    n_tokens: int,
+    d_sae: int,
+    listener: ProgressListener = silent,
 ) -> Iterator[TokenBatch]:
     """Valid, finite tokens of sequences spread evenly over a split, about ``n_tokens`` in all, float32.
 
-    A batch is small enough for dense codes of width ``d_sae``.
+    A batch is small enough for dense codes of width ``d_sae``. The listener is told after each.
     """
     context = activations.context_length
     rows = sample_rows(activations.sequence_rows(split), max(n_tokens // context, 1))
@@ -56,6 +61,7 @@ def token_batches(
             seen_NW, y_NE = activations.split(values_STW[valid_ST].float())
             x_ND = seen_NW[:, : activations.widths.d_in]
             yield TokenBatch(chosen[sequence_N.numpy()], position_N.numpy(), x_ND, y_NE, seen_NW)
+        listener(Progress(f"{split} sequences read", min(start + size, len(rows)), len(rows)))
 
 
 class Controls(NamedTuple):
@@ -69,17 +75,21 @@ class Controls(NamedTuple):
 
 
 @torch.no_grad()
-def fit_controls(dictionary: Dictionary, activations: SiteActivations, seed: int) -> Controls:
+def fit_controls(
+    dictionary: Dictionary, activations: SiteActivations, seed: int, listener: ProgressListener = silent
+) -> Controls:
     """A random dictionary of the same width and realised k, and PCA with k components, on the inputs.
 
     Raises:
         Unmeasurable: when there are no train tokens.
     """
     n_tokens = min(_CONTROL_TOKENS, _CONTROL_VALUES // activations.d_in)
-    parts = list(token_batches(activations, "train", n_tokens, dictionary.d_sae))
+    parts, active = [], 0.0
+    for part in token_batches(activations, "train", n_tokens, dictionary.d_sae, listener):
+        active += float((encoded(dictionary, part.seen_NW) > 0).sum())
+        parts.append(part)
     if not parts:
         raise Unmeasurable("the activation set has no valid train tokens")
-    active = sum(float((encoded(dictionary, part.seen_NW) > 0).sum()) for part in parts)
     x_ND = torch.cat([part.x_ND for part in parts])
     k = max(round(active / len(x_ND)), 1)
     random = fit_random(x_ND, k, dictionary.d_sae, seed).to(dictionary.W_dec.device)

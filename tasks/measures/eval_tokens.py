@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader, Counts, read_valid, sample_rows
 
@@ -26,12 +27,26 @@ class EvalTokens(NamedTuple):
     massive_N: NDArray[np.bool_]
 
 
-def eval_tokens(activations: SiteActivations, n_tokens: int, d_sae: int) -> Iterator[EvalTokens]:
-    """Valid eval tokens from sequences spread evenly over the split."""
+def eval_tokens(
+    activations: SiteActivations,
+    n_tokens: int,
+    d_sae: int,
+    what: str = "",
+    listener: ProgressListener = silent,
+) -> Iterator[EvalTokens]:
+    """Valid eval tokens from sequences spread evenly over the split.
+
+    Args:
+        activations: The data.
+        n_tokens: Approximate number of tokens.
+        d_sae: Width of the codes for which a batch is small enough.
+        what: The unit of progress, for the listener.
+        listener: Called with the number of sequences after each batch.
+    """
     tokens, counts = activations.tokens, Counts()
     documents = getattr(tokens, "document_index", None)
     massive = massive_mask(activations)
-    for rows in _row_batches(activations, n_tokens, d_sae):
+    for rows, progress in _row_batches(activations, n_tokens, d_sae, what):
         valid_ST = np.asarray(tokens.valid[rows], dtype=bool)
         x_NW = torch.from_numpy(np.ascontiguousarray(activations.read(rows)))[torch.from_numpy(valid_ST)]
         finite = torch.isfinite(x_NW.sum(dim=1, dtype=torch.float32))
@@ -40,16 +55,18 @@ def eval_tokens(activations: SiteActivations, n_tokens: int, d_sae: int) -> Iter
         finite_N = finite.numpy()
         n = int(finite_N.sum())
         if not n:
+            listener(progress)
             continue
         document_N = np.zeros(n, np.int64) if documents is None else documents[rows][valid_ST][finite_N]
         massive_N = np.zeros(n, bool) if massive is None else massive[rows][valid_ST][finite_N]
         yield EvalTokens(x_NW[finite].float(), np.asarray(document_N), massive_N)
+        listener(progress)
     counts.refuse_many()
 
 
 def eval_batches(activations: ActivationReader, n_tokens: int, d_sae: int) -> Iterator[Tensor]:
     """Valid eval tokens (N, W) in float32, from sequences spread evenly over the split."""
-    for rows in _row_batches(activations, n_tokens, d_sae):
+    for rows, _ in _row_batches(activations, n_tokens, d_sae):
         values_NW = read_valid(activations, rows)
         if len(values_NW):
             yield values_NW.float()
@@ -67,9 +84,12 @@ def has_massive(activations: SiteActivations) -> bool:
     return mask is not None and bool(mask.any())
 
 
-def _row_batches(activations: ActivationReader, n_tokens: int, d_sae: int) -> Iterator[NDArray[Any]]:
+def _row_batches(
+    activations: ActivationReader, n_tokens: int, d_sae: int, what: str = ""
+) -> Iterator[tuple[NDArray[Any], Progress]]:
+    """Sequences of each batch, and how far one is after it."""
     context = activations.context_length
     rows = sample_rows(activations.sequence_rows("eval"), max(n_tokens // context, 1))
     size = max(_CODES_PER_BATCH // (d_sae * context), 1)
     for start in range(0, len(rows), size):
-        yield rows[start : start + size]
+        yield rows[start : start + size], Progress(what, min(start + size, len(rows)), len(rows))

@@ -62,7 +62,7 @@ def evaluate(
         config: Numbers of tokens and sequences.
         second_model: For a crosscoder of two models the other one.
         shared: Controls of dictionaries measured before; those of the same hookpoint, k and width are reused.
-        listener: Told after each part.
+        listener: Called after each batch of every part.
 
     Raises:
         UserError: when the widths differ or the set has no valid eval tokens.
@@ -75,17 +75,14 @@ def evaluate(
         )
     device = language_model.device if language_model is not None else dictionary.W_dec.device
     dictionary = copy.deepcopy(dictionary).to(device)
-    own = _measure(dictionary, sites.as_read_by(dictionary), config)
-    listener(Progress("evaluation", 1, 3))
+    own = _measure(dictionary, sites.as_read_by(dictionary), config, "sequences reconstructed", listener)
     controls = (shared or SharedControls()).of(
-        sites, dictionary, own.k, config, lambda: _controls(sites, dictionary, own.k, config)
+        sites, dictionary, own.k, config, lambda: _controls(sites, dictionary, own.k, config, listener)
     )
     own.values |= metrics.decoder_geometry(dictionary) | _of_sites(dictionary)
-    listener(Progress("evaluation", 2, 3))
     rows = own.rows(controls)
     models = [model for model in (language_model, second_model) if model is not None]
-    rows += fidelity_rows(dictionary, controls, sites, models, config)
-    listener(Progress("evaluation", 3, 3))
+    rows += fidelity_rows(dictionary, controls, sites, models, config, listener)
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
@@ -187,12 +184,18 @@ def _without(name: MetricName) -> MetricName:
     return name._replace(variant=" ".join(filter(None, (name.variant, WITHOUT_MASSIVE))))
 
 
-def _measure(dictionary: Dictionary, sites: SiteActivations, config: EvaluationConfig) -> _Measured:
+def _measure(
+    dictionary: Dictionary,
+    sites: SiteActivations,
+    config: EvaluationConfig,
+    what: str,
+    listener: ProgressListener,
+) -> _Measured:
     is_split = has_massive(sites)
     reconstruction = _Twice(lambda: _TargetSums(sites), is_split=is_split)
     skip = _Twice(SkipSums, is_split=is_split)
     sparsity = SparsitySums(dictionary.d_sae)
-    for batch in eval_tokens(sites, config.max_tokens, dictionary.d_sae):
+    for batch in eval_tokens(sites, config.max_tokens, dictionary.d_sae, what, listener):
         x_ND, y_NE = sites.split(batch.values_NW.to(dictionary.W_dec.device))
         codes = dictionary.encode_sparse(x_ND)
         sparsity.add(*codes, batch.document_N)
@@ -214,17 +217,27 @@ def _measure(dictionary: Dictionary, sites: SiteActivations, config: EvaluationC
     return _Measured(sparsity.n, k, values, intervals, reconstruction.n_ordinary)
 
 
-def _controls(sites: SiteActivations, dictionary: Dictionary, k: int, config: EvaluationConfig) -> Controls:
+def _controls(
+    sites: SiteActivations,
+    dictionary: Dictionary,
+    k: int,
+    config: EvaluationConfig,
+    listener: ProgressListener,
+) -> Controls:
     """Both controls at a k, fitted on train tokens and measured on eval tokens."""
+    listener(Progress("controls fitted", 0, 1))
     x_ND, y_NE = sites.split(sample_tokens(sites, "train", config.max_control_tokens))
     reconstructs = sites.writes is None
     controls = fit_controls(x_ND, y_NE, k, dictionary.d_sae, config.seed, reconstructs=reconstructs)
+    listener(Progress("controls fitted", 1, 1))
     controls.random.to(dictionary.W_dec.device)
     linear = _Twice(lambda: _TargetSums(sites), is_split=has_massive(sites))
-    for batch in eval_tokens(sites, config.max_tokens, controls.random.d_sae):
+    d_sae = controls.random.d_sae
+    for batch in eval_tokens(sites, config.max_tokens, d_sae, "sequences for the linear control", listener):
         x_ND, y_NE = sites.split(batch.values_NW)
         linear.add(batch, y_NE, controls.linear(x_ND))
-    random = _measure(controls.random, sites, config).values | metrics.decoder_geometry(controls.random)
+    measured = _measure(controls.random, sites, config, "sequences for the random control", listener)
+    random = measured.values | metrics.decoder_geometry(controls.random)
     controls.measured.update(linear=linear.results()[0], random=random)
     return controls
 

@@ -33,6 +33,7 @@ from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.capture import capture, splice
 from tasks.activations.text.inputs import model_inputs
 from tasks.activations.text.packing import PackedTokens
+from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.measures.clean_runs import CleanRuns
 from tasks.measures.fidelity_sums import CLEAN, Fidelity
 
@@ -104,6 +105,7 @@ def measure_fidelity(
     seed: int = 0,
     ablate: bool = True,
     clean: CleanRuns | None = None,
+    listener: ProgressListener = silent,
 ) -> Fidelity:
     """Run the sequences ``rows`` unmodified, with each replacement, and with both ablations.
 
@@ -118,6 +120,7 @@ def measure_fidelity(
         seed: Chooses the masked tokens of a masked model.
         ablate: Whether to run the ablations; they are the same for all dictionaries of a hookpoint.
         clean: Unmodified runs of the same sequences, model and seed; missing ones are added.
+        listener: Called after each run of the model with the number of sequences.
     """
 
     def splicing(batch: Batch) -> Callable[[Replacement], AbstractContextManager[Any]]:
@@ -130,9 +133,8 @@ def measure_fidelity(
 
         return at_hookpoint
 
-    return measure_spliced(
-        language_model, tokens, rows, mean_E, replacements, splicing, seed, ablate, clean=clean
-    )
+    arguments = (language_model, tokens, rows, mean_E, replacements, splicing, seed, ablate)
+    return measure_spliced(*arguments, clean=clean, listener=listener)
 
 
 @torch.no_grad()
@@ -146,6 +148,7 @@ def measure_spliced(
     seed: int,
     ablate: bool = True,
     clean: CleanRuns | None = None,
+    listener: ProgressListener = silent,
 ) -> Fidelity:
     """The same for any way in which a replacement enters a forward pass."""
     ablations: dict[str, Replacement] = {
@@ -155,6 +158,7 @@ def measure_spliced(
     together = {**(ablations if ablate else {}), **replacements}
     result = Fidelity()
     clean = clean or CleanRuns(most_bytes=0)
+    n_runs, done = len(rows) * (1 + len(together)), 0
     for number, batch in enumerate(_batches(language_model, tokens, rows, seed)):
         spliced = splicing(batch)
         clean_PV = clean.of(number, partial(_log_probs, language_model, batch, nullcontext()))
@@ -163,8 +167,12 @@ def measure_spliced(
         result.documents.append(batch.document_P)
         _add(result, CLEAN, clean_PV, clean_PV, batch.targets_P)
         for name, replace in together.items():
+            done += len(batch.rows)
+            listener(Progress("sequences predicted", done, n_runs))
             log_probs_PV = _log_probs(language_model, batch, spliced(replace))
             _add(result, name, clean_PV, log_probs_PV, batch.targets_P)
+        done += len(batch.rows)
+        listener(Progress("sequences predicted", done, n_runs))
     return result
 
 

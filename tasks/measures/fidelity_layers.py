@@ -23,7 +23,8 @@ from torch import Tensor
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.capture import splice, watch
 from tasks.activations.text.packing import PackedTokens
-from tasks.dictionaries.widths import Widths
+from tasks.common.progress import ProgressListener, silent
+from tasks.dictionaries.base import Widths
 from tasks.measures.fidelity import (
     Batch,
     Replacement,
@@ -56,6 +57,7 @@ def measure_layers(
     *,
     seed: int = 0,
     ablate: bool = True,
+    listener: ProgressListener = silent,
 ) -> Fidelity:
     """Run the sequences ``rows`` unmodified, with each replacement, and with both ablations.
 
@@ -68,12 +70,14 @@ def measure_layers(
             once per layer, and its answer for that layer is used.
         seed: Chooses the masked tokens of a masked model.
         ablate: Whether to run the ablations.
+        listener: Called after each run of the model with the number of sequences.
     """
 
     def splicing(batch: Batch) -> Callable[[Replacement], AbstractContextManager[None]]:
         return partial(_spliced, language_model, layers, batch.valid_BT)
 
-    return measure_spliced(language_model, tokens, rows, layers.mean_E, replacements, splicing, seed, ablate)
+    arguments = (language_model, tokens, rows, layers.mean_E, replacements, splicing, seed, ablate)
+    return measure_spliced(*arguments, listener=listener)
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from tasks.activations.models.language_model import LanguageModel
 from tasks.common.bootstrap import Interval, ratio_interval
+from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.families.cross_layer_family import CrossLayer
@@ -47,17 +48,18 @@ def fidelity_rows(
     sites: SiteActivations,
     language_models: Sequence[LanguageModel],
     config: EvaluationConfig,
+    listener: ProgressListener = silent,
 ) -> list[dict[str, Any]]:
     """Rows of ``dictionary_metrics``: the output replaces the written hookpoint.
 
     For a crosscoder one hookpoint at a time; the variants then end with its name, and those without are null.
     """
     if isinstance(dictionary, Crosscoding):
-        return _rows_of_crosscoder(dictionary, controls, sites, language_models, config)
+        return _rows_of_crosscoder(dictionary, controls, sites, language_models, config, listener)
     reason = _why_not(dictionary, sites, language_models, config)
     if reason is not None:
         return [_row(name, None, 0, None, reason) for name in _NAMES]
-    measured = _measured(dictionary, controls, sites, language_models[0], config)
+    measured = _measured(dictionary, controls, sites, language_models[0], config, listener)
     several = len(sites.targets) > 1
     note = f"all {len(sites.targets)} written hookpoints replaced in one pass" if several else None
     return _rows_of(measured, controls, note)
@@ -126,6 +128,7 @@ def _rows_of_crosscoder(
     sites: SiteActivations,
     language_models: Sequence[LanguageModel],
     config: EvaluationConfig,
+    listener: ProgressListener,
 ) -> list[dict[str, Any]]:
     by_id = {model.spec.model_id: model for model in language_models}
     model_ids = [str(getattr(site, "meta", {}).get("model_id", "")) for site in sites.targets]
@@ -147,7 +150,9 @@ def _rows_of_crosscoder(
     chosen = sample_rows(sites.sequence_rows("eval"), config.fidelity_sequences)
     for number, name in enumerate(sites.target_names):
         measured = _shared(
-            partial(measure_site, spots, number, sites.tokens, chosen, means, seed=config.seed),
+            partial(
+                measure_site, spots, number, sites.tokens, chosen, means, seed=config.seed, listener=listener
+            ),
             dictionary,
             controls,
             name,
@@ -179,12 +184,15 @@ def _measured(
     sites: SiteActivations,
     language_model: LanguageModel,
     config: EvaluationConfig,
+    listener: ProgressListener,
 ) -> Fidelity:
     rows = sample_rows(sites.sequence_rows("eval"), config.fidelity_sequences)
     reads, written, seed = site_names(sites.reads), sites.target_names, config.seed
     if len(written) > 1:
         layers = Layers(reads, written, sites.widths, controls.mean_input, controls.mean_target)
-        measure = partial(measure_layers, language_model, sites.tokens, rows, layers, seed=seed)
+        measure = partial(
+            measure_layers, language_model, sites.tokens, rows, layers, seed=seed, listener=listener
+        )
         return _shared(measure, dictionary, controls)
     measure = partial(
         measure_fidelity,
@@ -196,6 +204,7 @@ def _measured(
         reads=None if sites.writes is None else reads,
         seed=seed,
         clean=controls.clean,
+        listener=listener,
     )
     return _shared(measure, dictionary, controls)
 

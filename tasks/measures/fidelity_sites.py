@@ -20,6 +20,7 @@ from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.capture import capture, splice
 from tasks.activations.text.inputs import model_inputs
 from tasks.activations.text.packing import PackedTokens
+from tasks.common.progress import ProgressListener, silent
 from tasks.measures.fidelity import (
     Batch,
     Replacement,
@@ -46,6 +47,7 @@ def measure_site(
     *,
     seed: int = 0,
     ablate: bool = True,
+    listener: ProgressListener = silent,
 ) -> Fidelity:
     """Run the sequences ``rows`` through one model, with one hookpoint replaced.
 
@@ -58,6 +60,7 @@ def measure_site(
         replacements: By name, maps from all that is read to all that is written, both (N, D).
         seed: Chooses the masked tokens of a masked model.
         ablate: Whether to run the ablations.
+        listener: Called after each run of the model with the number of sequences.
     """
     place, widths = spots[number], [len(mean) for mean in means]
 
@@ -75,7 +78,8 @@ def measure_site(
         return at_hookpoint
 
     parts = {name: partial(part, replace) for name, replace in replacements.items()}
-    return measure_spliced(place.language_model, tokens, rows, means[number], parts, splicing, seed, ablate)
+    arguments = (place.language_model, tokens, rows, means[number], parts, splicing, seed, ablate)
+    return measure_spliced(*arguments, listener=listener)
 
 
 def _read(spots: Sequence[Spot], scored: LanguageModel, tokens: PackedTokens, batch: Batch) -> Tensor:

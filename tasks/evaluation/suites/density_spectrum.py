@@ -50,18 +50,20 @@ class DensitySpectrum(Suite):
         return ((METRIC, UNSEEN),)
 
     def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
-        random = fit_controls(subject.dictionary, subject.activations, self.config.seed).random
-        own = self._firing(subject, subject.dictionary)
-        null = self._firing(subject, random).spectrum()
+        random = fit_controls(subject.dictionary, subject.activations, self.config.seed, listener).random
+        own = self._firing(subject, subject.dictionary, listener)
+        null = self._firing(subject, random, listener).spectrum()
         intervals = own.intervals()
         return [
             Metric(METRIC, bin_, share, own.n_tokens, {"random": null[bin_]}, interval=intervals[bin_])
             for bin_, share in own.spectrum().items()
         ]
 
-    def _firing(self, subject: Subject, dictionary: Dictionary) -> "Firing":
+    def _firing(self, subject: Subject, dictionary: Dictionary, listener: ProgressListener) -> "Firing":
         parts = []
-        for batch in token_batches(subject.activations, "eval", self.config.max_tokens, dictionary.d_sae):
+        for batch in token_batches(
+            subject.activations, "eval", self.config.max_tokens, dictionary.d_sae, listener
+        ):
             active_NL = sparse.csr_matrix((encoded(dictionary, batch.seen_NW) > 0).numpy())
             parts.append(Firing.of(active_NL, document_of(subject.activations, batch)))
         return Firing.together(parts, dictionary.d_sae)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import sparse
 
-from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.common.progress import Progress, ProgressListener, silent, track
 from tasks.dictionaries.base import Dictionary
 from tasks.evaluation.absorption import absorption, main_latents
 from tasks.evaluation.letters import LetterTokens, letter_tokens, one_hot, shuffled_by_word, usual_letters
@@ -80,19 +80,19 @@ class FirstLetter(Suite):
 
     def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
         refuse_unlike_output(subject.dictionary)
-        train, test, letters = self._tokens(subject)
+        train, test, letters = self._tokens(subject, listener)
         y_NC, test_y_NC = one_hot(train.letters, letters), one_hot(test.letters, letters)
         probe = fit_probe(train.x_ND.numpy(), y_NC)
-        listener(Progress("first letter", 1, 3))
+        listener(Progress("probes fitted", 1, 1))
         by_letter = dict(zip(letters, _f1_by_letter(probe, test, test_y_NC), strict=True))
         null = {"shuffled_words": self._null(train, test, letters)}
         probe_f1, _, interval = mean_score(list(by_letter.values()))
         metrics = [Metric(PROBE, "", probe_f1, len(test.words), null, interval=interval, unit=UNIT)]
-        random = fit_controls(subject.dictionary, subject.activations, self.config.seed).random
-        sides = []
-        for number, dictionary in enumerate((subject.dictionary, random), start=2):
-            sides.append(self._by_letter(dictionary, probe, (train, y_NC), (test, test_y_NC), letters))
-            listener(Progress("first letter", number, 3))
+        random = fit_controls(subject.dictionary, subject.activations, self.config.seed, listener).random
+        sides = [
+            self._by_letter(dictionary, probe, (train, y_NC), (test, test_y_NC), letters, listener)
+            for dictionary in (subject.dictionary, random)
+        ]
         good = {letter for letter, f1 in by_letter.items() if f1.value > self.config.min_probe_f1}
         metrics += [
             Metric(PROBE, letter, f1.value, f1.n, null, interval=f1.interval(), unit=UNIT)
@@ -100,7 +100,9 @@ class FirstLetter(Suite):
         ]
         return metrics + _metrics(sides[0], sides[1], good)
 
-    def _tokens(self, subject: Subject) -> tuple[LetterTokens, LetterTokens, list[str]]:
+    def _tokens(
+        self, subject: Subject, listener: ProgressListener
+    ) -> tuple[LetterTokens, LetterTokens, list[str]]:
         config = self.config
         parts = [
             letter_tokens(
@@ -110,6 +112,7 @@ class FirstLetter(Suite):
                 config.max_tokens,
                 config.per_word,
                 config.min_letters,
+                listener,
             )
             for split in ("train", "eval")
         ]
@@ -141,6 +144,7 @@ class FirstLetter(Suite):
         train: tuple[LetterTokens, NDArray[np.bool_]],
         test: tuple[LetterTokens, NDArray[np.bool_]],
         letters: list[str],
+        listener: ProgressListener,
     ) -> ByLetter:
         codes, test_codes = (_codes(dictionary, part[0].x_ND) for part in (train, test))
         y = train[1].astype(np.float64)
@@ -151,7 +155,7 @@ class FirstLetter(Suite):
         offset = dictionary.b_dec.detach().float().cpu()
         words = Words.of(test[0].words)
         result: ByLetter = {}
-        for c, letter in enumerate(letters):
+        for c, letter in track(enumerate(letters), "letters probed", listener, len(letters)):
             chosen = order_LC[: self.config.max_main, c]
             columns, test_columns = (part[:, chosen].toarray() for part in (codes, test_codes))
             n_main, answers = main_latents(columns, train[1][:, c], test_columns, test[1][:, c])

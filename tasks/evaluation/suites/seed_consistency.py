@@ -61,11 +61,11 @@ class SeedConsistency(Suite):
 
     def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
         if not subject.siblings:
-            raise Unmeasurable("no other dictionary of the pipeline differs from this one only in the seed")
-        own = self._alive(subject, subject.dictionary)
+            raise Unmeasurable("no other dictionary of the pipeline differs from this one in the seed alone")
+        own = self._alive(subject, subject.dictionary, listener)
         if not own[0].numel():
             raise Unmeasurable("no latent is active on the eval tokens")
-        siblings = [self._alive(subject, sibling) for sibling in subject.siblings]
+        siblings = [self._alive(subject, sibling, listener) for sibling in subject.siblings]
         values = [agreement(own, sibling) for sibling in siblings]
         chance = [agreement(own, self._null(sibling, number)) for number, sibling in enumerate(siblings)]
         return [
@@ -86,10 +86,14 @@ class SeedConsistency(Suite):
         decoder, encoder = (scatter_of(rows).draw(len(rows), self.config.seed + number) for rows in sibling)
         return decoder, encoder
 
-    def _alive(self, subject: Subject, dictionary: Dictionary) -> tuple[Tensor, Tensor]:
+    def _alive(
+        self, subject: Subject, dictionary: Dictionary, listener: ProgressListener
+    ) -> tuple[Tensor, Tensor]:
         """Unit decoder rows and encoder columns of the latents seen on eval tokens."""
         seen_L = torch.zeros(dictionary.d_sae, dtype=torch.bool)
-        for batch in token_batches(subject.activations, "eval", self.config.max_tokens, dictionary.d_sae):
+        for batch in token_batches(
+            subject.activations, "eval", self.config.max_tokens, dictionary.d_sae, listener
+        ):
             seen_L |= (encoded(dictionary, batch.seen_NW) > 0).any(dim=0)
         decoder = dictionary.W_dec.detach().float().cpu()[seen_L]
         encoder = dictionary.W_enc.detach().float().cpu().T[seen_L]

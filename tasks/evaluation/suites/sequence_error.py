@@ -93,10 +93,10 @@ class SequenceError(Suite):
         return ((SEQMEAN, ""), (SPECIAL, ""))
 
     def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
-        models = self._models(subject)
+        models = self._models(subject, listener)
         sums = {part: {name: SequenceErrors() for name in models} for part in PARTS}
         for batch in token_batches(
-            subject.activations, "eval", self.config.max_tokens, subject.dictionary.d_sae
+            subject.activations, "eval", self.config.max_tokens, subject.dictionary.d_sae, listener
         ):
             document_N = document_of(subject.activations, batch)
             masks = _masks(subject, batch)
@@ -108,14 +108,16 @@ class SequenceError(Suite):
             raise Unmeasurable("the activation set has no valid eval tokens")
         return [_metric(part, sums[part]) for part in PARTS if _is_measured(part, sums)]
 
-    def _models(self, subject: Subject) -> dict[str, Callable[[TokenBatch], Tensor]]:
+    def _models(
+        self, subject: Subject, listener: ProgressListener
+    ) -> dict[str, Callable[[TokenBatch], Tensor]]:
         """The dictionary and its controls, by name."""
         dictionary = subject.dictionary
         models: dict[str, Callable[[TokenBatch], Tensor]] = {
             "own": lambda batch: reconstructed(dictionary, batch.seen_NW)
         }
         if dictionary.reconstructs_input:
-            controls = fit_controls(dictionary, subject.activations, self.config.seed)
+            controls = fit_controls(dictionary, subject.activations, self.config.seed, listener)
             models["pca"] = lambda batch: controls.pca(batch.x_ND)
             models["random"] = lambda batch: reconstructed(controls.random, batch.seen_NW)
         return models

@@ -20,7 +20,7 @@ from pydantic import Field
 from catalog.errors import UserError
 from catalog.schemas import Split
 from tasks.common.bootstrap import Floats, Interval, document_interval
-from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.common.progress import ProgressListener, silent, track
 from tasks.evaluation.documents import Pooled, labels_of, pool_documents
 from tasks.evaluation.probe import Bools, balanced_accuracy, fit_probe, largest_mean_differences
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
@@ -73,22 +73,21 @@ class SparseProbing(Suite):
     def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
         self._check_label(subject)
         self._refuse_hopeless(subject)
-        controls = fit_controls(subject.dictionary, subject.activations, self.config.seed)
+        controls = fit_controls(subject.dictionary, subject.activations, self.config.seed, listener)
         dictionaries = {"own": subject.dictionary, "random": controls.random}
         config = self.config
-        pooled = []
-        for split in get_args(Split):
-            pooled.append(
-                pool_documents(subject.activations, split, config.max_tokens, dictionaries, config.min_tokens)
-            )
-            listener(Progress("splits pooled", len(pooled), 2))
+        limits = (config.max_tokens, dictionaries, config.min_tokens)
+        pooled = [
+            pool_documents(subject.activations, split, *limits, listener=listener)
+            for split in get_args(Split)
+        ]
         train, test = self._labelled(pooled[0], pooled[1], subject)
         random = np.random.default_rng(config.seed)
         orders = [random.permutation(len(train.y_MC)) for _ in range(config.n_shuffles)]
         nulls = [_Split(train.pooled, train.y_MC[order]) for order in orders]
         raw_all = _dense_accuracy(train, test)
         metrics = []
-        for k in config.k:
+        for k in track(config.k, "numbers of latents probed", listener):
             control = {
                 "raw": raw_all,
                 "raw_k": _sparse_accuracy(train, test, "raw", k),
