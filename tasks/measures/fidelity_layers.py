@@ -24,7 +24,7 @@ from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.capture import splice, watch
 from tasks.activations.text.packing import PackedTokens
 from tasks.common.progress import ProgressListener, silent
-from tasks.dictionaries.base import Widths
+from tasks.dictionaries.widths import Widths
 from tasks.measures.fidelity import (
     Batch,
     Replacement,
