@@ -24,9 +24,10 @@ HOOKPOINT = "blocks.1.resid_post"
 
 
 def without_prefect(module: ModuleType) -> None:
-    """Let a flow's module call the functions of its tasks."""
+    """Let a flow's module call the functions of its tasks, under the names of the tasks."""
     for name, task in vars(module).copy().items():
         if isinstance(task, Task):
+            task.fn.name = task.name
             setattr(module, name, task.fn)
 
 
