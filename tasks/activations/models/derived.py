@@ -15,6 +15,7 @@ from catalog.errors import UserError
 from tasks.activations.models.adapters import adapter_facts, merge_adapter, read_adapter
 from tasks.activations.models.source import ModelConfig, Quantisation, model_folder, weights_digest
 
+_RANGES: dict[Quantisation, tuple[int, int]] = {"int8": (-128, 127), "int4": (-8, 7)}
 GROUP_SIZE = 32
 """Neighbouring weights of a row that share a scale in int4: the block of llama.cpp's Q4_0."""
 
@@ -23,7 +24,7 @@ class QuantisationError(NamedTuple):
     """What rounding the weights costs."""
 
     scheme: str
-    """Number format, granularity and library."""
+    """Number format, granularity and the function that rounds."""
     error: float
     """Squared error over the squared weights, all quantised weights together."""
 
@@ -93,8 +94,8 @@ def reinitialise(model: nn.Module, seed: int) -> None:
 def scheme(quantisation: Quantisation) -> str:
     """The quantisation in words."""
     if quantisation == "int8":
-        return "int8 weights, one scale per output row (torchao IntxWeightOnly)"
-    return f"int4 weights, one scale per {GROUP_SIZE} inputs (torchao IntxWeightOnly)"
+        return "int8 weights, one scale per output row, symmetric (torch.fake_quantize)"
+    return f"int4 weights, one scale per {GROUP_SIZE} inputs, symmetric (torch.fake_quantize)"
 
 
 @torch.no_grad()
@@ -122,14 +123,18 @@ def quantise(model: nn.Module, config: ModelConfig, output: nn.Module | None) ->
 
 
 def _round(layer: nn.Linear, quantisation: Quantisation) -> None:
-    """Quantise and dequantise one weight: the same numbers on every device, in a plain tensor."""
-    from torchao.quantization import IntxWeightOnlyConfig, quantize_  # takes seconds to import
-    from torchao.quantization.granularity import PerAxis, PerGroup
+    """Quantise and dequantise one weight: the same numbers on every device, in a plain tensor.
 
-    granularity = PerAxis(0) if quantisation == "int8" else PerGroup(GROUP_SIZE)
-    weight, n_missing = layer.weight.detach(), -layer.in_features % GROUP_SIZE
-    padded = nn.Linear(layer.in_features + n_missing, layer.out_features, bias=False)
-    padded.weight = nn.Parameter(nn.functional.pad(weight, (0, n_missing)), requires_grad=False)
-    quantize_(padded, IntxWeightOnlyConfig(getattr(torch, quantisation), granularity))
-    rounded: Tensor = padded.weight.dequantize()[:, : layer.in_features].to(weight.dtype)
-    layer.weight = nn.Parameter(rounded.contiguous(), requires_grad=False)
+    Symmetric: the scale maps the largest magnitude of a row or group to half of the range of integers, as
+    IntxWeightOnlyConfig of torchao does.
+    """
+    weight = layer.weight.detach()
+    low, high = _RANGES[quantisation]
+    size = layer.in_features if quantisation == "int8" else GROUP_SIZE
+    padded = nn.functional.pad(weight.float(), (0, -layer.in_features % size))
+    groups = padded.reshape(-1, size)
+    scales = groups.abs().amax(dim=1).div((high - low) / 2).clamp_min(torch.finfo(torch.float32).tiny)
+    zeros = torch.zeros(len(groups), dtype=torch.int32, device=weight.device)
+    rounded: Tensor = torch.fake_quantize_per_channel_affine(groups, scales, zeros, 0, low, high)
+    cut = rounded.reshape(padded.shape)[:, : layer.in_features]
+    layer.weight = nn.Parameter(cut.to(weight.dtype).contiguous(), requires_grad=False)
