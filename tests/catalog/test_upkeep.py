@@ -213,7 +213,7 @@ def test_rows_that_contradict_each_other_are_named(root: Path, small: ModuleType
         "features: 1 rows with a status that contradicts n_tokens",
         "explanations: 1 rows with a text that contradicts its status",
         "explanations: 1 rows with a failed explanation without an error",
-        f"features: 8 rows name dictionary_id '{small.DICTIONARY}', which dictionaries does not know",
+        f"features: 8 rows name dictionary_id '{small.DICTIONARY}', which is not in dictionaries",
     ):
         assert expected in faults
 
