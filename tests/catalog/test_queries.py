@@ -116,7 +116,7 @@ def test_every_table_is_described() -> None:
 
 
 def test_tables_that_nothing_writes_are_planned() -> None:
-    """Whoever writes a table names it in one of these calls, or in the tables of a stage by name."""
+    """A stage that writes a table names it in one of these calls, or in the tables of a stage by name."""
     folder = Path(catalog.__file__).parents[1]
     named: set[object] = set()
     for path in (p for name in ("catalog", "flows", "tasks") for p in (folder / name).rglob("*.py")):

@@ -61,7 +61,7 @@ class SeedConsistency(Suite):
 
     def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
         if not subject.siblings:
-            raise Unmeasurable("no other dictionary of the pipeline differs from this one in the seed alone")
+            raise Unmeasurable("no other dictionary of the pipeline differs from this one only in the seed")
         own = self._alive(subject, subject.dictionary, listener)
         if not own[0].numel():
             raise Unmeasurable("no latent is active on the eval tokens")

@@ -163,5 +163,5 @@ def test_json_keeps_large_numbers_and_refuses_a_key_that_stands_twice(tmp_path: 
     path.write_text('{"model_max_length": 1000000000000000019884624838656}')
     assert read_json_object(path, "")["model_max_length"] > 2**63
     path.write_text('{"k": 1, "k": 2}')
-    with pytest.raises(UserError, match="'k' stands twice"):
+    with pytest.raises(UserError, match="'k' occurs twice"):
         read_json_object(path, "fetch it again")

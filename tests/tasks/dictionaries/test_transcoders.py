@@ -146,7 +146,10 @@ def test_latents_of_a_layer_never_write_backwards(planted_for: Any, tmp_path: Pa
             "two or more reads",
         ),
         ({"architecture": "cross_layer_transcoder", "k": 1, **SITES, "writes": LAYERS["writes"]}, "as many"),
-        ({"architecture": "crosscoder", "l1_coefficient": 1, "reads": ["x", "x"]}, "each only once"),
+        (
+            {"architecture": "crosscoder", "l1_coefficient": 1, "reads": ["module:x", "module:x"]},
+            "each only once",
+        ),
     ],
 )
 def test_hookpoints_that_do_not_fit_are_refused(fields: dict[str, Any], words: str) -> None:
