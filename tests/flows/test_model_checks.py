@@ -83,7 +83,7 @@ dictionaries: [{{architecture: topk, expansion_factor: 2, k: 4, n_tokens: 1000}}
         ("{id: drawn, source: reinitialised, of: pico-z, seed: 0}", "is of 'pico-z'; models: pico-a, drawn"),
         ("{id: drawn, source: reinitialised, of: pico-a}", "'of' and 'seed' belong to the source"),
         ("{id: pico-b, source: embedded, quantise: int2}", "Input should be 'int8' or 'int4'"),
-        ("{id: pico-b, source: embedded, adapter: /none}", "adapter folder /none does not exist"),
+        ("{id: pico-b, source: embedded, adapter: /none}", "give its folder as source local"),
         ("{id: pico-b, source: embedded, series: {id: x, step: -1}}", "greater than or equal to 0"),
     ],
 )

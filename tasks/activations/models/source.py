@@ -98,6 +98,11 @@ class ModelConfig(StrictConfig):
             raise ValueError(
                 f"model {self.id!r}: a reinitialised model is of one with stored weights, without 'adapter'"
             )
+        if self.source == "embedded" and (self.adapter or self.quantise):
+            raise ValueError(
+                f"model {self.id!r}: an embedded model has the id of its stored weights; for 'adapter' and "
+                "'quantise' give its folder as source local, with another id"
+            )
         if self.source == "huggingface" and _COMMIT.fullmatch(self.revision or "") is None:
             raise ValueError(
                 f"model {self.id!r}: pin 'revision' to a full commit hash (40 hex digits), "
@@ -115,6 +120,8 @@ class ModelConfig(StrictConfig):
     def canonical(self) -> dict[str, Any]:
         """As every configuration; what later releases added stands in it where it is used."""
         values = super().canonical()
+        if self.of is not None:
+            values["of"] = self.of.model_copy(update={"hookpoints": ()}).canonical()
         return {name: value for name, value in values.items() if name not in _ADDED or value is not None}
 
 

@@ -181,3 +181,10 @@ def test_a_model_that_uses_nothing_new_keeps_its_fingerprint(model_config: Confi
         "dtype",
         "hookpoints",
     }
+
+
+def test_a_redrawn_model_has_one_fingerprint_whatever_its_base_caches(model_config: Configs) -> None:
+    base = model_config("llama")
+    more = changed(base, hookpoints=("blocks.0.resid_post",))
+    assert redrawn(base).canonical() == redrawn(more).canonical()
+    assert set(redrawn(base).canonical()["of"]) == set(base.canonical())
