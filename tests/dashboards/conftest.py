@@ -12,13 +12,14 @@ from types import ModuleType
 from urllib.request import urlopen
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, TimeoutError, expect, sync_playwright
 
 from dashboards import links
 from dashboards.launch import command, environment
 
 WAIT = 45_000
 Visit = Callable[..., Page]
+Lead = Callable[..., None]
 
 
 def _load() -> ModuleType:
@@ -100,6 +101,26 @@ def drawn() -> Callable[[Page], None]:
         expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=WAIT)
 
     return wait
+
+
+@pytest.fixture
+def lead() -> Lead:
+    """Act until the address is as expected, at most three times.
+
+    On a busy machine an element is drawn again between press and release of the mouse: the browser sees no
+    click.
+    """
+
+    def act(page: Page, action: Callable[[], None], url: str | Callable[[str], bool]) -> None:
+        for _ in range(3):
+            action()
+            try:
+                return page.wait_for_url(url, timeout=WAIT / 3)
+            except TimeoutError:
+                continue
+        raise AssertionError(f"acted three times, and the address stays {page.url}")
+
+    return act
 
 
 @pytest.fixture

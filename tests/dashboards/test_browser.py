@@ -18,6 +18,7 @@ WAIT = 45_000
 MAIN = "[data-testid=stMain]"
 Visit = Callable[..., Page]
 Drawn = Callable[[Page], None]
+Lead = Callable[..., None]
 
 
 PAGES = ("overview", "browse", "feature", "compare dictionaries", "compare features", "runs", "sql")
@@ -130,10 +131,9 @@ def test_keys_walk_through_features(visit: Visit, synthetic: ModuleType) -> None
     page.wait_for_url("**/browse", timeout=WAIT)
 
 
-def test_back_returns_to_the_page_before(visit: Visit, drawn: Drawn) -> None:
+def test_back_returns_to_the_page_before(visit: Visit, drawn: Drawn, lead: Lead) -> None:
     page = visit("browse?q=bracket")
-    page.get_by_role("link", name=re.compile("closing bracket")).first.click()
-    page.wait_for_url("**/feature?**", timeout=WAIT)
+    lead(page, page.get_by_role("link", name=re.compile("closing bracket")).first.click, "**/feature?**")
     drawn(page)
     page.go_back()
     page.wait_for_url("**/browse?q=bracket", timeout=WAIT)
@@ -218,7 +218,7 @@ def _error(message: ConsoleMessage) -> str:
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_explanations_start_on_the_first_screen_and_judged_items_lead_to_their_text(
-    visit: Visit, synthetic: ModuleType, width: int
+    visit: Visit, lead: Lead, synthetic: ModuleType, width: int
 ) -> None:
     page = visit(links.feature(synthetic.dictionary_of("pico-a"), 5), width)
     box = page.get_by_role("heading", name="Explanations").bounding_box()
@@ -229,8 +229,7 @@ def test_explanations_start_on_the_first_screen_and_judged_items_lead_to_their_t
     page.get_by_text("Scores and judged items").first.click()
     judged = page.get_by_role("link", name="strongest 2 ")
     expect(judged.first).to_contain_text("elif", timeout=WAIT)
-    judged.first.click()
-    page.wait_for_url("**example=top-2", timeout=WAIT)
+    lead(page, judged.first.click, "**example=top-2")
     target = page.locator(".example.target")
     expect(target).to_be_in_viewport(timeout=WAIT)
     expect(target).to_contain_text("elif")
@@ -257,19 +256,19 @@ def test_a_tenth_and_a_quarter_of_the_maximum_look_different() -> None:
     assert heatmap._heat(0.0, 1.0) == heatmap._heat(-1.0, 1.0) == 0.0
 
 
-def test_heads_sort_both_ways_and_a_page_turned_starts_at_its_top(visit: Visit, drawn: Drawn) -> None:
+def test_heads_sort_both_ways_and_a_page_turned_starts_at_its_top(
+    visit: Visit, drawn: Drawn, lead: Lead
+) -> None:
     page = visit("browse")
     for order in ("activation", "activation_up"):
-        page.get_by_role("link", name=re.compile("^largest")).click()
-        page.wait_for_url(f"**sort={order}", timeout=WAIT)
+        lead(page, page.get_by_role("link", name=re.compile("^largest")).click, f"**sort={order}")
         drawn(page)
     assert page.locator("th[aria-sort=ascending]").inner_text().startswith("largest")
     following = page.get_by_role("button", name="Next page")
     following.scroll_into_view_if_needed()
     main = page.locator(MAIN)
     assert main.evaluate("e => e.scrollTop") > 500
-    following.click()
-    page.wait_for_url("**page=2**", timeout=WAIT)
+    lead(page, following.click, "**page=2**")
     page.wait_for_function(f"() => document.querySelector('{MAIN}').scrollTop === 0", timeout=WAIT)
 
 

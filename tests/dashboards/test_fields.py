@@ -5,6 +5,8 @@ The fields are found on the page, so that a new one is covered; one that no func
 
 import re
 from collections.abc import Callable
+from functools import partial
+from operator import ne
 from types import ModuleType
 
 import pytest
@@ -17,6 +19,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
 WAIT = 45_000
 Visit = Callable[..., Page]
 Drawn = Callable[[Page], None]
+Lead = Callable[..., None]
 TYPED = ("return", "one", "the")
 
 # What can be pressed and is no field: it does one thing and holds nothing.
@@ -133,7 +136,7 @@ NAMES = (
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_field_changed_three_times_keeps_its_third_value(
-    visit: Visit, drawn: Drawn, states: dict[str, str], name: str
+    visit: Visit, drawn: Drawn, lead: Lead, states: dict[str, str], name: str
 ) -> None:
     page = visit(states[name])
     n_fields = len(fields_of(page))
@@ -145,8 +148,7 @@ def test_a_field_changed_three_times_keeps_its_third_value(
         seen, address = [field.evaluate(VALUE)], page.url
         for turn in range(3):
             before = page.url
-            change(field, turn)
-            page.wait_for_url(lambda url, before=before: url != before, timeout=WAIT)
+            lead(page, partial(change, field, turn), partial(ne, before))
             drawn(page)
             seen.append(field.evaluate(VALUE))
             assert seen[-1] != seen[-2], f"{label}: change {turn + 1} is lost, {seen}"

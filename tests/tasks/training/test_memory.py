@@ -28,7 +28,8 @@ MEBIBYTE = 2**20
 SMALL = {"d_sae": 48, "n_tokens": 3_000, "batch_tokens": 500, "lr": 3e-3, "buffer_tokens": 1_000}
 
 CHILD = """
-import json, sys, threading
+import json, sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -54,9 +55,9 @@ class Activations:
         return self.values[rows]
 
 
-def anonymous_bytes():
+def resident_bytes(name):
     with open("/proc/self/status") as lines:
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(name))
 
 
 def begun(**changes):
@@ -70,20 +71,12 @@ small = begun(d_sae=64, batch_tokens=64)
 small.plan_memory()
 small.step()
 return_freed_memory()  # what the C library keeps would be used again and not be seen to grow
-before, peak, done = anonymous_bytes(), [0], threading.Event()
-
-
-def watch():
-    while not done.wait(0.002):
-        peak[0] = max(peak[0], anonymous_bytes())
-
-
+before = resident_bytes("VmRSS")
 run = begun(d_sae=8_192)
 need = run.plan_memory()
-threading.Thread(target=watch).start()
+Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak from here on
 run.step(), run.step()
-done.set()
-print(json.dumps([need.total_bytes, peak[0] - before]))
+print(json.dumps([need.total_bytes, resident_bytes("VmHWM") - before]))
 """
 
 
