@@ -26,8 +26,9 @@ from tasks.stages.describe_model import ModelUnit, describe_model
 from tasks.stages.gate_dictionary import GateUnit, gate_dictionary
 from tasks.stages.import_dictionary import import_dictionary as land_dictionary
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
-from tasks.stages.match_features import MatchUnit, is_comparable, match_features
+from tasks.stages.match_features import match_features
 from tasks.support.import_units import ImportUnit
+from tasks.support.match_units import MatchUnit, is_comparable
 from tasks.support.stored import landed_beside
 
 STAGES: frozenset[Stage] = frozenset(

@@ -25,11 +25,12 @@ from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
 from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
 from tasks.stages.explain_features import ExplainUnit, explain_features
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
-from tasks.stages.match_features import MatchUnit, is_comparable, match_features
+from tasks.stages.match_features import match_features
 from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.stages.score_explanations import ScoreUnit, score_explanations
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.stages.train_together import train_together
+from tasks.support.match_units import MatchUnit, is_comparable
 from tasks.support.policies import StageContext
 from tasks.support.training_units import Site, TrainGroup, TrainUnit
 

@@ -18,7 +18,6 @@ LONGER: dict[str, int] = {
     "tasks/activations/caching/corpus_tokens.py::pack_corpus": 52,
     "tasks/dictionaries/base.py": 338,
     "tasks/dictionaries/families/relu_loss.py::_Slices.forward": 52,
-    "tasks/stages/match_features.py": 80,
     "tests/catalog/test_upkeep.py": 364,
     "tests/catalog/test_views.py": 449,
     "tests/dashboards/synthetic.py": 518,

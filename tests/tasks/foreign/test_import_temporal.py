@@ -42,9 +42,10 @@ from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
 from tasks.stages.gate_dictionary import GateUnit, gate_dictionary
 from tasks.stages.import_dictionary import import_dictionary
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
-from tasks.stages.match_features import MatchUnit, match_features
+from tasks.stages.match_features import match_features
 from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.support.import_units import ImportUnit
+from tasks.support.match_units import MatchUnit
 from tasks.support.policies import StageContext
 
 HOOKPOINT = "blocks.1.resid_post"

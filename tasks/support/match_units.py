@@ -1,0 +1,69 @@
+"""What a match is asked for: two dictionaries of the catalogue and how to compare them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from catalog.ledger import StageOutcome
+from tasks.support.policies import StageContext, UnitKey
+from tasks.support.stored import open_sites, weights_folder
+
+if TYPE_CHECKING:
+    from tasks.matching.matcher import Candidate, Side
+
+STAGE, VERSION = "match_features", 2
+
+
+@dataclass(frozen=True)
+class MatchUnit:
+    """Two dictionaries and how to compare them."""
+
+    config: Any
+    first: StageOutcome
+    second: StageOutcome
+
+    @property
+    def label(self) -> str:
+        first, second = self.first.facts["dictionary_id"], self.second.facts["dictionary_id"]
+        return f"{self.config.matcher} {first} | {second}"
+
+    @property
+    def key(self) -> UnitKey:
+        """The identity of this match."""
+        parents = [self.first.fingerprint, self.second.fingerprint]
+        return UnitKey(STAGE, VERSION, self.label, self.config.canonical(), parents)
+
+
+def is_comparable(unit: MatchUnit) -> bool:
+    """Whether the matcher compares the two dictionaries."""
+    from tasks.matching.matcher import matcher_of
+
+    return matcher_of(unit.config).compares(_candidate(unit.first), _candidate(unit.second))
+
+
+def side_of(context: StageContext, landed: StageOutcome) -> "Side":
+    """A dictionary of the catalogue as a matcher reads it, with its weights on the device of the run."""
+    from tasks.common.device import choose_device
+    from tasks.dictionaries.weights import load_dictionary
+    from tasks.matching.matcher import Side
+
+    facts = landed.facts
+    dictionary = load_dictionary(weights_folder(context.root, facts)).to(choose_device(context.device))
+    return Side(
+        facts["dictionary_id"],
+        facts["activation_set_id"],
+        dictionary,
+        open_sites(context.root, facts).as_read_by(dictionary).inputs,
+        _hooks(facts, "writes"),
+    )
+
+
+def _candidate(landed: StageOutcome) -> "Candidate":
+    from tasks.matching.matcher import Candidate
+
+    facts = landed.facts
+    return Candidate(_hooks(facts, "reads"), _hooks(facts, "writes"), facts["corpus_id"])
+
+
+def _hooks(facts: Mapping[str, Any], sites: str) -> tuple[str, ...]:
+    return tuple(f"{site['model_id']} {site['hookpoint']}" for site in facts[sites])
