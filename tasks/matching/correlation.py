@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from tasks.activations.text.alignment import Ints
 from tasks.common.progress import Progress, ProgressListener, silent
-from tasks.matching.alignment import Ints
 
 Floats = npt.NDArray[np.float64]
 _BLOCK = 2_048

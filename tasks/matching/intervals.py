@@ -6,8 +6,8 @@ Shapes: S segments, P pairs, G documents, R replicates.
 import numpy as np
 from scipy.sparse import csc_array, csr_array
 
+from tasks.activations.text.alignment import Ints
 from tasks.common.bootstrap import FEWEST_DOCUMENTS, document_draws, ends
-from tasks.matching.alignment import Ints
 from tasks.matching.pairs import Floats
 
 _PAIRS_AT_ONCE = 512

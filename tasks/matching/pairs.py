@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from tasks.matching.alignment import Bools, Ints
+from tasks.activations.text.alignment import Bools, Ints
 from tasks.matching.matcher import Side
 
 Floats = npt.NDArray[np.float64]

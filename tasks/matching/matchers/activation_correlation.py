@@ -16,14 +16,14 @@ from scipy.sparse import csr_array
 
 from catalog.errors import UserError
 from catalog.schemas import Split
+from tasks.activations.text.alignment import Ints
 from tasks.common.progress import ProgressListener, silent
-from tasks.matching.alignment import Ints
+from tasks.common.significance import benjamini_hochberg
 from tasks.matching.correlation import Correlator, shift_p_values
 from tasks.matching.intervals import correlation_intervals
 from tasks.matching.matcher import MATCHERS, Candidate, Matched, Matcher, MatcherConfig, Side
 from tasks.matching.pairs import Evidence, Pairs, best_pairs, pairs_table, summary
 from tasks.matching.segment_codes import PairedCodes, paired_codes
-from tasks.matching.significance import benjamini_hochberg
 
 _COVERS = 0.8
 """"Split" and "merged" ask for four fifths of the firings: a share of 1 would let one odd token decide."""

@@ -20,9 +20,9 @@ import torch
 
 from catalog.errors import UserError
 from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.common.significance import benjamini_hochberg
 from tasks.matching.matcher import MATCHERS, Candidate, Matched, Matcher, MatcherConfig, Side
 from tasks.matching.pairs import Evidence, Floats, best_pairs, pairs_table, summary
-from tasks.matching.significance import benjamini_hochberg
 from tasks.measures.scatter import Scatter, scatter_of
 
 _BLOCK = 4_096

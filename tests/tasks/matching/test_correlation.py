@@ -8,8 +8,8 @@ import pytest
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control
 
+from tasks.common.significance import benjamini_hochberg
 from tasks.matching.correlation import Correlator, circular_shift, shift_p_values
-from tasks.matching.significance import benjamini_hochberg
 
 GOLDEN = json.loads((Path(__file__).resolve().parents[2] / "golden" / "matching.json").read_text())
 

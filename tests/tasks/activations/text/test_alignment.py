@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tasks.matching.alignment import TextTokens, common_segments
+from tasks.activations.text.alignment import TextTokens, common_segments
 
-GOLDEN = json.loads((Path(__file__).resolve().parents[2] / "golden" / "matching.json").read_text())
+GOLDEN = json.loads((Path(__file__).resolve().parents[3] / "golden" / "matching.json").read_text())
 
 
 def tokens(spans: list[tuple[int, int]], document: int = 0, valid: list[bool] | None = None) -> TextTokens:
