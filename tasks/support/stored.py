@@ -49,12 +49,12 @@ def evidence_slice(
 
 
 def stored_rows(root: Path, table: str, columns: Sequence[str] | None = None, **equals: str) -> pa.Table:
-    """Rows of a table whose columns have the values given, in the order of its files."""
+    """Rows of a table whose columns have the values given, in the order of its files; all without values."""
     paths = TableStore(root).snapshot().paths(table)
     if not paths:
         empty = TABLES[table].schema.empty_table()
         return empty if columns is None else empty.select(list(columns))
-    filters = [(name, "=", value) for name, value in equals.items()]
+    filters = [(name, "=", value) for name, value in equals.items()] or None
     schema = TABLES[table].schema.remove_metadata()
     with naming_damaged_files(root, [table]):
         return pq.read_table(paths, columns=columns, filters=filters, partitioning=None, schema=schema)
