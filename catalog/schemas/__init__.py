@@ -11,9 +11,11 @@ from catalog.schemas.dictionaries import DICTIONARIES
 from catalog.schemas.features import FEATURES
 from catalog.schemas.labels import LABELS
 from catalog.schemas.matches import MATCHES
+from catalog.schemas.observations import OBSERVATIONS
 from catalog.schemas.spec import BIN, COMMON_COLUMNS, HOOK, LOGIT, NEIGHBOUR, QUANTILE, Column, TableSpec
 from catalog.schemas.values import (
     CallOutcome,
+    ComparisonKind,
     ConceptEvent,
     ExampleSplit,
     ExplanationStatus,
@@ -38,6 +40,7 @@ __all__ = [
     "TABLES",
     "CallOutcome",
     "Column",
+    "ComparisonKind",
     "ConceptEvent",
     "ExampleSplit",
     "ExplanationStatus",
@@ -56,7 +59,8 @@ __all__ = [
 FEATURES_PER_BLOCK = 1_000
 
 TABLES: dict[str, TableSpec] = {
-    table.name: table for table in (*BOOKKEEPING, *ACTIVATIONS, *DICTIONARIES, *FEATURES, *LABELS, *MATCHES)
+    table.name: table
+    for table in (*BOOKKEEPING, *ACTIVATIONS, *DICTIONARIES, *FEATURES, *OBSERVATIONS, *LABELS, *MATCHES)
 }
 
 

@@ -11,6 +11,7 @@ A position is ``sequence_index * context_length + token``, int64.
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,9 +71,12 @@ class CodeShard:
         begin, end = int(self.offsets_L[first_feature]), int(self.offsets_L[last])
         counts = np.diff(self.offsets_L[first_feature : last + 1])
         with safe_open(self.path, framework="np") as tensors:
+            has_steps = "steps" in tensors.keys()  # noqa: SIM118
+            if begin == end:  # safetensors refuses an empty slice at the end
+                return _no_firings(has_steps)
             positions = tensors.get_slice("positions")[begin:end]
             values = tensors.get_slice("values")[begin:end]
-            steps = tensors.get_slice("steps")[begin:end] if "steps" in tensors.keys() else None  # noqa: SIM118
+            steps = tensors.get_slice("steps")[begin:end] if has_steps else None
         return Firings(
             np.repeat(np.arange(first_feature, last, dtype=np.int32), counts),
             positions.astype(np.int64) + self.first_sequence * self.context_length,
@@ -96,6 +100,12 @@ class CodeShard:
         return (self.first_sequence + self.n_sequences) * self.context_length
 
 
+def _no_firings(has_steps: bool) -> Firings:
+    whole = np.zeros(0, dtype=np.int32)
+    values = np.zeros(0, dtype=np.float32)
+    return Firings(whole, whole.astype(np.int64), values, whole if has_steps else None)
+
+
 def encode_to_shards(
     dictionary: "Dictionary",
     activation_set: "ActivationSet",
@@ -104,8 +114,11 @@ def encode_to_shards(
     shard_tokens: int,
     max_nonfinite_share: float,
     listener: ProgressListener,
+    rows_bytes: Callable[[CodeShard], int] | None = None,
 ) -> list[CodeShard]:
     """Encode all valid tokens of all sequences; keep shards that are already in ``folder``.
+
+    ``rows_bytes`` gives the disk that further rows of a shard take; the forecast of the first shard adds it.
 
     Raises:
         UserError: when more than ``max_nonfinite_share`` of the tokens are NaN or infinite.
@@ -125,7 +138,8 @@ def encode_to_shards(
             raise UserError(f"{path} cannot be read back after writing: check the disk and run again")
         shards.append(shard)
         if number == 0:
-            _check_space(path, n_shards=-(-n_sequences // step))
+            further = rows_bytes(shard) if rows_bytes is not None else 0
+            _check_space(path, -(-n_sequences // step), further)
         listener(Progress("sequences encoded", int(rows[-1]) + 1, n_sequences))
     _check_finite(shards, max_nonfinite_share)
     return shards
@@ -140,10 +154,11 @@ def _sequences_per_shard(dictionary: "Dictionary", activation_set: "ActivationSe
     return max(1, min(shard_tokens // activation_set.context_length, most))
 
 
-def _check_space(first_shard: Path, n_shards: int) -> None:
-    """Refuse early what cannot fit, by the size of the first shard."""
+def _check_space(first_shard: Path, n_shards: int, further: int) -> None:
+    """Refuse early what cannot fit, by the first shard: its size, and that of its ``further`` rows."""
     n_missing = n_shards - sum(1 for _ in first_shard.parent.glob("*.safetensors"))
-    need, free = n_missing * first_shard.stat().st_size, shutil.disk_usage(first_shard.parent).free
+    free = shutil.disk_usage(first_shard.parent).free
+    need = n_missing * first_shard.stat().st_size + n_shards * further
     if need > free:
         raise UserError(
             f"mining needs about {need / 1e9:.1f} GB more in {first_shard.parent}, {free / 1e9:.1f} GB are "

@@ -8,6 +8,20 @@ N_QUANTILE_BANDS = 5
 """Fifths of the firing range, from weak to strong; names of `band` in `examples`."""
 
 
+class DocumentFiringsConfig(StrictConfig):
+    """Which pairs of a feature and a document the table `document_firings` keeps.
+
+    What is left out counts as silent wherever documents are compared.
+    """
+
+    keep: bool = True
+    """Whether the table is written; comparisons of labels and corpora need it."""
+    min_tokens: int = Field(default=1, ge=1)
+    """Tokens of the document on which the feature must fire."""
+    min_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of its largest activation that the feature must reach in the document."""
+
+
 class MiningConfig(StrictConfig):
     """How contexts are cut, how many of each band are kept, and the seed."""
 
@@ -37,6 +51,8 @@ class MiningConfig(StrictConfig):
     """Share of tokens above which a firing feature is called dense."""
     max_nonfinite_share: float = Field(default=0.001, ge=0, le=1)
     """Share of tokens with NaN or infinite numbers above which mining fails."""
+    document_firings: DocumentFiringsConfig = DocumentFiringsConfig()
+    """Which firings are kept per document; about 10 bytes of disk for a feature and document."""
     shard_tokens: int = Field(default=65_536, ge=1)
     """Tokens encoded between two resume points."""
     seed: int = 0

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from catalog.errors import UserError
 from tasks.common.progress import ProgressListener, silent
 from tasks.mining.codes import CodeShard, encode_to_shards
 from tasks.mining.config import MiningConfig
+from tasks.mining.document_firings import document_firings, expected_bytes
 from tasks.mining.examples import ExampleMiner
 from tasks.mining.features import FEATURES_SCHEMA, feature_rows, top_tokens
 from tasks.mining.logits import LogitEffects, Unembedding, logit_effects
@@ -29,11 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mined:
-    """The rows of ``features`` and ``examples``, ids of dictionary and activation set left out."""
+    """The rows of three tables, ids of dictionary and activation set left out."""
 
     features: pa.Table
     examples: Iterator[pa.RecordBatch]
     """Sorted by feature, band and rank; cut while they are read, from files in the scratch folder."""
+    by_document: Iterator[pa.RecordBatch]
+    """Rows of ``document_firings`` by feature and document, summed while they are read; none if not kept."""
     n_tokens: int
     """Tokens mined: the valid ones with finite activations, of both document splits."""
     n_nonfinite: int
@@ -103,7 +107,21 @@ def mine(
     examples = ExampleMiner(
         shards, tokens, documents, found, nearest_Ln, SpecialTokens(tokens, special), config, listener
     )
-    return Mined(features, examples.batches(), found.n_tokens, sum(shard.n_nonfinite for shard in shards))
+    by_document = document_firings(
+        shards,
+        tokens,
+        documents["document_id"].combine_chunks().cast(pa.string()),
+        found.statistics.max_L,
+        config.document_firings,
+        listener,
+    )
+    return Mined(
+        features,
+        examples.batches(),
+        by_document if config.document_firings.keep else iter(()),
+        found.n_tokens,
+        sum(shard.n_nonfinite for shard in shards),
+    )
 
 
 def _encode(
@@ -113,6 +131,7 @@ def _encode(
     config: MiningConfig,
     listener: ProgressListener,
 ) -> list[CodeShard]:
+    keeps = config.document_firings.keep
     return encode_to_shards(
         dictionary,
         activation_set,
@@ -120,6 +139,7 @@ def _encode(
         shard_tokens=config.shard_tokens,
         max_nonfinite_share=config.max_nonfinite_share,
         listener=listener,
+        rows_bytes=partial(expected_bytes, tokens=activation_set.tokens) if keeps else None,
     )
 
 

@@ -52,7 +52,7 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
             listener,
             extra_columns=columns_of_sites(dictionary, sites, language_model),
         )
-        rows = {"features": mined.features, "examples": mined.examples}
+        rows = {"features": mined.features, "examples": mined.examples, "document_firings": mined.by_document}
         slices = [evidence_slice(table, facts, of_table) for table, of_table in rows.items()]
         return Results(slices, {**evidence_ids(facts), "corpus_id": facts["corpus_id"], **mined.counts})
 

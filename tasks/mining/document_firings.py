@@ -1,0 +1,134 @@
+"""The rows of ``document_firings``: what each feature does in each document in which it fires.
+
+They are read from the encoded shards, in blocks of features, while they are written. Memory does not grow
+with the number of tokens. Shapes: L features, E firings, R runs of one feature in one document.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from catalog.schemas import COMMON_COLUMNS, TABLES
+from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.mining.codes import CodeShard
+from tasks.mining.config import DocumentFiringsConfig
+
+if TYPE_CHECKING:
+    from tasks.activations.text.packing import PackedTokens
+
+BYTES_PER_ROW = 12
+"""On disk, with compression; measured 10 to 12."""
+
+DOCUMENT_FIRINGS_SCHEMA = pa.schema(
+    [
+        field
+        for field in TABLES["document_firings"].schema.remove_metadata()
+        if field.name not in ("dictionary_id", "activation_set_id", *COMMON_COLUMNS)
+    ]
+)
+_FIRINGS_AT_ONCE = 4_000_000
+_ROWS_OF_A_BATCH = 65_536
+
+
+class Runs(NamedTuple):
+    """Firings summed by feature and document, in ascending order of both."""
+
+    feature_R: np.ndarray
+    document_R: np.ndarray
+    n_R: np.ndarray
+    max_R: np.ndarray
+    sum_R: np.ndarray
+    """float64"""
+
+
+def document_firings(
+    shards: Sequence[CodeShard],
+    tokens: "PackedTokens",
+    document_ids: pa.Array,
+    max_L: np.ndarray,
+    config: DocumentFiringsConfig,
+    listener: ProgressListener = silent,
+) -> Iterator[pa.RecordBatch]:
+    """Yield the rows, sorted by feature and document.
+
+    Args:
+        shards: Shards of codes.
+        tokens: Tokens of the activation set.
+        document_ids: Ids in the order of the set's ``document_index``, ascending.
+        max_L: Largest activation of each feature on the set.
+        config: Which rows to keep.
+        listener: Hears the progress in features.
+    """
+    n_features = len(max_L)
+    for first, n in _blocks(shards, n_features):
+        runs = joined([_runs_of(shard, tokens, first, n) for shard in shards])
+        kept = (runs.n_R >= config.min_tokens) & (runs.max_R >= config.min_share * max_L[runs.feature_R])
+        for start in range(0, len(kept), _ROWS_OF_A_BATCH):
+            part = np.flatnonzero(kept[start : start + _ROWS_OF_A_BATCH]) + start
+            if len(part):
+                yield _batch(runs, part, document_ids)
+        listener(Progress("features by document", first + n, n_features))
+
+
+def expected_bytes(shard: CodeShard, tokens: "PackedTokens") -> int:
+    """Disk that the rows of one shard take."""
+    return len(_runs_of(shard, tokens, 0, len(shard.offsets_L) - 1).n_R) * BYTES_PER_ROW
+
+
+def joined(parts: Sequence[Runs]) -> Runs:
+    """Runs of successive shards as one; a document that two shards hold becomes one run."""
+    feature_R, document_R, n_R, max_R, sum_R = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if len(n_R) == 0:
+        return Runs(feature_R, document_R, n_R, max_R, sum_R)
+    key_R = feature_R.astype(np.int64) << 32 | document_R
+    order = np.argsort(key_R, kind="stable")
+    key_R = key_R[order]
+    begins = np.flatnonzero(np.append(True, key_R[1:] != key_R[:-1]))
+    return Runs(
+        feature_R[order][begins],
+        document_R[order][begins],
+        np.add.reduceat(n_R[order], begins),
+        np.maximum.reduceat(max_R[order], begins),
+        np.add.reduceat(sum_R[order], begins),
+    )
+
+
+def _blocks(shards: Sequence[CodeShard], n_features: int) -> Iterator[tuple[int, int]]:
+    """First feature and number of features of blocks that have few enough firings together."""
+    n_L = sum((np.diff(shard.offsets_L) for shard in shards), np.zeros(n_features, dtype=np.int64))
+    block_L = np.cumsum(n_L) // _FIRINGS_AT_ONCE
+    edges = np.append(np.flatnonzero(np.append(True, block_L[1:] != block_L[:-1])), n_features)
+    for first, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        yield first, end - first
+
+
+def _runs_of(shard: CodeShard, tokens: "PackedTokens", first: int, n_features: int) -> Runs:
+    firings = shard.firings(first, n_features)
+    rows = slice(shard.first_sequence, shard.first_sequence + shard.n_sequences)
+    document_of_position = np.asarray(tokens.document_index[rows]).ravel()
+    document_E = document_of_position[firings.positions_E - shard.first_position]
+    feature_E = firings.features_E
+    if len(feature_E) == 0:
+        return Runs(feature_E, document_E, *(np.zeros(0, dtype) for dtype in (np.int64, np.float32, float)))
+    changes = (feature_E[1:] != feature_E[:-1]) | (document_E[1:] != document_E[:-1])
+    begins = np.flatnonzero(np.append(True, changes))
+    return Runs(
+        feature_E[begins],
+        document_E[begins],
+        np.diff(np.append(begins, len(feature_E))),
+        np.maximum.reduceat(firings.values_E, begins),
+        np.add.reduceat(firings.values_E, begins, dtype=np.float64),
+    )
+
+
+def _batch(runs: Runs, part: np.ndarray, document_ids: pa.Array) -> pa.RecordBatch:
+    columns = [
+        pa.array(runs.feature_R[part], pa.int32()),
+        document_ids.take(pa.array(runs.document_R[part])),
+        pa.array(runs.n_R[part], pa.int32()),
+        pa.array(runs.max_R[part], pa.float32()),
+        pa.array(runs.sum_R[part].astype(np.float32)),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=DOCUMENT_FIRINGS_SCHEMA)
