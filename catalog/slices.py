@@ -1,7 +1,7 @@
 """The rows that a stage commits, and how they become rows and files that no reader sees yet."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,8 +97,22 @@ def stage_files(root: Path, write: SliceWrite, fingerprint: str) -> list[DataFil
 
 def sorted_rows(table: pa.Table, spec: TableSpec) -> pa.Table:
     """``table`` in the sort order of its specification, keys checked to be unique."""
+    if spec.sort_by == spec.key and is_strictly_ascending(table, spec.key):
+        return table
     check_unique(table, spec.key, f"table {spec.name}")
     return _sorted(table, spec.sort_by)
+
+
+def is_strictly_ascending(table: pa.Table, names: Sequence[str]) -> bool:
+    """Whether every row is greater than the one before by the columns ``names``, so that none is repeated."""
+    before, after = table.slice(0, max(table.num_rows - 1, 0)), table.slice(1)
+    ascends = pa.repeat(pa.scalar(False), before.num_rows)
+    for name in reversed(names):
+        equal = pc.equal(before[name], after[name])
+        ascends = pc.and_(equal, ascends)
+        if not pc.all(equal).as_py():
+            ascends = pc.or_(pc.less(before[name], after[name]), ascends)
+    return bool(pc.all(ascends, min_count=0).as_py())
 
 
 def _derived(table: pa.Table, spec: TableSpec) -> pa.Table:

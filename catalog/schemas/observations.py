@@ -63,6 +63,7 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
         ),
         column("q_value", F64, "p_value after Benjamini-Hochberg over all features and values of the label"),
         column("metric_version", I32, "Version of the definition of these figures"),
+        planned=True,
     ),
     table(
         "feature_shifts",
@@ -114,6 +115,6 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
         ),
         column("q_value", F64, "p_value after Benjamini-Hochberg over the features of this comparison"),
         column("metric_version", I32, "Version of the definition of these figures"),
-        sort_by=("dictionary_id", "set_a", "set_b", "comparison", "feature_index"),
+        planned=True,
     ),
 )

@@ -13,7 +13,7 @@ import pyarrow as pa
 from catalog.schemas import COMMON_COLUMNS, TABLES
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.mining.codes import CodeShard
-from tasks.mining.config import DocumentFiringsConfig
+from tasks.mining.config import MiningConfig
 
 if TYPE_CHECKING:
     from tasks.activations.text.packing import PackedTokens
@@ -46,25 +46,28 @@ class Runs(NamedTuple):
 def document_firings(
     shards: Sequence[CodeShard],
     tokens: "PackedTokens",
-    document_ids: pa.Array,
+    documents: pa.Table,
     max_L: np.ndarray,
-    config: DocumentFiringsConfig,
+    config: MiningConfig,
     listener: ProgressListener = silent,
 ) -> Iterator[pa.RecordBatch]:
-    """Yield the rows, sorted by feature and document.
+    """Yield the rows, sorted by feature and document; none if ``config`` does not keep them.
 
     Args:
         shards: Shards of codes.
         tokens: Tokens of the activation set.
-        document_ids: Ids in the order of the set's ``document_index``, ascending.
+        documents: ``document_id`` in the order of the set's ``document_index``, ascending.
         max_L: Largest activation of each feature on the set.
         config: Which rows to keep.
         listener: Hears the progress in features.
     """
-    n_features = len(max_L)
+    wanted, n_features = config.document_firings, len(max_L)
+    if not wanted.keep:
+        return
+    document_ids = documents["document_id"].combine_chunks().cast(pa.string())
     for first, n in _blocks(shards, n_features):
         runs = joined([_runs_of(shard, tokens, first, n) for shard in shards])
-        kept = (runs.n_R >= config.min_tokens) & (runs.max_R >= config.min_share * max_L[runs.feature_R])
+        kept = (runs.n_R >= wanted.min_tokens) & (runs.max_R >= wanted.min_share * max_L[runs.feature_R])
         for start in range(0, len(kept), _ROWS_OF_A_BATCH):
             part = np.flatnonzero(kept[start : start + _ROWS_OF_A_BATCH]) + start
             if len(part):

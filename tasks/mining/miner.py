@@ -87,8 +87,7 @@ def mine(
     special = tuple(activation_set.meta.get("special_token_ids") or ())
     found = survey(shards, tokens, split_of_document, dictionary.d_sae, config, listener, special)
     with torch.inference_mode():
-        w_dec_LD = dictionary.W_dec.detach().float()
-        by_decoder = nearest_by_decoder(w_dec_LD, config.n_nearest)
+        by_decoder = nearest_by_decoder(dictionary.W_dec.detach().float(), config.n_nearest)
         by_coactivation = found.coactivation.nearest(config.n_nearest)
         effects = _effects(dictionary.last_written.detach().float(), unembedding, config.n_logits)
     features = feature_rows(
@@ -107,21 +106,8 @@ def mine(
     examples = ExampleMiner(
         shards, tokens, documents, found, nearest_Ln, SpecialTokens(tokens, special), config, listener
     )
-    by_document = document_firings(
-        shards,
-        tokens,
-        documents["document_id"].combine_chunks().cast(pa.string()),
-        found.statistics.max_L,
-        config.document_firings,
-        listener,
-    )
-    return Mined(
-        features,
-        examples.batches(),
-        by_document if config.document_firings.keep else iter(()),
-        found.n_tokens,
-        sum(shard.n_nonfinite for shard in shards),
-    )
+    by_document = document_firings(shards, tokens, documents, found.statistics.max_L, config, listener)
+    return Mined(features, examples.batches(), by_document, found.n_tokens, _n_nonfinite(shards))
 
 
 def _encode(
@@ -141,6 +127,10 @@ def _encode(
         listener=listener,
         rows_bytes=partial(expected_bytes, tokens=activation_set.tokens) if keeps else None,
     )
+
+
+def _n_nonfinite(shards: Sequence[CodeShard]) -> int:
+    return sum(shard.n_nonfinite for shard in shards)
 
 
 def _effects(w_dec_LD: torch.Tensor, unembedding: Unembedding | None, n: int) -> LogitEffects | None:
