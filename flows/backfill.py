@@ -18,6 +18,7 @@ def backfill(
     catalogue: Catalogue = "",
     stages: list[Stage] = [],  # noqa: B006
     force: bool = False,
+    yes: bool = False,
 ) -> dict[str, Any]:
     """Compute what is missing for several pipelines; if one fails, the next still runs.
 
@@ -26,6 +27,7 @@ def backfill(
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
         stages: Only these stages and what they need; empty for all
         force: Recompute the named stages (all, if none is named) even if they are done
+        yes: Match even if globs of a pipeline give more than 1,000 pairs
     """
     forced = frozenset(stages or NEEDS) if force else frozenset()
     configs = {name: load_pipeline(name) for name in pipelines or pipeline_names()}
@@ -33,5 +35,5 @@ def backfill(
     with started_run("backfill", None, catalogue, forced, config_digest) as run:
         for name, config in configs.items():
             with run.branch(f"pipeline {config.name}"):
-                run_and_hand_over(run, config, stages, name)
+                run_and_hand_over(run, config, stages, name, yes=yes)
     return run.result()

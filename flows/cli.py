@@ -70,6 +70,9 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Recompute the named stages (all, if none is named)")
     ] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Match even if globs of the pipeline give more than 1,000 pairs")
+    ] = False,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
     verbose: VerboseOption = False,
@@ -81,7 +84,7 @@ def run(
     from flows.terminal import style_of
 
     style = style_of(quiet, verbose, log_format, as_json)
-    sys.exit(run_command(pipeline, catalog, stage or [], set_ or [], force=force, style=style))
+    sys.exit(run_command(pipeline, catalog, stage or [], set_ or [], force=force, yes=yes, style=style))
 
 
 @app.command("import")

@@ -11,6 +11,8 @@ from flows.config import PipelineConfig
 from flows.graph import Stage
 from flows.import_request import ImportRequest, import_request
 from flows.labelling import LABELLING, hand_over, labels_elsewhere
+from flows.match_forecast import tell_forecast
+from flows.pairs import check_with, landed_units
 from flows.parameters import Catalogue, FilePath, Override, PipelineName, run_name
 from flows.preflight import check_import
 from flows.reports import Run, started_run
@@ -28,8 +30,6 @@ from tasks.stages.import_dictionary import import_dictionary as land_dictionary
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.match_features import match_features
 from tasks.support.import_units import ImportUnit
-from tasks.support.match_units import MatchUnit, is_comparable
-from tasks.support.stored import landed_beside
 
 STAGES: frozenset[Stage] = frozenset(
     ("evaluate_dictionary", "evaluate_suite", "mine_examples", "explain_features", "score_explanations")
@@ -117,6 +117,7 @@ def _follow_or_hand_over(
 def _landed(run: Run, request: ImportRequest, accept_unverified: bool) -> StageOutcome:
     """Gate the dictionary, cache what it reads, and put it into the catalogue."""
     check_import(request)
+    check_with(request.config, run.context.root)
     config, source, models, place, name = request
     corpus = run.do(load_corpus, CorpusUnit(config.corpus, config.activations.eval_share))
     described = tuple(run.do(describe_model, ModelUnit(model)) for model in models)
@@ -140,13 +141,14 @@ def _follow(run: Run, request: ImportRequest, landed: StageOutcome, stages: froz
 
 
 def _match_stages(run: Run, config: PipelineConfig, landed: StageOutcome) -> None:
-    """Run each matcher on the dictionary and every other one at its hookpoints that it can compare."""
-    for other in landed_beside(run.context.root, landed.facts) if config.match else ():
-        for matcher in config.match:
-            unit = MatchUnit(matcher, other, landed)
-            if is_comparable(unit):
-                with run.branch(f"match {unit.label}"):
-                    run.do(match_features, unit)
+    """Run each matcher on the dictionary and every other one that the pipeline chooses and it compares."""
+    with run.branch("match"):
+        units = landed_units(config.match, landed, run.context.root)
+        if config.match:
+            tell_forecast(run, config.match, units)
+        for unit in units:
+            with run.branch(f"match {unit.label}"):
+                run.do(match_features, unit)
 
 
 def _caching(

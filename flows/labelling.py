@@ -33,11 +33,17 @@ def stages_here(config: PipelineConfig, stages: Sequence[Stage]) -> tuple[Stage,
 
 
 def run_and_hand_over(
-    run: Run, config: PipelineConfig, stages: Sequence[Stage], pipeline: str, overrides: Sequence[str] = ()
+    run: Run,
+    config: PipelineConfig,
+    stages: Sequence[Stage],
+    pipeline: str,
+    overrides: Sequence[str] = (),
+    *,
+    yes: bool = False,
 ) -> None:
     """Walk the graph of a pipeline, and hand over to another run what waits for an endpoint."""
     here = stages_here(config, stages)
-    run_stages(run, config, here)
+    run_stages(run, config, here, yes=yes)
     if set(here) != with_needs(stages):
         with run.branch(f"hand labelling of {config.name} over"):
             hand_over(run, DEPLOYMENT, {"pipeline": pipeline, "overrides": list(overrides)})

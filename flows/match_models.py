@@ -17,6 +17,7 @@ def match_models(
     catalogue: Catalogue = "",
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006 (never changed)
+    yes: bool = False,
 ) -> dict[str, Any]:
     """Match the features of a pipeline's dictionaries across models; find or compute what this needs.
 
@@ -25,5 +26,8 @@ def match_models(
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
         force: Match again even if it is done
         overrides: Settings to change for this run, each as path=value: match.0.n_shifts=1000
+        yes: Match even if globs of the pipeline give more than 1,000 pairs
     """
-    return run_pipeline("match-models", STAGES, pipeline, catalogue, force=force, overrides=overrides)
+    return run_pipeline(
+        "match-models", STAGES, pipeline, catalogue, force=force, overrides=overrides, yes=yes
+    )

@@ -19,6 +19,7 @@ def nightly(
     stages: list[Stage] = [],  # noqa: B006 (never changed; None would make the form offer two types)
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006
+    yes: bool = False,
 ) -> dict[str, Any]:
     """Run every stage of a pipeline: reuse what is in the catalogue, compute the rest.
 
@@ -30,9 +31,10 @@ def nightly(
         stages: Only these stages and what they need; empty for all
         force: Recompute the named stages (all, if none is named) even if they are done
         overrides: Settings to change for this run, each as path=value: dictionaries.0.k=16
+        yes: Match even if globs of the pipeline give more than 1,000 pairs
     """
     config = load_pipeline(pipeline, overrides)
     forced = frozenset(stages or NEEDS) if force else frozenset()
     with started_run("nightly", config.name, catalogue, forced, digest(config.canonical())) as run:
-        run_and_hand_over(run, config, stages, pipeline, overrides)
+        run_and_hand_over(run, config, stages, pipeline, overrides, yes=yes)
     return run.result()

@@ -19,6 +19,7 @@ def run_pipeline(
     force: bool,
     overrides: Sequence[str],
     found_only: bool = False,
+    yes: bool = False,
 ) -> dict[str, Any]:
     """Run stages of a pipeline and what they need.
 
@@ -30,6 +31,7 @@ def run_pipeline(
         force: Recompute ``stages`` though they are done.
         overrides: Settings to change for this run, each as path=value.
         found_only: Compute ``stages`` alone; what they need is found or left out.
+        yes: Match even if the globs of ``with`` give more than 1,000 pairs.
 
     Returns:
         The result of the run, see `flows.reports.Run.result`.
@@ -38,5 +40,5 @@ def run_pipeline(
     forced = frozenset(stages) if force else frozenset()
     only = frozenset(stages) if found_only else None
     with started_run(flow, config.name, catalogue, forced, digest(config.canonical()), only) as run:
-        run_stages(run, config, stages)
+        run_stages(run, config, stages, yes=yes)
     return run.result()

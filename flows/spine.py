@@ -15,6 +15,8 @@ from catalog.errors import UserError
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig
 from flows.graph import Stage, with_needs
+from flows.match_forecast import tell_forecast
+from flows.pairs import check_pairs, pipeline_units
 from flows.preflight import check_models
 from flows.reports import NotChosen, Run, U
 from tasks.activations.models.source import ModelConfig
@@ -30,7 +32,6 @@ from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.stages.score_explanations import ScoreUnit, score_explanations
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.stages.train_together import train_together
-from tasks.support.match_units import MatchUnit, is_comparable
 from tasks.support.policies import StageContext
 from tasks.support.training_units import Site, TrainGroup, TrainUnit
 
@@ -80,15 +81,18 @@ class Trained(NamedTuple):
         return same_place and self.config.training() | seeds == other.config.training() | seeds
 
 
-def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = ()) -> None:
+def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = (), *, yes: bool = False) -> None:
     """Walk the graph of a pipeline; ``stages`` limits it to those named and what they need.
 
     Raises:
-        UserError: before any computation, for the first model whose files cannot do what is requested.
+        UserError: before any computation, for the first model whose files cannot do what is requested, and
+            for more pairs to match than a person means who did not say ``yes``.
     """
     walk = Walk(run, config, with_needs(stages))
     if "describe_model" in walk.chosen:
         check_models(config, run.context.root)
+    if "match_features" in walk.chosen:
+        check_pairs(config, run.context.root, yes=yes)
     corpus = run.do(load_corpus, CorpusUnit(config.corpus, config.activations.eval_share))
     cached: dict[str, StageOutcome] = {}
     trained: list[Trained] = []
@@ -216,17 +220,12 @@ def suite_stages(
 
 
 def _match_stages(walk: Walk, trained: Sequence[Trained]) -> None:
-    """Run each matcher on the pairs it compares: the same kind of dictionary at the same hookpoint of two
-    models, and different dictionaries of one space. Controls are not matched."""
-    found = [one for one in trained if not one.config.is_control]
-    for matcher in walk.config.match:
-        for i, first in enumerate(found):
-            for second in found[i + 1 :]:
-                same_kind = first.config.name() == second.config.name()
-                same_models = first.model_ids == second.model_ids
-                if first.place != second.place or not (same_models or same_kind):
-                    continue
-                unit = MatchUnit(matcher, first.outcome, second.outcome)
-                if is_comparable(unit):
-                    with walk.run.branch(f"match {unit.label}"):
-                        walk.do(match_features, unit)
+    """Run each matcher on the pairs that the pipeline chooses and that it compares, after a forecast."""
+    if "match_features" not in walk.chosen or not walk.config.match:
+        return
+    with walk.run.branch("match"):
+        units = pipeline_units(walk.config.match, trained, walk.run.context.root)
+        tell_forecast(walk.run, walk.config.match, units)
+        for unit in units:
+            with walk.run.branch(f"match {unit.label}"):
+                walk.do(match_features, unit)

@@ -80,7 +80,7 @@ class Lines:
         if event.state in ("found", "computed"):
             facts |= {"rows": event.rows, "seconds": round(event.seconds, 3)}
             self._write(event.state, facts, f"{event.rows:,} rows, {duration(event.seconds)}")
-        elif event.state in ("started", "failed", "interrupted"):
+        elif event.state in ("forecast", "started", "failed", "interrupted"):
             self._write(event.state, facts | ({"error": event.error} if event.error else {}), event.error)
 
     def tick(self) -> None:
@@ -142,6 +142,8 @@ class Bars:
             self.say(event.state, f"{event.stage} {event.label}: {text}")
         elif event.state in ("failed", "interrupted"):
             self.say(event.state, f"{event.stage} {event.label}: {event.error}")
+        elif event.state == "forecast":
+            self.say(event.state, f"{event.stage} {event.label}")
 
     def tick(self) -> None:
         with self._lock:

@@ -19,6 +19,7 @@ def run_command(
     overrides: Sequence[str],
     *,
     force: bool,
+    yes: bool,
     style: Style,
 ) -> int:
     """Run a pipeline and print what it did; return 0 only if every stage completed, 1 if one failed.
@@ -30,13 +31,17 @@ def run_command(
 
     def check() -> None:
         from flows.config import load_pipeline
-        from flows.graph import NEEDS
+        from flows.graph import NEEDS, with_needs
+        from flows.pairs import check_pairs
         from flows.preflight import check_models
 
         unknown = [stage for stage in stages if stage not in NEEDS]
         if unknown:
             raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(NEEDS)}")
-        check_models(load_pipeline(pipeline, overrides), root)
+        config = load_pipeline(pipeline, overrides)
+        check_models(config, root)
+        if "match_features" in with_needs([stage for stage in NEEDS if stage in stages]):
+            check_pairs(config, root, yes=yes)
 
     def call() -> dict[str, Any]:
         from flows.config import pipeline_path
@@ -46,7 +51,7 @@ def run_command(
         is_name = "/" not in pipeline and not pipeline.endswith(".yaml")
         name = pipeline if is_name else str(pipeline_path(pipeline))
         chosen = [stage for stage in NEEDS if stage in stages]
-        return nightly(name, str(root), chosen, force, list(overrides))
+        return nightly(name, str(root), chosen, force, list(overrides), yes)
 
     return run_here(check, call, lambda summary: print_summary(summary, style), style)
 

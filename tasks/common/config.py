@@ -29,7 +29,13 @@ class StrictConfig(BaseModel):
     not a boolean. The only exception: a whole number may stand for a fraction.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        allow_inf_nan=False,
+        serialize_by_alias=True,
+    )
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -42,10 +48,10 @@ class StrictConfig(BaseModel):
     def _name_known_fields(cls, values: Any) -> Any:
         """Refuse an unknown field with the list of the known ones."""
         if isinstance(values, Mapping):
-            unknown = [str(name) for name in values if name not in cls.model_fields]
+            known = [field.alias or name for name, field in cls.model_fields.items()]
+            unknown = [str(name) for name in values if name not in known]
             if unknown:
-                known = ", ".join(cls.model_fields)
-                raise ValueError(f"unknown field {', '.join(map(repr, unknown))}; known: {known}")
+                raise ValueError(f"unknown field {', '.join(map(repr, unknown))}; known: {', '.join(known)}")
         return values
 
     def told_apart(self, name: str) -> str:
@@ -53,7 +59,8 @@ class StrictConfig(BaseModel):
         fields = type(self).model_fields
         values = self.canonical()
         defaults = {key: field.get_default(call_default_factory=True) for key, field in fields.items()}
-        unusual = (key for key in fields if key != name and getattr(self, key) != defaults[key])
+        changed = (key for key in fields if key != name and getattr(self, key) != defaults[key])
+        unusual = (fields[key].alias or key for key in changed)
         return " ".join([str(values[name]), *(f"{key}={values[key]}" for key in unusual)])
 
     def canonical(self) -> dict[str, Any]:

@@ -22,8 +22,9 @@ class StageEvent(NamedTuple):
 
     stage: str
     label: str
-    state: Literal["started", "working", "ended", "found", "computed", "failed", "interrupted"]
-    """Work that started has ended, failed or was interrupted; a unit was found or computed."""
+    state: Literal["forecast", "started", "working", "ended", "found", "computed", "failed", "interrupted"]
+    """Work that started has ended, failed or was interrupted; a unit was found or computed. A forecast says
+    in its label what a stage will do."""
     progress: Progress | None = None
     rows: int = 0
     """Rows of all tables, once the unit is found or computed."""

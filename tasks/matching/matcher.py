@@ -6,7 +6,7 @@ Shapes: A, B latents of the two dictionaries that take part.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny
@@ -16,6 +16,9 @@ from tasks.common.config import StrictConfig
 from tasks.common.progress import ProgressListener, silent
 from tasks.common.registry import Registry
 from tasks.dictionaries.base import Dictionary
+
+DictionaryPattern = Annotated[str, Field(min_length=1, max_length=400)]
+"""An alias or id of a dictionary in the catalogue, or a glob of them."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +59,21 @@ class Matched:
     facts: Mapping[str, Any]
 
 
+PairRule = Literal["same_place", "seeds", "layers", "adjacent_layers", "models"]
+"""Names of the rules in `flows.pairs`: which pairs of a pipeline's dictionaries are compared."""
+NOT_MATCHING = frozenset({"pairs", "with"})
+"""Settings that choose pairs; they do not affect the match of a pair."""
+
+
 class MatcherConfig(StrictConfig):
     """Settings of every matcher."""
 
     matcher: str
     """Name of the matcher."""
+    pairs: tuple[PairRule, ...] = ("same_place", "models")
+    """Rules for the pairs of the pipeline's dictionaries to compare; a pair needs one of them."""
+    with_: tuple[DictionaryPattern, ...] = Field(default=(), alias="with")
+    """Dictionaries of the catalogue to compare each one of the pipeline with: aliases, ids or globs."""
     n_partners: int = Field(default=3, ge=1, le=100)
     """Partners to keep for each feature of the first dictionary, best first."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
@@ -69,6 +82,10 @@ class MatcherConfig(StrictConfig):
     """Score that mutual best partners must exceed to be called the same: about half the variance shared."""
     seed: int = Field(default=0, ge=0)
     """Seed of the null, of the random directions of the floor and of the intervals."""
+
+    def matching(self) -> dict[str, Any]:
+        """The settings that determine the match of a pair: all but those that choose pairs."""
+        return {name: value for name, value in self.canonical().items() if name not in NOT_MATCHING}
 
 
 class Matcher(ABC):

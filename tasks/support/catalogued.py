@@ -31,6 +31,19 @@ def find_dictionaries(root: Path, patterns: Sequence[str]) -> list[StageOutcome]
     return [_landing(root, dictionary_id, fingerprints[dictionary_id]) for dictionary_id in ids]
 
 
+def without_controls(root: Path, landed: Sequence[StageOutcome]) -> list[StageOutcome]:
+    """The dictionaries whose architecture is no control; one of an unknown architecture is none."""
+    from tasks.dictionaries.base import ARCHITECTURES
+
+    rows = stored_rows(root, "dictionaries", ["dictionary_id", "architecture"]).to_pylist()
+    controls = {
+        row["dictionary_id"]
+        for row in rows
+        if row["architecture"] in ARCHITECTURES and ARCHITECTURES[row["architecture"]].Config.is_control
+    }
+    return [one for one in landed if one.facts["dictionary_id"] not in controls]
+
+
 def _landing(root: Path, dictionary_id: str, fingerprint: str) -> StageOutcome:
     outcome = Ledger(root).outcome(fingerprint)
     if outcome is None:

@@ -31,7 +31,7 @@ class MatchUnit:
     def key(self) -> UnitKey:
         """The identity of this match."""
         parents = [self.first.fingerprint, self.second.fingerprint]
-        return UnitKey(STAGE, VERSION, self.label, self.config.canonical(), parents)
+        return UnitKey(STAGE, VERSION, self.label, self.config.matching(), parents)
 
 
 def is_comparable(unit: MatchUnit) -> bool:

@@ -50,11 +50,13 @@ OTHER: dict[str, Any] = {
     "split": "train",
 }
 NAMES = ("suite", "matcher")
+CHOOSING = ("pairs", "with_")
+"""Settings that choose pairs and do not affect the match of a pair."""
 CASES = [
     pytest.param(stage, field, id=f"{stage}-{field}")
     for stage, config in CONFIGS.items()
     for field in type(config).model_fields
-    if field not in NAMES
+    if field not in NAMES + CHOOSING
 ]
 
 
@@ -113,3 +115,9 @@ def test_going_back_to_a_configuration_lands_again_and_is_then_found(bench: Benc
     outcome = bench.run(stage, CONFIGS[stage])
     assert landed(bench.context.root, outcome) == outcome.rows
     assert not bench.run(stage, CONFIGS[stage]).recomputed
+
+
+def test_what_chooses_pairs_finds_the_match_of_a_pair(bench: Bench) -> None:
+    bench.run("cosine", CONFIGS["cosine"])
+    chosen = CONFIGS["cosine"].model_copy(update={"pairs": ("layers",), "with_": ("*",)})
+    assert not bench.run("cosine", chosen).recomputed

@@ -18,14 +18,18 @@ OTHER = "pico-b/blocks.2.resid_post/topk-x8-k16-s0"
 IMPORTED = "pico-b/blocks.2.resid_post/saelens-mine"
 
 
-def store(root: Path, alias: str, number: int = 0, stage: str = "train_dictionary") -> str:
+def store(
+    root: Path, alias: str, number: int = 0, stage: str = "train_dictionary", architecture: str = "topk"
+) -> str:
     """Commit a dictionary as its stage does; return its id."""
     dictionary_id = f"{alias}-{number:08d}"
-    row = small.dictionary(dictionary_id, alias=alias)
+    row = small.dictionary(dictionary_id, alias=alias, architecture=architecture)
+    site = {"model_id": alias.split("/")[0], "hookpoint": alias.split("/")[1]}
+    facts = {"dictionary_id": dictionary_id, "alias": alias, "reads": [site], "writes": [site]}
     with Ledger(root).claim(stage, 1, alias, {"alias": alias, "n": number}, []) as claim:
         claim.commit(
             [SliceWrite("dictionaries", dictionary_id, row), alias_write(alias, dictionary_id)],
-            facts={"dictionary_id": dictionary_id, "alias": alias},
+            facts={**facts, "place": site["hookpoint"], "corpus_id": "texts"},
         )
     return dictionary_id
 
