@@ -12,7 +12,8 @@ from flows.graph import Stage
 from flows.import_request import ImportRequest, import_request
 from flows.labelling import LABELLING, hand_over, labels_elsewhere
 from flows.match_forecast import tell_forecast
-from flows.pairs import check_with, landed_units
+from flows.pair_limit import check_with
+from flows.pairs import landed_units
 from flows.parameters import Catalogue, FilePath, Override, PipelineName, run_name
 from flows.preflight import check_import
 from flows.reports import Run, started_run

@@ -11,7 +11,8 @@ from catalog.settings import catalogue_root
 from flows.config import PipelineConfig, load_pipeline
 from flows.graph import Stage
 from flows.match_forecast import tell_forecast
-from flows.pairs import check_number, crossed_units
+from flows.pair_limit import check_number
+from flows.pairs import crossed_units
 from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.pipeline import run_pipeline
 from flows.reports import started_run

@@ -11,20 +11,15 @@ from itertools import combinations, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from catalog.errors import UserError
 from catalog.ledger import StageOutcome
-from flows.config import PipelineConfig
-from tasks.dictionaries.config import DictionaryConfig
+from flows.pair_limit import named_others
 from tasks.matching.matcher import MatcherConfig, PairRule
-from tasks.support.catalogued import find_dictionaries, without_controls
 from tasks.support.match_units import MatchUnit, is_comparable
 from tasks.support.stored import landed_beside
 
 if TYPE_CHECKING:
     from flows.spine import Trained
 
-MOST_PAIRS = 1_000
-"""More pairs than a person means when they write a glob."""
 _NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
 
 
@@ -107,7 +102,7 @@ def pipeline_units(
     for matcher in matchers:
         pairs = chosen_pairs(trained, matcher.pairs)
         units += [MatchUnit(matcher, first.outcome, second.outcome) for first, second in pairs]
-        others = _named(matcher, root)
+        others = named_others(matcher, root)
         units += crossed_units([matcher], here, _unlike(others, [one.outcome for one in trained]))
     return [unit for unit in units if is_comparable(unit)]
 
@@ -124,7 +119,7 @@ def landed_units(matchers: Sequence[MatcherConfig], landed: StageOutcome, root: 
     for matcher in matchers:
         if "same_place" in matcher.pairs:
             units += crossed_units([matcher], beside, [landed])
-        others = _named(matcher, root)
+        others = named_others(matcher, root)
         units += crossed_units([matcher], [landed], _unlike(others, [landed, *beside]))
     return [unit for unit in units if is_comparable(unit)]
 
@@ -138,62 +133,6 @@ def crossed_units(
         if _id(one) != _id(other):
             pairs.setdefault(frozenset((_id(one), _id(other))), (one, other))
     return [MatchUnit(matcher, *pair) for matcher in matchers for pair in pairs.values()]
-
-
-def check_pairs(config: PipelineConfig, root: Path, *, yes: bool = False) -> None:
-    """Refuse patterns of ``with`` that find nothing, or that find more than a person means.
-
-    Args:
-        config: The pipeline.
-        root: The catalogue.
-        yes: Whether the user agrees to any number of pairs.
-
-    Raises:
-        UserError: one sentence for the first pattern that finds nothing, or for more than 1,000 pairs.
-    """
-    check_with(config, root, _n_planned(config), yes=yes)
-
-
-def check_with(config: PipelineConfig, root: Path, n_here: int = 1, *, yes: bool = False) -> None:
-    """As ``check_pairs``, for ``n_here`` dictionaries that are compared with those that ``with`` names."""
-    for matcher in config.match:
-        if matcher.with_:
-            patterns = ", ".join(map(repr, matcher.with_))
-            n_pairs = n_here * len(_named(matcher, root))
-            check_number(n_pairs, f"with {patterns} of {matcher.matcher}", yes=yes)
-
-
-def check_number(n_pairs: int, what: str, *, yes: bool) -> None:
-    """Refuse more pairs than a person means, unless they agreed.
-
-    Raises:
-        UserError: one sentence with the number of pairs.
-    """
-    if n_pairs > MOST_PAIRS and not yes:
-        raise UserError(
-            f"there are up to {n_pairs:,} pairs of dictionaries to match by {what}, more than "
-            f"{MOST_PAIRS:,}: narrow the patterns down, or pass --yes (the parameter yes of a flow)"
-        )
-
-
-def _n_planned(config: PipelineConfig) -> int:
-    """At most how many dictionaries the pipeline trains that are no controls."""
-    cached = {model.id: set(config.activations.for_model(model).hookpoints) for model in config.models}
-    trained = (one for one in config.dictionaries if isinstance(one, DictionaryConfig) and not one.is_control)
-    return sum(_n_places(one, cached) for one in trained)
-
-
-def _n_places(dictionary: DictionaryConfig, cached: Mapping[str, set[str]]) -> int:
-    if dictionary.models is not None:
-        return 1
-    if dictionary.reads is None:
-        return sum(map(len, cached.values()))
-    return sum(hookpoints >= set(dictionary.hookpoints) for hookpoints in cached.values())
-
-
-def _named(matcher: MatcherConfig, root: Path) -> list[StageOutcome]:
-    """The dictionaries of ``with``."""
-    return without_controls(root, find_dictionaries(root, matcher.with_)) if matcher.with_ else []
 
 
 def _unlike(landed: Iterable[StageOutcome], here: Iterable[StageOutcome]) -> list[StageOutcome]:

@@ -16,7 +16,8 @@ from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig
 from flows.graph import Stage, with_needs
 from flows.match_forecast import tell_forecast
-from flows.pairs import check_pairs, pipeline_units
+from flows.pair_limit import check_pairs
+from flows.pairs import pipeline_units
 from flows.preflight import check_models
 from flows.reports import NotChosen, Run, U
 from tasks.activations.models.source import ModelConfig

@@ -32,7 +32,7 @@ def run_command(
     def check() -> None:
         from flows.config import load_pipeline
         from flows.graph import NEEDS, with_needs
-        from flows.pairs import check_pairs
+        from flows.pair_limit import check_pairs
         from flows.preflight import check_models
 
         unknown = [stage for stage in stages if stage not in NEEDS]

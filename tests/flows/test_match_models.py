@@ -75,7 +75,7 @@ def test_a_wrong_request_is_one_sentence_and_leaves_nothing(
 
 
 def test_more_than_a_thousand_pairs_need_a_yes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.pairs.MOST_PAIRS", 2)
+    monkeypatch.setattr("flows.pair_limit.MOST_PAIRS", 2)
     for name in "abc":
         store(tmp_path, f"pico-a/x/{name}")
     with pytest.raises(UserError, match=r"up to 3 pairs .* by the lists first .* pass --yes"):

@@ -1,5 +1,7 @@
 """Which pairs are matched stands in the pipeline file; without a word it is what it always was."""
 
+import subprocess
+import sys
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
@@ -11,7 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from catalog.errors import UserError
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig
-from flows.pairs import RULES, check_pairs, chosen_pairs, crossed_units, landed_units, pipeline_units
+from flows.pair_limit import check_pairs
+from flows.pairs import RULES, chosen_pairs, crossed_units, landed_units, pipeline_units
 from flows.spine import Trained
 from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.base import dictionary_config
@@ -238,3 +241,9 @@ def test_a_glob_that_finds_nothing_is_refused_even_with_a_yes(tmp_path: Path) ->
 def test_a_wrong_choice_is_refused_with_the_known_ones(entry: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         matcher(**entry)
+
+
+def test_the_check_loads_no_scheduler() -> None:
+    """Prefect reads its settings for the console when it is loaded, so a command loads it after the check."""
+    code = "import sys, flows.pair_limit; print('prefect' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"False\n"
