@@ -1,0 +1,76 @@
+"""Settings of associations and comparisons."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tasks.common.config import StrictConfig
+
+
+class AssociationsConfig(StrictConfig):
+    """Which document labels are related to features."""
+
+    labels: tuple[str, ...] | None = None
+    """Label columns of the corpus; all by default."""
+    min_documents: int = Field(default=5, ge=2)
+    """Documents that a value of a label needs, and in which a feature must fire, to take part."""
+    max_values: int = Field(default=50, ge=2)
+    """A label with more values is skipped, because it rather names documents than groups them."""
+
+
+class _Comparison(StrictConfig):
+    a: str = Field(min_length=1)
+    """Side a, from which changes are counted."""
+    b: str = Field(min_length=1)
+    """Side b."""
+    min_documents: int = Field(default=5, ge=2)
+    """Documents of both sides together in which a feature must fire to take part."""
+
+    @model_validator(mode="after")
+    def _sides_differ(self) -> "_Comparison":
+        if self.a == self.b:
+            raise ValueError(f"a and b are both {self.a!r}: name two that differ")
+        return self
+
+
+class LabelsComparison(_Comparison):
+    """Documents of one set that have one value of a label against those that have another."""
+
+    kind: Literal["labels"] = "labels"
+    label: str = Field(min_length=1)
+    """Label column of the corpus; a and b are two of its values."""
+
+    @property
+    def name(self) -> str:
+        return f"labels {self.label}: {self.a} | {self.b}"
+
+
+class CorporaComparison(_Comparison):
+    """Documents of one corpus against those of another, read by one model."""
+
+    kind: Literal["corpora"] = "corpora"
+
+    @property
+    def name(self) -> str:
+        return f"corpora {self.a} | {self.b}"
+
+
+class ModelsComparison(_Comparison):
+    """The same text read by two models."""
+
+    kind: Literal["models"] = "models"
+    max_segments: int = Field(default=200_000, ge=100)
+    """Tokens (aligned segments) to compare; complete documents are taken until it is reached."""
+    n_flips: int = Field(default=999, ge=99, le=100_000)
+    """Random sign flips of the null."""
+    seed: int = Field(default=0, ge=0)
+    """Seed of the sign flips."""
+
+    @property
+    def name(self) -> str:
+        return f"models {self.a} | {self.b}"
+
+
+CompareConfig = Annotated[
+    LabelsComparison | CorporaComparison | ModelsComparison, Field(discriminator="kind")
+]
