@@ -22,6 +22,7 @@ from tasks.dictionaries.config import DictionaryConfig, TrainingConfig
 from tasks.evaluation.suite import AnySuiteConfig
 from tasks.matching.matcher import MatchConfig
 from tasks.mining.config import MiningConfig
+from tasks.observing.config import AssociationsConfig, CompareConfig
 
 PIPELINES = Path(__file__).parent / "pipelines"
 CRON_FIELDS = 5
@@ -87,6 +88,10 @@ class PipelineConfig(StrictConfig):
     """How dictionaries are trained: together or one by one, in how many processes."""
     mining: MiningConfig = MiningConfig()
     """How examples are selected."""
+    associate: AssociationsConfig = AssociationsConfig()
+    """Which document labels are related to features, where the corpus has labels."""
+    compare: Annotated[tuple[CompareConfig, ...], BeforeValidator(_as_list)] = ()
+    """What to compare for every dictionary: two values of a document label."""
     explain: Annotated[tuple[SerializeAsAny[AnyExplainerConfig], ...], BeforeValidator(_as_list)] = ()
     """Explainers to run on every dictionary."""
     score: Annotated[tuple[SerializeAsAny[AnyScorerConfig], ...], BeforeValidator(_as_list)] = ()
@@ -105,10 +110,21 @@ class PipelineConfig(StrictConfig):
             ("explainer", [explainer.tag() for explainer in self.explain]),
             ("scorer", [scorer.tag() for scorer in self.score]),
             ("matcher", [matcher.matcher for matcher in self.match]),
+            ("comparison", [comparison.name for comparison in self.compare]),
         ):
             double = sorted({name for name in names if names.count(name) > 1})
             if double:
                 raise ValueError(f"{what} {double[0]!r} is listed twice: give each its own id or settings")
+        return self
+
+    @model_validator(mode="after")
+    def _firings_are_kept_where_documents_are_compared(self) -> "PipelineConfig":
+        if not self.mining.document_firings.keep:
+            for comparison in self.compare:
+                raise ValueError(
+                    f"comparison {comparison.name!r} reads document_firings: set "
+                    "mining.document_firings.keep to true"
+                )
         return self
 
     @model_validator(mode="after")

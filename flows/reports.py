@@ -3,7 +3,7 @@
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -160,6 +160,15 @@ class Run:
         n_recomputed = sum(outcome.recomputed for _, outcome in self.outcomes)
         n_found = len(self.outcomes) - n_recomputed
         return "; ".join(self.notes) or f"{n_found} found, {n_recomputed} recomputed"
+
+    def tell_skipped(self, reasons: Iterable[str]) -> None:
+        """Log what a stage left out and why, and list it in the summary as ``skipped``, each reason once."""
+        logger = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
+        told = self.facts.setdefault("skipped", [])
+        for reason in reasons:
+            if reason not in told:
+                logger.warning("skipped: %s", reason)
+                told.append(reason)
 
     def write_row(self, state: str, error: str | None = None) -> None:
         """Write the run's row into ``runs``; it replaces the earlier row."""

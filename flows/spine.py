@@ -16,6 +16,7 @@ from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig
 from flows.graph import Stage, with_needs
 from flows.match_forecast import tell_forecast
+from flows.observing import check_labels, observation_stages
 from flows.pair_limit import check_pairs
 from flows.pairs import pipeline_units
 from flows.preflight import check_models
@@ -33,6 +34,7 @@ from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.stages.score_explanations import ScoreUnit, score_explanations
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.stages.train_together import train_together
+from tasks.support.observed import Observed
 from tasks.support.policies import StageContext
 from tasks.support.training_units import Site, TrainGroup, TrainUnit
 
@@ -95,6 +97,7 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = (), *
     if "match_features" in walk.chosen:
         check_pairs(config, run.context.root, yes=yes)
     corpus = run.do(load_corpus, CorpusUnit(config.corpus, config.activations.eval_share))
+    check_labels(config, run.context.root, corpus.facts["corpus_id"])
     cached: dict[str, StageOutcome] = {}
     trained: list[Trained] = []
     for model in config.models:
@@ -188,6 +191,7 @@ def dictionary_stages(
     with walk.run.branch(f"evaluate {measured.label}"):
         walk.do(evaluate_dictionary, measured)
     mined = walk.do(mine_examples, MineUnit(walk.config.mining, models, outcome))
+    observation_stages(walk, Observed(outcome, mined))
     for position, explainer in enumerate(walk.config.explain):
         _label_stages(walk, ExplainUnit(explainer, mined, position))
 

@@ -63,7 +63,6 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
         ),
         column("q_value", F64, "p_value after Benjamini-Hochberg over all features and values of the label"),
         column("metric_version", I32, "Version of the definition of these figures"),
-        planned=True,
     ),
     table(
         "feature_shifts",
@@ -115,6 +114,5 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
         ),
         column("q_value", F64, "p_value after Benjamini-Hochberg over the features of this comparison"),
         column("metric_version", I32, "Version of the definition of these figures"),
-        planned=True,
     ),
 )

@@ -1,6 +1,6 @@
 """Settings of associations and comparisons."""
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
@@ -71,6 +71,4 @@ class ModelsComparison(_Comparison):
         return f"models {self.a} | {self.b}"
 
 
-CompareConfig = Annotated[
-    LabelsComparison | CorporaComparison | ModelsComparison, Field(discriminator="kind")
-]
+CompareConfig = LabelsComparison

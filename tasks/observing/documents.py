@@ -31,6 +31,19 @@ class FiringBlock(NamedTuple):
     n_R: Ints
     max_R: Floats
 
+    def take(self, part: "slice | npt.NDArray[np.bool_]") -> "FiringBlock":
+        """Some of the rows."""
+        return FiringBlock(self.feature_R[part], self.document_R[part], self.n_R[part], self.max_R[part])
+
+    def then(self, other: "FiringBlock") -> "FiringBlock":
+        """These rows, and those that follow."""
+        return FiringBlock(
+            np.concatenate([self.feature_R, other.feature_R]),
+            np.concatenate([self.document_R, other.document_R]),
+            np.concatenate([self.n_R, other.n_R]),
+            np.concatenate([self.max_R, other.max_R]),
+        )
+
 
 @dataclass(frozen=True)
 class LabelValues:
@@ -91,27 +104,34 @@ def label_values(
     return LabelValues(label, tuple(values[large_V].tolist()), code_G), reasons
 
 
-def indexed_blocks(tables: Iterable[pa.Table], document_ids: pa.Array) -> Iterator[FiringBlock]:
-    """Blocks from tables of ``document_firings`` that each hold complete features, sorted.
+def firing_blocks(tables: Iterable[pa.Table], document_ids: pa.Array) -> Iterator[FiringBlock]:
+    """Blocks of complete features from parts of ``document_firings`` in its order.
 
     Args:
-        tables: Columns ``feature_index``, ``document_id`` (dictionary-encoded or text), ``n_tokens``,
-            ``max_activation``.
+        tables: Columns ``feature_index``, ``document_id`` (text, or dictionary-encoded), ``n_tokens`` and
+            ``max_activation``. A feature may span several parts.
         document_ids: Ids of the corpus in its order; rows of other documents are left out.
     """
+    none = np.zeros(0, dtype=np.int64)
+    carried = FiringBlock(none, none, none, none.astype(np.float64))
     for table in tables:
-        ids = table["document_id"].combine_chunks()
-        ids = ids if pa.types.is_dictionary(ids.type) else ids.dictionary_encode()
-        document_R = _places(ids.dictionary, document_ids)[ids.indices.to_numpy(zero_copy_only=False)]
-        known = document_R >= 0
-        yield FiringBlock(
-            table["feature_index"].to_numpy()[known].astype(np.int64),
-            document_R[known],
-            table["n_tokens"].to_numpy()[known].astype(np.int64),
-            table["max_activation"].to_numpy()[known].astype(np.float64),
-        )
+        block = carried.then(_block(table, document_ids))
+        last = block.feature_R[-1:]
+        cut = int(np.searchsorted(block.feature_R, last[0])) if len(last) else 0
+        carried = block.take(slice(cut, None))
+        if cut:
+            yield block.take(slice(cut))
+    if len(carried.feature_R):
+        yield carried
 
 
-def _places(ids: pa.Array, document_ids: pa.Array) -> Ints:
-    places: Ints = pc.fill_null(pc.index_in(ids, value_set=document_ids), -1).to_numpy().astype(np.int64)
-    return places
+def _block(table: pa.Table, document_ids: pa.Array) -> FiringBlock:
+    ids = pc.dictionary_encode(table["document_id"]).unify_dictionaries().combine_chunks()
+    places = pc.fill_null(pc.index_in(ids.dictionary, value_set=document_ids), -1).to_numpy().astype(np.int64)
+    block = FiringBlock(
+        table["feature_index"].to_numpy().astype(np.int64),
+        places[ids.indices.to_numpy(zero_copy_only=False)],
+        table["n_tokens"].to_numpy().astype(np.int64),
+        table["max_activation"].to_numpy().astype(np.float64),
+    )
+    return block.take(block.document_R >= 0)

@@ -1,0 +1,84 @@
+"""What is stored about the documents of an activation set: their labels, their tokens, their firings."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from catalog.damage import naming_damaged_files
+from catalog.ids import slug
+from catalog.ledger import StageOutcome
+from catalog.store import TableStore
+from tasks.support.stored import evidence_ids, evidence_subject, open_sites, stored_documents
+
+if TYPE_CHECKING:
+    from tasks.observing.documents import FiringBlock, Ints
+
+_COLUMNS = ["feature_index", "document_id", "n_tokens", "max_activation"]
+_ROWS_AT_ONCE = 1_000_000
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A dictionary on an activation set, and what was mined there."""
+
+    landed: StageOutcome
+    """Facts: ids of dictionary, set and corpus, and the sets that are read and written."""
+    mined: StageOutcome
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        return self.landed.facts
+
+    @property
+    def subject(self) -> str:
+        """The dictionary and the set, as the rows about them are called."""
+        return evidence_subject(**evidence_ids(self.facts))
+
+
+def label_counts(root: Path, corpus_id: str) -> dict[str, dict[str, int]]:
+    """Label column → value → documents of a corpus, all in alphabetical order."""
+    column = stored_documents(root, corpus_id, ["document_id", "labels"])["labels"].combine_chunks()
+    if not len(column):
+        return {}
+    pairs = pa.table({"label": column.keys, "value": column.items}).filter(column.items.is_valid())
+    counted = pairs.group_by(["label", "value"]).aggregate([([], "count_all")])
+    counts: dict[str, dict[str, int]] = {}
+    for row in counted.sort_by([("label", "ascending"), ("value", "ascending")]).to_pylist():
+        counts.setdefault(row["label"], {})[row["value"]] = row["count_all"]
+    return counts
+
+
+def observed_documents(root: Path, facts: Mapping[str, Any]) -> "tuple[pa.Table, Ints]":
+    """``document_id`` and ``labels`` of the corpus, and the valid tokens that the set has of each document.
+
+    Args:
+        root: The catalogue.
+        facts: Those of a dictionary on a set, with ``reads``, ``writes`` and ``corpus_id``.
+    """
+    from tasks.observing.documents import tokens_of_documents
+
+    documents = stored_documents(root, facts["corpus_id"], ["document_id", "labels"]).combine_chunks()
+    tokens = open_sites(root, facts).inputs.tokens
+    return documents, tokens_of_documents(tokens, documents.num_rows)
+
+
+def stored_firings(root: Path, facts: Mapping[str, Any], documents: pa.Table) -> "Iterator[FiringBlock]":
+    """Firings by document of a dictionary on a set, in blocks of complete features."""
+    from tasks.observing.documents import firing_blocks
+
+    return firing_blocks(_parts(root, facts), documents["document_id"].combine_chunks())
+
+
+def _parts(root: Path, facts: Mapping[str, Any]) -> Iterator[pa.Table]:
+    subject = slug(evidence_subject(**evidence_ids(facts)))
+    for file in TableStore(root).files("document_firings", subject=subject):
+        with (
+            naming_damaged_files(root, ["document_firings"]),
+            pq.ParquetFile(root / file.path, read_dictionary=["document_id"]) as parquet,
+        ):
+            for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=_COLUMNS):
+                yield pa.Table.from_batches([batch])
