@@ -28,13 +28,13 @@ def corpus_file(folder: Path) -> Path:
     }
     rng = np.random.default_rng(0)
     texts = {
-        (kind, i): " ".join(rng.choice(some.split(), 40))
+        f"{kind}-{i:03d}": " ".join(rng.choice(some.split(), 40))
         for kind, some in words.items()
         for i in range(PLANTED)
     }
     rows = [
-        {"doc_id": f"{kind}-{i:03d}", "text": text, "kind": kind, "one": "same"}
-        for (kind, i), text in texts.items()
+        {"doc_id": name, "text": text, "kind": name.partition("-")[0], "one": "same"}
+        for name, text in texts.items()
     ]
     path = folder / "texts.parquet"
     pq.write_table(pa.Table.from_pylist(rows), path)
