@@ -23,7 +23,9 @@ def landed(root: Path, outcome: StageOutcome) -> dict[str, int]:
 def another(value: Any) -> Any:
     """A value of the same kind that is not ``value``; 300 where there is none yet."""
     if isinstance(value, BaseModel):
-        return value.model_copy(update={"seed": value.seed + 1})  # type: ignore[attr-defined]
+        fields = type(value).model_fields
+        name = "seed" if "seed" in fields else next(iter(fields))
+        return value.model_copy(update={name: another(getattr(value, name))})
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):

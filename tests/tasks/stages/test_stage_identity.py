@@ -14,7 +14,7 @@ from tasks.dictionaries.base import dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.evaluation.suite import AnySuiteConfig
 from tasks.matching.matcher import MatchConfig
-from tasks.mining.config import DocumentFiringsConfig, MiningConfig
+from tasks.mining.config import MiningConfig
 from tasks.stages.cache_activations import CacheUnit, cache_activations
 from tasks.stages.describe_model import ModelUnit, describe_model
 from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
@@ -48,7 +48,6 @@ OTHER: dict[str, Any] = {
     "bos": "keep",
     "dtype": "float32",
     "split": "train",
-    "document_firings": DocumentFiringsConfig(min_tokens=2),
 }
 NAMES = ("suite", "matcher")
 CHOOSING = ("pairs", "with_")
