@@ -1,0 +1,171 @@
+"""One dictionary on two sets of the same text, read block by block of documents.
+
+Tokens are aligned by their characters (``tasks.activations.text.alignment``), so the tokenizers may differ.
+Memory: two arrays of features times width, the sums by document, and one block. Shapes: S segments of a
+block, G documents, L features, D width.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array, vstack
+
+from catalog.errors import UserError
+from tasks.activations.reading.shards import ActivationSet
+from tasks.activations.text.alignment import Segments, TextTokens, common_segments, text_tokens
+from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.dictionaries.base import Dictionary
+from tasks.measures.segment_codes import first_documents, segment_codes
+from tasks.observing.documents import Floats, Ints
+
+_SEGMENTS_AT_ONCE = 8_192
+
+
+@dataclass
+class PairedSums:
+    """Sums over aligned tokens of both sides; ``a`` and ``b`` are rows 0 and 1 of arrays with two rows."""
+
+    n_features: int
+    n_segments: int = 0
+    totals: Floats = field(init=False)
+    squares: Floats = field(init=False)
+    firings: Ints = field(init=False)
+    products_L: Floats = field(init=False)
+    both_L: Ints = field(init=False)
+    segments_G: list[Ints] = field(default_factory=list)
+    by_document: tuple[list[csr_array], list[csr_array]] = field(default_factory=lambda: ([], []))
+
+    def __post_init__(self) -> None:
+        self.totals, self.squares = np.zeros((2, self.n_features)), np.zeros((2, self.n_features))
+        self.firings = np.zeros((2, self.n_features), dtype=np.int64)
+        self.products_L, self.both_L = np.zeros(self.n_features), np.zeros(self.n_features, dtype=np.int64)
+
+    def add(self, a_SL: csr_array, b_SL: csr_array, document_S: Ints) -> None:
+        """Add a block of complete documents."""
+        fires = [(codes > 0).astype(np.int64) for codes in (a_SL, b_SL)]
+        for side, codes in enumerate((a_SL, b_SL)):
+            self.totals[side] += np.asarray(codes.sum(axis=0)).ravel()
+            self.squares[side] += np.asarray(codes.multiply(codes).sum(axis=0)).ravel()
+            self.firings[side] += np.asarray(fires[side].sum(axis=0)).ravel()
+        self.products_L += np.asarray(a_SL.multiply(b_SL).sum(axis=0)).ravel()
+        self.both_L += np.asarray(fires[0].multiply(fires[1]).sum(axis=0)).ravel()
+        documents, of_S = np.unique(document_S, return_inverse=True)
+        n = len(document_S)
+        sums_GS = csr_array((np.ones(n), (of_S, np.arange(n))), shape=(len(documents), n))
+        for side, codes in enumerate((a_SL, b_SL)):
+            self.by_document[side].append(sums_GS @ codes)
+        self.segments_G.append(np.bincount(of_S))
+        self.n_segments += n
+
+    def document_sums(self) -> tuple[csr_array, csr_array]:
+        """Summed activation of every feature in every document, of both sides: (G, L) each."""
+        a, b = (vstack(parts, format="csr") for parts in self.by_document)
+        return a, b
+
+
+class StreamShifts:
+    """How the activation vector moves from a to b where a feature fires on side a (methods B12.2)."""
+
+    def __init__(self, n_features: int, width: int) -> None:
+        self.n_L = np.zeros(n_features, dtype=np.int64)
+        self.n_moved_L = np.zeros(n_features, dtype=np.int64)
+        self.shift_LD = np.zeros((n_features, width), dtype=np.float32)
+        self.direction_LD = np.zeros((n_features, width), dtype=np.float32)
+
+    def add(self, a_SL: csr_array, x_a_SD: npt.NDArray[np.float32], x_b_SD: npt.NDArray[np.float32]) -> None:
+        """Add the vectors of some tokens."""
+        fires_LS = (a_SL > 0).astype(np.float32).T.tocsr()
+        shift_SD = x_b_SD - x_a_SD
+        norm_S = np.linalg.norm(shift_SD, axis=1)
+        moved_S = norm_S > 0
+        self.n_L += np.diff(fires_LS.indptr)
+        self.n_moved_L += (fires_LS @ moved_S.astype(np.float32)).astype(np.int64)
+        self.shift_LD += fires_LS @ shift_SD
+        self.direction_LD += fires_LS @ (shift_SD / np.where(moved_S, norm_S, 1)[:, None])
+
+    def projections(self, directions_LD: npt.NDArray[np.float32]) -> Floats:
+        """Mean shift along each feature's direction of unit length: (L,); NaN where it never fires."""
+        norms = np.linalg.norm(directions_LD, axis=1)
+        along = np.einsum("ld,ld->l", self.shift_LD.astype(np.float64), directions_LD.astype(np.float64))
+        n = self.n_L * norms
+        projected: Floats = np.divide(along, n, out=np.full(len(along), np.nan), where=n > 0)
+        return projected
+
+    def consistencies(self) -> Floats:
+        """Mean cosine of two shifts: (L,); NaN where fewer than two tokens moved.
+
+        The sum over all pairs is the squared norm of the sum of directions, minus the pairs of one token with
+        itself.
+        """
+        n = self.n_moved_L.astype(np.float64)
+        squared = (self.direction_LD.astype(np.float64) ** 2).sum(axis=1)
+        pairs = n * (n - 1)
+        mean: Floats = np.divide(squared - n, pairs, out=np.full(len(n), np.nan), where=pairs > 0)
+        return np.clip(mean, -1.0, 1.0)
+
+
+def read_pairs(
+    dictionary: Dictionary,
+    sets: tuple[ActivationSet, ActivationSet],
+    max_segments: int,
+    *,
+    follows_stream: bool,
+    listener: ProgressListener = silent,
+) -> tuple[PairedSums, StreamShifts | None]:
+    """Encode the text that both sets share, complete documents up to ``max_segments`` tokens.
+
+    Args:
+        dictionary: Reads both sets.
+        sets: Activation sets of side a and b on one corpus.
+        max_segments: Aligned tokens to read.
+        follows_stream: Whether the dictionary writes what it reads, so that shifts have a direction.
+        listener: Hears the progress.
+
+    Raises:
+        UserError: when the sets share no text.
+    """
+    tokens_a, tokens_b = (text_tokens(one.tokens, np.arange(one.n_sequences)) for one in sets)
+    segments = first_documents(common_segments(tokens_a, tokens_b), max_segments)
+    if not segments.n:
+        raise UserError(
+            "the two activation sets share no token of any document: cache the same corpus for both models"
+        )
+    sums = PairedSums(dictionary.d_sae)
+    shifts = StreamShifts(dictionary.d_sae, sets[0].d_in) if follows_stream else None
+    for block in _blocks(segments):
+        a_SL, x_a = _read(dictionary, sets[0], tokens_a, segments.of_a, block)
+        b_SL, x_b = _read(dictionary, sets[1], tokens_b, segments.of_b, block)
+        sums.add(a_SL, b_SL, segments.document[block])
+        if shifts is not None:
+            shifts.add(a_SL, x_a, x_b)
+        listener(Progress("tokens compared", block.stop, segments.n))
+    return sums, shifts
+
+
+def _blocks(segments: Segments) -> Iterator[slice]:
+    """Stretches of complete documents."""
+    ends = np.flatnonzero(np.append(segments.document[1:] != segments.document[:-1], True)) + 1
+    start = 0
+    for last, end in enumerate(ends):
+        is_last = last == len(ends) - 1
+        if is_last or ends[last + 1] - start > _SEGMENTS_AT_ONCE:
+            yield slice(start, int(end))
+            start = int(end)
+
+
+def _read(
+    dictionary: Dictionary, activation_set: ActivationSet, tokens: TextTokens, segment_of: Ints, block: slice
+) -> tuple[csr_array, npt.NDArray[np.float32]]:
+    """Codes of the segments of a block, and the activation vector at the last token of each."""
+    n = block.stop - block.start
+    inside = (segment_of >= block.start) & (segment_of < block.stop)
+    x_SD = np.zeros((n, activation_set.d_in), dtype=np.float32)
+
+    def keep(segment_N: Ints, x_ND: npt.NDArray[np.float32]) -> None:
+        x_SD[segment_N] = x_ND
+
+    of_block = np.where(inside, segment_of - block.start, -1)
+    codes = segment_codes(dictionary, activation_set, tokens, of_block, n, "", on_batch=keep)
+    return codes.codes, x_SD
