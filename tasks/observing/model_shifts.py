@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
 from tasks.activations.reading.shards import ActivationSet
@@ -34,15 +35,9 @@ def model_shifts(
     follows_stream: bool,
     listener: ProgressListener = silent,
 ) -> Shifted:
-    """Compare both readings of the text that the sets share.
+    """Compare both readings of the text that the sets share; arguments as of `read_pairs`.
 
-    Args:
-        dictionary: Reads both sets.
-        sets: Activation sets of side a and b on one corpus.
-        contexts: The strongest contexts of both sides.
-        config: How much to read, and the null.
-        follows_stream: Whether the dictionary writes what it reads.
-        listener: Hears the progress.
+    ``contexts`` are the strongest contexts of both sides.
 
     Raises:
         UserError: when the sets share no text.
@@ -51,9 +46,7 @@ def model_shifts(
         dictionary, sets, config.max_segments, follows_stream=follows_stream, listener=listener
     )
     a_GL, b_GL = sums.document_sums()
-    firing = [np.diff((side > 0).tocsc().indptr) for side in (a_GL, b_GL)]
-    n_either_L = np.diff(((a_GL + b_GL) > 0).tocsc().indptr)
-    feature_F = np.flatnonzero(n_either_L >= config.min_documents)
+    feature_F = np.flatnonzero(_documents_of(a_GL + b_GL) >= config.min_documents)
     differences_GF = (b_GL - a_GL).tocsc()[:, feature_F]
     effect_F, half_F = mean_shift(differences_GF, np.concatenate(sums.segments_G))
     p_F = sign_flip_p(differences_GF, config.n_flips, config.seed, listener)
@@ -67,23 +60,21 @@ def model_shifts(
         **_stream_columns(shifts, dictionary, feature_F),
     }
     n, n_documents = len(feature_F), a_GL.shape[0]
-    table = pa.table(
-        {
-            "feature_index": feature_F.astype(np.int32),
-            "density_a": sums.firings[0][feature_F] / sums.n_segments,
-            "density_b": sums.firings[1][feature_F] / sums.n_segments,
-            "effect": effect_F,
-            **{name: _nullable(values) for name, values in optional.items()},
-            "n_documents_a": np.full(n, n_documents),
-            "n_documents_b": np.full(n, n_documents),
-            "n_firing_a": firing[0][feature_F],
-            "n_firing_b": firing[1][feature_F],
-            "p_value": p_F,
-            "q_value": q_F,
-            "metric_version": np.full(n, METRIC_VERSION, dtype=np.int32),
-        }
-    )
-    return Shifted(table, _summary(sums, n_documents, q_F, optional))
+    columns = {
+        "feature_index": feature_F.astype(np.int32),
+        "density_a": sums.firings[0][feature_F] / sums.n_segments,
+        "density_b": sums.firings[1][feature_F] / sums.n_segments,
+        "effect": effect_F,
+        **{name: _nullable(values) for name, values in optional.items()},
+        "n_documents_a": np.full(n, n_documents),
+        "n_documents_b": np.full(n, n_documents),
+        "n_firing_a": _documents_of(a_GL)[feature_F],
+        "n_firing_b": _documents_of(b_GL)[feature_F],
+        "p_value": p_F,
+        "q_value": q_F,
+        "metric_version": np.full(n, METRIC_VERSION, dtype=np.int32),
+    }
+    return Shifted(pa.table(columns), _summary(sums, n_documents, q_F, optional))
 
 
 def mean_shift(differences_GF: Any, segments_G: Ints) -> tuple[Floats, Floats]:
@@ -119,6 +110,12 @@ def jaccard(sums: PairedSums) -> Floats:
     either = sums.firings.sum(axis=0) - sums.both_L
     share: Floats = np.divide(sums.both_L, either, out=np.full(len(either), np.nan), where=either > 0)
     return share
+
+
+def _documents_of(sums_GL: csr_array) -> Ints:
+    """Documents in which each feature fires: (L,)."""
+    n_L: Ints = np.diff((sums_GL > 0).tocsc().indptr)
+    return n_L
 
 
 def _stream_columns(
