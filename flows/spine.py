@@ -13,10 +13,10 @@ from prefect import Task
 
 from catalog.errors import UserError
 from catalog.ledger import StageOutcome
+from flows.comparing import check_labels, comparison_stages
 from flows.config import PipelineConfig
 from flows.graph import Stage, with_needs
 from flows.match_forecast import tell_forecast
-from flows.observing import check_labels, observation_stages
 from flows.pair_limit import check_pairs
 from flows.pairs import pipeline_units
 from flows.preflight import check_models
@@ -191,7 +191,7 @@ def dictionary_stages(
     with walk.run.branch(f"evaluate {measured.label}"):
         walk.do(evaluate_dictionary, measured)
     mined = walk.do(mine_examples, MineUnit(walk.config.mining, models, outcome))
-    observation_stages(walk, Observed(outcome, mined))
+    comparison_stages(walk, Observed(outcome, mined))
     for position, explainer in enumerate(walk.config.explain):
         _label_stages(walk, ExplainUnit(explainer, mined, position))
 

@@ -38,7 +38,7 @@ def check_labels(config: PipelineConfig, root: Path, corpus_id: str) -> None:
                 raise UserError(f"compare: label {one.label!r} has no value {value!r}; values: {known}")
 
 
-def observation_stages(walk: "Walk", observed: Observed) -> None:
+def comparison_stages(walk: "Walk", observed: Observed) -> None:
     """Associations with the labels of the corpus, and comparisons of groups of its documents."""
     config, root = walk.config, walk.run.context.root
     if not config.mining.document_firings.keep or not label_counts(root, observed.facts["corpus_id"]):

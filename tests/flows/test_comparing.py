@@ -11,8 +11,8 @@ import pytest
 from catalog.connection import connect
 from catalog.errors import UserError
 from flows import spine
+from flows.comparing import check_labels
 from flows.config import PipelineConfig, load_pipeline
-from flows.observing import check_labels
 from flows.reports import Run
 from tasks.support.policies import StageContext
 
