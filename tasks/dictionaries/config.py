@@ -12,8 +12,11 @@ from tasks.dictionaries.token_norm import TokenNorm
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models"})
-"""Fields that do not affect a training: measuring comes after it, hookpoints follow from its data."""
+NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models", "init_from"})
+"""Fields that do not affect a training by themselves: measuring comes after it, hookpoints follow from its
+data, and a name follows from the dictionary that it refers to."""
+LATER_FIELDS = frozenset({"init_from", "train_on"})
+"""Fields that a stored configuration holds only where they are set, because earlier releases had none."""
 
 
 class EvaluationConfig(StrictConfig):
@@ -105,6 +108,18 @@ class DictionaryConfig(StrictConfig):
                 f"{self.architecture} reads one hookpoint: leave reads out for one dictionary at each "
                 "hookpoint, or choose crosscoder for one dictionary of several"
             )
+
+    def canonical(self) -> dict[str, Any]:
+        """As every configuration, without the fields of later releases that are not set."""
+        values = super().canonical()
+        return {
+            name: value for name, value in values.items() if name not in LATER_FIELDS or value is not None
+        }
+
+    @property
+    def starts_from(self) -> str | None:
+        """The dictionary of the catalogue whose weights its training starts from; None for random ones."""
+        return None
 
     def training(self) -> dict[str, Any]:
         """The settings that determine the weights, besides the data: all but hookpoints and evaluation."""

@@ -19,6 +19,9 @@ class GradientConfig(DictionaryConfig):
 
     data_seed: int = Field(default=0, ge=0)
     """Seed of the order of the data; dictionaries with the same one can share one pass over the data."""
+    init_from: str | None = Field(default=None, min_length=1, max_length=400)
+    """Dictionary of the catalogue to start from instead of random weights: alias, id, or last part of an
+    alias at the same place. The optimiser and the schedule start fresh."""
     n_tokens: int = Field(ge=1)
     """Training tokens in total; the activation set is read repeatedly until they are used."""
     batch_tokens: int = Field(default=2048, ge=1)
@@ -62,6 +65,11 @@ class GradientConfig(DictionaryConfig):
     def name(self) -> str:
         """Readable name, for example topk-x8-k32-s0, with the order of the data where it is not the first."""
         return super().name() + (f"-d{self.data_seed}" if self.data_seed else "")
+
+    @property
+    def starts_from(self) -> str | None:
+        """``init_from``."""
+        return self.init_from
 
     @property
     def n_steps(self) -> int:

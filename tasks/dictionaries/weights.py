@@ -25,6 +25,7 @@ from catalog.durable import (
 )
 from catalog.errors import UserError
 from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
+from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.saelens_layout import left_out, own_tensors, saelens_config, saelens_tensors
 from tasks.dictionaries.widths import Widths
 
@@ -76,14 +77,29 @@ def load_dictionary(folder: Path) -> Dictionary:
         tensors = load_file(path)
     except SafetensorError as error:
         raise UserError(f"{path} cannot be read: {error}") from error
-    dictionary = build_dictionary(
-        dictionary_config(described["config"]), Widths(tuple(described["reads"]), tuple(described["writes"]))
-    )
+    dictionary = build_dictionary(*stored_settings(folder))
     try:
         dictionary.load_state_dict(own_tensors(dictionary, tensors, described.get("left_out", {})))
     except RuntimeError as error:
         raise UserError(f"{path} does not fit its cfg.json: {str(error).splitlines()[-1].strip()}") from error
     return dictionary.eval().requires_grad_(False)
+
+
+def stored_settings(folder: Path) -> tuple[DictionaryConfig, Widths]:
+    """The configuration and the widths of a dictionary that ``save_dictionary`` wrote, without its weights.
+
+    Raises:
+        UserError: when ``cfg.json`` is missing, damaged or of another origin.
+    """
+    described = _read_config(folder)
+    return dictionary_config(described["config"]), Widths(
+        tuple(described["reads"]), tuple(described["writes"])
+    )
+
+
+def weights_digest(folder: Path) -> str:
+    """SHA-256 of the weights file of a dictionary, as its ``cfg.json`` says."""
+    return str(_read_config(folder)["weights_digest"])
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class WithoutSteps(DictionaryConfig):
     def _leave_out_steps(cls, values: Any) -> Any:
         if not isinstance(values, Mapping):
             return values
-        steps = {name: value for name, value in cls.steps_written.items() if name not in cls.model_fields}
+        known = {**cls.steps_written, "init_from": None}
+        steps = {name: value for name, value in known.items() if name not in cls.model_fields}
         for name, value in steps.items():
             if name in values and values[name] != value:
                 kind = f"{values.get('architecture', cls.__name__)} is {cls.comes_to_be}"

@@ -69,6 +69,8 @@ class TrainingRequest(StrictConfig):
     """Labels of the documents, for architectures that read them."""
     model: ModelConfig | None = None
     """The language model, for architectures that train with it in the loop."""
+    parent: Path | None = None
+    """Folder of the dictionary whose weights it starts from; None for random ones."""
 
 
 class ChildRequest(StrictConfig):
@@ -149,7 +151,12 @@ def _train(request: ChildRequest, stop: threading.Event) -> None:
             _leave(number, training, error)
             continue
         jobs[number] = TrainingJob(
-            training.config, opened[place], training.scratch, training.labels, training.model
+            training.config,
+            opened[place],
+            training.scratch,
+            training.labels,
+            training.model,
+            training.parent,
         )
     numbers = list(jobs)
     options = TrainingOptions(

@@ -13,6 +13,7 @@ the loss is
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,9 +103,11 @@ class EndToEndRun(TrainingRun):
         model: ModelConfig | LanguageModel | None,
         feed: Feed | None = None,
         replicas: Replicas | None = None,
+        parent: Path | None = None,
     ) -> None:
         sites = SiteActivations.of(activations)
-        super().__init__(config, sites, device, feed or SequenceFeed(sites, config), replicas, "float32")
+        own_feed = feed or SequenceFeed(sites, config)
+        super().__init__(config, sites, device, own_feed, replicas, "float32", parent)
         self.language_model = _loaded(model, config, device)
         self.site: Any = self.activations.reads[0]
         self.hookpoint = _checked_hookpoint(self.language_model, self.site, config)

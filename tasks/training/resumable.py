@@ -27,6 +27,7 @@ class Resumable:
         n_sequences: Train sequences of the activations.
         device: Device of the weights.
         part_tokens: Tokens to process together.
+        start: SHA-256 of the weights that it starts from; empty for random ones.
     """
 
     def __init__(
@@ -36,9 +37,10 @@ class Resumable:
         n_sequences: int,
         device: torch.device,
         part_tokens: int,
+        start: str = "",
     ) -> None:
         self.config, self.device, self.part_tokens = config, device, part_tokens
-        self._digest = config_digest(config, activations, n_sequences)
+        self._digest = config_digest(config, activations, n_sequences, start)
         self.dictionary = build_dictionary(config, activations.widths).to(device)
         self.optimiser = torch.optim.Adam(
             self.dictionary.parameters(),
@@ -138,10 +140,12 @@ class Resumable:
             self.optimiser.state[parameter] = {key: _like(value, parameter) for key, value in moments.items()}
 
 
-def config_digest(config: GradientConfig, activations: SiteActivations, n_sequences: int) -> str:
-    """Digest of what determines the weights, and of the shape of the data."""
+def config_digest(
+    config: GradientConfig, activations: SiteActivations, n_sequences: int, start: str = ""
+) -> str:
+    """Digest of what determines the weights, ``start`` included, and of the shape of the data."""
     shape = [activations.site_widths, activations.context_length, n_sequences]
-    text = json.dumps([config.training(), shape], sort_keys=True)
+    text = json.dumps([config.training(), shape, *([start] if start else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

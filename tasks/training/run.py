@@ -5,6 +5,7 @@ Legend: N tokens of a batch, W width of all hookpoints together, D d_in, E d_out
 
 import logging
 import math
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,6 +18,8 @@ from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader, sample_tokens
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
+from tasks.dictionaries.warm_start import start_from
+from tasks.dictionaries.weights import load_dictionary, weights_digest
 from tasks.training.feed import Feed
 from tasks.training.gradients import batch_gradient, is_half
 from tasks.training.memory import (
@@ -52,6 +55,7 @@ class TrainingRun(Resumable):
         feed: Batches that other trainings use too; by default a separate feed.
         replicas: The processes that share the work.
         precision: Precision of the matrix products.
+        parent: Folder of the dictionary whose weights it starts from; None for random ones.
 
     Raises:
         UserError: for sizes or settings that cannot work.
@@ -65,7 +69,9 @@ class TrainingRun(Resumable):
         feed: Feed | None = None,
         replicas: Replicas | None = None,
         precision: Precision = "auto",
+        parent: Path | None = None,
     ) -> None:
+        self.parent = parent
         self.feed = feed or Feed(SiteActivations.of(activations), config)
         self.activations, self.replicas = self.feed.activations, replicas or Replicas()
         self.half = is_half(precision, device)
@@ -73,7 +79,8 @@ class TrainingRun(Resumable):
         refuse_impossible_width(config.name(), config.n_latents(widths.d_in), widths.d_out, device)
         share = -(-config.batch_tokens // self.replicas.n_processes)
         part_tokens = min(config.micro_batch_tokens or share, share)
-        super().__init__(config, self.activations, len(self.feed.stream.rows), device, part_tokens)
+        start = "" if parent is None else weights_digest(parent)
+        super().__init__(config, self.activations, len(self.feed.stream.rows), device, part_tokens, start)
         self._check_resampling()
         self._check_processes()
 
@@ -83,7 +90,7 @@ class TrainingRun(Resumable):
         return self.state.step >= self.state.n_steps
 
     def start(self) -> None:
-        """Measure the data and set what depends on it."""
+        """Measure the data and set what depends on it; take over the weights of a parent."""
         constants, self.sample_counts = self.feed.calibration(
             self.config.normalisation, self.config.bias_start
         )
@@ -95,6 +102,9 @@ class TrainingRun(Resumable):
             self.dictionary.b_dec.copy_(constants.bias)
         with self.own_surroundings():
             self.dictionary.before_training(self.state)
+        if self.parent is not None:
+            parent = load_dictionary(self.parent).to(self.device)
+            start_from(self.dictionary, parent, *self.activations.split_vector(self.scale_vector()))
 
     def plan_memory(self, others_bytes: int = 0) -> TrainingMemory | None:
         """Forecast the memory and split batches as far as needed; before the first step of a process.

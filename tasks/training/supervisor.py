@@ -93,6 +93,7 @@ def train_in_child(
     metadata: Mapping[str, Any] | None = None,
     labels: Path | None = None,
     model: ModelConfig | None = None,
+    parent: Path | None = None,
     listener: ProgressListener = silent,
     options: ChildOptions = ChildOptions(),
 ) -> ChildTraining:
@@ -105,7 +106,7 @@ def train_in_child(
         TrainingInterrupted: when the child was asked to stop (SIGTERM); it wrote a checkpoint.
     """
     training = training_request(
-        config, reads, scratch, writes=writes, metadata=metadata, labels=labels, model=model
+        config, reads, scratch, writes=writes, metadata=metadata, labels=labels, model=model, parent=parent
     )
     ((_, outcome),) = train_many_in_child([training], listener=listener, options=options)
     if isinstance(outcome, UserError):
@@ -122,8 +123,12 @@ def training_request(
     metadata: Mapping[str, Any] | None = None,
     labels: Path | None = None,
     model: ModelConfig | None = None,
+    parent: Path | None = None,
 ) -> TrainingRequest:
-    """One dictionary for a child to train; ``reads`` and ``writes`` are folders of activation sets."""
+    """One dictionary for a child to train; ``reads`` and ``writes`` are folders of activation sets.
+
+    ``parent`` is the folder of the dictionary whose weights it starts from.
+    """
     folders = [reads] if isinstance(reads, Path) else reads
     return TrainingRequest(
         config=config,
@@ -133,6 +138,7 @@ def training_request(
         metadata=dict(metadata or {}),
         labels=None if labels is None else labels.resolve(),
         model=model,
+        parent=None if parent is None else parent.resolve(),
     )
 
 

@@ -54,6 +54,8 @@ class TrainingJob:
     """Labels of the documents, for architectures that read them, see `Fitting`."""
     model: ModelConfig | None = None
     """The language model, for architectures that train with it in the loop."""
+    parent: Path | None = None
+    """Folder of the dictionary whose weights it starts from; None for random ones."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,7 @@ def train(
     *,
     labels: Path | None = None,
     model: ModelConfig | None = None,
+    parent: Path | None = None,
     device: str = "auto",
     n_threads: int | None = None,
     precision: Precision = "auto",
@@ -105,7 +108,7 @@ def train(
         TrainingInterrupted: when ``should_stop`` returned true; the checkpoint is written.
     """
     options = TrainingOptions(device, n_threads, precision, checkpoint_seconds, listener, should_stop)
-    (outcome,) = train_many([TrainingJob(config, activations, scratch, labels, model)], options)
+    (outcome,) = train_many([TrainingJob(config, activations, scratch, labels, model, parent)], options)
     if isinstance(outcome, UserError):
         raise outcome
     return outcome
@@ -230,7 +233,8 @@ def _feed(job: TrainingJob) -> Feed:
 def _run(
     job: TrainingJob, device: torch.device, feed: Feed, group: Replicas, options: TrainingOptions
 ) -> TrainingRun:
-    run = TrainingRun(_gradient_config(job), job.activations, device, feed, group, options.precision)
+    config, precision = _gradient_config(job), options.precision
+    run = TrainingRun(config, job.activations, device, feed, group, precision, job.parent)
     if options.n_threads is None and not chosen_by_user():
         run.n_threads = threads_of_step(step_flops(run), run.n_threads)
     return run
@@ -248,7 +252,7 @@ def _end_to_end_run(
     from tasks.training.end_to_end_run import EndToEndRun
 
     config = cast("EndToEndConfig", job.config)
-    return EndToEndRun(config, job.activations, device, job.model, feed, group)
+    return EndToEndRun(config, job.activations, device, job.model, feed, group, job.parent)
 
 
 @dataclass(frozen=True)
