@@ -21,6 +21,7 @@ from flows.pair_limit import check_pairs
 from flows.pairs import pipeline_units
 from flows.preflight import check_models
 from flows.reports import NotChosen, Run, U
+from flows.starts import check_starts
 from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.config import DictionaryConfig, EvaluationConfig
 from tasks.stages.cache_activations import CacheUnit, cache_activations
@@ -88,12 +89,15 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = (), *
     """Walk the graph of a pipeline; ``stages`` limits it to those named and what they need.
 
     Raises:
-        UserError: before any computation, for the first model whose files cannot do what is requested, and
-            for more pairs to match than a person means who did not say ``yes``.
+        UserError: before any computation, for the first model whose files cannot do what is requested, for
+            a dictionary to start from that is not there, and for more pairs to match than a person means who
+            did not say ``yes``.
     """
     walk = Walk(run, config, with_needs(stages))
     if "describe_model" in walk.chosen:
         check_models(config, run.context.root)
+    if "train_dictionary" in walk.chosen:
+        check_starts(config, run.context.root)
     if "match_features" in walk.chosen:
         check_pairs(config, run.context.root, yes=yes)
     corpus = run.do(load_corpus, CorpusUnit(config.corpus, config.activations.eval_share))
@@ -123,7 +127,8 @@ def _dictionaries_of(walk: Walk, model: ModelConfig, cached: StageOutcome) -> li
         for place, reads in _places(dictionary, hookpoints).items():
             read = tuple(Site(cached, name, model) for name in reads)
             written = tuple(Site(cached, name, model) for name in dictionary.writes or ())
-            units.append((TrainUnit(dictionary, read, written or None, config.training), place))
+            unit = TrainUnit(dictionary, read, written or None, config.training)
+            units.append((unit.started(walk.run.context.root), place))
     group = TrainGroup(model.id, tuple(unit for unit, _ in units))
     trains = group.is_wanted and walk.may_compute("train_dictionary")
     together = train_together(walk.run.context, group) if trains else {}
@@ -157,7 +162,7 @@ def _dictionaries_of_two(walk: Walk, cached: Mapping[str, StageOutcome]) -> list
             for model in dictionary.models
             for hookpoint in dictionary.reads or ()
         )
-        unit = TrainUnit(dictionary, reads, None, walk.config.training)
+        unit = TrainUnit(dictionary, reads, None, walk.config.training).started(walk.run.context.root)
         trained += _train_stages(walk, unit, dictionary.place)
     return trained
 

@@ -40,6 +40,8 @@ DICTIONARIES: tuple[TableSpec, ...] = (
         column("origin", TEXT, "trained, imported or baseline", Origin),
         column("verified", BOOL, "Whether the saved weights were checked against activations"),
         column("created_at", TIME, "When it was committed"),
+        optional("parent_dictionary_id", TEXT, "Dictionary whose weights its training started from", since=2),
+        version=2,
         partition_by=(),
     ),
     table(

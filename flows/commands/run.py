@@ -34,13 +34,17 @@ def run_command(
         from flows.graph import NEEDS, with_needs
         from flows.pair_limit import check_pairs
         from flows.preflight import check_models
+        from flows.starts import check_starts
 
         unknown = [stage for stage in stages if stage not in NEEDS]
         if unknown:
             raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(NEEDS)}")
         config = load_pipeline(pipeline, overrides)
         check_models(config, root)
-        if "match_features" in with_needs([stage for stage in NEEDS if stage in stages]):
+        chosen = with_needs([stage for stage in NEEDS if stage in stages])
+        if "train_dictionary" in chosen:
+            check_starts(config, root)
+        if "match_features" in chosen:
             check_pairs(config, root, yes=yes)
 
     def call() -> dict[str, Any]:

@@ -66,11 +66,23 @@ def weights_metadata(
 
 
 def landing_facts(
-    alias: str, fingerprint: str, *, reads: Sites, writes: Sites, place: str, corpus_id: str
+    alias: str,
+    fingerprint: str,
+    *,
+    reads: Sites,
+    writes: Sites,
+    place: str,
+    corpus_id: str,
+    parent_dictionary_id: str | None = None,
 ) -> dict[str, Any]:
-    """Facts for later stages; evidence belongs to the first activation set that the dictionary reads."""
+    """Facts for later stages; evidence belongs to the first activation set that the dictionary reads.
+
+    ``parent_dictionary_id`` is among them only if the training started from a dictionary.
+    """
     dictionary_id = tagged_id(alias, fingerprint)
+    lineage = {} if parent_dictionary_id is None else {"parent_dictionary_id": parent_dictionary_id}
     return {
+        **lineage,
         "dictionary_id": dictionary_id,
         "alias": alias,
         "weights_uri": f"_blobs/dictionaries/{slug(dictionary_id)}",
@@ -119,5 +131,6 @@ def dictionary_row(
         "origin": origin,
         "verified": verified,
         "created_at": datetime.now(UTC),
+        "parent_dictionary_id": facts.get("parent_dictionary_id"),
     }
     return rows_of("dictionaries", [row])

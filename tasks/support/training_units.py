@@ -1,20 +1,24 @@
 """The units of trainings and the rows that trainings commit, for one training and for several together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from catalog.ids import stage_fingerprint
 from catalog.ledger import Claim, StageOutcome
 from catalog.rows import with_constants
 from catalog.store import SliceWrite
 from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.config import TrainingConfig, place_name
 from tasks.support.aliases import alias_write
+from tasks.support.catalogued import find_dictionaries
+from tasks.support.lineage import find_parent
 from tasks.support.policies import Results, StageContext, UnitKey
 from tasks.support.registration import dictionary_row, landing_facts, weights_metadata
-from tasks.support.stored import shards_folder, stored_documents
+from tasks.support.stored import shards_folder, stored_documents, weights_folder
 
 if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
@@ -56,6 +60,8 @@ class TrainUnit:
     """Empty if the dictionary reconstructs its input."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """How it is trained; not part of its identity."""
+    parent: StageOutcome | None = None
+    """The dictionary that it starts from, part of its identity; None for random weights."""
 
     @property
     def models(self) -> tuple[ModelConfig, ...]:
@@ -86,8 +92,36 @@ class TrainUnit:
             "reads": [[site["model_id"], site["hookpoint"]] for site in sites[0]],
             "writes": [[site["model_id"], site["hookpoint"]] for site in sites[1]],
         }
-        cached = dict.fromkeys(site.cached.fingerprint for site in (*self.reads, *(self.writes or ())))
-        return UnitKey(STAGE, VERSION, self.label, config, list(cached))
+        parents = dict.fromkeys(site.cached.fingerprint for site in (*self.reads, *(self.writes or ())))
+        if self.parent is not None:
+            config["init_from"] = self.parent.facts["dictionary_id"]
+            parents[self.parent.fingerprint] = None
+        return UnitKey(STAGE, VERSION, self.label, config, list(parents))
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of this training."""
+        key = self.key
+        return stage_fingerprint(key.stage, key.version, key.config, key.parents, key.prompt_digests)
+
+    def started(self, root: Path) -> "TrainUnit":
+        """This training with the dictionary of the catalogue that it starts from; itself without one.
+
+        If the name refers to what this very training gave, it starts where that one started: a rerun finds
+        the dictionary and does not train it further.
+
+        Raises:
+            UserError: when there is no such dictionary, or its weights are no start, see `find_parent`.
+        """
+        reads = [(site.model.id, site.hookpoint) for site in self.reads]
+        writes = reads if self.writes is None else [(site.model.id, site.hookpoint) for site in self.writes]
+        parent = find_parent(root, self.config, reads, writes)
+        if parent is not None and "parent_dictionary_id" in parent.facts:
+            (before,) = find_dictionaries(root, [parent.facts["parent_dictionary_id"]])
+            again = replace(self, parent=before)
+            if again.fingerprint == parent.fingerprint:
+                return again
+        return replace(self, parent=parent)
 
 
 @dataclass(frozen=True)
@@ -119,14 +153,23 @@ def request_for(context: StageContext, unit: TrainUnit, claim: Claim) -> "Traini
         writes=None
         if unit.writes is None
         else [shards_folder(context.root, site) for site in facts["writes"]],
-        metadata=weights_metadata(
-            [model.id for model in unit.models],
-            _hookpoints(unit.reads),
-            None if unit.writes is None else _hookpoints(unit.writes),
-        ),
+        metadata=_metadata(unit),
         labels=labels,
         model=unit.models[0],
+        parent=None if unit.parent is None else weights_folder(context.root, unit.parent.facts),
     )
+
+
+def _metadata(unit: TrainUnit) -> dict[str, Any]:
+    """Metadata of ``cfg.json``: where it belongs, and what it started from."""
+    writes = None if unit.writes is None else _hookpoints(unit.writes)
+    metadata: dict[str, Any] = {
+        **weights_metadata([model.id for model in unit.models], _hookpoints(unit.reads), writes)
+    }
+    if unit.parent is not None:
+        started = {"dictionary_id": unit.parent.facts["dictionary_id"], "optimiser": "fresh"}
+        metadata["started_from"] = started
+    return metadata
 
 
 def options_for(context: StageContext, unit: TrainUnit) -> "ChildOptions":
@@ -175,6 +218,7 @@ def facts_of(unit: TrainUnit, fingerprint: str) -> dict[str, Any]:
         writes=reads if unit.writes is None else [site.facts for site in unit.writes],
         place=unit.place,
         corpus_id=unit.reads[0].cached.facts["corpus_id"],
+        parent_dictionary_id=None if unit.parent is None else str(unit.parent.facts["dictionary_id"]),
     )
 
 
