@@ -31,8 +31,8 @@ def connect(
     """A new in-memory connection that reads one version of the catalogue.
 
     It trusts its caller. It skips rows of missing or damaged files; ``damaged_files`` names these files and
-    is
-    empty for an intact catalogue. Threads must not share a connection: take ``connection.cursor()`` per call.
+    is empty for an intact catalogue. Threads must not share a connection: take ``connection.cursor()`` in
+    each.
 
     Args:
         uri: Root folder; by default ``FEATLAS_CATALOG`` or ``./catalogue``. Tables without any commit

@@ -149,8 +149,15 @@ def feature_examples(
     return named("feature_examples", locals())
 
 
-def feature_explanations(*, dictionary_id: str, feature_index: int) -> Query:
-    """Every explanation of a feature, newest first."""
+def feature_sets(*, dictionary_id: str, feature_index: int) -> Query:
+    """The activation sets on which a feature was looked at, the one of its training first."""
+    return named("feature_sets", locals())
+
+
+def feature_explanations(
+    *, dictionary_id: str, feature_index: int, activation_set_id: str | None = None
+) -> Query:
+    """Every explanation of a feature, newest first, on one activation set or on all."""
     return named("feature_explanations", locals())
 
 

@@ -10,7 +10,10 @@ written as (
     select distinct s.fingerprint from stage_runs as s join last using (run_id) where s.state = 'committed'
 ),
 touched as (
-    select distinct dictionary_id, feature_index from explanations where fingerprint in (select fingerprint from written)
+    select distinct e.dictionary_id, e.feature_index
+    from explanations as e
+    join dictionaries using (dictionary_id, activation_set_id)
+    where e.fingerprint in (select fingerprint from written)
 ),
 scored as (
     select s.explanation_id, s.ci_low
@@ -30,6 +33,7 @@ labels as (
         {'first': -coalesce(e.position, 1000000), 'at': e.created_at} as turn,
         e.fingerprint in (select fingerprint from written) as is_new
     from explanations as e
+    join dictionaries as d using (dictionary_id, activation_set_id) -- labels on other sets are not those of the cards
     semi join touched using (dictionary_id, feature_index)
     left join scored as s using (explanation_id)
 ),

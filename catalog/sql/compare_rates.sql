@@ -9,6 +9,7 @@ select
     count(*) as n,
     count(o.feature_index) as n_matched
 from features as f
+join dictionaries as d using (dictionary_id, activation_set_id)
 left join one_side as o using (feature_index)
 where f.dictionary_id = $dictionary_a and f.density > 0
 group by decade

@@ -1,6 +1,6 @@
 -- One row per dictionary: size, fidelity on eval documents, coverage by labels, labels above chance, and the share of
 -- labels of random directions above chance on the same activation set.
-with observed as (
+with counts as (
     select
         dictionary_id,
         activation_set_id,
@@ -12,10 +12,6 @@ with observed as (
         median(score) as median_score
     from feature_cards
     group by dictionary_id, activation_set_id
-),
-counts as (
-    select * from observed
-    qualify row_number() over (partition by dictionary_id order by n_features desc, activation_set_id) = 1
 ),
 -- A metric with several forms (hookpoints, quantiles, skip path only) has its total under the empty variant.
 metrics as (

@@ -1,4 +1,4 @@
--- The labels of some features with their scores; among several activation sets the one with most tokens and a label.
+-- The labels of some features with their scores.
 with wanted as (
     select unnest($dictionary_ids::varchar[]) as dictionary_id, unnest($feature_indices::integer[]) as feature_index
 )
@@ -6,7 +6,3 @@ select dictionary_id, feature_index, label, score, ci_low, ci_high, chance, abov
 from feature_cards
 semi join wanted using (dictionary_id, feature_index)
 where label is not null
-qualify row_number() over (
-    partition by dictionary_id, feature_index
-    order by n_tokens desc, activation_set_id
-) = 1
