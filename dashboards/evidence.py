@@ -22,6 +22,7 @@ class Evidence:
     scores: list[Row]
     matches: list[Row]
     stages: list[Row]
+    sets: list[Row]
     labels: dict[tuple[str, int], str]
     previous: str | None
     following: str | None
@@ -61,6 +62,7 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
         scores=data.rows(catalogue, shown["Their scores"]),
         matches=matches,
         stages=data.rows(catalogue, queries.provenance(fingerprints=made_by)),
+        sets=data.rows(catalogue, shown["Its activation sets"]),
         labels=_labels(catalogue, row, matches),
         previous=_address(selection, neighbours.get("previous_index")),
         following=_address(selection, neighbours.get("next_index")),
@@ -74,7 +76,8 @@ def _queries(dictionary: str, index: int, activation_set: str) -> dict[str, Quer
     return {
         "The feature": queries.feature(**key, activation_set_id=activation_set),
         "Its examples": queries.feature_examples(**key, activation_set_id=activation_set),
-        "Its explanations": queries.feature_explanations(**key),
+        "Its activation sets": queries.feature_sets(**key),
+        "Its explanations": queries.feature_explanations(**key, activation_set_id=activation_set),
         "Their scores": queries.feature_scores(**key),
         "Its matches": queries.feature_matches(**key),
     }

@@ -6,7 +6,7 @@ const TAGS = new Set(
     "td text th thead time title tr ul").split(" "),
 )
 const ATTRIBUTES = new Set(
-  ("aria-hidden aria-label aria-sort class colspan d data-name datetime height href preserveAspectRatio role rowspan scope style " +
+  ("aria-current aria-hidden aria-label aria-sort class colspan d data-name datetime height href preserveAspectRatio role rowspan scope style " +
     "tabindex text-anchor title viewBox width x x1 x2 y y1 y2").split(" "),
 )
 const HELD_MS = 450

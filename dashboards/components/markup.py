@@ -13,8 +13,8 @@ a abbr button code dd div dl dt em g h2 h3 li line mark ol p path rect section s
 tbody td text th thead time title tr ul
 """
 _ATTRIBUTES = """
-aria-hidden aria-label aria-sort class colspan d data-name datetime height href preserveAspectRatio role
-rowspan scope style tabindex text-anchor title viewBox width x x1 x2 y y1 y2
+aria-current aria-hidden aria-label aria-sort class colspan d data-name datetime height href
+preserveAspectRatio role rowspan scope style tabindex text-anchor title viewBox width x x1 x2 y y1 y2
 """
 TAGS = frozenset(_TAGS.split())
 ATTRIBUTES = frozenset(_ATTRIBUTES.split())

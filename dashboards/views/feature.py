@@ -4,7 +4,7 @@ import streamlit as st
 
 from catalog import queries
 from dashboards import data, frame, links
-from dashboards.components import feature_parts
+from dashboards.components import feature_parts, set_parts
 from dashboards.components.blocks import heading, notice
 from dashboards.components.canvas import draw
 from dashboards.components.document import document_dialog
@@ -34,6 +34,11 @@ def view() -> None:
         left, right = st.columns([5, 3], gap="large")
         with left:
             about(shown.catalogue, found)
+            sets = set_parts.switch(
+                selection.dictionary, selection.feature_index, found.row["activation_set_id"], found.sets
+            )
+            if sets:
+                draw(*sets, key="sets")
             examples(shown.catalogue, found, selection.example)
         with right:
             draw(

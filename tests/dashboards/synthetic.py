@@ -20,6 +20,8 @@ from catalog.ledger import Ledger
 from catalog.rows import with_constants
 from catalog.schemas import TABLES
 from catalog.store import SliceWrite, publish_rows
+from tests.dashboards.model_rows import model_row
+from tests.dashboards.observed import commit_observation
 
 RUN, RUN_BEFORE = "5f0c6a9e-run-of-tonight", "1b7d-run-of-yesterday"
 NIGHT = datetime(2026, 11, 20, 2, 14, tzinfo=UTC)
@@ -306,7 +308,7 @@ def build(root: Path) -> Path:
             "cache_activations",
             f"{model} {HOOKPOINT}",
             [
-                SliceWrite("models", model, columns("models", [_model_row(model)])),
+                SliceWrite("models", model, columns("models", [model_row(model)])),
                 SliceWrite("corpora", CORPUS, columns("corpora", [corpus])),
                 SliceWrite(
                     "documents", CORPUS, with_constants(columns("documents", documents), corpus_id=CORPUS)
@@ -317,9 +319,9 @@ def build(root: Path) -> Path:
             ],
         )
         _commit_dictionary(commit, model)
-    commit(
-        "match_features", " × ".join(MODELS), [SliceWrite("matches", "a b", columns("matches", match_rows()))]
-    )
+    _commit_observation(commit, *MODELS)
+    matches = SliceWrite("matches", "a b", columns("matches", match_rows()))
+    commit("match_features", " × ".join(MODELS), [matches])
     publish_rows(root, _run_slices(), fingerprint=stage_fingerprint("runs", 1, {}))
     return root
 
@@ -340,8 +342,7 @@ def _commit_dictionary(commit: Any, model: str) -> None:
             ),
         ],
     )
-    features = columns("features", [feature_row(index) for index in range(N_FEATURES)])
-    examples = columns("examples", [row for index in range(N_FEATURES) for row in example_rows(index)])
+    features, examples = _mined_tables()
     commit(
         "mine_examples",
         named,
@@ -361,21 +362,14 @@ def _commit_dictionary(commit: Any, model: str) -> None:
     )
 
 
-def _model_row(model: str) -> dict[str, Any]:
-    return {
-        "model_id": model,
-        "source": "embedded",
-        "revision": None,
-        "architecture": "llama",
-        "n_layers": 4,
-        "d_model": 128,
-        "vocab_size": 2048,
-        "max_context": 256,
-        "n_parameters": 1_400_000,
-        "tokenizer_digest": "cd" * 32,
-        "weights_digest": "ef" * 32,
-        "parent_model_id": None,
-    }
+def _commit_observation(commit: Any, model: str, other: str) -> None:
+    evidence = (*_mined_tables(), columns("explanations", explanation_rows(model)[0]))
+    commit_observation(commit, dictionary_of(model), activation_set_of(other), *evidence)
+
+
+def _mined_tables() -> tuple[pa.Table, pa.Table]:
+    features = columns("features", [feature_row(index) for index in range(N_FEATURES)])
+    return features, columns("examples", [row for index in range(N_FEATURES) for row in example_rows(index)])
 
 
 def _set_row(model: str) -> dict[str, Any]:

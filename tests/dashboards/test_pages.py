@@ -397,7 +397,7 @@ def test_the_console_answers_and_keeps_its_answer(open_page: Open) -> None:
     app = open_page("sql")
     app.text_area[0].set_value("SELECT count(*) AS n FROM features")
     app.button[0].click().run()
-    assert app.dataframe[0].value["n"].tolist() == [320]
+    assert app.dataframe[0].value["n"].tolist() == [480]
     assert "1 row in" in said(app)
 
 
@@ -446,7 +446,7 @@ def test_a_damaged_file_is_said_and_the_rest_still_shows(
     root = tmp_path / "damaged"
     shutil.copytree(catalogue, root)
     pico_a, pico_b = (synthetic.dictionary_of(model) for model in ("pico-a", "pico-b"))
-    (damaged,) = TableStore(root).snapshot().paths("examples", dictionary_slug=slug(pico_a), feature_block=0)
+    (damaged,) = TableStore(root).snapshot().paths("examples", subject=slug(pico_a), feature_block=0)
     if harm == "lost":
         Path(damaged).unlink()
     else:
