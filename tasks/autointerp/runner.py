@@ -33,6 +33,11 @@ class Explained:
     llm_calls: pa.Table
     facts: dict[str, Any]
 
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables by name."""
+        return {"explanations": self.explanations, "llm_calls": self.llm_calls}
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -42,6 +47,11 @@ class Scored:
     judgements: pa.Table
     llm_calls: pa.Table
     facts: dict[str, Any]
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables by name."""
+        return {"scores": self.scores, "judgements": self.judgements, "llm_calls": self.llm_calls}
 
 
 def explain(

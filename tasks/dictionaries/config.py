@@ -12,7 +12,7 @@ from tasks.dictionaries.token_norm import TokenNorm
 
 Precision = Literal["auto", "float32", "bfloat16"]
 
-NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models", "init_from"})
+NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models", "train_on", "init_from"})
 """Fields that do not affect a training by themselves: measuring comes after it, hookpoints follow from its
 data, and a name follows from the dictionary that it refers to."""
 LATER_FIELDS = frozenset({"init_from", "train_on"})
@@ -65,6 +65,8 @@ class DictionaryConfig(StrictConfig):
     """Hookpoints to write, for example the output of an MLP; default: those it reads."""
     models: tuple[str, str] | None = None
     """Two models with one tokenizer to read together; only for crosscoders."""
+    train_on: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Models of the pipeline to train on; default: every model that caches its hookpoints."""
     seed: int = Field(default=0, ge=0)
     """Seed of the initial weights."""
     evaluation: EvaluationConfig = EvaluationConfig()
@@ -124,6 +126,10 @@ class DictionaryConfig(StrictConfig):
     def training(self) -> dict[str, Any]:
         """The settings that determine the weights, besides the data: all but hookpoints and evaluation."""
         return {name: value for name, value in self.canonical().items() if name not in NOT_TRAINING}
+
+    def trains_on(self, model_id: str) -> bool:
+        """Whether a pipeline trains it on a model."""
+        return self.models is None and (self.train_on is None or model_id in self.train_on)
 
     def n_latents(self, d_in: int) -> int:
         """Number of latents on inputs of width ``d_in``."""

@@ -7,7 +7,7 @@ from catalog.ledger import Claim, StageOutcome
 from tasks.activations.models.source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.support.stored import evidence_ids, evidence_slice, open_sites, stored_dictionary
+from tasks.support.stored import evidence_ids, evidence_label, evidence_slice, open_sites, stored_dictionary
 
 if TYPE_CHECKING:
     from tasks.dictionaries.config import EvaluationConfig
@@ -25,7 +25,7 @@ class EvaluateUnit:
 
     @property
     def label(self) -> str:
-        return str(self.trained.facts["dictionary_id"])
+        return evidence_label(self.trained.facts)
 
 
 @stage_task(STAGE)

@@ -9,6 +9,7 @@ from tasks.evaluation.suite import Subject, SuiteConfig, run_suite, suite_of
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
 from tasks.support.stored import (
     evidence_ids,
+    evidence_label,
     evidence_slice,
     open_sites,
     stored_dictionary,
@@ -29,7 +30,7 @@ class SuiteUnit:
 
     @property
     def label(self) -> str:
-        return f"{self.config.tag()} {self.trained.facts['dictionary_id']}"
+        return f"{self.config.tag()} {evidence_label(self.trained.facts)}"
 
 
 @stage_task(STAGE)

@@ -8,7 +8,7 @@ from tasks.autointerp.records import n_firing
 from tasks.common.progress import ProgressListener
 from tasks.support.endpoint import answering_model, client_of
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.support.stored import evidence_ids, grown_slices, stored_evidence
+from tasks.support.stored import evidence_facts, evidence_ids, evidence_label, grown_slices, stored_evidence
 
 STAGE, VERSION = "explain_features", 2
 
@@ -24,7 +24,7 @@ class ExplainUnit:
 
     @property
     def label(self) -> str:
-        return f"{self.config.tag()} {self.mined.facts['dictionary_id']}"
+        return f"{self.config.tag()} {evidence_label(self.mined.facts)}"
 
 
 @stage_task(STAGE, retries=2)
@@ -51,9 +51,8 @@ def explain_features(context: StageContext, unit: ExplainUnit) -> StageOutcome:
             position=unit.position,
             listener=listener,
         )
-        tables = {"explanations": explained.explanations, "llm_calls": explained.llm_calls}
-        slices = grown_slices(context.root, claim, unit.label, tables)
-        inputs = {**ids, "corpus_id": facts["corpus_id"], "explainer": unit.config.tag()}
+        slices = grown_slices(context.root, claim, unit.label, explained.tables)
+        inputs = {**evidence_facts(facts), "explainer": unit.config.tag()}
         return Results(slices, {**explained.facts, **inputs, "prompt_digest": prompt_digest})
 
     key = UnitKey(STAGE, VERSION, unit.label, config, [unit.mined.fingerprint], [prompt_digest])

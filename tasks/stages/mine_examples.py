@@ -6,8 +6,8 @@ from catalog.ledger import Claim, StageOutcome
 from tasks.activations.models.source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.mining.config import MiningConfig
+from tasks.support import stored
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.support.stored import evidence_ids, evidence_slice, open_sites, stored_dictionary, stored_documents
 
 STAGE, VERSION = "mine_examples", 4
 
@@ -23,7 +23,7 @@ class MineUnit:
 
     @property
     def label(self) -> str:
-        return str(self.trained.facts["dictionary_id"])
+        return stored.evidence_label(self.trained.facts)
 
 
 @stage_task(STAGE)
@@ -37,15 +37,15 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
         from tasks.mining.method_columns import columns_of_sites
         from tasks.mining.miner import mine
 
-        dictionary = stored_dictionary(context.root, facts, context.device)
-        sites = open_sites(context.root, facts, unit.models, context.device)
+        dictionary = stored.stored_dictionary(context.root, facts, context.device)
+        sites = stored.open_sites(context.root, facts, unit.models, context.device)
         written = facts["writes"][-1]
         writer = next(model for model in unit.models if model.id == written["model_id"])
         language_model = load_language_model(writer, context.device)
         mined = mine(
             dictionary,
             sites.as_read_by(dictionary).inputs,
-            stored_documents(context.root, facts["corpus_id"], ["document_id", "text"]),
+            stored.stored_documents(context.root, facts["corpus_id"], ["document_id", "text"]),
             unembedding_at(language_model, written["hookpoint"]),
             unit.config,
             claim.scratch,
@@ -53,8 +53,8 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
             extra_columns=columns_of_sites(dictionary, sites, language_model),
         )
         rows = {"features": mined.features, "examples": mined.examples, "document_firings": mined.by_document}
-        slices = [evidence_slice(table, facts, of_table) for table, of_table in rows.items()]
-        return Results(slices, {**evidence_ids(facts), "corpus_id": facts["corpus_id"], **mined.counts})
+        slices = [stored.evidence_slice(table, facts, of_table) for table, of_table in rows.items()]
+        return Results(slices, {**stored.evidence_facts(facts), **mined.counts})
 
     key = UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), [unit.trained.fingerprint])
     return run_unit(context, key, compute, shares_cores=True)

@@ -7,7 +7,7 @@ from tasks.autointerp.scorer import SCORERS, ScorerConfig
 from tasks.common.progress import ProgressListener
 from tasks.support.endpoint import answering_model, client_of
 from tasks.support.policies import Results, StageContext, UnitKey, is_complete, run_unit, stage_task
-from tasks.support.stored import evidence_ids, grown_slices, newest_texts, stored_evidence
+from tasks.support.stored import evidence_ids, evidence_label, grown_slices, newest_texts, stored_evidence
 
 STAGE, VERSION = "score_explanations", 2
 
@@ -23,7 +23,8 @@ class ScoreUnit:
 
     @property
     def label(self) -> str:
-        return "{} of {explainer} {dictionary_id}".format(self.config.tag(), **self.explained.facts)
+        facts = self.explained.facts
+        return f"{self.config.tag()} of {facts['explainer']} {evidence_label(facts)}"
 
 
 @stage_task(STAGE, retries=2)
@@ -48,8 +49,7 @@ def score_explanations(context: StageContext, unit: ScoreUnit) -> StageOutcome:
             position=unit.position,
             listener=listener,
         )
-        tables = {"scores": scored.scores, "judgements": scored.judgements, "llm_calls": scored.llm_calls}
-        slices = grown_slices(context.root, claim, unit.label, tables)
+        slices = grown_slices(context.root, claim, unit.label, scored.tables)
         return Results(slices, {**scored.facts, **ids, "texts_digest": facts["texts_digest"]})
 
     def is_current(outcome: StageOutcome) -> bool:

@@ -1,5 +1,6 @@
 """Finds dictionaries that are in the catalogue, trained by any pipeline or imported."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,6 +8,8 @@ from catalog.connection import read
 from catalog.errors import CatalogueError
 from catalog.ledger import Ledger, StageOutcome
 from catalog.resolve import resolve_dictionaries
+from tasks.dictionaries.base import dictionary_config
+from tasks.dictionaries.config import DictionaryConfig
 from tasks.support.stored import stored_rows
 
 
@@ -52,3 +55,13 @@ def _landing(root: Path, dictionary_id: str, fingerprint: str) -> StageOutcome:
             "again"
         )
     return outcome
+
+
+def stored_settings(root: Path, outcome: StageOutcome) -> tuple[DictionaryConfig, int]:
+    """How a dictionary of the catalogue was trained, and the numbers per token that it reads."""
+    (row,) = stored_rows(
+        root, "dictionaries", ["config", "d_in"], dictionary_id=outcome.facts["dictionary_id"]
+    ).to_pylist()
+    config = json.loads(row["config"])
+    config.pop("imported", None)
+    return dictionary_config(config), int(row["d_in"])

@@ -117,10 +117,8 @@ def run_unit(
     """Do a unit of work once: find it committed, or claim it, compute it and commit it.
 
     If another run works on the unit, wait for it and then find it. A committed unit that is not
-    ``is_current`` is
-    resumed: new rows are added to its rows, and nothing is paid twice. A unit that ``shares_cores`` computes
-        in
-    this process and leaves cores to the others of this machine.
+    ``is_current`` is resumed: new rows are added to its rows, and nothing is paid twice. A unit that
+    ``shares_cores`` computes in this process and leaves cores to the others of this machine.
 
     Raises:
         AlreadyRunning: when the other run holds the unit for longer than ``context.wait_seconds``.

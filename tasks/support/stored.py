@@ -38,6 +38,18 @@ def evidence_subject(dictionary_id: str, activation_set_id: str) -> str:
     return f"{dictionary_id} on {activation_set_id}"
 
 
+def evidence_label(facts: Mapping[str, Any]) -> str:
+    """A dictionary in the label of its evidence; with the set, unless it was trained on it."""
+    ids = evidence_ids(facts)
+    return evidence_subject(**ids) if facts.get("observed") else ids["dictionary_id"]
+
+
+def evidence_facts(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What later stages are told of the dictionary, the set and the corpus of evidence."""
+    kept = ("dictionary_id", "activation_set_id", "corpus_id", "observed")
+    return {name: facts[name] for name in kept if name in facts}
+
+
 def evidence_slice(
     table: str, facts: Mapping[str, Any], rows: pa.Table | Iterator[pa.RecordBatch], tag: str = ""
 ) -> SliceWrite:
