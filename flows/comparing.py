@@ -12,7 +12,7 @@ from tasks.support.compare_units import CompareUnit
 from tasks.support.observed import Observed, label_counts
 
 if TYPE_CHECKING:
-    from flows.spine import Walk
+    from flows.walk import Walk
 
 _VALUES_SHOWN = 10
 

@@ -9,6 +9,15 @@ from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from catalog.errors import UserError
+from flows.config_entries import (
+    HOME_CORPUS,
+    AnyCorpus,
+    AnyDictionary,
+    NamedCorpus,
+    ObserveConfig,
+    UsedDictionary,
+)
+from flows.overrides import first_fault, set_value
 from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.corpora import CorpusConfig
 from tasks.activations.models.source import ModelConfig
@@ -16,8 +25,7 @@ from tasks.autointerp.explainer import AnyExplainerConfig
 from tasks.autointerp.scorer import AnyScorerConfig
 from tasks.common.config import StrictConfig
 from tasks.common.paths import is_file
-from tasks.common.plain_files import parse_yaml, read_yaml
-from tasks.dictionaries.base import AnyDictionaryConfig
+from tasks.common.plain_files import read_yaml
 from tasks.dictionaries.config import DictionaryConfig, TrainingConfig
 from tasks.evaluation.suite import AnySuiteConfig
 from tasks.matching.matcher import MatchConfig
@@ -26,7 +34,6 @@ from tasks.observing.config import AssociationsConfig, CompareConfig
 
 PIPELINES = Path(__file__).parent / "pipelines"
 CRON_FIELDS = 5
-_DIGITS = 10
 _ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -74,14 +81,18 @@ class PipelineConfig(StrictConfig):
     """Name of the pipeline: the stem of its file, lower case letters, digits and dashes."""
     description: str = ""
     """Its purpose, in a sentence; shown in the Prefect UI."""
-    corpus: CorpusConfig
-    """Texts to read: a source and the settings of that source."""
+    corpus: CorpusConfig | None = None
+    """Texts to train on: a source and the settings of that source; its id is main."""
+    corpora: tuple[AnyCorpus, ...] = ()
+    """Further texts, each with an id; without ``corpus`` the first is the one to train on."""
     models: Annotated[tuple[ModelConfig, ...], BeforeValidator(_with_bases)] = Field(min_length=1)
     """Language models to analyse."""
     activations: ActivationsConfig
     """Hookpoints and settings of the activations; a model may name its own hookpoints."""
-    dictionaries: tuple[AnyDictionaryConfig, ...] = Field(min_length=1)
-    """Dictionaries to train: at every hookpoint of every model, or at the hookpoints that they name."""
+    dictionaries: tuple[AnyDictionary, ...] = Field(min_length=1)
+    """Dictionaries to train, at every hookpoint of every model or where they say; or to use as they are."""
+    observe: Annotated[tuple[ObserveConfig, ...], BeforeValidator(_as_list)] = ()
+    """Further sets of activations on which every dictionary is looked at."""
     evaluate: Annotated[tuple[AnySuiteConfig, ...], BeforeValidator(_as_list)] = ()
     """Suites of metrics to run on every dictionary; reconstruction and fidelity are always measured."""
     training: TrainingConfig = TrainingConfig()
@@ -101,11 +112,53 @@ class PipelineConfig(StrictConfig):
     schedule: ScheduleConfig | None = None
     """When the pipeline runs; without a schedule a person starts it."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_texts(cls, values: Any) -> Any:
+        if isinstance(values, Mapping) and not values.get("corpus") and not values.get("corpora"):
+            raise ValueError("corpus is missing and has no default")
+        return values
+
+    @property
+    def all_corpora(self) -> tuple[NamedCorpus, ...]:
+        """Every corpus; the first is the one on which dictionaries are trained."""
+        home = () if self.corpus is None else (NamedCorpus(id=HOME_CORPUS, texts=self.corpus),)
+        return (*home, *self.corpora)
+
+    @property
+    def trained(self) -> tuple[DictionaryConfig, ...]:
+        """The dictionaries to train."""
+        return tuple(one for one in self.dictionaries if isinstance(one, DictionaryConfig))
+
+    @property
+    def used(self) -> tuple[UsedDictionary, ...]:
+        """The entries that name dictionaries of the catalogue."""
+        return tuple(one for one in self.dictionaries if isinstance(one, UsedDictionary))
+
+    def with_sections(self, **sections: Any) -> "PipelineConfig":
+        """The pipeline with some sections replaced, checked as a whole.
+
+        Raises:
+            UserError: one sentence for the first thing that is wrong.
+        """
+        own = {name: getattr(self, name) for name in type(self).model_fields}
+        try:
+            return type(self).model_validate({**own, **sections})
+        except ValidationError as error:
+            raise UserError(f"pipeline {self.name!r}: {first_fault(error)}") from None
+
+    def trains_on(self, model: ModelConfig) -> bool:
+        """Whether a dictionary of the pipeline is trained on a model."""
+        return any(one.trains_on(model.id) or model.id in (one.models or ()) for one in self.trained)
+
     @model_validator(mode="after")
     def _has_no_doubles(self) -> "PipelineConfig":
         for what, names in (
             ("model", [model.id for model in self.models]),
-            ("dictionary", [_full_name(dictionary) for dictionary in self.dictionaries]),
+            ("corpus", [corpus.id for corpus in self.all_corpora]),
+            ("dictionary", [_full_name(dictionary) for dictionary in self.trained]),
+            ("use", [dictionary.use for dictionary in self.used]),
+            ("observed set", [entry.tag() for entry in self.observe]),
             ("suite", [suite.tag() for suite in self.evaluate]),
             ("explainer", [explainer.tag() for explainer in self.explain]),
             ("scorer", [scorer.tag() for scorer in self.score]),
@@ -130,18 +183,38 @@ class PipelineConfig(StrictConfig):
     @model_validator(mode="after")
     def _dictionaries_find_their_hookpoints(self) -> "PipelineConfig":
         known = {model.id: self.activations.for_model(model).hookpoints for model in self.models}
-        for dictionary in self.dictionaries:
-            for model in dictionary.models or ():
+        for dictionary in self.trained:
+            for model in (*(dictionary.models or ()), *(dictionary.train_on or ())):
                 if model not in known:
                     raise ValueError(
                         f"dictionary {dictionary.name()!r} reads model {model!r}; models: {', '.join(known)}"
                     )
-            wanted, of = set(dictionary.hookpoints), dictionary.models or tuple(known)
+            wanted = set(dictionary.hookpoints)
+            of = dictionary.models or dictionary.train_on or tuple(known)
             lacking = [", ".join(sorted(wanted.difference(known[model]))) for model in of]
             if all(lacking) or (dictionary.models and any(lacking)):
                 raise ValueError(
                     f"dictionary {dictionary.name()!r} needs {max(lacking)}, which is not cached: add it to "
                     "the hookpoints of activations or of the model"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _observed_sets_are_known(self) -> "PipelineConfig":
+        known = {model.id: self.activations.for_model(model).hookpoints for model in self.models}
+        corpora = [corpus.id for corpus in self.all_corpora]
+        for entry in self.observe:
+            if entry == ObserveConfig():
+                raise ValueError("an entry of observe needs a model, a corpus or a hookpoint")
+            if entry.model is not None and entry.model not in known:
+                raise ValueError(f"observe names model {entry.model!r}; models: {', '.join(known)}")
+            if entry.corpus is not None and entry.corpus not in corpora:
+                raise ValueError(f"observe names corpus {entry.corpus!r}; corpora: {', '.join(corpora)}")
+            cached = known.get(str(entry.model), [name for names in known.values() for name in names])
+            if entry.hookpoint is not None and entry.hookpoint not in cached:
+                raise ValueError(
+                    f"observe needs {entry.hookpoint}, which is not cached: add it to the hookpoints of "
+                    "activations or of the model"
                 )
         return self
 
@@ -177,7 +250,7 @@ def pipeline_path(name_or_path: str) -> Path:
 def load_pipeline(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineConfig:
     """Read a pipeline file, apply ``path=value`` overrides, check everything.
 
-    UserError: one sentence for the first error, naming file, place and known names.
+    Raises:
         UserError: one sentence for the first thing that is wrong, naming file, place and known names.
     """
     path = pipeline_path(name_or_path)
@@ -193,48 +266,3 @@ def load_pipeline(name_or_path: str, overrides: Sequence[str] = ()) -> PipelineC
     if config.name != path.stem:
         raise UserError(f"pipeline {path}: name {config.name!r} must be the stem of the file, {path.stem!r}")
     return config
-
-
-def set_value(values: dict[str, Any], override: str) -> None:
-    """Apply one override such as ``dictionaries.0.k=16``; the value is read as YAML.
-
-    Raises:
-        UserError: when the override has another form or names an unknown setting.
-    """
-    place, separator, text = override.partition("=")
-    keys = place.split(".")
-    if not separator or not all(keys):
-        raise UserError(f"--set {override!r} is not of the form path=value, for example dictionaries.0.k=16")
-    value = parse_yaml(text, f"the value of --set {place}")
-    target: Any = values
-    for depth, key in enumerate(keys):
-        is_last = depth == len(keys) - 1
-        where = ".".join(keys[: depth + 1])
-        if isinstance(target, list):
-            if not (key.isascii() and key.isdigit() and len(key) < _DIGITS and int(key) < len(target)):
-                raise UserError(f"--set {override!r}: there is no {where!r} in the pipeline")
-            if is_last:
-                target[int(key)] = value
-            target = target[int(key)]
-        elif isinstance(target, dict):
-            if is_last:
-                target[key] = value
-            target = target.setdefault(key, {})
-        else:
-            raise UserError(f"--set {override!r}: {'.'.join(keys[:depth])!r} holds no settings to change")
-
-
-def first_fault(error: ValidationError) -> str:
-    """The first error of a validation as one clause: its place, then what is wrong."""
-    place: list[str] = []
-    while True:
-        fault = error.errors(include_url=False)[0]
-        place += [str(part) for part in fault["loc"]]
-        cause = fault.get("ctx", {}).get("error")
-        if not isinstance(cause, ValidationError):
-            break
-        error = cause
-    message = fault["msg"].removeprefix("Value error, ")
-    if fault["type"] == "missing":
-        message = "is missing and has no default"
-    return f"{'.'.join(place)}: {message}" if place else message

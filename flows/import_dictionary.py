@@ -8,6 +8,7 @@ from pydantic import Field
 from catalog.ids import digest
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig
+from flows.evidence import dictionary_stages, suite_stages
 from flows.graph import Stage
 from flows.import_request import ImportRequest, import_request
 from flows.labelling import LABELLING, hand_over, labels_elsewhere
@@ -17,7 +18,7 @@ from flows.pairs import landed_units
 from flows.parameters import Catalogue, FilePath, Override, PipelineName, run_name
 from flows.preflight import check_import
 from flows.reports import Run, started_run
-from flows.spine import Walk, dictionary_stages, suite_stages
+from flows.walk import Walk
 from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.config import EvaluationConfig
@@ -120,7 +121,7 @@ def _landed(run: Run, request: ImportRequest, accept_unverified: bool) -> StageO
     check_import(request)
     check_with(request.config, run.context.root)
     config, source, models, place, name = request
-    corpus = run.do(load_corpus, CorpusUnit(config.corpus, config.activations.eval_share))
+    corpus = run.do(load_corpus, CorpusUnit(config.all_corpora[0].texts, config.activations.eval_share))
     described = tuple(run.do(describe_model, ModelUnit(model)) for model in models)
     gate_unit = GateUnit(
         source, place, GateConfig(), models, config.activations, corpus, described, accept_unverified

@@ -8,7 +8,8 @@ from pydantic import ValidationError
 
 from catalog.errors import UserError
 from catalog.ids import check_name
-from flows.config import PipelineConfig, first_fault, load_pipeline
+from flows.config import PipelineConfig, load_pipeline
+from flows.overrides import first_fault
 from tasks.activations.models.source import ModelConfig
 from tasks.common.paths import user_path
 from tasks.common.plain_files import parse_yaml

@@ -6,6 +6,7 @@ from pathlib import Path
 from catalog.errors import UserError
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig
+from flows.members import used_dictionaries
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.matching.matcher import MatcherConfig
 from tasks.support.catalogued import find_dictionaries, without_controls
@@ -34,7 +35,7 @@ def check_pairs(config: PipelineConfig, root: Path, *, yes: bool = False) -> Non
     Raises:
         UserError: one sentence for the first pattern that finds nothing, or for more than 1,000 pairs.
     """
-    check_with(config, root, _n_planned(config), yes=yes)
+    check_with(config, root, _n_planned(config) + len(used_dictionaries(config, root)), yes=yes)
 
 
 def check_with(config: PipelineConfig, root: Path, n_here: int = 1, *, yes: bool = False) -> None:
@@ -62,13 +63,13 @@ def check_number(n_pairs: int, what: str, *, yes: bool) -> None:
 def _n_planned(config: PipelineConfig) -> int:
     """At most how many dictionaries the pipeline trains that are no controls."""
     cached = {model.id: set(config.activations.for_model(model).hookpoints) for model in config.models}
-    trained = (one for one in config.dictionaries if isinstance(one, DictionaryConfig) and not one.is_control)
-    return sum(_n_places(one, cached) for one in trained)
+    return sum(_n_places(one, cached) for one in config.trained if not one.is_control)
 
 
 def _n_places(dictionary: DictionaryConfig, cached: Mapping[str, set[str]]) -> int:
     if dictionary.models is not None:
         return 1
+    found = [hookpoints for model, hookpoints in cached.items() if dictionary.trains_on(model)]
     if dictionary.reads is None:
-        return sum(map(len, cached.values()))
-    return sum(hookpoints >= set(dictionary.hookpoints) for hookpoints in cached.values())
+        return sum(map(len, found))
+    return sum(hookpoints >= set(dictionary.hookpoints) for hookpoints in found)

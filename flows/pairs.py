@@ -18,7 +18,7 @@ from tasks.support.match_units import MatchUnit, is_comparable
 from tasks.support.stored import landed_beside
 
 if TYPE_CHECKING:
-    from flows.spine import Trained
+    from flows.members import Trained
 
 _NUMBER = re.compile(r"(?<![A-Za-z0-9_])\d+(?![A-Za-z0-9_])")
 

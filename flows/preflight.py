@@ -1,5 +1,6 @@
 """Checks of models before anything runs, beyond the checks of the pipeline file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from catalog.connection import connect
@@ -8,18 +9,56 @@ from catalog.queries import model_ids
 from catalog.snapshot import newest_snapshot
 from flows.config import PipelineConfig
 from flows.import_request import ImportRequest
+from flows.members import Trained, used_dictionaries
 from tasks.activations.caching.model_check import check_model
+from tasks.activations.models.source import ModelConfig, check_model_folder, model_folder
+
+STREAM = ("resid_pre", "resid_mid", "resid_post")
+"""Hookpoints whose width is that of the model."""
 
 
 def check_models(config: PipelineConfig, root: Path) -> None:
-    """Check the files and parents of every model of a pipeline; fetch the files of a hub model.
+    """Check the models of a pipeline, the dictionaries it uses and the sets it observes; fetch a hub model.
 
     Raises:
-        UserError: one sentence for the first model that cannot do what the pipeline requests.
+        UserError: one sentence for the first that cannot do what the pipeline requests.
     """
     for model in config.models:
         check_model(model, config.activations)
     _check_parents(config, root)
+    if config.used or config.observe:
+        _check_observed(config, used_dictionaries(config, root))
+
+
+def _check_observed(config: PipelineConfig, used: Sequence[Trained]) -> None:
+    """Refuse a dictionary that no set fits, and a set that fits no dictionary."""
+    elsewhere = any(entry.model is not None for entry in config.observe)
+    for one in used:
+        if not one.models and not elsewhere:
+            raise UserError(
+                f"{one.outcome.facts['alias']} reads {', '.join(_models_of(one))}, which is not in pipeline "
+                f"{config.name!r}: add the model to models, or name another in observe"
+            )
+    widths = {model.id: _width(model) for model in config.models}
+    read = {str(widths[model.id]) for model in config.models if config.trains_on(model)}
+    read |= {str((one.d_in or 0) // len(one.outcome.facts["reads"])) for one in used}
+    hookpoints = {name for model in config.models for name in config.activations.for_model(model).hookpoints}
+    if any(not name.endswith(STREAM) for name in hookpoints):
+        return  # the width of another hookpoint is known once the model is loaded
+    for entry in config.observe:
+        if entry.model is not None and str(widths[entry.model]) not in read:
+            raise UserError(
+                f"observe names model {entry.model!r} of width {widths[entry.model]}, but the dictionaries "
+                f"read {' and '.join(sorted(read))} numbers per token: name a model of that width"
+            )
+
+
+def _models_of(one: Trained) -> list[str]:
+    return list(dict.fromkeys(str(site["model_id"]) for site in one.outcome.facts["reads"]))
+
+
+def _width(model: ModelConfig) -> int | None:
+    return check_model_folder(model_folder(model)).sizes.get("d_model")
 
 
 def _check_parents(config: PipelineConfig, root: Path) -> None:

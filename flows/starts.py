@@ -14,8 +14,8 @@ def check_starts(config: PipelineConfig, root: Path) -> None:
     Raises:
         UserError: one sentence for the first one that is not there or is no start.
     """
-    for dictionary in config.dictionaries:
-        if isinstance(dictionary, DictionaryConfig) and dictionary.starts_from is not None:
+    for dictionary in config.trained:
+        if dictionary.starts_from is not None:
             for reads, writes in _places(config, dictionary):
                 find_parent(root, dictionary, reads, writes)
 
@@ -27,6 +27,8 @@ def _places(config: PipelineConfig, dictionary: DictionaryConfig) -> Iterator[tu
         yield both, both
         return
     for model in config.models:
+        if not dictionary.trains_on(model.id):
+            continue
         cached = config.activations.for_model(model).hookpoints
         named = [dictionary.reads] if dictionary.reads is not None else [(name,) for name in cached]
         for reads in named:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from catalog.errors import UserError
 from flows.boundary import one_line
-from flows.config import PIPELINES, PipelineConfig, load_pipeline, pipeline_names, set_value
+from flows.config import PIPELINES, PipelineConfig, load_pipeline, pipeline_names
+from flows.overrides import set_value
 
 
 @pytest.mark.parametrize("name", pipeline_names())

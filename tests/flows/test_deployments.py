@@ -59,7 +59,8 @@ def test_the_public_surface_is_as_promised() -> None:
 def test_a_deployment_can_be_imported_and_run_with_its_parameters(entry: dict[str, Any]) -> None:
     flow = load_flow(entry["entrypoint"])
     assert ":" not in entry["entrypoint"], "a path entrypoint puts flows/ on sys.path"
-    by_hand = dict.fromkeys(set(flow.parameters.required) - {"pipeline"}, "saelens")
+    by_hand = {"format": "saelens", "path": "weights", "dictionaries": ["pico-a/*"]}
+    by_hand = {name: by_hand[name] for name in flow.parameters.required if name != "pipeline"}
     checked = flow.validate_parameters(
         {"pipeline": "demo"} | by_hand | entry["parameters"] if flow.parameters.required else {}
     )
@@ -84,6 +85,7 @@ def test_what_a_run_cannot_do_without_is_required_and_known_values_are_listed() 
     required = {name: schema.get("required", []) for name, schema in schemas.items()}
     for import_ in ("import-dictionary/on-demand", "import-dictionary/labels"):
         assert required.pop(import_) == ["format", "path", "pipeline"]
+    assert required.pop("observe/on-demand") == ["dictionaries", "pipeline"]
     assert required.pop("housekeeping/daily") == required.pop("backfill/on-demand") == []
     assert set(map(tuple, required.values())) == {("pipeline",)}
     fields = schemas["import-dictionary/on-demand"]["properties"]

@@ -9,7 +9,7 @@ from catalog.ledger import StageOutcome
 from flows.config import load_pipeline
 from flows.graph import NEEDS, Stage, with_needs
 from flows.reports import Run
-from flows.spine import Walk
+from flows.walk import Walk
 from tasks.support.policies import StageContext
 
 

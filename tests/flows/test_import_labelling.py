@@ -13,7 +13,7 @@ from flows import labelling
 from flows.deployments import full_name, read_deployments
 from flows.import_dictionary import LABELS, import_dictionary
 from flows.labelling import LABELLING
-from flows.spine import Walk
+from flows.walk import Walk
 
 SAELENS = Path(__file__).resolve().parents[1] / "golden" / "formats" / "saelens" / "topk"
 ASKING = ["explain={explainer: contexts, endpoint: judge}"]

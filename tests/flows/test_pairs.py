@@ -13,9 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 from catalog.errors import UserError
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig
+from flows.members import Trained
 from flows.pair_limit import check_pairs
 from flows.pairs import RULES, chosen_pairs, crossed_units, landed_units, pipeline_units
-from flows.spine import Trained
 from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.base import dictionary_config
 from tasks.matching.matcher import MatchConfig, MatcherConfig, PairRule

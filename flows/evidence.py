@@ -1,0 +1,64 @@
+"""What follows once a dictionary and a set of activations are there: measures, examples, labels, scores."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from catalog.ledger import StageOutcome
+from flows.comparing import comparison_stages
+from flows.walk import Walk
+from tasks.activations.models.source import ModelConfig
+from tasks.dictionaries.config import EvaluationConfig
+from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
+from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
+from tasks.stages.explain_features import ExplainUnit, explain_features
+from tasks.stages.mine_examples import MineUnit, mine_examples
+from tasks.stages.score_explanations import ScoreUnit, score_explanations
+from tasks.support.observed import Observed
+
+
+def dictionary_stages(
+    walk: Walk, models: tuple[ModelConfig, ...], outcome: StageOutcome, evaluation: EvaluationConfig
+) -> None:
+    """All stages that follow once a dictionary is in the catalogue, trained or imported.
+
+    Args:
+        walk: Collects the outcomes, and says how to mine, explain and score.
+        models: The models of the hookpoints that the dictionary reads and writes.
+        outcome: The outcome of the stage that put the dictionary into the catalogue.
+        evaluation: How to measure it.
+    """
+    measured = EvaluateUnit(evaluation, models, outcome)
+    with walk.run.branch(f"evaluate {measured.label}"):
+        walk.do(evaluate_dictionary, measured)
+    mined = walk.do(mine_examples, MineUnit(walk.config.mining, models, outcome))
+    comparison_stages(walk, Observed(outcome, mined))
+    for position, explainer in enumerate(walk.config.explain):
+        _label_stages(walk, ExplainUnit(explainer, mined, position))
+
+
+def _label_stages(walk: Walk, unit: ExplainUnit) -> None:
+    """Explain and score; if the endpoint asks to wait, both are done at the end of the run."""
+    with walk.run.branch(f"explain {unit.label}"):
+        explained = walk.do(explain_features, unit)
+        if not walk.run.parking.add(unit.label, explained, partial(_label_stages, walk, unit)):
+            for position, scorer in enumerate(walk.config.score):
+                _score_stage(walk, ScoreUnit(scorer, explained, position))
+
+
+def _score_stage(walk: Walk, unit: ScoreUnit) -> None:
+    with walk.run.branch(f"score {unit.label}"):
+        scored = walk.do(score_explanations, unit)
+        walk.run.parking.add(unit.label, scored, partial(_score_stage, walk, unit))
+
+
+def suite_stages(
+    walk: Walk,
+    models: tuple[ModelConfig, ...],
+    outcome: StageOutcome,
+    siblings: Sequence[StageOutcome] = (),
+) -> None:
+    """Every suite of the pipeline on one dictionary; siblings are those that differ in the seed alone."""
+    for suite in walk.config.evaluate:
+        unit = SuiteUnit(suite, models, outcome, tuple(siblings))
+        with walk.run.branch(f"evaluate {unit.label}"):
+            walk.do(evaluate_suite, unit)

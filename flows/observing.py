@@ -1,0 +1,49 @@
+"""The further sets of activations on which the dictionaries of a pipeline are looked at."""
+
+from collections.abc import Sequence
+
+from flows.config_entries import ObserveConfig
+from flows.evidence import dictionary_stages, suite_stages
+from flows.members import Trained
+from flows.walk import Walk
+from tasks.activations.models.source import ModelConfig
+from tasks.stages.observe_dictionary import ObserveUnit, observe_dictionary
+from tasks.support.training_units import Site
+
+
+def observe_stages(walk: Walk, trained: Sequence[Trained]) -> None:
+    """Look at every dictionary on each further set of the pipeline; a set that exists is read."""
+    for entry in walk.config.observe:
+        for one in trained:
+            with walk.run.branch(f"observe {one.outcome.facts['alias']} on {entry.tag()}"):
+                for models, unit in _units(walk, one, entry):
+                    observed = walk.do(observe_dictionary, unit)
+                    dictionary_stages(walk, models, observed, one.evaluation)
+                    suite_stages(walk, models, observed)
+
+
+def _units(
+    walk: Walk, one: Trained, entry: ObserveConfig
+) -> list[tuple[tuple[ModelConfig, ...], ObserveUnit]]:
+    """The dictionary on the set that an entry names; none if that is its home, or if it cannot read there."""
+    facts, config = one.outcome.facts, walk.config
+    homes = one.models or tuple(model for model in config.models if model.id == entry.model)
+    if not homes or (len(homes) > 1 and (entry.model or entry.hookpoint)):
+        return []  # a dictionary of two models reads both, so only its texts can be others
+    model = next((model for model in config.models if model.id == entry.model), homes[0])
+    models = homes if len(homes) > 1 else (model,)
+    by_id = {model.id: model for model in models}
+    sides: list[tuple[Site, ...]] = []
+    for side in ("reads", "writes"):
+        sites = []
+        for site in facts[side]:
+            of = by_id.get(site["model_id"], model)
+            hookpoint = entry.hookpoint or site["hookpoint"]
+            if hookpoint not in config.activations.for_model(of).hookpoints:
+                return []
+            sites.append(Site(walk.cached(of, entry.corpus), hookpoint, of))
+        sides.append(tuple(sites))
+    unit = ObserveUnit(one.outcome, *sides)
+    is_home = unit.facts["activation_set_id"] == facts["activation_set_id"]
+    several = entry.hookpoint is not None and (len(sides[0]) > 1 or facts["reads"] != facts["writes"])
+    return [] if is_home or several else [(models, unit)]

@@ -1,0 +1,68 @@
+"""A run on its way through the graph of a pipeline: its stages, its texts and its activations."""
+
+from dataclasses import dataclass, field
+
+from prefect import Task
+
+from catalog.ledger import StageOutcome
+from flows.config import PipelineConfig
+from flows.graph import Stage
+from flows.reports import NotChosen, Run, U
+from tasks.activations.models.source import ModelConfig
+from tasks.stages.cache_activations import CacheUnit, cache_activations
+from tasks.stages.describe_model import ModelUnit, describe_model
+from tasks.stages.load_corpus import CorpusUnit, load_corpus
+from tasks.support.policies import StageContext
+
+
+@dataclass(frozen=True)
+class Walk:
+    """A run on its way through the graph of a pipeline."""
+
+    run: Run
+    config: PipelineConfig
+    """Says how to train, measure, mine, explain, score and match."""
+    chosen: frozenset[Stage]
+    """The stages of the walk."""
+    read: dict[tuple[str, ...], StageOutcome] = field(default_factory=dict)
+    """Corpora, models and caching runs that the walk came through, each once."""
+
+    def do(self, stage: Task[[StageContext, U], StageOutcome], unit: U) -> StageOutcome:
+        """Run a stage on a unit of work and record the outcome.
+
+        Raises:
+            NotChosen: for a stage that does not belong to the walk; it ends the branch without a word.
+        """
+        if stage.name not in self.chosen:
+            raise NotChosen(stage.name)
+        return self.run.do(stage, unit)
+
+    def may_compute(self, stage: Stage) -> bool:
+        """Whether the walk comes to a stage and computes it if it is missing."""
+        return stage in self.chosen and self.run.context.may_compute(stage)
+
+    def corpus(self, corpus_id: str | None = None) -> StageOutcome:
+        """A corpus of the pipeline; by default the one on which dictionaries are trained."""
+        by_id = {corpus.id: corpus.texts for corpus in self.config.all_corpora}
+        name = corpus_id or next(iter(by_id))
+        place = ("corpus", name)
+        if place not in self.read:
+            unit = CorpusUnit(by_id[name], self.config.activations.eval_share)
+            self.read[place] = self.run.do(load_corpus, unit)
+        return self.read[place]
+
+    def cached(self, model: ModelConfig, corpus_id: str | None = None) -> StageOutcome:
+        """The activations of a model on a corpus, at every hookpoint that the pipeline caches of it."""
+        corpus, described = self.corpus(corpus_id), self.described(model)
+        place = ("cached", model.id, corpus.fingerprint)
+        if place not in self.read:
+            unit = CacheUnit(model, self.config.activations, corpus, described)
+            self.read[place] = self.do(cache_activations, unit)
+        return self.read[place]
+
+    def described(self, model: ModelConfig) -> StageOutcome:
+        """A model of the pipeline in the catalogue."""
+        place = ("model", model.id)
+        if place not in self.read:
+            self.read[place] = self.do(describe_model, ModelUnit(model))
+        return self.read[place]
