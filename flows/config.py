@@ -9,6 +9,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from catalog.errors import UserError
+from flows.config_comparisons import check_comparisons, check_firings
 from flows.config_entries import (
     HOME_CORPUS,
     AnyCorpus,
@@ -102,7 +103,7 @@ class PipelineConfig(StrictConfig):
     associate: AssociationsConfig = AssociationsConfig()
     """Which document labels are related to features, where the corpus has labels."""
     compare: Annotated[tuple[CompareConfig, ...], BeforeValidator(_as_list)] = ()
-    """What to compare for every dictionary: two values of a document label."""
+    """What to compare for every dictionary: two models, two corpora, or two values of a document label."""
     explain: Annotated[tuple[SerializeAsAny[AnyExplainerConfig], ...], BeforeValidator(_as_list)] = ()
     """Explainers to run on every dictionary."""
     score: Annotated[tuple[SerializeAsAny[AnyScorerConfig], ...], BeforeValidator(_as_list)] = ()
@@ -171,13 +172,10 @@ class PipelineConfig(StrictConfig):
         return self
 
     @model_validator(mode="after")
-    def _firings_are_kept_where_documents_are_compared(self) -> "PipelineConfig":
-        if not self.mining.document_firings.keep:
-            for comparison in self.compare:
-                raise ValueError(
-                    f"comparison {comparison.name!r} reads document_firings: set "
-                    "mining.document_firings.keep to true"
-                )
+    def _comparisons_have_two_sides(self) -> "PipelineConfig":
+        check_comparisons(self.compare, self.observe, [m.id for m in self.models], self.all_corpora)
+        if self.compare and not self.mining.document_firings.keep:
+            check_firings(self.compare)
         return self
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from catalog.errors import UserError
 from catalog.ledger import StageOutcome
-from flows.comparing import check_labels
+from flows.comparing import check_labels, set_comparison_stages
 from flows.config import PipelineConfig
 from flows.evidence import dictionary_stages, suite_stages
 from flows.graph import Stage, with_needs
@@ -45,7 +45,8 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = (), *
     if "match_features" in walk.chosen:
         check_pairs(config, run.context.root, yes=yes)
     used = used_dictionaries(config, run.context.root)
-    check_labels(config, run.context.root, walk.corpus().facts["corpus_id"])
+    walk.corpus()
+    check_labels(walk)
     cached: dict[str, StageOutcome] = {}
     trained: list[Trained] = []
     for model in config.models:
@@ -60,6 +61,7 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = (), *
         siblings = [other.outcome for other in trained if other is not one and one.is_sibling(other)]
         suite_stages(walk, one.models, one.outcome, siblings)
     observe_stages(walk, trained)
+    set_comparison_stages(walk)
     _match_stages(walk, trained)
 
 

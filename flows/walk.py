@@ -1,5 +1,6 @@
 """A run on its way through the graph of a pipeline: its stages, its texts and its activations."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from prefect import Task
@@ -12,6 +13,7 @@ from tasks.activations.models.source import ModelConfig
 from tasks.stages.cache_activations import CacheUnit, cache_activations
 from tasks.stages.describe_model import ModelUnit, describe_model
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
+from tasks.support.observed import Observed
 from tasks.support.policies import StageContext
 
 
@@ -26,6 +28,10 @@ class Walk:
     """The stages of the walk."""
     read: dict[tuple[str, ...], StageOutcome] = field(default_factory=dict)
     """Corpora, models and caching runs that the walk came through, each once."""
+    observed: list[Observed] = field(default_factory=list)
+    """Dictionaries on sets, mined."""
+    labels: dict[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    """Labels of corpora that the walk came through, their values, and the documents of each."""
 
     def do(self, stage: Task[[StageContext, U], StageOutcome], unit: U) -> StageOutcome:
         """Run a stage on a unit of work and record the outcome.

@@ -1,8 +1,9 @@
 """Settings of associations and comparisons."""
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
 from tasks.common.config import StrictConfig
 
@@ -18,7 +19,9 @@ class AssociationsConfig(StrictConfig):
     """A label with more values is skipped, because it rather names documents than groups them."""
 
 
-class _Comparison(StrictConfig):
+class Comparison(StrictConfig):
+    """Two sides to compare."""
+
     a: str = Field(min_length=1)
     """Side a, from which changes are counted."""
     b: str = Field(min_length=1)
@@ -27,13 +30,13 @@ class _Comparison(StrictConfig):
     """Documents of both sides together in which a feature must fire to take part."""
 
     @model_validator(mode="after")
-    def _sides_differ(self) -> "_Comparison":
+    def _sides_differ(self) -> "Comparison":
         if self.a == self.b:
             raise ValueError(f"a and b are both {self.a!r}: name two that differ")
         return self
 
 
-class LabelsComparison(_Comparison):
+class LabelsComparison(Comparison):
     """Documents of one set that have one value of a label against those that have another."""
 
     kind: Literal["labels"] = "labels"
@@ -45,7 +48,7 @@ class LabelsComparison(_Comparison):
         return f"labels {self.label}: {self.a} | {self.b}"
 
 
-class CorporaComparison(_Comparison):
+class CorporaComparison(Comparison):
     """Documents of one corpus against those of another, read by one model."""
 
     kind: Literal["corpora"] = "corpora"
@@ -55,7 +58,7 @@ class CorporaComparison(_Comparison):
         return f"corpora {self.a} | {self.b}"
 
 
-class ModelsComparison(_Comparison):
+class ModelsComparison(Comparison):
     """The same text read by two models."""
 
     kind: Literal["models"] = "models"
@@ -71,4 +74,26 @@ class ModelsComparison(_Comparison):
         return f"models {self.a} | {self.b}"
 
 
-CompareConfig = LabelsComparison
+_KINDS: dict[str, type[Comparison]] = {
+    "labels": LabelsComparison,
+    "corpora": CorporaComparison,
+    "models": ModelsComparison,
+}
+
+
+def _of_its_kind(value: Any) -> Any:
+    """Read an entry by its kind.
+
+    Raises:
+        ValueError: for an unknown kind, naming those there are.
+    """
+    if not isinstance(value, Mapping):
+        return value
+    if value.get("kind") not in _KINDS:
+        raise ValueError(f"unknown kind {value.get('kind')!r}; kinds: {', '.join(_KINDS)}")
+    return _KINDS[value["kind"]].model_validate(value)
+
+
+CompareConfig = Annotated[
+    SerializeAsAny[LabelsComparison | CorporaComparison | ModelsComparison], BeforeValidator(_of_its_kind)
+]

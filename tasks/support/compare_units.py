@@ -9,9 +9,10 @@ import pyarrow as pa
 from catalog.rows import with_constants
 from catalog.slices import SliceWrite
 from tasks.common.progress import ProgressListener
-from tasks.observing.config import CorporaComparison, LabelsComparison
-from tasks.support.observed import Observed, observed_documents, stored_firings
+from tasks.observing.config import CorporaComparison, LabelsComparison, ModelsComparison
+from tasks.support.observed import Observed, observed_documents, stored_firings, stored_top_contexts
 from tasks.support.policies import StageContext, UnitKey
+from tasks.support.stored import open_sites, stored_dictionary
 
 if TYPE_CHECKING:
     from tasks.observing.group_shifts import GroupCounts, Shifted
@@ -23,7 +24,7 @@ STAGE, VERSION = "compare_observations", 1
 class CompareUnit:
     """One dictionary on two sets, or on one set with two values of a label."""
 
-    config: LabelsComparison | CorporaComparison
+    config: LabelsComparison | CorporaComparison | ModelsComparison
     a: Observed
     b: Observed
 
@@ -50,14 +51,37 @@ def shifts_of(context: StageContext, unit: CompareUnit, listener: ProgressListen
     """The shifts of a comparison.
 
     Raises:
-        UserError: when a side has too few documents.
+        UserError: when a side has too few documents, or the sides share no text.
     """
     from tasks.observing.group_shifts import check_sizes, group_shifts
 
+    if unit.config.kind == "models":
+        return _models(context, unit, unit.config, listener)
     a, b = _label_groups(context, unit) if unit.config.kind == "labels" else _corpora(context, unit)
     sides = {unit.config.a: a.n_documents, unit.config.b: b.n_documents}
     check_sizes(unit.config.name, sides, unit.config.min_documents)
     return group_shifts(a, b, unit.config.min_documents)
+
+
+def _models(
+    context: StageContext, unit: CompareUnit, config: ModelsComparison, listener: ProgressListener
+) -> "Shifted":
+    from tasks.observing.model_shifts import model_shifts
+
+    facts = unit.a.facts
+    dictionary = stored_dictionary(context.root, facts, context.device)
+    a, b = (open_sites(context.root, side.facts).as_read_by(dictionary).inputs for side in (unit.a, unit.b))
+    contexts_a, contexts_b = (stored_top_contexts(context.root, side.facts) for side in (unit.a, unit.b))
+    writes_its_input = facts["reads"] == facts["writes"] and a.d_in == dictionary.W_dec.shape[1]
+    contexts = (contexts_a, contexts_b)
+    return model_shifts(
+        dictionary,
+        (a, b),
+        contexts,
+        config,
+        follows_stream=writes_its_input,
+        listener=listener,
+    )
 
 
 def _label_groups(context: StageContext, unit: CompareUnit) -> "list[GroupCounts]":

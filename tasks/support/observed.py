@@ -6,16 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.damage import naming_damaged_files
 from catalog.ids import slug
 from catalog.ledger import StageOutcome
+from catalog.schemas import TABLES
 from catalog.store import TableStore
 from tasks.support.stored import evidence_ids, evidence_subject, open_sites, stored_documents
 
 if TYPE_CHECKING:
     from tasks.observing.documents import FiringBlock, Ints
+    from tasks.observing.top_contexts import TopContexts
 
 _COLUMNS = ["feature_index", "document_id", "n_tokens", "max_activation"]
 _ROWS_AT_ONCE = 1_000_000
@@ -71,6 +74,28 @@ def stored_firings(root: Path, facts: Mapping[str, Any], documents: pa.Table) ->
     from tasks.observing.documents import firing_blocks
 
     return firing_blocks(_parts(root, facts), documents["document_id"].combine_chunks())
+
+
+def stored_top_contexts(root: Path, facts: Mapping[str, Any]) -> "TopContexts":
+    """The strongest contexts of every feature of a dictionary on a set, as characters of documents."""
+    from tasks.observing.top_contexts import TOP, TopContexts
+
+    subject = slug(evidence_subject(**evidence_ids(facts)))
+    snapshot = TableStore(root).snapshot()
+    files = snapshot.files("examples", dictionary_slug=slug(facts["dictionary_id"]), subject=subject)
+    columns = ["feature_index", "document_id", "char_start", "char_end"]
+    strongest = [("band", "=", "top"), ("rank", "<", TOP)]
+    none = TABLES["examples"].schema.empty_table().select(columns)
+    with naming_damaged_files(root, ["examples"]):
+        parts = [
+            pq.read_table(root / file.path, columns=columns, filters=strongest, partitioning=None)
+            for file in files
+        ]
+    rows = pa.concat_tables([none.cast(none.schema.remove_metadata()), *(p.select(columns) for p in parts)])
+    document_ids = stored_documents(root, facts["corpus_id"], ["document_id"])["document_id"].combine_chunks()
+    document_W = pc.index_in(rows["document_id"], value_set=document_ids)
+    numbers = (rows["feature_index"], document_W, rows["char_start"], rows["char_end"])
+    return TopContexts(*(column.to_numpy().astype("int64") for column in numbers))
 
 
 def _parts(root: Path, facts: Mapping[str, Any]) -> Iterator[pa.Table]:
