@@ -34,7 +34,10 @@ from tasks.stages.match_features import match_features
 from tasks.support.import_units import ImportUnit
 
 STAGES: frozenset[Stage] = frozenset(
-    ("evaluate_dictionary", "evaluate_suite", "mine_examples", "explain_features", "score_explanations")
+    (
+        *("evaluate_dictionary", "evaluate_suite", "mine_examples", "associate_labels"),
+        *("compare_observations", "explain_features", "score_explanations"),
+    )
 )
 LABELS = "import-dictionary/labels"
 """The deployment of this flow that labels what was imported, in the light pool."""

@@ -60,9 +60,13 @@ def observe(
 def _observing(
     config: PipelineConfig, dictionaries: list[str], model: str, corpus: str, hookpoint: str
 ) -> PipelineConfig:
-    """The pipeline with these dictionaries in place of its own, looked at on this set alone."""
+    """The pipeline with these dictionaries in place of its own, looked at on this set alone.
+
+    What it compares between two sets is left to the run that looks at both.
+    """
     entry = {"model": model, "corpus": corpus, "hookpoint": hookpoint}
     return config.with_sections(
         dictionaries=[{"use": pattern} for pattern in dictionaries],
         observe=[{name: value for name, value in entry.items() if value}],
+        compare=tuple(one for one in config.compare if one.kind == "labels"),
     )

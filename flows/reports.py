@@ -164,11 +164,11 @@ class Run:
     def tell_skipped(self, reasons: Iterable[str]) -> None:
         """Log what a stage left out and why, and list it in the summary as ``skipped``, each reason once."""
         logger = get_run_logger() if FlowRunContext.get() else logging.getLogger(__name__)
-        told = self.facts.setdefault("skipped", [])
-        for reason in reasons:
+        told = self.facts.get("skipped", [])
+        for reason in dict.fromkeys(reasons):
             if reason not in told:
                 logger.warning("skipped: %s", reason)
-                told.append(reason)
+                self.facts["skipped"] = told = [*told, reason]
 
     def write_row(self, state: str, error: str | None = None) -> None:
         """Write the run's row into ``runs``; it replaces the earlier row."""

@@ -63,6 +63,7 @@ def test_an_import_is_gated_mined_labelled_and_exported_again(user: Any) -> None
         "import_dictionary",
         "evaluate_dictionary",
         "mine_examples",
+        "associate_labels",
         "explain_features",
         "score_explanations",
     ]

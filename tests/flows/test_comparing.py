@@ -14,6 +14,7 @@ from flows import spine
 from flows.comparing import check_labels
 from flows.config import PipelineConfig, load_pipeline
 from flows.graph import with_needs
+from flows.observe import _observing
 from flows.reports import Run
 from flows.walk import Walk
 from tasks.activations.models.embedded import embedded_model_path
@@ -185,3 +186,9 @@ def test_comparisons_need_the_firings_of_documents() -> None:
     overrides = [f"compare=[{TWICE}]", "mining.document_firings.keep=false"]
     with pytest.raises(UserError, match="reads document_firings: set mining"):
         load_pipeline("demo", overrides)
+
+
+def test_a_pipeline_that_compares_can_be_observed_on_demand(tmp_path: Path) -> None:
+    """What it compares between sets is left out, because the flow looks at one set."""
+    config = _observing(pipeline(tmp_path, compare=[LABELS, MODELS, CORPORA]), ["*"], "pico-a", "", "")
+    assert [one.name for one in config.compare] == ["labels kind: review | address"]
