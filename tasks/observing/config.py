@@ -63,11 +63,11 @@ class ModelsComparison(Comparison):
 
     kind: Literal["models"] = "models"
     max_segments: int = Field(default=200_000, ge=100)
-    """Tokens (aligned segments) to compare; complete documents are taken until it is reached."""
+    """Tokens to compare; complete documents are drawn until it is reached."""
     n_flips: int = Field(default=999, ge=99, le=100_000)
     """Random sign flips of the null."""
     seed: int = Field(default=0, ge=0)
-    """Seed of the sign flips."""
+    """Seed of the draw of documents and of the sign flips."""
 
     @property
     def name(self) -> str:

@@ -42,9 +42,7 @@ def model_shifts(
     Raises:
         UserError: when the sets share no text.
     """
-    sums, shifts = read_pairs(
-        dictionary, sets, config.max_segments, follows_stream=follows_stream, listener=listener
-    )
+    sums, shifts = read_pairs(dictionary, sets, config, follows_stream=follows_stream, listener=listener)
     a_GL, b_GL = sums.document_sums()
     feature_F = np.flatnonzero(_documents_of(a_GL + b_GL) >= config.min_documents)
     differences_GF = (b_GL - a_GL).tocsc()[:, feature_F]

@@ -7,6 +7,7 @@ block, G documents, L features, D width.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +15,16 @@ from scipy.sparse import csr_array, vstack
 
 from catalog.errors import UserError
 from tasks.activations.reading.shards import ActivationSet
-from tasks.activations.text.alignment import Segments, TextTokens, common_segments, text_tokens
+from tasks.activations.text.alignment import Bools, Segments, TextTokens, common_segments, text_tokens
+from tasks.activations.text.packing import PackedTokens
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
-from tasks.measures.segment_codes import first_documents, segment_codes
-from tasks.observing.documents import Floats, Ints
+from tasks.measures.segment_codes import segment_codes
+from tasks.observing.config import ModelsComparison
+from tasks.observing.documents import Floats, Ints, tokens_of_documents
 
 _SEGMENTS_AT_ONCE = 8_192
+_SEQUENCES_AT_ONCE = 4_096
 
 
 @dataclass
@@ -109,25 +113,26 @@ class StreamShifts:
 def read_pairs(
     dictionary: Dictionary,
     sets: tuple[ActivationSet, ActivationSet],
-    max_segments: int,
+    config: ModelsComparison,
     *,
     follows_stream: bool,
     listener: ProgressListener = silent,
 ) -> tuple[PairedSums, StreamShifts | None]:
-    """Encode the text that both sets share, complete documents up to ``max_segments`` tokens.
+    """Encode text that both sets share: complete documents, drawn up to a number of tokens of side a.
 
     Args:
         dictionary: Reads both sets.
         sets: Activation sets of side a and b on one corpus.
-        max_segments: Aligned tokens to read.
+        config: How much to read.
         follows_stream: Whether the dictionary writes what it reads, so that shifts have a direction.
         listener: Hears the progress.
 
     Raises:
         UserError: when the sets share no text.
     """
-    tokens_a, tokens_b = (text_tokens(one.tokens, np.arange(one.n_sequences)) for one in sets)
-    segments = first_documents(common_segments(tokens_a, tokens_b), max_segments)
+    drawn_G = drawn_documents(sets[0].tokens, config.max_segments, config.seed)
+    tokens_a, tokens_b = (_text_of(one.tokens, drawn_G) for one in sets)
+    segments = common_segments(tokens_a, tokens_b)
     if not segments.n:
         raise UserError(
             "the two activation sets share no token of any document: cache the same corpus for both models"
@@ -142,6 +147,39 @@ def read_pairs(
             shifts.add(a_SL, x_a, x_b)
         listener(Progress("tokens compared", block.stop, segments.n))
     return sums, shifts
+
+
+def drawn_documents(tokens: PackedTokens, max_tokens: int, seed: int) -> Bools:
+    """Whether each document is read: at least one, others while their valid tokens fit: (G,)."""
+    parts = range(0, tokens.n_sequences, _SEQUENCES_AT_ONCE)
+    last = max((int(np.max(tokens.document_index[i : i + _SEQUENCES_AT_ONCE])) for i in parts), default=-1)
+    tokens_G = tokens_of_documents(tokens, last + 1)
+    order = np.random.default_rng(seed).permutation(last + 1)
+    order = order[tokens_G[order] > 0]
+    n = int(np.searchsorted(np.cumsum(tokens_G[order]), max_tokens, side="right"))
+    drawn_G = np.zeros(last + 1, dtype=bool)
+    drawn_G[order[: max(n, 1)]] = True
+    return drawn_G
+
+
+def _text_of(tokens: PackedTokens, drawn_G: Bools) -> TextTokens:
+    """The tokens of these documents that cover characters."""
+
+    def is_drawn(document: npt.NDArray[np.integer[Any]]) -> Bools:
+        known = (document >= 0) & (document < len(drawn_G))
+        result: Bools = known & drawn_G[np.where(known, document, 0)]
+        return result
+
+    rows = [
+        first
+        + np.flatnonzero(is_drawn(tokens.document_index[first : first + _SEQUENCES_AT_ONCE]).any(axis=1))
+        for first in range(0, tokens.n_sequences, _SEQUENCES_AT_ONCE)
+    ]
+    all_of_rows = text_tokens(tokens, np.concatenate(rows))
+    kept = is_drawn(all_of_rows.end >> 32)
+    return TextTokens(
+        all_of_rows.row[kept], all_of_rows.position[kept], all_of_rows.end[kept], all_of_rows.valid[kept]
+    )
 
 
 def _blocks(segments: Segments) -> Iterator[slice]:

@@ -13,7 +13,7 @@ from tasks.common.bootstrap import ratio_interval
 from tasks.observing.config import ModelsComparison
 from tasks.observing.group_shifts import Shifted
 from tasks.observing.model_shifts import mean_shift, model_shifts
-from tasks.observing.paired_sums import StreamShifts, read_pairs
+from tasks.observing.paired_sums import StreamShifts, drawn_documents, read_pairs
 from tasks.observing.sign_flips import sign_flip_p
 from tasks.observing.top_contexts import TopContexts, shared_share
 from tests.tasks.observing.sets import SetInMemory, identity_dictionary, packed
@@ -127,6 +127,16 @@ def test_only_complete_documents_are_read_up_to_the_limit() -> None:
     assert (facts["n_segments"], facts["n_documents"]) == (100, 4)
 
 
+def test_documents_are_drawn_from_the_whole_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.observing.paired_sums._SEQUENCES_AT_ONCE", 7)
+    drawn = [drawn_documents(packed(N, T), 8 * T + 3, seed) for seed in range(30)]
+    assert {int(one.sum()) for one in drawn} == {8}
+    assert np.sum(drawn, axis=0).min() > 0
+    assert drawn_documents(packed(N, T), 3, 0).sum() == 1
+    wide = compared(SetInMemory(stream()), SetInMemory(stream(), packed(N, T, np.arange(N) + N // 2)))
+    assert wide.facts["n_documents"] == N // 2
+
+
 def test_sets_without_common_text_are_refused() -> None:
     other = SetInMemory(stream(), packed(N, T, np.arange(N) + N))
     with pytest.raises(UserError, match="share no token"):
@@ -145,7 +155,7 @@ def test_golden_vector_of_a_shift() -> None:
 
 def test_no_shift_of_a_stream_that_is_not_written() -> None:
     sums, shifts = read_pairs(
-        identity_dictionary(L), (SetInMemory(stream()), SetInMemory(stream())), 1_000, follows_stream=False
+        identity_dictionary(L), (SetInMemory(stream()), SetInMemory(stream())), CONFIG, follows_stream=False
     )
     assert shifts is None
     assert sums.n_segments == 1_000
