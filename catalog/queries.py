@@ -256,3 +256,35 @@ def compare_matches(*, dictionary_a: str, dictionary_b: str) -> Query:
 def compare_unmatched(*, dictionary_a: str, dictionary_b: str) -> Query:
     """Firing features of ``dictionary_a`` without a mutual match in the other."""
     return named("compare_unmatched", locals())
+
+
+def comparisons() -> Query:
+    """Comparisons of what features do on two sets or two groups of documents, with headline figures."""
+    return named("comparisons", locals())
+
+
+def shifts(*, dictionary_id: str, set_a: str, set_b: str, comparison: str, limit: int = 50) -> Query:
+    """The features of one comparison, those that changed most surely first."""
+    return named("shifts", locals())
+
+
+def shift_distribution(*, dictionary_id: str, set_a: str, set_b: str, comparison: str) -> Query:
+    """Histograms of correlation, overlap and effect over the features of one comparison."""
+    return named("shift_distribution", locals())
+
+
+def shift_contexts(
+    *,
+    dictionary_id: str,
+    set_a: str,
+    set_b: str,
+    feature_indices: Sequence[int],
+    label: str | None = None,
+    value_a: str | None = None,
+    value_b: str | None = None,
+) -> Query:
+    """The strongest context of some features on both sides of a comparison.
+
+    With ``label`` only documents with ``value_a`` count on side a, and those with ``value_b`` on side b.
+    """
+    return named("shift_contexts", locals())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode
 
-PAGES = ("overview", "browse", "feature", "compare", "runs", "sql")
+PAGES = ("overview", "browse", "feature", "compare", "changes", "runs", "sql")
 RANDOM = "random"  # in place of a feature
 SEARCH_LABEL = "Search labels"
 
@@ -24,6 +24,11 @@ def feature(
 def compare(a: str, b: str) -> str:
     """The address that compares two dictionaries, or two features in text form."""
     return page("compare", a=a, b=b)
+
+
+def changes(dictionary: str, set_a: str, set_b: str, comparison: str) -> str:
+    """The address of a comparison of what features do on two sets or two groups of documents."""
+    return page("changes", dictionary=dictionary, a=set_a, b=set_b, comparison=comparison)
 
 
 def parse(href: str) -> tuple[str, Mapping[str, str]]:

@@ -188,6 +188,30 @@ class CompareSelection:
         return {key: side.text for key, side in (("a", self.a), ("b", self.b)) if side}
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeSelection:
+    """A comparison by its dictionary, both sets and its name; what is missing is open."""
+
+    dictionary: str | None = None
+    a: str | None = None
+    b: str | None = None
+    comparison: str = ""
+
+    @classmethod
+    def from_url(cls, query: Mapping[str, str]) -> Self:
+        """Read an address.
+
+        Raises:
+            UserError: for a malformed dictionary or activation set.
+        """
+        dictionary, a, b = (_name(query, key) for key in ("dictionary", "a", "b"))
+        return cls(dictionary, a, b, query.get("comparison", "")[:LONGEST_TEXT])
+
+    def to_url(self) -> dict[str, str]:
+        """The parameters of the address, what is open left out."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
 def _limited(feature_index: int) -> int:
     if feature_index > LARGEST_INDEX:
         raise UserError(f"feature index {feature_index} is larger than {LARGEST_INDEX}")

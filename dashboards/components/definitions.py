@@ -56,6 +56,14 @@ SEED_SHARE = "Share of features whose nearest feature under another seed is at l
 SEED_SHARED = "Share of features with the same partner by decoder and by encoder, both cosines above 0.7."
 MSE_SEQMEAN = "Squared error per activation, mean over sequences rather than tokens."
 MSE_SPECIAL = "The same on special tokens of the chat template."
+PEARSON = "Correlation of the feature's activations on the same text on both sides; median over features."
+JACCARD = "Tokens on which both sides fire over those on which one does, on the same text."
+EFFECT = (
+    "Positive if b is larger: difference of the mean activation for two models, log odds ratio of firing in "
+    "a document for two groups of documents. In brackets the 95 % interval over documents."
+)
+CHANGED = "Features whose change has a q-value of at most 0.05, of those that were compared."
+FVU_SIDES = "Fraction of variance unexplained on the set of side a and on that of side b."
 LABELLED = "Share of firing features with at least one explanation."
 ABOVE_CHANCE = (
     "Share of firing features whose label beats chance: the 95 % interval of its balanced accuracy minus "

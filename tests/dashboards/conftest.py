@@ -142,6 +142,10 @@ def visit(server: str, chromium: Browser, drawn: Callable[[Page], None]) -> Iter
         context.close()
 
 
+def _sets(synthetic: ModuleType) -> list[str]:
+    return [synthetic.activation_set_of(model) for model in synthetic.MODELS]
+
+
 @pytest.fixture
 def addresses(synthetic: ModuleType) -> dict[str, str]:
     """An address of every page, with evidence on it."""
@@ -152,6 +156,7 @@ def addresses(synthetic: ModuleType) -> dict[str, str]:
         "feature": links.feature(a, 5),
         "compare dictionaries": links.compare(a, b),
         "compare features": links.compare(f"{a}#5", f"{b}#8"),
+        "changes": links.changes(a, *_sets(synthetic), "models pico-a | pico-b"),
         "runs": "runs",
         "sql": "sql",
     }

@@ -39,3 +39,41 @@ def commit_observation(
     label = [{**rows[0], **ids, **later, "explanation_id": "elsewhere-5", "text": LABEL}]
     table = pa.Table.from_pylist(label, schema=explained.schema)
     commit("explain_features", subject, [SliceWrite("explanations", subject, table)])
+
+
+def shift_row(index: int, *, models: bool) -> dict[str, Any]:
+    """A feature in a comparison; features 0 to 3 changed."""
+    is_changed = index < 4
+    shared = {
+        "feature_index": index,
+        "density_a": 0.02,
+        "density_b": 0.08 if is_changed else 0.02,
+        "effect": 2.5 - 0.1 * index if is_changed else 0.01 * (index % 5),
+        "ci_low": -0.2,
+        "ci_high": 3.1,
+        "p_value": 0.0001 if is_changed else 0.6,
+        "q_value": 0.001 if is_changed else 0.8,
+        "metric_version": 1,
+        "n_documents_a": 20,
+        "n_documents_b": 20,
+    }
+    paired = {
+        "pearson": 0.99 - index / 400,
+        "jaccard": 0.95 - index / 300,
+        "overlap_top": 0.7,
+        "consistency": 0.2,
+    }
+    return {**shared, **(paired if models else {})}
+
+
+def commit_shifts(commit: Any, columns: Any, dictionary: str, sets: tuple[str, str], n_features: int) -> None:
+    """Commit a comparison of two models and one of two groups of documents of the first set."""
+    for kind, named, (a, b) in (
+        ("models", "models pico-a | pico-b", sets),
+        ("labels", "labels kind: code | prose", (sets[0], sets[0])),
+    ):
+        subject = f"{dictionary} on {a} | {b}: {named}"
+        ids = {"dictionary_id": dictionary, "set_a": a, "set_b": b, "comparison": named, "kind": kind}
+        rows = [{**ids, **shift_row(index, models=kind == "models")} for index in range(n_features)]
+        shifts = SliceWrite("feature_shifts", subject, columns("feature_shifts", rows))
+        commit("compare_observations", subject, [shifts])

@@ -21,7 +21,7 @@ from catalog.rows import with_constants
 from catalog.schemas import TABLES
 from catalog.store import SliceWrite, publish_rows
 from tests.dashboards.model_rows import model_row
-from tests.dashboards.observed import commit_observation
+from tests.dashboards.observed import commit_observation, commit_shifts
 
 RUN, RUN_BEFORE = "5f0c6a9e-run-of-tonight", "1b7d-run-of-yesterday"
 NIGHT = datetime(2026, 11, 20, 2, 14, tzinfo=UTC)
@@ -364,7 +364,9 @@ def _commit_dictionary(commit: Any, model: str) -> None:
 
 def _commit_observation(commit: Any, model: str, other: str) -> None:
     evidence = (*_mined_tables(), columns("explanations", explanation_rows(model)[0]))
-    commit_observation(commit, dictionary_of(model), activation_set_of(other), *evidence)
+    named, sets = dictionary_of(model), (activation_set_of(model), activation_set_of(other))
+    commit_observation(commit, named, sets[1], *evidence)
+    commit_shifts(commit, columns, named, sets, N_FEATURES)
 
 
 def _mined_tables() -> tuple[pa.Table, pa.Table]:

@@ -56,6 +56,9 @@ def values(catalogue: Path, synthetic: ModuleType) -> dict[str, Any]:
         "alias": a.rpartition("-")[0],
         "words": ["retrun", "return"],
         "seed": 7,
+        "set_a": synthetic.activation_set_of("pico-a"),
+        "set_b": synthetic.activation_set_of("pico-b"),
+        "comparison": "models pico-a | pico-b",
     }
 
 

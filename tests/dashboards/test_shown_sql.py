@@ -40,6 +40,7 @@ def states(synthetic: ModuleType) -> States:
         "a feature that never fired": ("feature", {"dictionary": a, "feature": "7"}),
         "two dictionaries": ("compare", {"a": a, "b": b}),
         "two features": ("compare", {"a": f"{a}#5", "b": f"{b}#8"}),
+        "changes": ("changes", {"comparison": "labels kind: code | prose"}),
         "runs": ("runs", {}),
     }
 
@@ -52,6 +53,7 @@ NAMES = (
     "a feature that never fired",
     "two dictionaries",
     "two features",
+    "changes",
     "runs",
 )
 
