@@ -7,6 +7,7 @@ from catalog.errors import UserError
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig
 from flows.members import used_dictionaries
+from flows.pair_rules import chosen_pairs
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.matching.matcher import MatcherConfig
 from tasks.support.catalogued import find_dictionaries, without_controls
@@ -25,7 +26,7 @@ def named_others(matcher: MatcherConfig, root: Path) -> list[StageOutcome]:
 
 
 def check_pairs(config: PipelineConfig, root: Path, *, yes: bool = False) -> None:
-    """Refuse patterns of ``with`` that find nothing, or that find more than a person means.
+    """Refuse patterns of ``use`` and ``with`` that find nothing, or that find more than a person means.
 
     Args:
         config: The pipeline.
@@ -35,7 +36,12 @@ def check_pairs(config: PipelineConfig, root: Path, *, yes: bool = False) -> Non
     Raises:
         UserError: one sentence for the first pattern that finds nothing, or for more than 1,000 pairs.
     """
-    check_with(config, root, _n_planned(config) + len(used_dictionaries(config, root)), yes=yes)
+    used = [one for one in used_dictionaries(config, root) if not one.config.is_control]
+    patterns = ", ".join(repr(entry.use) for entry in config.used)
+    for matcher in config.match:
+        n_pairs = len(chosen_pairs(used, matcher.pairs))
+        check_number(n_pairs, f"use {patterns} with {matcher.matcher}", yes=yes)
+    check_with(config, root, _n_planned(config) + len(used), yes=yes)
 
 
 def check_with(config: PipelineConfig, root: Path, n_here: int = 1, *, yes: bool = False) -> None:

@@ -15,7 +15,8 @@ from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig
 from flows.members import Trained
 from flows.pair_limit import check_pairs
-from flows.pairs import RULES, chosen_pairs, crossed_units, landed_units, pipeline_units
+from flows.pair_rules import RULES, chosen_pairs
+from flows.pairs import crossed_units, landed_units, pipeline_units
 from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.base import dictionary_config
 from tasks.matching.matcher import MatchConfig, MatcherConfig, PairRule
@@ -192,16 +193,17 @@ def test_an_import_is_compared_with_what_is_named(tmp_path: Path) -> None:
     assert all(unit.first is imported for unit in units)
 
 
-def config(*match: dict[str, Any], n_layers: int = 3) -> PipelineConfig:
+def config(*match: dict[str, Any], n_layers: int = 3, use: str | None = None) -> PipelineConfig:
     """A pipeline for ``4 n_layers + 2`` dictionaries that are no controls."""
     hookpoints = [f"blocks.{layer}.resid_post" for layer in range(n_layers)]
+    used = [] if use is None else [{"use": use}]
     return PipelineConfig.model_validate(
         {
             "name": "pairs",
             "corpus": {"source": "stdlib"},
             "models": [{"id": "pico-a", "source": "embedded"}, {"id": "pico-b", "source": "embedded"}],
             "activations": {"hookpoints": hookpoints, "context_length": 64, "n_tokens": 1_000},
-            "dictionaries": [TOPK, RELU, {**TOPK, "reads": hookpoints[:1], "seed": 1}, RANDOM],
+            "dictionaries": [TOPK, RELU, {**TOPK, "reads": hookpoints[:1], "seed": 1}, RANDOM, *used],
             "match": list(match),
         }
     )
@@ -221,6 +223,24 @@ def test_a_glob_for_too_many_pairs_needs_a_yes(tmp_path: Path) -> None:
     assert "--yes" in str(refused.value)
     assert "\n" not in str(refused.value)
     check_pairs(config(many, n_layers=63), tmp_path, yes=True)
+
+
+def test_a_glob_of_used_dictionaries_for_too_many_pairs_needs_a_yes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of four used at one place the rules choose six pairs."""
+    monkeypatch.setattr("flows.pair_limit.MOST_PAIRS", 5)
+    monkeypatch.setattr("flows.members.stored_settings", lambda *_: (dictionary_config(TOPK), 4))
+    for name in "abcd":
+        store(tmp_path, f"pico-a/blocks.0.resid_post/{name}")
+    entry = {"matcher": "decoder_cosine"}
+    check_pairs(config(entry, use="pico-a/*/[a-c]"), tmp_path)
+    with pytest.raises(
+        UserError, match=r"up to 6 pairs .* by use 'pico-a/\*' with decoder_cosine, more than"
+    ):
+        check_pairs(config(entry, use="pico-a/*"), tmp_path)
+    check_pairs(config(entry, use="pico-a/*"), tmp_path, yes=True)
+    check_pairs(config({**entry, "pairs": ["layers"]}, use="pico-a/*"), tmp_path)
 
 
 def test_a_glob_that_finds_nothing_is_refused_even_with_a_yes(tmp_path: Path) -> None:
