@@ -7,14 +7,20 @@ with long as (
     ) on pearson, jaccard, effect into name measure value value
 ),
 edges as (
-    select measure, min(value) as lowest, greatest(max(value) - min(value), 1e-12) as width from long group by measure
+    select measure, min(value) as lowest, greatest(max(value) - min(value), 1e-12) / 20 as width from long group by measure
+),
+bins as (
+    select measure, bin, lowest + bin * width as low, lowest + (bin + 1) * width as high
+    from edges
+    cross join (select unnest(range(20)) as bin)
+),
+counted as (
+    select measure, least(19, floor((value - lowest) / width))::bigint as bin, count(*) as n
+    from long
+    join edges using (measure)
+    group by all
 )
-select
-    measure,
-    lowest + least(19, floor(20 * (value - lowest) / width)) * width / 20 as low,
-    lowest + (least(19, floor(20 * (value - lowest) / width)) + 1) * width / 20 as high,
-    count(*) as n
-from long
-join edges using (measure)
-group by measure, low, high
+select measure, low, high, coalesce(n, 0) as n
+from bins
+left join counted using (measure, bin)
 order by measure, low

@@ -56,7 +56,7 @@ SEED_SHARE = "Share of features whose nearest feature under another seed is at l
 SEED_SHARED = "Share of features with the same partner by decoder and by encoder, both cosines above 0.7."
 MSE_SEQMEAN = "Squared error per activation, mean over sequences rather than tokens."
 MSE_SPECIAL = "The same on special tokens of the chat template."
-PEARSON = "Correlation of the feature's activations on the same text on both sides; median over features."
+PEARSON = "Correlation of the activations on the same text on both sides; of a comparison the median."
 JACCARD = "Tokens on which both sides fire over those on which one does, on the same text."
 EFFECT = (
     "Positive if b is larger: difference of the mean activation for two models, log odds ratio of firing in "

@@ -35,7 +35,7 @@ def test_the_headline_and_the_features_that_changed_stand_first(rows: list[data.
     assert {one["measure"] for one in found.spread} == {"pearson", "jaccard", "effect"}
     for measure in ("pearson", "jaccard", "effect"):
         bins = [one for one in found.spread if one["measure"] == measure]
-        assert sum(one["n"] for one in bins) == 160
+        assert (len(bins), sum(one["n"] for one in bins)) == (20, 160)
         assert all(low["high"] <= high["low"] + 1e-9 for low, high in pairwise(bins))
     shown = [int(shift["feature_index"]) for shift in found.shifts[: change_data.CONTEXTS_SHOWN]]
     assert set(found.contexts) == {(index, side) for index in shown for side in "ab"}
