@@ -233,6 +233,11 @@ def pair(*, dictionary_a: str, feature_a: int, dictionary_b: str, feature_b: int
     return named("pair", locals())
 
 
+def first_pair() -> Query:
+    """The two dictionaries with the most mutual matches, with which the page of comparisons begins."""
+    return named("first_pair", locals())
+
+
 def compare_rates(*, dictionary_a: str, dictionary_b: str) -> Query:
     """Share of firing features of ``dictionary_a`` with a mutual match in the other, by density decade."""
     return named("compare_rates", locals())

@@ -149,7 +149,7 @@ def _filtered(parameters: Parameters, **changed: Any) -> Parameters:
 
 
 def draw_sides(parameters: Parameters, known: Sequence[str]) -> CompareSelection:
-    """Two fields for the sides of a comparison; the first two dictionaries if the address names none.
+    """Two fields for the sides of a comparison; the first two of ``known`` if the address names none.
 
     Raises:
         UserError: for a malformed side; the fields keep what was typed.

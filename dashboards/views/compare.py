@@ -22,7 +22,9 @@ def view() -> None:
         if not known:
             frame.empty_state()
             return
-        selection = draw_sides(bound.address(), [str(row["dictionary_id"]) for row in known])
+        compared = data.one(shown.catalogue, queries.first_pair())
+        names = list(compared.values()) if compared else [row["dictionary_id"] for row in known]
+        selection = draw_sides(bound.address(), [str(name) for name in names])
         shown.named(" × ".join(side.text for side in (selection.a, selection.b) if side) or "Compare")
         if selection.a is None or selection.b is None:
             draw(notice(compare_parts.HOW), key="how")
