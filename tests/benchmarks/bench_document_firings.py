@@ -22,7 +22,7 @@ from tasks.mining.miner import mine
 from tasks.support.stored import evidence_slice
 from tests.benchmarks.bench_mining import HOOKPOINT, _dictionary
 
-ROUNDS = 5
+ROUNDS = 3
 N_TOKENS = 440_000
 """As the demo."""
 IDS = {"dictionary_id": "pico-a/topk-1", "activation_set_id": "pico-a-1"}
