@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -24,20 +24,25 @@ LLAMA_BLOCK = {
     "mlp.up": "mlp.up_proj",
     "mlp.down": "mlp.down_proj",
 }
+FUSED = "attention.query_key_value"
 NEOX_BLOCK = {
     "norm_attn": "input_layernorm",
+    "attn.q": FUSED,
+    "attn.k": FUSED,
+    "attn.v": FUSED,
     "attn.o": "attention.dense",
     "norm_mlp": "post_attention_layernorm",
     "mlp.up": "mlp.dense_h_to_4h",
     "mlp.down": "mlp.dense_4h_to_h",
 }
+WEIGHTS_FILE = "model.safetensors"
 
 
 def export_model(network: Network, tokenizer: Tokenizer, recipe: Recipe, folder: Path) -> None:
     """Write ``config.json``, ``model.safetensors`` (float16) and the tokenizer's two files."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.to(torch.float16) for name, tensor in renamed(network, recipe).items()}
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     write_json(folder / "config.json", model_config(recipe))
     tokenizer.save(str(folder / "tokenizer.json"))
     write_json(
@@ -51,35 +56,54 @@ def export_model(network: Network, tokenizer: Tokenizer, recipe: Recipe, folder:
     )
 
 
+def read_weights(network: Network, recipe: Recipe, folder: Path) -> None:
+    """Put the weights that `export_model` wrote into the network, in float32."""
+    stored = load_file(folder / WEIGHTS_FILE)
+    state = {}
+    for name in network.state_dict():
+        tensor = stored[layout_name(name, recipe)].float()
+        is_part = layout_name(name, recipe).rpartition(".")[0].endswith(FUSED)
+        state[name] = qkv_part(tensor, name.split(".")[-2], recipe.n_heads) if is_part else tensor
+    network.load_state_dict(state)
+
+
 def renamed(network: Network, recipe: Recipe) -> dict[str, Tensor]:
     """The network's weights under the names of the layout; the tied output matrix is not repeated."""
-    state = network.state_dict()
-    is_llama = recipe.layout == "llama"
+    parts: dict[str, list[Tensor]] = {}
+    for name, tensor in network.state_dict().items():
+        parts.setdefault(layout_name(name, recipe), []).append(tensor)
+    return {
+        name: (fused_qkv(tensors, recipe.n_heads) if len(tensors) > 1 else tensors[0]).contiguous()
+        for name, tensors in parts.items()
+    }
+
+
+def layout_name(name: str, recipe: Recipe) -> str:
+    """The name in the layout of a weight of `Network`; q, k and v of GPT-NeoX are parts of one weight."""
     trunk, embedding, last_norm, block_names = (
         ("model", "embed_tokens", "norm", LLAMA_BLOCK)
-        if is_llama
+        if recipe.layout == "llama"
         else ("gpt_neox", "embed_in", "final_layer_norm", NEOX_BLOCK)
     )
-    weights = {f"{trunk}.{embedding}.weight": state["embed.weight"]}
-    for kind in ("weight", "bias"):
-        if f"norm_final.{kind}" in state:
-            weights[f"{trunk}.{last_norm}.{kind}"] = state[f"norm_final.{kind}"]
-        for layer in range(recipe.n_layers):
-            for ours, theirs in block_names.items():
-                if f"blocks.{layer}.{ours}.{kind}" in state:
-                    name = f"{trunk}.layers.{layer}.{theirs}.{kind}"
-                    weights[name] = state[f"blocks.{layer}.{ours}.{kind}"]
-            if not is_llama:
-                name = f"{trunk}.layers.{layer}.attention.query_key_value.{kind}"
-                weights[name] = fused_qkv(state, layer, kind, recipe.n_heads)
-    return {name: tensor.contiguous() for name, tensor in weights.items()}
+    module, _, kind = name.rpartition(".")
+    if module == "embed":
+        return f"{trunk}.{embedding}.{kind}"
+    if module == "norm_final":
+        return f"{trunk}.{last_norm}.{kind}"
+    _, layer, ours = module.split(".", 2)
+    return f"{trunk}.layers.{layer}.{block_names[ours]}.{kind}"
 
 
-def fused_qkv(state: dict[str, Tensor], layer: int, kind: str, n_heads: int) -> Tensor:
+def fused_qkv(parts: list[Tensor], n_heads: int) -> Tensor:
     """GPT-NeoX keeps query, key and value of one head together, head after head."""
-    parts = [state[f"blocks.{layer}.attn.{part}.{kind}"] for part in "qkv"]
     by_head = [part.reshape(n_heads, -1, *part.shape[1:]) for part in parts]
     return torch.stack(by_head, dim=1).flatten(0, 2)
+
+
+def qkv_part(fused: Tensor, part: str, n_heads: int) -> Tensor:
+    """The query, key or value ("q", "k" or "v") of `fused_qkv`."""
+    by_head = fused.reshape(n_heads, 3, -1, *fused.shape[1:])
+    return by_head[:, "qkv".index(part)].flatten(0, 1)
 
 
 def model_config(recipe: Recipe) -> dict[str, Any]:
