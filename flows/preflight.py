@@ -62,9 +62,21 @@ def _width(model: ModelConfig) -> int | None:
 
 
 def _check_parents(config: PipelineConfig, root: Path) -> None:
-    """Refuse a parent that is neither a model of the pipeline nor one of the catalogue."""
-    here = {model.id for model in config.models}
-    elsewhere = [model for model in config.models if model.parent is not None and model.parent not in here]
+    """Refuse a parent that is neither a model of the pipeline nor one of the catalogue.
+
+    The parent of an embedded model is recorded without being there: its id stands for weights that come with
+    featlas, unless the pipeline gives this id to another model.
+    """
+    here = {model.id: model for model in config.models}
+    for model in config.models:
+        other = here.get(str(model.parent_id)) if model.has_known_parent else None
+        if other is not None and other.source != "embedded":
+            raise UserError(
+                f"model {model.id!r} was tuned from the embedded {other.id!r}, but the pipeline gives this "
+                "id to another model: rename that one"
+            )
+    stated = [model for model in config.models if model.parent is not None and not model.has_known_parent]
+    elsewhere = [model for model in stated if model.parent not in here]
     if not elsewhere:
         return
     known: set[str] = set()
@@ -75,7 +87,7 @@ def _check_parents(config: PipelineConfig, root: Path) -> None:
         if model.parent not in known:
             raise UserError(
                 f"model {model.id!r}: its parent {model.parent!r} is neither in the pipeline nor in the "
-                f"catalogue; known: {', '.join(sorted(known | here - {model.id})) or 'none'}"
+                f"catalogue; known: {', '.join(sorted(known | here.keys() - {model.id})) or 'none'}"
             )
 
 

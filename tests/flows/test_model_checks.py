@@ -85,6 +85,15 @@ dictionaries: [{{architecture: topk, expansion_factor: 2, k: 4, n_tokens: 1000}}
         ("{id: pico-b, source: embedded, quantise: int2}", "Input should be 'int8' or 'int4'"),
         ("{id: pico-b, source: embedded, adapter: /none}", "give its folder as source local"),
         ("{id: pico-b, source: embedded, series: {id: x, step: -1}}", "greater than or equal to 0"),
+        (
+            "{id: pico-a-retrained-step-3, source: embedded}",
+            "'pico-a-retrained-step-3' does not exist.* pico-a-retrained-step-250, ",
+        ),
+        ("{id: pico-a-tuned, source: embedded, parent: pico-b}", "was tuned from 'pico-a': leave out"),
+        (
+            "{id: pico-a-retrained-step-250, source: embedded, series: {id: pico-a, step: 250}}",
+            "is step 250 of 'pico-a-retrained': leave out",
+        ),
     ],
 )
 def test_a_relative_that_is_not_there_is_one_sentence(tmp_path: Path, other: str, sentence: str) -> None:
@@ -103,3 +112,16 @@ def test_relatives_of_the_pipeline_are_found(tmp_path: Path) -> None:
     config = load_pipeline(str(path))
     check_models(config, tmp_path / "catalogue")
     assert config.models[1].of == config.models[0]
+
+
+def test_an_embedded_parent_need_not_be_there_but_its_id_is_not_for_another_model(tmp_path: Path) -> None:
+    path, folder = tmp_path / "family.yaml", model_folder(ModelConfig(id="pico-a", source="embedded"))
+    family = FAMILY.replace("id: pico-a,", "id: pico-b,")
+    for stated in ("", ", parent: pico-a"):
+        tuned = f"{{id: pico-a-tuned, source: embedded{stated}}}"
+        path.write_text(family.format(other=tuned))
+        check_models(load_pipeline(str(path)), tmp_path / "catalogue")
+    local = f"id: pico-a, path: {folder}, source: local"
+    path.write_text(FAMILY.replace("id: pico-a, source: embedded", local).format(other=tuned))
+    with pytest.raises(UserError, match="tuned from the embedded 'pico-a', but the pipeline gives this id"):
+        check_models(load_pipeline(str(path)), tmp_path / "catalogue")

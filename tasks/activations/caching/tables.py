@@ -50,8 +50,8 @@ def model_row(
         adapter_digest=adapter.get("digest"),
         quantisation=quantisation.scheme if quantisation is not None else None,
         quantisation_error=quantisation.error if quantisation is not None else None,
-        series_id=config.series.id if config.series is not None else None,
-        series_step=config.series.step if config.series is not None else None,
+        series_id=config.training.id if config.training is not None else None,
+        series_step=config.training.step if config.training is not None else None,
     )
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -15,9 +15,11 @@ from torch.nn import functional
 from torch.optim import AdamW, Muon, Optimizer
 
 from tasks.activations.embedded.checkpoints import Position, load_checkpoint, save_checkpoint
+from tasks.activations.embedded.export import WEIGHTS_FILE, read_weights
 from tasks.activations.embedded.network import Network
-from tasks.activations.embedded.recipes import Recipe
-from tasks.activations.embedded.text import batch_at, token_stream, train_tokenizer
+from tasks.activations.embedded.recipes import Recipe, TunedRecipe
+from tasks.activations.embedded.text import batch_at, parent_tokenizer, token_stream, train_tokenizer
+from tasks.activations.models.embedded import embedded_model_path
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +42,8 @@ class TrainingRun:
         self.recipe = recipe
         self.limit_seconds = limit_seconds
         self.checkpoint_folder = work_folder / "checkpoint"
-        self.tokenizer: Tokenizer = train_tokenizer(recipe, texts)
+        parent = embedded_model_path(recipe.parent) if isinstance(recipe, TunedRecipe) else None
+        self.tokenizer: Tokenizer = parent_tokenizer(parent) if parent else train_tokenizer(recipe, texts)
         self.stream_N = token_stream(self.tokenizer, texts)
         torch.manual_seed(recipe.seed)
         self.network = Network(recipe)
@@ -49,6 +52,9 @@ class TrainingRun:
             "recipe": sha256(json.dumps(recipe.canonical(), sort_keys=True).encode()),
             "stream": sha256(self.stream_N.numpy().tobytes()),
         }
+        if parent:
+            read_weights(self.network, recipe, parent)
+            self.identity["parent"] = sha256((parent / WEIGHTS_FILE).read_bytes())
         self.position = load_checkpoint(self.checkpoint_folder, self.network, self.optimizers, self.identity)
 
     @property
@@ -57,8 +63,16 @@ class TrainingRun:
         by_steps = self.position.step / self.recipe.n_steps
         return min(1.0, max(by_steps, self.position.seconds / self.limit_seconds))
 
-    def train(self, checkpoint_seconds: float = CHECKPOINT_SECONDS) -> None:
-        """Step to the end of the schedule, with regular checkpoints and one at the end."""
+    def train(
+        self,
+        checkpoint_seconds: float = CHECKPOINT_SECONDS,
+        after_step: Callable[[int], None] = lambda step: None,
+    ) -> None:
+        """Step to the end of the schedule, with regular checkpoints and one at the end.
+
+        ``after_step`` is called with the number of steps done. It runs before a checkpoint of that step, so a
+        kill inside of it repeats the step.
+        """
         saved_at = time.monotonic()
         while self.progress < 1:
             started, cpu_started = time.monotonic(), time.process_time()
@@ -68,6 +82,7 @@ class TrainingRun:
                 self.position.seconds + time.monotonic() - started,
                 self.position.cpu_seconds + time.process_time() - cpu_started,
             )
+            after_step(self.position.step)
             if self.position.step % LOG_STEPS == 0:
                 log.info("step %d, %.0f s, loss %.3f", *self.position[:2], loss)
             if time.monotonic() - saved_at > checkpoint_seconds:

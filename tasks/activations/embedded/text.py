@@ -1,6 +1,7 @@
 """From documents to training windows: the tokenizer, the token stream, the order of windows."""
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -28,6 +29,11 @@ def train_tokenizer(recipe: Recipe, texts: Iterable[str]) -> Tokenizer:
     )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
+
+
+def parent_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a finished model."""
+    return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
 def token_stream(tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor:

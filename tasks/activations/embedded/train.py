@@ -7,7 +7,6 @@ one file by file after all of them are written; its figures are in ``model_card.
 import argparse
 import json
 import logging
-import platform
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,14 +14,20 @@ from typing import Any
 
 import torch
 
-from tasks.activations.corpora.source import Document
-from tasks.activations.corpora.stdlib import HELD_OUT_MODULES, HELD_OUT_TOPICS, StandardLibrary
-from tasks.activations.corpora.table import corpus_digest
-from tasks.activations.embedded.baselines import n_gram_bits_per_byte
-from tasks.activations.embedded.evaluate import bits_per_byte
+from catalog.errors import UserError
 from tasks.activations.embedded.export import export_model, write_json
-from tasks.activations.embedded.recipes import RECIPES
-from tasks.activations.embedded.run import TrainingRun, has_bfloat16
+from tasks.activations.embedded.figures import (
+    Texts,
+    checkpoint_card,
+    corpus_of,
+    first_figures,
+    text_facts,
+    training_facts,
+    tuned_figures,
+)
+from tasks.activations.embedded.recipes import RECIPES, TunedRecipe
+from tasks.activations.embedded.run import TrainingRun
+from tasks.activations.models.embedded import SERIES_STEPS, checkpoint_name
 
 DEFAULT_MINUTES = 22.0
 """Leaves time for the tokenizer and the evaluation within 25 minutes."""
@@ -36,9 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="folder of the finished model")
     parser.add_argument("--work", type=Path, help="folder of the checkpoint")
     parser.add_argument("--minutes", type=float, default=DEFAULT_MINUTES, help="wall-clock budget")
+    parser.add_argument("--threads", type=int, default=N_THREADS, help="threads of the training")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.set_num_threads(N_THREADS)
+    torch.set_num_threads(options.threads)
     out = options.out or Path(__file__).parent / options.name
     work_folder = options.work or Path.home() / ".cache" / "featlas" / "training" / options.name
     card = train_model(options.name, out, work_folder, options.minutes * 60)
@@ -46,81 +52,69 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train_model(name: str, out: Path, work_folder: Path, limit_seconds: float) -> dict[str, Any]:
-    """Train, evaluate and write the model to ``out``; return its card."""
-    source = StandardLibrary(StandardLibrary.Config())
-    documents = list(source.documents())
-    train = [document for document in documents if is_train(source, document)]
-    held_out = [document for document in documents if not is_train(source, document)]
-    recipe = RECIPES[name]
-    run = TrainingRun(recipe, [document.text for document in train], work_folder, limit_seconds)
-    run.train()
+    """Train, evaluate and write the model to ``out``; return its card.
+
+    Of a series only the checkpoints are written, in folders beside ``out``; the card is that of the last.
+
+    Raises:
+        UserError: when the clock ended a training whose checkpoints are named by their steps.
+    """
+    recipe, steps = RECIPES[name], SERIES_STEPS.get(name, ())
+    texts = Texts.read(corpus_of(recipe))
+    run = TrainingRun(recipe, [document.text for document in texts.train], work_folder, limit_seconds)
+
+    def keep(step: int) -> None:
+        if step in steps:
+            export_model(run.network, run.tokenizer, recipe, work_folder / "steps" / str(step))
+
+    run.train(after_step=keep)
+    if steps:
+        return publish_series(run, steps, texts, out, work_folder)
+    fresh = new_folder(out)
+    export_model(run.network, run.tokenizer, recipe, fresh)
+    if isinstance(recipe, TunedRecipe):
+        figures = tuned_figures(run, recipe, texts)
+    else:
+        figures = first_figures(run, texts)
+    card = {**training_facts(run), **figures, **text_facts(texts, fresh)}
+    publish(fresh, out, card)
+    return card
+
+
+def publish_series(
+    run: TrainingRun, steps: Sequence[int], texts: Texts, out: Path, work_folder: Path
+) -> dict[str, Any]:
+    """Evaluate the kept checkpoints and write each as a model beside ``out``; return the last card."""
+    name = run.recipe.name
+    if run.position.step != steps[-1]:
+        raise UserError(
+            f"the clock ended {name} at step {run.position.step}, its series ends at {steps[-1]}: "
+            "remove the work folder and give more --minutes"
+        )
+    card: dict[str, Any] = {}
+    for step in steps:
+        checkpoint = out.with_name(checkpoint_name(name, step))
+        fresh = new_folder(checkpoint)
+        shutil.copytree(work_folder / "steps" / str(step), fresh)
+        card = checkpoint_card(run, step, texts, fresh)
+        publish(fresh, checkpoint, card)
+    return card
+
+
+def new_folder(out: Path) -> Path:
+    """The folder beside ``out`` in which a model is put together; it is not there yet."""
     fresh = out.with_name(f".{out.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    export_model(run.network, run.tokenizer, recipe, fresh)
-    card = {
-        **training_facts(run),
-        **held_out_figures(run, train, held_out),
-        "python_version": platform.python_version(),
-        "corpus_digest": corpus_digest(documents),
-        "held_out": sorted(HELD_OUT_MODULES | HELD_OUT_TOPICS),
-        "weights_bytes": (fresh / "model.safetensors").stat().st_size,
-    }
+    return fresh
+
+
+def publish(fresh: Path, out: Path, card: dict[str, Any]) -> None:
+    """Complete the model in ``fresh`` with its card and move its files to ``out``."""
     write_json(fresh / "model_card.json", card)
     out.mkdir(exist_ok=True)
     for path in fresh.iterdir():
         path.replace(out / path.name)
     fresh.rmdir()
-    return card
-
-
-def is_train(source: StandardLibrary, document: Document) -> bool:
-    """Whether the models may be trained on the document."""
-    return source.split_of(document.document_id, eval_share=0.0) == "train"
-
-
-def training_facts(run: TrainingRun) -> dict[str, Any]:
-    """The inputs of the weights and the cost of the training."""
-    recipe, position = run.recipe, run.position
-    return {
-        "recipe": recipe.canonical(),
-        "n_parameters": sum(parameter.numel() for parameter in run.network.parameters()),
-        "steps": position.step,
-        "tokens_seen": position.step * recipe.batch_windows * recipe.context_length,
-        "tokens_of_corpus": len(run.stream_N),
-        "train_seconds": round(position.seconds, 1),
-        "train_cpu_seconds": round(position.cpu_seconds, 1),
-        "threads": torch.get_num_threads(),
-        "matrix_products": "bfloat16" if has_bfloat16() else "float32",
-        "torch_version": torch.__version__,
-    }
-
-
-def held_out_figures(
-    run: TrainingRun, train: Sequence[Document], held_out: Sequence[Document]
-) -> dict[str, Any]:
-    """Bits per byte of the rounded weights on every byte of the held-out documents, and n-grams'."""
-    recipe = run.recipe
-    network = run.network.eval()
-    for parameter in network.parameters():
-        parameter.data = parameter.data.to(torch.float16).float()
-    train_ids, held_out_ids = (
-        [encoding.ids for encoding in run.tokenizer.encode_batch_fast([d.text for d in documents])]
-        for documents in (train, held_out)
-    )
-    n_bytes = sum(len(document.text.encode()) for document in held_out)
-    figure = bits_per_byte(network, held_out_ids, n_bytes, recipe.context_length)
-    return {
-        "bits_per_byte": round(figure, 4),
-        "bits_per_byte_protocol": (
-            "all held-out documents, weights as stored (float16), windows of context_length tokens that "
-            "begin with BOS and overlap by half, each token scored once, over UTF-8 bytes"
-        ),
-        "bits_per_byte_by_n_gram_order": n_gram_bits_per_byte(
-            train_ids, held_out_ids, n_bytes, recipe.vocab_size
-        ),
-        "held_out_bytes": n_bytes,
-        "held_out_documents": len(held_out),
-    }
 
 
 if __name__ == "__main__":

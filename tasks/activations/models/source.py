@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from catalog.errors import UserError
 from catalog.ids import check_name
 from tasks.activations.hookpoint import HookpointText
+from tasks.activations.models.embedded import Kinship, embedded_model_path, kinship
 from tasks.activations.models.files import ModelFiles, read_model_files, tensor_shapes
 from tasks.activations.models.multimodal import NESTED, language_tensors
 from tasks.common.config import StrictConfig
@@ -50,6 +51,11 @@ class SeriesConfig(StrictConfig):
     """Name of the training; its checkpoints share it."""
     step: int = Field(ge=0)
     """Optimiser steps done at this checkpoint."""
+
+    @classmethod
+    def of(cls, place: tuple[str, int]) -> Self:
+        """From the name of the training and the step."""
+        return cls(id=place[0], step=place[1])
 
 
 class ModelConfig(StrictConfig):
@@ -103,6 +109,7 @@ class ModelConfig(StrictConfig):
                 f"model {self.id!r}: an embedded model has the id of its stored weights; for 'adapter' and "
                 "'quantise' give its folder as source local, with another id"
             )
+        self._check_kinship()
         if self.source == "huggingface" and _COMMIT.fullmatch(self.revision or "") is None:
             raise ValueError(
                 f"model {self.id!r}: pin 'revision' to a full commit hash (40 hex digits), "
@@ -112,10 +119,35 @@ class ModelConfig(StrictConfig):
             raise ValueError(f"model {self.id!r}: 'revision' belongs to the source huggingface")
         return self
 
+    def _check_kinship(self) -> None:
+        """Refuse a parent or series that an embedded model does not have."""
+        known = self._kinship
+        if known.parent is not None and self.parent not in (None, known.parent):
+            raise ValueError(f"model {self.id!r} was tuned from {known.parent!r}: leave out 'parent'")
+        if known.series is not None and self.series not in (None, SeriesConfig.of(known.series)):
+            raise ValueError(
+                f"model {self.id!r} is step {known.series[1]} of {known.series[0]!r}: leave out 'series'"
+            )
+
+    @property
+    def _kinship(self) -> Kinship:
+        return kinship(self.id) if self.source == "embedded" else Kinship()
+
+    @property
+    def has_known_parent(self) -> bool:
+        """Whether its parent comes with featlas."""
+        return self._kinship.parent is not None
+
     @property
     def parent_id(self) -> str | None:
-        """The model it was tuned or made from, as far as the configuration says."""
-        return self.parent or (self.of.id if self.of is not None else None)
+        """The model it was tuned or made from, as the configuration says or an embedded model has it."""
+        return self.parent or (self.of.id if self.of is not None else self._kinship.parent)
+
+    @property
+    def training(self) -> SeriesConfig | None:
+        """The training that it is a checkpoint of, as the configuration says or an embedded model has it."""
+        known = self._kinship.series
+        return self.series or (SeriesConfig.of(known) if known is not None else None)
 
     def canonical(self) -> dict[str, Any]:
         """As every configuration; what later releases added stands in it where it is used."""
@@ -140,8 +172,6 @@ def model_folder(config: ModelConfig) -> Path:
     if config.of is not None:
         return model_folder(config.of)
     if config.source == "embedded":
-        from tasks.activations.models.embedded import embedded_model_path
-
         folder = embedded_model_path(config.id)
     elif config.source == "local":
         folder = user_path(str(config.path))

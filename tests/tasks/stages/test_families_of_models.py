@@ -64,3 +64,18 @@ def test_each_model_says_what_was_done_to_it(rows: dict[str, dict[str, Any]]) ->
     digests = {row["weights_digest"] for row in (base, rows["redrawn"], rows["int8"])}
     assert len(digests) == 3
     assert {row["tokenizer_digest"] for row in rows.values()} == {base["tokenizer_digest"]}
+
+
+def test_an_embedded_model_says_its_relatives_without_being_told(tmp_path: Path) -> None:
+    context = StageContext(tmp_path / "catalogue", "run-1", device="cpu")
+    for name in ("pico-a", "pico-a-tuned", "pico-a-retrained-step-500"):
+        describe_model.fn(context, ModelUnit(ModelConfig(id=name, source="embedded")))
+    with connect(Path(context.root)) as connection:
+        told = connection.sql(
+            "select model_id, parent_model_id, series_id, series_step from models"
+        ).fetchall()
+    assert sorted(told) == [
+        ("pico-a", None, None, None),
+        ("pico-a-retrained-step-500", None, "pico-a-retrained", 500),
+        ("pico-a-tuned", "pico-a", None, None),
+    ]
