@@ -18,7 +18,8 @@ def test_ascending_rows_are_those_that_python_calls_so(n: int, n_values: int) ->
     for _ in range(20):
         drawn = [(int(a), f"é{b:02d}") for a, b in rng.integers(0, n_values, (n, 2))]
         for rows in (drawn, sorted(drawn), sorted(set(drawn))):
-            table = pa.table({"a": pa.array([a for a, _ in rows], pa.int32()), "b": [b for _, b in rows]})
+            columns = pa.array([a for a, _ in rows], pa.int32()), pa.array([b for _, b in rows], pa.string())
+            table = pa.table(dict(zip("ab", columns, strict=True)))
             expected = all(x < y for x, y in pairwise(rows))
             assert is_strictly_ascending(table, ["a", "b"]) is expected
 
