@@ -1,5 +1,6 @@
 """The content of the compare page for two dictionaries or two features."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,6 +58,14 @@ class Features:
     def scale(self, side: str) -> float:
         """The activation drawn in full colour on a side: the maximum of its feature, to compare the sides."""
         return (self.a if side == "a" else self.b).largest
+
+
+def first_pair(catalogue: Catalogue, known: Sequence[Row]) -> list[str]:
+    """The dictionaries with which the page begins: two that were matched, else the first of the catalogue."""
+    compared = data.one(catalogue, queries.first_pair())
+    return [
+        str(name) for name in (compared.values() if compared else (row["dictionary_id"] for row in known))
+    ]
 
 
 def compare_dictionaries(catalogue: Catalogue, a: str, b: str) -> Dictionaries:

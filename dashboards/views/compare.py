@@ -4,7 +4,7 @@ import streamlit as st
 
 from catalog import queries
 from dashboards import bound, data, frame
-from dashboards.comparison import compare_dictionaries, compare_features
+from dashboards.comparison import compare_dictionaries, compare_features, first_pair
 from dashboards.components import compare_parts, dictionary_parts, pair_parts
 from dashboards.components.blocks import heading, notice
 from dashboards.components.canvas import draw
@@ -22,9 +22,7 @@ def view() -> None:
         if not known:
             frame.empty_state()
             return
-        compared = data.one(shown.catalogue, queries.first_pair())
-        names = list(compared.values()) if compared else [row["dictionary_id"] for row in known]
-        selection = draw_sides(bound.address(), [str(name) for name in names])
+        selection = draw_sides(bound.address(), first_pair(shown.catalogue, known))
         shown.named(" × ".join(side.text for side in (selection.a, selection.b) if side) or "Compare")
         if selection.a is None or selection.b is None:
             draw(notice(compare_parts.HOW), key="how")
