@@ -87,7 +87,7 @@ class ReconstructionSums:
     @property
     def n(self) -> int:
         """Tokens added."""
-        return int(self.table.sums_GC[:, 0].sum())
+        return int(self.table.sums_GC[:, :1].sum())
 
     @property
     def sse(self) -> float:

@@ -50,6 +50,11 @@ def test_fvu_of_a_large_mean_keeps_its_digits() -> None:
     assert far.values()[name] == pytest.approx(near.values()[name], rel=1e-6)
 
 
+def test_sums_of_no_token_count_none() -> None:
+    """A corpus without an eval document: the training ends, and evaluating says what is missing."""
+    assert ReconstructionSums().n == 0
+
+
 def test_metrics_without_variance_are_null() -> None:
     sums = ReconstructionSums()
     sums.add(torch.zeros(3, 2), torch.zeros(3, 2))
