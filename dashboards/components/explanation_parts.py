@@ -43,7 +43,7 @@ def explanation(row: Row, scores: Sequence[Row]) -> Element:
         tokens = figures.count((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0))
         details.append(el("span", f"{figures.money(row['cost_usd'])}, {tokens} tokens"))
     if row["run_id"]:
-        details.append(el("a", "run", href=links.page("runs", run=row["run_id"])))
+        details.append(el("a", "run", href=links.page("runs", run=row["run_id"]), cls="inline"))
     if row["status"] == "ok":
         said = el("p", visible(row["text"] or ""), cls="isolate")
     else:

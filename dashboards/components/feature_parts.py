@@ -195,7 +195,7 @@ def neighbours(row: Row, labels: Labels) -> Element:
 def _neighbour(dictionary: str, index: int, labels: Labels) -> Element:
     label = labels.get((dictionary, index))
     shown = el("span", " ", label_words(label) if label else "no label", cls="quiet isolate")
-    return el("span", el("a", f"#{index}", href=links.feature(dictionary, index)), shown)
+    return el("span", el("a", f"#{index}", href=links.feature(dictionary, index), cls="inline"), shown)
 
 
 def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
@@ -222,7 +222,7 @@ def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
                     ", ".join(words) + ", ",
                     term(q, definitions.Q_VALUE) if q else None,
                     (", " if q else "") + ", ".join(further) + "  ",
-                    el("a", "compare", href=links.compare(here, there)),
+                    el("a", "compare", href=links.compare(here, there), cls="inline"),
                     cls="quiet small",
                 ),
                 cls="stack",
@@ -253,7 +253,11 @@ def provenance(row: Row, stages: Sequence[Row]) -> Element:
     ]
     for stage in stages:
         said = f"{figures.moment(stage['finished_at'])}, featlas {stage['code_version']}"
-        run = el("a", "run", href=links.page("runs", run=stage["run_id"])) if stage["run_id"] else None
+        run = (
+            el("a", "run", href=links.page("runs", run=stage["run_id"]), cls="inline")
+            if stage["run_id"]
+            else None
+        )
         name = stage["stage"].replace("_", " ")
         pairs.append((term(name, _config(stage["config"])), el("span", said, " ", run)))
     pairs.append(("fingerprint", el("code", row["fingerprint"][:16])))

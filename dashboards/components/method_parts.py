@@ -83,7 +83,7 @@ def _distance(offset: int) -> str:
 def _parent(row: Row, labels: Labels) -> Element:
     index = row["parent_feature"]
     label = labels.get((row["dictionary_id"], index))
-    link = el("a", f"#{index}", href=links.feature(row["dictionary_id"], index))
+    link = el("a", f"#{index}", href=links.feature(row["dictionary_id"], index), cls="inline")
     shown = el("span", " ", label_words(label), cls="quiet isolate") if label else None
     return el("span", link, shown)
 
