@@ -8,6 +8,7 @@ from flows.members import Trained
 from flows.walk import Walk
 from tasks.activations.models.source import ModelConfig
 from tasks.stages.observe_dictionary import ObserveUnit, observe_dictionary
+from tasks.support.policies import LeftOut
 from tasks.support.training_units import Site
 
 
@@ -25,11 +26,15 @@ def observe_stages(walk: Walk, trained: Sequence[Trained]) -> None:
 def _units(
     walk: Walk, one: Trained, entry: ObserveConfig
 ) -> list[tuple[tuple[ModelConfig, ...], ObserveUnit]]:
-    """The dictionary on the set that an entry names; none if that is its home, or if it cannot read there."""
+    """The dictionary on the set that an entry names; none if that is its home.
+
+    Raises:
+        LeftOut: when it cannot be looked at there; the branch says why and ends.
+    """
     facts, config = one.outcome.facts, walk.config
     homes = one.models or tuple(model for model in config.models if model.id == entry.model)
     if not homes or (len(homes) > 1 and (entry.model or entry.hookpoint)):
-        return []  # a dictionary of two models reads both, so only its texts can be others
+        raise LeftOut("it reads two models, or one that the pipeline does not have")
     model = next((model for model in config.models if model.id == entry.model), homes[0])
     models = homes if len(homes) > 1 else (model,)
     by_id = {model.id: model for model in models}
@@ -40,10 +45,12 @@ def _units(
             of = by_id.get(site["model_id"], model)
             hookpoint = entry.hookpoint or site["hookpoint"]
             if hookpoint not in config.activations.for_model(of).hookpoints:
-                return []
+                raise LeftOut(f"{hookpoint} of {of.id} is not cached")
             sites.append(Site(walk.cached(of, entry.corpus), hookpoint, of))
         sides.append(tuple(sites))
     unit = ObserveUnit(one.outcome, *sides)
     is_home = unit.facts["activation_set_id"] == facts["activation_set_id"]
     several = entry.hookpoint is not None and (len(sides[0]) > 1 or facts["reads"] != facts["writes"])
-    return [] if is_home or several else [(models, unit)]
+    if several:
+        raise LeftOut("it reads or writes several hookpoints, so none can stand for all")
+    return [] if is_home else [(models, unit)]
