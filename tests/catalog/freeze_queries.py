@@ -21,9 +21,9 @@ ANY_VALUE: dict[Any, Any] = {str: "a", int: 1, Sequence[str]: ["a"], Sequence[in
 
 
 def functions() -> dict[str, Callable[..., Query]]:
-    """The public functions of the query module that return a query."""
+    """The functions of the query module that return a query, but not the one that makes queries."""
     found = inspect.getmembers(queries, inspect.isfunction)
-    return {name: function for name, function in found if function.__module__ == queries.__name__}
+    return {name: function for name, function in found if function.__module__ != Query.__module__}
 
 
 def result_columns(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, str]:
