@@ -6,7 +6,7 @@ from tasks.common.progress import ProgressListener
 from tasks.support.aliases import point_alias
 from tasks.support.policies import Results, StageContext, run_unit, stage_task
 from tasks.support.stored import open_sites
-from tasks.support.training_units import STAGE, TrainUnit, facts_of, options_for, request_for, results_of
+from tasks.support.training_units import STAGE, TrainUnit, facts_of, request_for, results_of, trained_in_child
 
 
 @stage_task(STAGE)
@@ -17,11 +17,9 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
     """
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
-        from tasks.training.supervisor import train_many_in_child
-
         sites = open_sites(context.root, facts_of(unit, claim.fingerprint), unit.models, context.device)
-        request, options = request_for(context, unit, claim), options_for(context, unit)
-        ((_, trained),) = train_many_in_child([request], listener=listener, options=options)
+        request = request_for(context, unit, claim)
+        ((_, trained),) = trained_in_child(context, unit.training, [request], listener)
         if isinstance(trained, UserError):
             raise trained
         return results_of(unit, claim, trained, sites)

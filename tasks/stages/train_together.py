@@ -15,7 +15,7 @@ from tasks.support.policies import (
 )
 from tasks.support.reporting import raise_if_server_is_lost
 from tasks.support.training_group import GroupTraining
-from tasks.support.training_units import VERSION, TrainGroup, options_for
+from tasks.support.training_units import VERSION, TrainGroup, trained_in_child
 
 
 @stage_task("train_together")
@@ -28,7 +28,7 @@ def train_together(context: StageContext, unit: TrainGroup) -> Mapping[str, Stag
         By label how each training ended: committed, or refused for good. Missing ones were done before,
         belong to another run, or died with the process; `train_dictionary` handles them.
     """
-    from tasks.training.supervisor import TrainingFailed, train_many_in_child
+    from tasks.training.supervisor import TrainingFailed
 
     raise_if_server_is_lost()
     key = UnitKey("train_together", VERSION, unit.label, {})
@@ -37,8 +37,8 @@ def train_together(context: StageContext, unit: TrainGroup) -> Mapping[str, Stag
         if not claims:
             return {}
         listener = stack.enter_context(progress_listener(key, claims.values()))
-        training, options = GroupTraining(context, unit, claims), options_for(context, unit.units[0])
-        for number, trained in train_many_in_child(training.requests, listener=listener, options=options):
+        training, how = GroupTraining(context, unit, claims), unit.units[0].training
+        for number, trained in trained_in_child(context, how, training.requests, listener):
             if not isinstance(trained, TrainingFailed):
                 training.end(number, trained)
     return training.ended

@@ -13,7 +13,7 @@ from tasks.support.training_units import TrainGroup, TrainUnit, facts_of, reques
 
 if TYPE_CHECKING:
     from tasks.dictionaries.sites import SiteActivations
-    from tasks.training.child import TrainingRequest
+    from tasks.training.request import TrainingRequest
     from tasks.training.supervisor import ChildTraining
 
 

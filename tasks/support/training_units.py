@@ -1,17 +1,19 @@
 """The units of trainings and the rows that trainings commit, for one training and for several together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow.parquet as pq
 
+from catalog.errors import UserError
 from catalog.ids import stage_fingerprint
 from catalog.ledger import Claim, StageOutcome
 from catalog.rows import with_constants
 from catalog.store import SliceWrite
 from tasks.activations.models.source import ModelConfig
+from tasks.common.progress import ProgressListener
 from tasks.dictionaries.config import TrainingConfig, place_name
 from tasks.support.aliases import alias_write
 from tasks.support.catalogued import find_dictionaries
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.config import DictionaryConfig
     from tasks.dictionaries.sites import SiteActivations
-    from tasks.training.child import TrainingRequest
-    from tasks.training.supervisor import ChildOptions, ChildTraining
+    from tasks.training.request import TrainingRequest
+    from tasks.training.supervisor import ChildTraining
 
 STAGE, VERSION = "train_dictionary", 3
 VERIFIED_TOKENS = 4_096
@@ -139,20 +141,20 @@ class TrainGroup:
 
 def request_for(context: StageContext, unit: TrainUnit, claim: Claim) -> "TrainingRequest":
     """The request to a training child."""
-    from tasks.training.supervisor import training_request
+    from tasks.training.request import TrainingRequest
 
     facts = facts_of(unit, claim.fingerprint)
     labels = None
     if unit.config.reads_labels:
         labels = claim.scratch / "labels.parquet"
         pq.write_table(stored_documents(context.root, facts["corpus_id"], ["document_id", "labels"]), labels)
-    return training_request(
-        unit.config,
-        [shards_folder(context.root, site) for site in facts["reads"]],
-        claim.scratch,
+    return TrainingRequest(
+        config=unit.config,
+        reads=tuple(shards_folder(context.root, site) for site in facts["reads"]),
         writes=None
         if unit.writes is None
-        else [shards_folder(context.root, site) for site in facts["writes"]],
+        else tuple(shards_folder(context.root, site) for site in facts["writes"]),
+        scratch=claim.scratch,
         metadata=_metadata(unit),
         labels=labels,
         model=unit.models[0],
@@ -172,16 +174,23 @@ def _metadata(unit: TrainUnit) -> dict[str, Any]:
     return metadata
 
 
-def options_for(context: StageContext, unit: TrainUnit) -> "ChildOptions":
-    from tasks.training.supervisor import ChildOptions
+def trained_in_child(
+    context: StageContext,
+    training: TrainingConfig,
+    requests: Sequence["TrainingRequest"],
+    listener: ProgressListener,
+) -> "Iterator[tuple[int, ChildTraining | UserError]]":
+    """Train in one child process as a pipeline asks; see `train_many_in_child`."""
+    from tasks.training.request import TrainingOptions
+    from tasks.training.supervisor import Supervision, train_many_in_child
 
-    training = unit.training
-    return ChildOptions(
+    options = TrainingOptions(
         device=context.device,
         precision=training.precision,
-        n_processes=training.n_processes,
         checkpoint_seconds=context.checkpoint_seconds,
     )
+    supervision = Supervision(n_processes=training.n_processes)
+    return train_many_in_child(requests, options, supervision, listener)
 
 
 def results_of(unit: TrainUnit, claim: Claim, trained: "ChildTraining", sites: "SiteActivations") -> Results:

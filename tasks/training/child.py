@@ -22,89 +22,37 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
-
-from pydantic import Field
+from typing import Literal
 
 from catalog.durable import replace_file
 from catalog.errors import UserError
-from tasks.activations.models.source import ModelConfig
 from tasks.activations.reading.shards import ActivationSet
-from tasks.common.config import StrictConfig
 from tasks.common.cores import shared_cores
 from tasks.common.progress import Progress
-from tasks.dictionaries.base import AnyDictionaryConfig
-from tasks.dictionaries.config import Precision
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.weights import save_dictionary
-from tasks.training.shared import Outcome
-from tasks.training.trainer import (
-    NonFiniteLoss,
-    TrainingInterrupted,
-    TrainingJob,
+from tasks.training.request import (
+    Refusal,
     TrainingOptions,
-    train_many,
+    TrainingRequest,
+    TrainingResult,
+    read_requests,
 )
+from tasks.training.shared import Outcome
+from tasks.training.trainer import NonFiniteLoss, TrainingInterrupted, TrainingJob, train_many
 
 TRAINED, RESULT, ERROR, LOG, INTERRUPTED = "trained", "result.json", "error.json", "child.log", "interrupted"
 EXIT_INTERRUPTED = 128 + signal.SIGTERM
 _PR_SET_PDEATHSIG = 1
 
 
-class TrainingRequest(StrictConfig):
-    """One dictionary that a training child trains."""
-
-    config: AnyDictionaryConfig
-    reads: tuple[Path, ...] = Field(min_length=1)
-    """Folders of the activation sets that are read."""
-    writes: tuple[Path, ...] | None = None
-    """Folders of those that are written; None if the input is reconstructed."""
-    scratch: Path
-    """Working folder; a rerun continues from the checkpoints in it."""
-    metadata: dict[str, Any] = Field(default_factory=dict)
-    """Metadata for cfg.json: model_name, hook_name and the like."""
-    labels: Path | None = None
-    """Labels of the documents, for architectures that read them."""
-    model: ModelConfig | None = None
-    """The language model, for architectures that train with it in the loop."""
-    parent: Path | None = None
-    """Folder of the dictionary whose weights it starts from; None for random ones."""
-
-
-class ChildRequest(StrictConfig):
-    """The request to a training child."""
-
-    trainings: tuple[TrainingRequest, ...] = Field(min_length=1)
-    device: str = "auto"
-    n_threads: int | None = None
-    precision: Precision = "auto"
-    checkpoint_seconds: float = 15.0
-
-
-class TrainingResult(StrictConfig):
-    """Facts of a finished training."""
-
-    weights_digest: str
-    scales: tuple[float, ...]
-    n_nonfinite: int
-    tokens_per_second: float
-    log: list[tuple[int, int, str, float]]
-    """Rows of the training log: step, n_tokens, metric, value."""
-
-
-class Refusal(StrictConfig):
-    """An error that trying again would not fix."""
-
-    kind: Literal["user", "nonfinite"]
-    message: str
-
-
 def main(request_file: str) -> int:
     """Train as requested; return the exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
-    request = ChildRequest.model_validate_json(Path(request_file).read_bytes())
+    requests, options = read_requests(Path(request_file))
     stop = threading.Event()
 
     def ask_to_stop(_signal: int, _frame: FrameType | None) -> None:
@@ -113,9 +61,9 @@ def main(request_file: str) -> int:
     signal.signal(signal.SIGTERM, ask_to_stop)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        _train(request, stop)
+        _train(requests, options, stop)
     except UserError as error:
-        for number, training in enumerate(request.trainings):
+        for number, training in enumerate(requests):
             if not (training.scratch / RESULT).is_file():
                 _leave(number, training, error)
     except TrainingInterrupted as reason:
@@ -138,41 +86,26 @@ def _wait_for_parent() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _train(request: ChildRequest, stop: threading.Event) -> None:
+def _train(requests: Sequence[TrainingRequest], options: TrainingOptions, stop: threading.Event) -> None:
     """Train what can be opened; every training leaves a result or a refusal."""
     opened: dict[tuple[tuple[Path, ...], tuple[Path, ...] | None], SiteActivations] = {}
     jobs: dict[int, TrainingJob] = {}
-    for number, training in enumerate(request.trainings):
-        place = (training.reads, training.writes)
+    for number, request in enumerate(requests):
+        place = (request.reads, request.writes)
         try:
             if place not in opened:
                 opened[place] = _open(*place)
         except UserError as error:
-            _leave(number, training, error)
+            _leave(number, request, error)
             continue
-        jobs[number] = TrainingJob(
-            training.config,
-            opened[place],
-            training.scratch,
-            training.labels,
-            training.model,
-            training.parent,
-        )
+        jobs[number] = TrainingJob.of(request, opened[place])
     numbers = list(jobs)
-    options = TrainingOptions(
-        request.device,
-        request.n_threads,
-        request.precision,
-        request.checkpoint_seconds,
-        _tell,
-        stop.is_set,
-    )
+
+    def leave(place: int, outcome: Outcome) -> None:
+        _leave(numbers[place], requests[numbers[place]], outcome)
+
     with shared_cores():
-        train_many(
-            list(jobs.values()),
-            options,
-            lambda place, outcome: _leave(numbers[place], request.trainings[numbers[place]], outcome),
-        )
+        train_many(list(jobs.values()), options, leave, listener=_tell, should_stop=stop.is_set)
 
 
 def _open(reads: tuple[Path, ...], writes: tuple[Path, ...] | None) -> SiteActivations:

@@ -102,9 +102,9 @@ class SharedTraining:
         with self._ending(*self._members):
             self.feed.go_to(min(member.run.position for member in self._members.values()))
         while self._members:
-            drinking = self._take_batch()
+            learning = self._take_batch()
             stop = self.replicas.any(self.should_stop())
-            self._save(drinking, stop=stop)
+            self._save(learning, stop=stop)
             self._finish_done()
             if stop and self._members:
                 at = ", ".join(f"{m.run.state.step} of {m.run.state.n_steps}" for m in self._members.values())
@@ -113,23 +113,23 @@ class SharedTraining:
     def _take_batch(self) -> Mapping[int, Member]:
         """One batch for all members whose turn it is; return those that are still in the group."""
         began, step = time.monotonic(), self.feed.position.step
-        drinking = {number: m for number, m in self._members.items() if m.run.position.step == step}
+        learning = {number: m for number, m in self._members.items() if m.run.position.step == step}
         with self._ending(*self._members):
             batch_NW = self.feed.next_batch(self.replicas.part(self.feed.stream.batch_tokens))
             waited = time.monotonic() - began
-            for number, member in drinking.items():
+            for number, member in learning.items():
                 began = time.monotonic()
                 with self._ending(number):
                     member.run.learn(batch_NW)
                     self._tell(number, member.run.state.n_tokens)
                 member.seconds += waited + time.monotonic() - began
-        return {number: member for number, member in drinking.items() if number in self._members}
+        return {number: member for number, member in learning.items() if number in self._members}
 
-    def _save(self, drinking: Mapping[int, Member], *, stop: bool) -> None:
+    def _save(self, learning: Mapping[int, Member], *, stop: bool) -> None:
         """Write checkpoints when it is time, and for all members at the last step."""
         began = time.monotonic()
         due = self.replicas.first(began - self._saved_at >= self._pause) or stop
-        for member in drinking.values():
+        for member in learning.values():
             if (due or member.run.is_done) and self.replicas.is_first:
                 save_began = time.monotonic()
                 save_checkpoint(member.checkpoints, member.run.checkpoint())

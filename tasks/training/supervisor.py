@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +16,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from catalog.durable import make_folder, replace_file
+from catalog.durable import make_folder
 from catalog.errors import UserError
-from tasks.activations.models.source import ModelConfig
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
-from tasks.dictionaries.config import DictionaryConfig, Precision
 from tasks.dictionaries.training_log import TrainingLog
 from tasks.dictionaries.weights import CONFIG_FILE, load_dictionary
 from tasks.training.child import (
@@ -31,10 +29,13 @@ from tasks.training.child import (
     LOG,
     RESULT,
     TRAINED,
-    ChildRequest,
+)
+from tasks.training.request import (
     Refusal,
+    TrainingOptions,
     TrainingRequest,
     TrainingResult,
+    write_requests,
 )
 from tasks.training.trainer import NonFiniteLoss, TrainingInterrupted
 
@@ -63,19 +64,11 @@ class ChildTraining:
 
 
 @dataclass(frozen=True)
-class ChildOptions:
-    """How a training child runs, and how long its parent waits for progress."""
+class Supervision:
+    """How many processes train, and how long their parent waits for progress."""
 
-    device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda``."""
-    n_threads: int | None = None
-    """CPU threads of each process; default: its share of the cores, limited by the size of the training."""
-    precision: Precision = "auto"
-    """Precision of matrix products, see `TrainingOptions`."""
     n_processes: int = 1
     """Processes that share every batch, for example one per GPU; torchrun starts more than one."""
-    checkpoint_seconds: float = 15.0
-    """Shortest time between two checkpoints."""
     startup_seconds: float = 600.0
     """Seconds to the first step (imports, reading the data), after which a child is killed."""
     watchdog_seconds: float = 120.0
@@ -84,69 +77,11 @@ class ChildOptions:
     """Number of restarts of a killed or crashed child; it continues from its last checkpoints."""
 
 
-def train_in_child(
-    config: DictionaryConfig,
-    reads: Path | Sequence[Path],
-    scratch: Path,
-    *,
-    writes: Sequence[Path] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    labels: Path | None = None,
-    model: ModelConfig | None = None,
-    parent: Path | None = None,
-    listener: ProgressListener = silent,
-    options: ChildOptions = ChildOptions(),
-) -> ChildTraining:
-    """Train in a child process; a finished training in ``scratch`` is returned unchanged.
-
-    Raises:
-        UserError: what the training refused (see `train`).
-        NonFiniteLoss: when the loss became NaN or infinite.
-        TrainingFailed: when the last allowed child died too.
-        TrainingInterrupted: when the child was asked to stop (SIGTERM); it wrote a checkpoint.
-    """
-    training = training_request(
-        config, reads, scratch, writes=writes, metadata=metadata, labels=labels, model=model, parent=parent
-    )
-    ((_, outcome),) = train_many_in_child([training], listener=listener, options=options)
-    if isinstance(outcome, UserError):
-        raise outcome
-    return outcome
-
-
-def training_request(
-    config: DictionaryConfig,
-    reads: Path | Sequence[Path],
-    scratch: Path,
-    *,
-    writes: Sequence[Path] | None = None,
-    metadata: Mapping[str, Any] | None = None,
-    labels: Path | None = None,
-    model: ModelConfig | None = None,
-    parent: Path | None = None,
-) -> TrainingRequest:
-    """One dictionary for a child to train; ``reads`` and ``writes`` are folders of activation sets.
-
-    ``parent`` is the folder of the dictionary whose weights it starts from.
-    """
-    folders = [reads] if isinstance(reads, Path) else reads
-    return TrainingRequest(
-        config=config,
-        reads=tuple(folder.resolve() for folder in folders),
-        writes=None if writes is None else tuple(folder.resolve() for folder in writes),
-        scratch=scratch.resolve(),
-        metadata=dict(metadata or {}),
-        labels=None if labels is None else labels.resolve(),
-        model=model,
-        parent=None if parent is None else parent.resolve(),
-    )
-
-
 def train_many_in_child(
     trainings: Sequence[TrainingRequest],
-    *,
+    options: TrainingOptions,
+    supervision: Supervision = Supervision(),
     listener: ProgressListener = silent,
-    options: ChildOptions = ChildOptions(),
 ) -> Iterator[tuple[int, ChildTraining | UserError]]:
     """Train several dictionaries in one child process; yield each number with its outcome when it ends.
 
@@ -163,43 +98,39 @@ def train_many_in_child(
         (training.scratch / ERROR).unlink(missing_ok=True)
     yield from _take_ended(pending)
     code = 0
-    for attempt in range(options.max_restarts + 1):
+    n_starts = supervision.max_restarts + 1
+    for attempt in range(n_starts):
         if not pending:
             return
         home = next(iter(pending.values())).scratch
-        code = yield from _run_child(home, pending, listener, options)
+        write_requests(home / _REQUEST, tuple(pending.values()), options)
+        code = yield from _run_child(home, pending, supervision, listener)
         if code == EXIT_INTERRUPTED or (home / INTERRUPTED).is_file():
             raise TrainingInterrupted("the training was asked to stop and wrote a checkpoint")
         if code != 0:
-            logger.warning("training child %d of %d %s", attempt + 1, options.max_restarts + 1, _how(code))
+            logger.warning(
+                "training child %d of %d %s", attempt + 1, supervision.max_restarts + 1, _how(code)
+            )
     for number, training in pending.items():
         yield (
             number,
             TrainingFailed(
                 f"dictionary {training.config.name()!r}: the training process {_how(code)} and was started "
-                f"{options.max_restarts + 1} times: give it more memory or lower batch_tokens and "
+                f"{n_starts} times: give it more memory or lower batch_tokens and "
                 f"buffer_tokens; it said: {_tail(home / LOG)}"
             ),
         )
 
 
 def _run_child(
-    home: Path, pending: dict[int, TrainingRequest], listener: ProgressListener, options: ChildOptions
+    home: Path, pending: dict[int, TrainingRequest], supervision: Supervision, listener: ProgressListener
 ) -> Generator[tuple[int, ChildTraining | UserError], None, int]:
     """One child from start to end, yielding outcomes; return its exit code, negative for a signal."""
-    request = ChildRequest(
-        trainings=tuple(pending.values()),
-        device=options.device,
-        n_threads=options.n_threads,
-        precision=options.precision,
-        checkpoint_seconds=options.checkpoint_seconds,
-    )
-    replace_file(home / _REQUEST, request.model_dump_json().encode())
     (home / INTERRUPTED).unlink(missing_ok=True)
-    with (home / LOG).open("ab") as log, _child(_command(home, options.n_processes), log) as process:
+    with (home / LOG).open("ab") as log, _child(_command(home, supervision.n_processes), log) as process:
         lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
-        patience = options.startup_seconds
+        patience = supervision.startup_seconds
         while True:
             try:
                 line = lines.get(timeout=patience)
@@ -215,7 +146,7 @@ def _run_child(
             if isinstance(said, dict):
                 yield from _take_ended(pending)
             else:
-                patience = options.watchdog_seconds
+                patience = supervision.watchdog_seconds
                 listener(Progress(*said))
 
 

@@ -1,7 +1,7 @@
 """Train dictionaries on activations, several from one stream; a stopped training continues bit for bit."""
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -22,6 +22,7 @@ from tasks.dictionaries.stream import ActivationReader
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
 from tasks.training.feed import Feed
 from tasks.training.replicas import Replicas, local_device, replicas
+from tasks.training.request import TrainingOptions, TrainingRequest
 from tasks.training.run import NonFiniteLoss, TrainingRun
 from tasks.training.shared import Outcome, SharedTraining
 from tasks.training.step_threads import step_flops, threads_of_step
@@ -57,28 +58,12 @@ class TrainingJob:
     parent: Path | None = None
     """Folder of the dictionary whose weights it starts from; None for random ones."""
 
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How trainings run; no option changes results by more than rounding.
-
-    On a CPU results are the same bit for bit for the same number of threads and processes.
-    """
-
-    device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda``."""
-    n_threads: int | None = None
-    """CPU threads of a new training; default: those of torch here, limited by its size (`threads_of_step`);
-    a resumed one keeps its number."""
-    precision: Precision = "auto"
-    """Of matrix products: ``auto`` is bfloat16 on GPUs that have it, else float32. Weights stay float32."""
-    checkpoint_seconds: float = 15.0
-    """Shortest time between two checkpoints, longer if saving takes more than a twentieth of the time;
-    0 saves after every step."""
-    listener: ProgressListener = silent
-    """Gets the tokens seen after each step, for all dictionaries together."""
-    should_stop: Callable[[], bool] = field(default=lambda: False)
-    """Called after each batch; true means checkpoint and stop."""
+    @classmethod
+    def of(cls, request: TrainingRequest, activations: ActivationReader) -> "TrainingJob":
+        """A request of another process, with its data opened."""
+        return cls(
+            request.config, activations, request.scratch, request.labels, request.model, request.parent
+        )
 
 
 def train(
@@ -107,8 +92,11 @@ def train(
         NonFiniteLoss: when the loss is NaN or infinite.
         TrainingInterrupted: when ``should_stop`` returned true; the checkpoint is written.
     """
-    options = TrainingOptions(device, n_threads, precision, checkpoint_seconds, listener, should_stop)
-    (outcome,) = train_many([TrainingJob(config, activations, scratch, labels, model, parent)], options)
+    options = TrainingOptions(
+        device=device, n_threads=n_threads, precision=precision, checkpoint_seconds=checkpoint_seconds
+    )
+    job = TrainingJob(config, activations, scratch, labels, model, parent)
+    (outcome,) = train_many([job], options, listener=listener, should_stop=should_stop)
     if isinstance(outcome, UserError):
         raise outcome
     return outcome
@@ -116,8 +104,11 @@ def train(
 
 def train_many(
     jobs: Sequence[TrainingJob],
-    options: TrainingOptions = TrainingOptions(),
+    options: TrainingOptions,
     finished: Callable[[int, Outcome], None] = lambda _number, _outcome: None,
+    *,
+    listener: ProgressListener = silent,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> list[Outcome]:
     """Train several dictionaries; those with equal order of equal data learn from one pass over it.
 
@@ -127,34 +118,40 @@ def train_many(
         jobs: Dictionaries to train.
         options: How to train them.
         finished: Gets the number and outcome of each job when it ends.
+        listener: Gets the tokens seen after each step, for all dictionaries together.
+        should_stop: Called after each batch; true means checkpoint and stop.
 
     Returns:
         For each job its dictionary, or the error that a user can fix (see `train`).
 
     Raises:
-        TrainingInterrupted: when ``options.should_stop`` returned true; the checkpoints are written.
+        TrainingInterrupted: when ``should_stop`` returned true; the checkpoints are written.
     """
     outcomes: dict[int, Outcome] = {}
     device = local_device(choose_device(options.device))
     with replicas(device) as group, torch_threads(options.n_threads):
-        meter = _Meter(jobs, options.listener if group.is_first else silent)
+        meter = _Meter(jobs, listener if group.is_first else silent)
 
         def end(number: int, outcome: Outcome) -> None:
             outcomes[number] = outcome
             if group.is_first:
                 finished(number, outcome)
 
+        new_group = partial(
+            SharedTraining,
+            replicas=group,
+            checkpoint_seconds=options.checkpoint_seconds,
+            should_stop=should_stop,
+            tell=meter.tell,
+            end=end,
+        )
         for numbers in _groups(jobs):
             first = jobs[numbers[0]]
             if (steps := _STEPS.get(_how_trained(first))) is not None:
-                members = {number: jobs[number] for number in numbers}
-                _train_together(steps, members, options, device, group, meter, end)
-            elif _how_trained(first) == "imported":
-                end(numbers[0], UserError(imported_only(first.config.architecture)))
-            elif group.is_first:
-                end(numbers[0], _fit(first, options))
+                new_run = partial(steps.new_run, device=device, group=group, options=options)
+                _train_together({n: jobs[n] for n in numbers}, steps.new_feed, new_run, new_group, end)
             else:
-                end(numbers[0], UserError("only the first process fits what is not trained by steps"))
+                end(numbers[0], _fit(first, group.is_first, listener, should_stop))
     return [outcomes[number] for number in range(len(jobs))]
 
 
@@ -179,10 +176,16 @@ def _gradient_config(job: TrainingJob) -> GradientConfig:
     return job.config
 
 
-def _fit(job: TrainingJob, options: TrainingOptions) -> Outcome:
+def _fit(
+    job: TrainingJob, is_first: bool, listener: ProgressListener, should_stop: Callable[[], bool]
+) -> Outcome:
+    if _how_trained(job) == "imported":
+        return UserError(imported_only(job.config.architecture))
+    if not is_first:
+        return UserError("only the first process fits what is not trained by steps")
     architecture = cast(type[FittedDictionary], ARCHITECTURES[job.config.architecture])
     sites = SiteActivations.of(job.activations)
-    fitting = Fitting(sites, job.scratch, job.labels, options.listener, options.should_stop)
+    fitting = Fitting(sites, job.scratch, job.labels, listener, should_stop)
     try:
         with torch_threads(None):  # a resumed fit takes the number of its checkpoint
             return architecture.fit(job.config, fitting)
@@ -191,12 +194,10 @@ def _fit(job: TrainingJob, options: TrainingOptions) -> Outcome:
 
 
 def _train_together(
-    steps: "_Steps",
     jobs: Mapping[int, TrainingJob],
-    options: TrainingOptions,
-    device: torch.device,
-    group: Replicas,
-    meter: "_Meter",
+    new_feed: Callable[[TrainingJob], Feed],
+    new_run: Callable[..., TrainingRun],
+    new_group: Callable[[Feed], SharedTraining],
     end: Callable[[int, Outcome], None],
 ) -> None:
     """Train jobs with one feed; those without room in memory next to the others come after them."""
@@ -204,24 +205,16 @@ def _train_together(
     while waiting:
         first = next(iter(waiting.values()))
         try:
-            feed = steps.new_feed(first)
+            feed = new_feed(first)
         except UserError as error:
             for number in waiting:
                 end(number, error)
             return
-        new_run = partial(steps.new_run, device=device, feed=feed, group=group, options=options)
-        training = SharedTraining(
-            feed,
-            group,
-            checkpoint_seconds=options.checkpoint_seconds,
-            should_stop=options.should_stop,
-            tell=meter.tell,
-            end=end,
-        )
+        training = new_group(feed)
         waiting = {
             number: job
             for number, job in waiting.items()
-            if not training.add(number, partial(new_run, job), job.scratch)
+            if not training.add(number, partial(new_run, job, feed=feed), job.scratch)
         }
         training.train()
 

@@ -14,12 +14,12 @@ from catalog.errors import UserError
 from tasks.common.checkpoint import load_checkpoint
 from tasks.dictionaries.base import dictionary_config
 from tasks.training.memory import NotEnoughMemory, StorageMeter
+from tasks.training.request import TrainingOptions
 from tasks.training.run import TrainingRun
 from tasks.training.trainer import (
     TrainedDictionary,
     TrainingInterrupted,
     TrainingJob,
-    TrainingOptions,
     train,
     train_many,
 )

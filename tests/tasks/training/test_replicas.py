@@ -14,17 +14,12 @@ from tasks.common.checkpoint import Checkpoint, load_checkpoint
 from tasks.common.progress import Progress
 from tasks.dictionaries.base import dictionary_config
 from tasks.training.replicas import Replicas, local_device, replicas
-from tasks.training.supervisor import (
-    ChildOptions,
-    ChildTraining,
-    train_many_in_child,
-    training_request,
-)
+from tasks.training.request import TrainingOptions, TrainingRequest
+from tasks.training.supervisor import ChildTraining, Supervision, train_many_in_child
 from tasks.training.trainer import (
     TrainedDictionary,
     TrainingInterrupted,
     TrainingJob,
-    TrainingOptions,
     train_many,
 )
 
@@ -45,11 +40,15 @@ def train_by_two(
     folder: Path, activation_set: ActivationSet, listener: Any, sweep: Sequence[Any] = SWEEP, **changes: Any
 ) -> list[ChildTraining | UserError]:
     requests = [
-        training_request(config_of({**fields, **changes}), activation_set.folder, folder / str(number))
+        TrainingRequest(
+            config=config_of({**fields, **changes}),
+            reads=(activation_set.folder,),
+            scratch=folder / str(number),
+        )
         for number, fields in enumerate(sweep)
     ]
-    options = ChildOptions(device="cpu", n_threads=1, n_processes=2)
-    return [outcome for _, outcome in train_many_in_child(requests, listener=listener, options=options)]
+    options, two = TrainingOptions(device="cpu", n_threads=1), Supervision(n_processes=2)
+    return [outcome for _, outcome in train_many_in_child(requests, options, two, listener)]
 
 
 def last_checkpoint(scratch: Path) -> Checkpoint:

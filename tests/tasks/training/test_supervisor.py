@@ -17,7 +17,8 @@ from tasks.activations.reading.shards import ActivationSet
 from tasks.common.checkpoint import load_checkpoint
 from tasks.common.progress import Progress, silent
 from tasks.dictionaries.base import dictionary_config
-from tasks.training.supervisor import ChildOptions, TrainingFailed, train_in_child
+from tasks.training.request import TrainingOptions, TrainingRequest
+from tasks.training.supervisor import Supervision, TrainingFailed, train_many_in_child
 from tasks.training.trainer import NonFiniteLoss, TrainedDictionary, TrainingInterrupted, train
 
 FIELDS = {"architecture": "batch_topk", "k": 4, "d_sae": 64, "batch_tokens": 256}
@@ -44,12 +45,20 @@ def assert_same(result: Any, unbroken: TrainedDictionary) -> None:
     assert result.log.equals(unbroken.log)
 
 
-def run(activation_set: ActivationSet, scratch: Path, config: Any = None, **changes: Any) -> Any:
-    listener = changes.pop("listener", silent)
-    options = ChildOptions(**{"device": "cpu", "n_threads": 1, "checkpoint_seconds": 0.0, **changes})
-    return train_in_child(
-        config or make_config(40), activation_set.folder, scratch, listener=listener, options=options
-    )
+def run(
+    folder: Path,
+    scratch: Path,
+    config: Any = None,
+    listener: Any = silent,
+    checkpoint_seconds: float = 0.0,
+    **supervision: Any,
+) -> Any:
+    request = TrainingRequest(config=config or make_config(40), reads=(folder,), scratch=scratch)
+    options = TrainingOptions(device="cpu", n_threads=1, checkpoint_seconds=checkpoint_seconds)
+    ((_, outcome),) = train_many_in_child([request], options, Supervision(**supervision), listener)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
 
 
 def test_a_killed_child_is_started_again_and_ends_as_an_unbroken_one(
@@ -60,12 +69,12 @@ def test_a_killed_child_is_started_again_and_ends_as_an_unbroken_one(
 ) -> None:
     monkeypatch.setenv("FEATLAS_FAULT", "train.step:22")  # each child dies at its 22nd step: two children
     seen: list[Progress] = []
-    result = run(activation_set, tmp_path, listener=seen.append)
+    result = run(activation_set.folder, tmp_path, listener=seen.append)
     assert_same(result, unbroken)
     assert seen[-1] == Progress("tokens trained", 40 * 256, 40 * 256)
     assert not children()
     monkeypatch.setenv("FEATLAS_FAULT", "train.step:1")
-    assert_same(run(activation_set, tmp_path), unbroken)  # finished: no child, no step
+    assert_same(run(activation_set.folder, tmp_path), unbroken)  # finished: no child, no step
 
 
 def test_a_child_that_always_dies_is_given_up(
@@ -73,7 +82,7 @@ def test_a_child_that_always_dies_is_given_up(
 ) -> None:
     monkeypatch.setenv("FEATLAS_FAULT", "train.step:1")
     with pytest.raises(TrainingFailed, match="was killed by SIGKILL and was started 1 times"):
-        run(activation_set, tmp_path, max_restarts=0)
+        run(activation_set.folder, tmp_path, max_restarts=0)
 
 
 def test_a_hung_child_is_killed_and_replaced(
@@ -86,7 +95,7 @@ def test_a_hung_child_is_killed_and_replaced(
             stopped.append(children()[0].pid)
             os.kill(stopped[0], signal.SIGSTOP)
 
-    assert_same(run(activation_set, tmp_path, listener=hang_once, watchdog_seconds=5.0), unbroken)
+    assert_same(run(activation_set.folder, tmp_path, listener=hang_once, watchdog_seconds=5.0), unbroken)
     assert stopped
     assert not psutil.pid_exists(stopped[0])
 
@@ -102,7 +111,7 @@ def test_sigterm_means_checkpoint_and_stop(
             children()[0].terminate()
 
     with pytest.raises(TrainingInterrupted):
-        run(activation_set, tmp_path, make_config(4000), listener=ask_once, checkpoint_seconds=1e9)
+        run(activation_set.folder, tmp_path, make_config(4000), listener=ask_once, checkpoint_seconds=1e9)
     assert time.monotonic() - asked[0] < 10
     checkpoint = load_checkpoint(tmp_path / "checkpoints")
     assert checkpoint is not None
@@ -113,9 +122,13 @@ def test_what_the_child_refuses_reaches_the_parent_as_it_was_said(
     activation_set: ActivationSet, tmp_path: Path
 ) -> None:
     with pytest.raises(UserError, match="holds no finished activation set"):
-        train_in_child(make_config(40), tmp_path / "nowhere", tmp_path / "a")
+        run(tmp_path / "nowhere", tmp_path / "a")
     with pytest.raises(NonFiniteLoss, match="lower lr"):
-        run(activation_set, tmp_path / "b", make_config(40, lr=1e30, clip_norm=1e30, normalisation="none"))
+        run(
+            activation_set.folder,
+            tmp_path / "b",
+            make_config(40, lr=1e30, clip_norm=1e30, normalisation="none"),
+        )
 
 
 def test_the_child_dies_with_its_parent(activation_set: ActivationSet, tmp_path: Path) -> None:
@@ -123,11 +136,13 @@ def test_the_child_dies_with_its_parent(activation_set: ActivationSet, tmp_path:
         "import sys\n"
         "from pathlib import Path\n"
         "from tasks.dictionaries.base import dictionary_config\n"
-        "from tasks.training.supervisor import ChildOptions, train_in_child\n"
+        "from tasks.training.request import TrainingOptions, TrainingRequest\n"
+        "from tasks.training.supervisor import train_many_in_child\n"
         f"config = dictionary_config({ {**FIELDS, 'n_tokens': 10**8} })\n"
-        "train_in_child(config, Path(sys.argv[1]), Path(sys.argv[2]),\n"
-        "               options=ChildOptions(device='cpu', n_threads=1),\n"
-        "               listener=lambda progress: print(progress.done, flush=True))\n"
+        "request = TrainingRequest(config=config, reads=(sys.argv[1],), scratch=sys.argv[2])\n"
+        "options = TrainingOptions(device='cpu', n_threads=1)\n"
+        "told = lambda progress: print(progress.done, flush=True)\n"
+        "list(train_many_in_child([request], options, listener=told))\n"
     )
     command = [sys.executable, "-c", script, str(activation_set.folder), str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as parent:

@@ -12,12 +12,12 @@ from catalog.errors import UserError
 from tasks.common.progress import Progress
 from tasks.dictionaries.base import dictionary_config
 from tasks.dictionaries.sites import SiteActivations
+from tasks.training.request import TrainingOptions
 from tasks.training.trainer import (
     NonFiniteLoss,
     TrainedDictionary,
     TrainingInterrupted,
     TrainingJob,
-    TrainingOptions,
     train,
     train_many,
 )
@@ -88,7 +88,10 @@ def test_together_is_as_alone(
     seen: list[Progress] = []
     ended: list[int] = []
     outcomes = train_many(
-        jobs_on(activations, tmp_path), options(listener=seen.append), lambda number, _: ended.append(number)
+        jobs_on(activations, tmp_path),
+        options(),
+        lambda number, _: ended.append(number),
+        listener=seen.append,
     )
     for got, wanted in zip(outcomes, alone, strict=True):
         assert_same(got, wanted)
@@ -114,11 +117,11 @@ def test_members_stopped_at_different_steps_meet_again(
     for job, n_steps in ((jobs[0], 17), (jobs[1], 4)):
         calls = iter(range(n_steps))
         with pytest.raises(TrainingInterrupted):
-            train_many([job], options(should_stop=lambda calls=calls: next(calls, None) is None))
+            train_many([job], options(), should_stop=lambda calls=calls: next(calls, None) is None)
     for n_steps in (3, 9):
         calls = iter(range(n_steps))
         with pytest.raises(TrainingInterrupted):
-            train_many(jobs, options(should_stop=lambda calls=calls: next(calls, None) is None))
+            train_many(jobs, options(), should_stop=lambda calls=calls: next(calls, None) is None)
     for got, wanted in zip(train_many(jobs, options()), alone, strict=False):
         assert_same(got, wanted)
 

@@ -19,10 +19,10 @@ from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import dictionary_config
 from tasks.training.end_to_end_run import EndToEndRun
 from tasks.training.replicas import Replicas
+from tasks.training.request import TrainingOptions
 from tasks.training.trainer import (
     TrainedDictionary,
     TrainingJob,
-    TrainingOptions,
     TrainingRun,
     train_many,
 )
@@ -56,7 +56,8 @@ from safetensors.torch import save_file
 from tasks.activations.models.language_model import ModelConfig
 from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import dictionary_config
-from tasks.training.trainer import TrainingJob, TrainingOptions, train_many
+from tasks.training.request import TrainingOptions
+from tasks.training.trainer import TrainingJob, train_many
 
 activations, sweep, folder = ActivationSet.open(Path(sys.argv[1])), json.loads(sys.argv[2]), Path(sys.argv[3])
 model = ModelConfig.model_validate_json(sys.argv[4])
