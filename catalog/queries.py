@@ -194,6 +194,18 @@ def feature_matches(*, dictionary_id: str, feature_index: int, limit: int = 24) 
     return named("feature_matches", locals())
 
 
+def feature_associations(
+    *, dictionary_id: str, activation_set_id: str, feature_index: int, limit: int = 8
+) -> Query:
+    """Values of document labels to which a feature is related on one activation set, strongest first."""
+    return named("feature_associations", locals())
+
+
+def association_tests(*, dictionary_id: str, activation_set_id: str) -> Query:
+    """How many associations were tested and found on an activation set, and what was left out."""
+    return named("association_tests", locals())
+
+
 def labels(*, dictionary_ids: Sequence[str], feature_indices: Sequence[int]) -> Query:
     """Best labels of some features: one dictionary and one index for each, in two lists of equal length."""
     return named("labels", locals())

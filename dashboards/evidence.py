@@ -23,6 +23,8 @@ class Evidence:
     matches: list[Row]
     stages: list[Row]
     sets: list[Row]
+    associations: list[Row]
+    association_tests: Row | None
     labels: dict[tuple[str, int], str]
     previous: str | None
     following: str | None
@@ -63,6 +65,8 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
         matches=matches,
         stages=data.rows(catalogue, queries.provenance(fingerprints=made_by)),
         sets=data.rows(catalogue, shown["Its activation sets"]),
+        associations=data.rows(catalogue, shown["Its document labels"]),
+        association_tests=data.one(catalogue, shown["Labels tested on this set"]),
         labels=_labels(catalogue, row, matches),
         previous=_address(selection, neighbours.get("previous_index")),
         following=_address(selection, neighbours.get("next_index")),
@@ -73,9 +77,12 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
 def _queries(dictionary: str, index: int, activation_set: str) -> dict[str, Query]:
     """The queries shown below the page."""
     key: Any = {"dictionary_id": dictionary, "feature_index": index}
+    where: Any = {"dictionary_id": dictionary, "activation_set_id": activation_set}
     return {
         "The feature": queries.feature(**key, activation_set_id=activation_set),
         "Its examples": queries.feature_examples(**key, activation_set_id=activation_set),
+        "Its document labels": queries.feature_associations(**where, feature_index=index),
+        "Labels tested on this set": queries.association_tests(**where),
         "Its activation sets": queries.feature_sets(**key),
         "Its explanations": queries.feature_explanations(**key, activation_set_id=activation_set),
         "Their scores": queries.feature_scores(**key),

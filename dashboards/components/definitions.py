@@ -58,6 +58,18 @@ MSE_SEQMEAN = "Squared error per activation, mean over sequences rather than tok
 MSE_SPECIAL = "The same on special tokens of the chat template."
 PEARSON = "Correlation of the activations on the same text on both sides; of a comparison the median."
 JACCARD = "Tokens on which both sides fire over those on which one does, on the same text."
+AUROC = (
+    "Probability that the feature's largest activation is higher in a document of this value than in another "
+    "one (AUROC). The bar begins at 0.5, chance; a hollow bar means lower."
+)
+MI_RATIO = (
+    "Information that firing in a document gives about the value, over its mean for random values of the "
+    "same number of documents: 1 is chance."
+)
+ASSOCIATION_Q = (
+    "Expected share of false findings among those at least as sure, over all features and values of the "
+    "label (Benjamini-Hochberg)."
+)
 EFFECT = (
     "Positive if b is larger: difference of the mean activation for two models, log odds ratio of firing in "
     "a document for two groups of documents. In brackets the 95 % interval over documents."

@@ -112,10 +112,13 @@ def examples_note(row: Row) -> str:
     )
 
 
-def evidence(row: Row, labels: Labels, found: Sequence[Row], stages: Sequence[Row]) -> list[Element]:
-    """The right column: distribution, logits, neighbours, matches and provenance."""
+def evidence(
+    row: Row, labels: Labels, found: Sequence[Row], stages: Sequence[Row], further: Sequence[Element] = ()
+) -> list[Element]:
+    """The right column: distribution, ``further`` sections, logits, neighbours, matches and provenance."""
     parts = [
         distribution(row),
+        *further,
         logits(row),
         method(row, labels),
         neighbours(row, labels),

@@ -77,3 +77,32 @@ def commit_shifts(commit: Any, columns: Any, dictionary: str, sets: tuple[str, s
         rows = [{**ids, **shift_row(index, models=kind == "models")} for index in range(n_features)]
         shifts = SliceWrite("feature_shifts", subject, columns("feature_shifts", rows))
         commit("compare_observations", subject, [shifts])
+
+
+def association_row(index: int, value: str, auroc: float) -> dict[str, Any]:
+    """A feature and a value of the label ``kind``, of forty documents."""
+    return {
+        "feature_index": index,
+        "label": "kind",
+        "value": value,
+        "auroc": auroc,
+        "mi_ratio": 1 + 40 * abs(auroc - 0.5),
+        "n_documents": 40,
+        "n_value": 14,
+        "n_firing": 16,
+        "n_both": 13 if auroc > 0.5 else 3,
+        "p_value": 0.0002 if abs(auroc - 0.5) > 0.2 else 0.4,
+        "q_value": 0.004 if abs(auroc - 0.5) > 0.2 else 0.7,
+        "metric_version": 1,
+    }
+
+
+def commit_associations(commit: Any, columns: Any, dictionary: str, activation_set: str) -> None:
+    """Commit associations of features 5 and 6 with a label, one value of which could break a page."""
+    ids = {"dictionary_id": dictionary, "activation_set_id": activation_set}
+    values = (("code", 0.94), ("prose", 0.12), ("<b>mixed</b> ![x](http://evil.example/y.png)", 0.55))
+    rows = [{**ids, **association_row(index, *one)} for index in (5, 6) for one in values]
+    subject = f"{dictionary} on {activation_set}"
+    slices = [SliceWrite("associations", subject, columns("associations", rows))]
+    facts = {**ids, "n_tests": 6, "n_found": 4, "skipped": ["label path has 40 values, and the limit is 20"]}
+    commit("associate_labels", subject, slices, facts, {"min_documents": 5})

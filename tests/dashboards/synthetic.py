@@ -21,7 +21,7 @@ from catalog.rows import with_constants
 from catalog.schemas import TABLES
 from catalog.store import SliceWrite, publish_rows
 from tests.dashboards.model_rows import model_row
-from tests.dashboards.observed import commit_observation, commit_shifts
+from tests.dashboards.observed import commit_associations, commit_observation, commit_shifts
 
 RUN, RUN_BEFORE = "5f0c6a9e-run-of-tonight", "1b7d-run-of-yesterday"
 NIGHT = datetime(2026, 11, 20, 2, 14, tzinfo=UTC)
@@ -278,10 +278,9 @@ def build(root: Path) -> Path:
     """Write the whole catalogue below ``root``."""
     ledger = Ledger(root)
 
-    def commit(stage: str, label: str, slices: list[SliceWrite]) -> None:
-        with ledger.claim(stage, 1, label, {"label": label}, [], run_id=RUN) as claim:
-            if claim.done is None:
-                claim.commit(slices, facts={})
+    def commit(stage: str, label: str, slices: Any, facts: Any = None, config: Any = None) -> None:
+        with ledger.claim(stage, 1, label, {"label": label, **(config or {})}, [], run_id=RUN) as claim:
+            claim.commit(slices, facts=facts or {})
 
     documents = [
         {
@@ -363,10 +362,11 @@ def _commit_dictionary(commit: Any, model: str) -> None:
 
 
 def _commit_observation(commit: Any, model: str, other: str) -> None:
-    evidence = (*_mined_tables(), columns("explanations", explanation_rows(model)[0]))
+    explained = columns("explanations", explanation_rows(model)[0])
     named, sets = dictionary_of(model), (activation_set_of(model), activation_set_of(other))
-    commit_observation(commit, named, sets[1], *evidence)
+    commit_observation(commit, named, sets[1], *_mined_tables(), explained)
     commit_shifts(commit, columns, named, sets, N_FEATURES)
+    commit_associations(commit, columns, named, sets[0])
 
 
 def _mined_tables() -> tuple[pa.Table, pa.Table]:
