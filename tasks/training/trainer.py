@@ -115,8 +115,6 @@ def train_many(
     Each ends exactly as if it had been trained alone, and one that fails does not stop the others.
 
     Args:
-        jobs: Dictionaries to train.
-        options: How to train them.
         finished: Gets the number and outcome of each job when it ends.
         listener: Gets the tokens seen after each step, for all dictionaries together.
         should_stop: Called after each batch; true means checkpoint and stop.
@@ -147,7 +145,7 @@ def train_many(
         )
         for numbers in _groups(jobs):
             first = jobs[numbers[0]]
-            if (steps := _STEPS.get(_how_trained(first))) is not None:
+            if steps := _STEPS.get(_how_trained(first)):
                 new_run = partial(steps.new_run, device=device, group=group, options=options)
                 _train_together({n: jobs[n] for n in numbers}, steps.new_feed, new_run, new_group, end)
             else:
