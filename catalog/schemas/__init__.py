@@ -6,6 +6,16 @@ are UTC; every row carries the ``fingerprint`` of the stage run that produced it
 """
 
 from catalog.schemas.activations import ACTIVATIONS
+from catalog.schemas.bands import (
+    DEFAULT_BANDS,
+    NEIGHBOUR_BAND,
+    RANDOM_BAND,
+    SILENT_BANDS,
+    TOP_BAND,
+    firing_bands,
+    quantile_bands,
+    quantile_number,
+)
 from catalog.schemas.bookkeeping import BOOKKEEPING
 from catalog.schemas.dictionaries import DICTIONARIES
 from catalog.schemas.features import FEATURES
@@ -32,12 +42,17 @@ from catalog.schemas.values import (
 __all__ = [
     "BIN",
     "COMMON_COLUMNS",
+    "DEFAULT_BANDS",
     "FEATURES_PER_BLOCK",
     "HOOK",
     "LOGIT",
     "NEIGHBOUR",
+    "NEIGHBOUR_BAND",
     "QUANTILE",
+    "RANDOM_BAND",
+    "SILENT_BANDS",
     "TABLES",
+    "TOP_BAND",
     "CallOutcome",
     "Column",
     "ComparisonKind",
@@ -54,6 +69,9 @@ __all__ = [
     "UnitType",
     "Verdict",
     "feature_block",
+    "firing_bands",
+    "quantile_bands",
+    "quantile_number",
 ]
 
 FEATURES_PER_BLOCK = 1_000

@@ -87,6 +87,7 @@ FEATURES: tuple[TableSpec, ...] = (
         optional("density_ci_high", F64, "High end of the 95 % interval of density over documents", since=3),
         optional("n_documents", I64, "Documents with valid tokens from which density comes", since=3),
         optional("metric_version", I32, "Version of the definition of density and its interval", since=3),
+        optional("n_bands", I32, "Parts by activation, q1 to qn, that examples come from; null: 5", since=3),
         version=3,
         row_group_rows=10_000,
     ),
@@ -102,7 +103,7 @@ FEATURES: tuple[TableSpec, ...] = (
         column(
             "band",
             TEXT,
-            "top, q1 (strongest) to q5 (weakest) by activation, or the controls random and "
+            "top, q1 (strongest) to q5 or q10 (weakest) by activation, or the controls random and "
             "neighbour, which do not fire",
         ),
         column("rank", I32, "Order within the band, counted from 0"),

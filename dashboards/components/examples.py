@@ -3,18 +3,36 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from catalog.schemas import (
+    DEFAULT_BANDS,
+    NEIGHBOUR_BAND,
+    RANDOM_BAND,
+    TOP_BAND,
+    firing_bands,
+    quantile_number,
+)
 from dashboards.components.heatmap import Band, Line, group_tokens, peak_of
 
-BANDS = {
-    "top": ("Strongest", "the largest activations found"),
-    "q1": ("Strong", "top fifth of the range of activations"),
-    "q2": ("Fairly strong", "second fifth"),
-    "q3": ("Middling", "third fifth"),
-    "q4": ("Fairly weak", "fourth fifth"),
-    "q5": ("Weak", "lowest fifth"),
-    "neighbour": ("Silent, but similar", "it does not fire here, but its nearest features do"),
-    "random": ("Silent", "random text on which it does not fire"),
+_OTHERS = {
+    TOP_BAND: ("Strongest", "the largest activations found"),
+    NEIGHBOUR_BAND: ("Silent, but similar", "it does not fire here, but its nearest features do"),
+    RANDOM_BAND: ("Silent", "random text on which it does not fire"),
 }
+_FIFTHS = ("Strong", "Fairly strong", "Middling", "Fairly weak", "Weak")
+_ORDINALS = ("top", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "lowest")
+_PARTS = {5: "fifth", 10: "tenth"}
+
+
+def band_words(band: str, n_bands: int | None = None) -> tuple[str, str]:
+    """Title and note of a band; ``n_bands`` is the number of quantile bands, five if not known."""
+    number = quantile_number(band)
+    if number is None:
+        return _OTHERS.get(band, (band, ""))
+    n = n_bands or DEFAULT_BANDS
+    ordinal = "lowest" if number == n else _ORDINALS[number - 1]
+    part = f"{ordinal} {_PARTS.get(n, f'of {n} parts')}"
+    title = _FIFTHS[number - 1] if n == len(_FIFTHS) else part.capitalize()
+    return title, f"{part} of the contexts by activation"
 
 
 def name_of(row: Mapping[str, Any]) -> str:
@@ -44,14 +62,17 @@ def line_of(row: Mapping[str, Any], suffix: str = "") -> Line:
     )
 
 
-def bands_of(rows: Sequence[Mapping[str, Any]]) -> list[Band]:
-    """Rows grouped by band in the order of ``BANDS``, each band in the order of its ranks."""
-    bands = []
-    for name, (title, note) in BANDS.items():
-        lines = [line_of(row) for row in rows if row["band"] == name]
-        if lines:
-            bands.append(Band(title, note, tuple(lines)))
-    return bands
+def bands_of(rows: Sequence[Mapping[str, Any]], n_bands: int | None = None) -> list[Band]:
+    """Rows grouped by band, strongest band first, each in the order of its ranks; then the silent ones.
+
+    ``n_bands`` is the number of quantile bands that their feature was mined with.
+    """
+    present = {row["band"] for row in rows}
+    names = (*firing_bands(present), *(band for band in (NEIGHBOUR_BAND, RANDOM_BAND) if band in present))
+    return [
+        Band(*band_words(name, n_bands), tuple(line_of(row) for row in rows if row["band"] == name))
+        for name in names
+    ]
 
 
 def band_of_side(rows: Sequence[Mapping[str, Any]], side: str) -> Band:

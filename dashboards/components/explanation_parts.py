@@ -5,7 +5,7 @@ from typing import Any
 
 from dashboards import figures, links
 from dashboards.components.blocks import Column, badge, share_chips, table
-from dashboards.components.examples import BANDS, name_of
+from dashboards.components.examples import band_words, name_of
 from dashboards.components.feature_parts import headline, score_of
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.scores import score_block
@@ -83,7 +83,7 @@ def score_table(scores: Sequence[Row]) -> Element:
     return table(SCORE_COLUMNS, rows, name="Scores of this explanation")
 
 
-def judgement_table(judgements: Sequence[Row], examples: Sequence[Row]) -> Element:
+def judgement_table(judgements: Sequence[Row], examples: Sequence[Row], n_bands: int | None) -> Element:
     """Every judged item of one explanation with its text; wrong answers are highlighted."""
     known = {name_of(example): example for example in examples}
     rows = []
@@ -95,7 +95,7 @@ def judgement_table(judgements: Sequence[Row], examples: Sequence[Row]) -> Eleme
                 str(j["item"]),
                 j["scorer"],
                 j["judge"],
-                _item(j, known.get(name_of(j))),
+                _item(j, known.get(name_of(j)), n_bands),
                 _yes(j["truth"]),
                 badge(said, bad=True) if wrong else el("span", said),
                 figures.decimal(j["probability"]),
@@ -104,9 +104,9 @@ def judgement_table(judgements: Sequence[Row], examples: Sequence[Row]) -> Eleme
     return table(JUDGEMENT_COLUMNS, rows, name="Judged items of this explanation")
 
 
-def _item(judgement: Row, example: Row | None) -> Element:
+def _item(judgement: Row, example: Row | None, n_bands: int | None) -> Element:
     """Band and rank of a judged context with the text around its peak, as a link to the example."""
-    named = f"{BANDS.get(judgement['band'], (judgement['band'], ''))[0].lower()} {judgement['rank']}"
+    named = f"{band_words(judgement['band'], n_bands)[0].lower()} {judgement['rank']}"
     if example is None:
         return el("span", named)
     href = links.feature(

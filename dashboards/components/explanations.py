@@ -17,6 +17,7 @@ def draw_explanations(
     explanations: Sequence[Row],
     scores: Sequence[Row],
     examples: Sequence[Row],
+    n_bands: int | None,
     judgements_of: Callable[[str], Sequence[Row]],
 ) -> None:
     """Every explanation over time, the one on the feature's card first; older ones are folded."""
@@ -25,17 +26,18 @@ def draw_explanations(
         draw(quiet("This feature has no explanation yet."), key="no-explanations")
     ordered = sorted(explanations, key=lambda row: not row["is_label"])
     for row in ordered[:SHOWN]:
-        _draw(row, scores, examples, judgements_of)
+        _draw(row, scores, examples, n_bands, judgements_of)
     if ordered[SHOWN:]:
         with st.expander(f"{len(ordered) - SHOWN} more explanations"):
             for row in ordered[SHOWN:]:
-                _draw(row, scores, examples, judgements_of)
+                _draw(row, scores, examples, n_bands, judgements_of)
 
 
 def _draw(
     row: Row,
     scores: Sequence[Row],
     examples: Sequence[Row],
+    n_bands: int | None,
     judgements_of: Callable[[str], Sequence[Row]],
 ) -> None:
     named = row["explanation_id"]
@@ -47,5 +49,5 @@ def _draw(
         if unfolded.open:
             judged = judgements_of(named)
             tables = [parts.score_table(own)]
-            tables += [parts.judgement_table(judged, examples)] if judged else []
+            tables += [parts.judgement_table(judged, examples, n_bands)] if judged else []
             draw(*tables, key=f"judged-{named}")

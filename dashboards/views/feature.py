@@ -59,7 +59,7 @@ def about(catalogue: data.Catalogue, found: Evidence) -> None:
         return data.rows(catalogue, queries.feature_judgements(explanation_id=explanation_id, **feature))
 
     st.space("small")
-    draw_explanations(found.explanations, found.scores, found.examples, judgements_of)
+    draw_explanations(found.explanations, found.scores, found.examples, found.row["n_bands"], judgements_of)
 
 
 def examples(catalogue: data.Catalogue, found: Evidence, target: str | None) -> None:
@@ -69,11 +69,12 @@ def examples(catalogue: data.Catalogue, found: Evidence, target: str | None) -> 
         draw(notice(feature_parts.NEVER_FIRED), key="no-examples")
         return
     largest = found.row["max_activation"] or 0.0
-    place = draw_heatmap(bands_of(found.examples), largest, key="heatmap", target=target)
+    place = draw_heatmap(
+        bands_of(found.examples, found.row["n_bands"]), largest, key="heatmap", target=target
+    )
     if place:
         asked = queries.document(corpus_id=found.row["corpus_id"], document_id=place.document_id)
-        document = data.one(catalogue, asked)
-        document_dialog(document, place.start, place.end)
+        document_dialog(data.one(catalogue, asked), place.start, place.end)
 
 
 view()

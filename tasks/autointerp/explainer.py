@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field
 
 from catalog.schemas import ExplanationStatus
 from tasks.autointerp.chat import CallRecord, ChatClient
-from tasks.autointerp.records import FIRING_BANDS, FeatureEvidence
+from tasks.autointerp.records import FeatureEvidence
 from tasks.common.config import StrictConfig
 from tasks.common.registry import Registry
 
@@ -81,7 +81,7 @@ class Explainer(ABC):
 
     async def explain(self, evidence: FeatureEvidence) -> Draft:
         """Explain a feature, or report that there are too few examples."""
-        n_examples = len(evidence.rows("explain", FIRING_BANDS))
+        n_examples = len(evidence.rows("explain", evidence.firing_bands))
         if n_examples < self.config.min_examples:
             needed = self.config.min_examples
             return Draft(None, "error", f"too few examples: {n_examples} to explain from, {needed} needed")

@@ -9,11 +9,12 @@ import numpy as np
 from pydantic import Field, create_model
 
 from catalog.ids import digest
+from catalog.schemas import SILENT_BANDS
 from tasks.autointerp.answer_watch import AnswerWatch
 from tasks.autointerp.chat import CallRecord, ChatClient, ChatRequest, Message, Reply, Stopped
 from tasks.autointerp.metrics import UNANSWERED, Answers
 from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, text_digest
-from tasks.autointerp.records import SILENT_BANDS, FeatureEvidence
+from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.scorer import Explanation, Items, Judged, Scorer, ScorerConfig, items_of, seeded
 
 TOKENS_PER_ANSWER = 8

@@ -15,12 +15,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import UserError
-from catalog.schemas import ExampleSplit
+from catalog.schemas import SILENT_BANDS, ExampleSplit, firing_bands
 from tasks.autointerp.lexicon.vocabulary import Bools, Codes, Vocabulary
 from tasks.autointerp.lexicon.windows import NO_LABELS, Windows, build_windows
 
-FIRING_BANDS = ("top", "q1", "q2", "q3", "q4", "q5")
-SILENT_BANDS = ("random", "neighbour")
 Labels = Mapping[str, Mapping[str, str]]
 Rows = npt.NDArray[np.intp]
 
@@ -58,6 +56,11 @@ class FeatureEvidence:
     rank_W: npt.NDArray[np.int32]
     split_W: npt.NDArray[Any]
 
+    @property
+    def firing_bands(self) -> tuple[str, ...]:
+        """The bands of its firing contexts, strongest first: as many as mining divided them into."""
+        return firing_bands(self.band_W)
+
     def rows(self, split: ExampleSplit, bands: tuple[str, ...]) -> Rows:
         """The contexts of a split and bands, in the order of ``bands`` and rank."""
         wanted: Bools = self.split_W == split
@@ -83,7 +86,7 @@ class FeatureEvidence:
     def digest(self, split: ExampleSplit) -> str:
         """SHA-256 over the contexts of a split: text, band, rank, document and peak."""
         digest = hashlib.sha256()
-        for row in self.rows(split, (*FIRING_BANDS, *SILENT_BANDS)):
+        for row in self.rows(split, (*self.firing_bands, *SILENT_BANDS)):
             key = (self.band_W[row], self.rank_W[row], self.windows.document_W[row], self.windows.peak_W[row])
             digest.update("\x1f".join((*map(str, key), *self.windows.tokens(int(row)))).encode())
             digest.update(b"\x1e")

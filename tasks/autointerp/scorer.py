@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
+from catalog.schemas import SILENT_BANDS
 from tasks.autointerp.chat import CallRecord, ChatClient
 from tasks.autointerp.metrics import (
     METRICS,
@@ -25,7 +26,7 @@ from tasks.autointerp.metrics import (
     confusion,
     interval,
 )
-from tasks.autointerp.records import FIRING_BANDS, SILENT_BANDS, FeatureEvidence, Rows
+from tasks.autointerp.records import FeatureEvidence, Rows
 from tasks.common.config import StrictConfig
 from tasks.common.registry import Registry
 
@@ -153,7 +154,7 @@ def items_of(
     rows: list[Rows] = []
     kinds: list[str] = []
     for kind, limit in limits.items():
-        bands = [(band,) for band in FIRING_BANDS] if kind == "firing" else [(kind,)]
+        bands = [(band,) for band in evidence.firing_bands] if kind == "firing" else [(kind,)]
         found = [evidence.rows("score", band) for band in bands]
         chosen = np.concatenate(found) if limit is None else spread(found, limit, generator)
         rows.append(chosen)

@@ -1,7 +1,7 @@
 """The base of every configuration: frozen, strict, documented below each field."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema
@@ -37,6 +37,10 @@ class StrictConfig(BaseModel):
         serialize_by_alias=True,
     )
 
+    later_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that the canonical form holds only where they differ from the default, because earlier
+    releases had none: so their fingerprints are still found."""
+
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         schema = handler(source)
@@ -64,5 +68,13 @@ class StrictConfig(BaseModel):
         return " ".join([str(values[name]), *(f"{key}={values[key]}" for key in unusual)])
 
     def canonical(self) -> dict[str, Any]:
-        """The configuration as plain JSON values, defaults included: what a fingerprint reads."""
-        return self.model_dump(mode="json")
+        """The configuration as plain JSON values: what a fingerprint reads.
+
+        Defaults are included, except those of ``later_fields``.
+        """
+        values = self.model_dump(mode="json")
+        for name in self.later_fields & type(self).model_fields.keys():
+            field = type(self).model_fields[name]
+            if getattr(self, name) == field.get_default(call_default_factory=True):
+                del values[field.alias or name]
+        return values

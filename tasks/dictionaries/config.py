@@ -15,8 +15,6 @@ Precision = Literal["auto", "float32", "bfloat16"]
 NOT_TRAINING = frozenset({"evaluation", "reads", "writes", "models", "train_on", "init_from"})
 """Fields that do not affect a training by themselves: measuring comes after it, hookpoints follow from its
 data, and a name follows from the dictionary that it refers to."""
-LATER_FIELDS = frozenset({"init_from", "train_on"})
-"""Fields that a stored configuration holds only where they are set, because earlier releases had none."""
 
 
 class EvaluationConfig(StrictConfig):
@@ -46,6 +44,7 @@ class TrainingConfig(StrictConfig):
 class DictionaryConfig(StrictConfig):
     """What every dictionary is; an architecture adds how it is trained or fitted, and its own settings."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"init_from", "train_on"})
     example: ClassVar[dict[str, Any]] = {}
     """Sparsity settings for a small trial with about two active latents per token."""
     reads_labels: ClassVar[bool] = False
@@ -110,13 +109,6 @@ class DictionaryConfig(StrictConfig):
                 f"{self.architecture} reads one hookpoint: leave reads out for one dictionary at each "
                 "hookpoint, or choose crosscoder for one dictionary of several"
             )
-
-    def canonical(self) -> dict[str, Any]:
-        """As every configuration, without the fields of later releases that are not set."""
-        values = super().canonical()
-        return {
-            name: value for name, value in values.items() if name not in LATER_FIELDS or value is not None
-        }
 
     @property
     def starts_from(self) -> str | None:

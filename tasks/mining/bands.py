@@ -1,21 +1,24 @@
-"""Selects the contexts of a feature to keep: the strongest, and samples of five bands of strength.
+"""Selects the contexts of a feature to keep: the strongest, and samples of bands of strength.
 
-``top`` are the strongest contexts, half of each split. ``q1`` to ``q5`` divide a uniform sample of all
-other contexts into five equal parts by activation, strongest first. The controls, in which the feature does
-not fire, are in ``controls.py``. Shapes: F features of a block, W contexts.
+``top`` are the strongest contexts, half of each split. ``q1`` to ``q5``, or to ``q10``, divide a uniform
+sample of all other contexts into equal parts by activation, strongest first. The controls, in which the
+feature does not fire, are in ``controls.py``. Shapes: F features of a block, W contexts.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from tasks.mining.config import N_QUANTILE_BANDS, MiningConfig
+from catalog.schemas import NEIGHBOUR_BAND, RANDOM_BAND, SILENT_BANDS, TOP_BAND, quantile_bands
+from tasks.mining.config import MOST_BANDS, MiningConfig
 from tasks.mining.selection import BoundedSelection, rank_in_group, take_balanced
 from tasks.mining.survey import Survey
 
-BANDS = ("neighbour", "q1", "q2", "q3", "q4", "q5", "random", "top")
+_QUANTILES = quantile_bands(MOST_BANDS)
+BANDS = tuple(sorted((TOP_BAND, *_QUANTILES, *SILENT_BANDS)))
 """In the order in which rows are stored."""
-NEIGHBOUR, Q1, RANDOM, TOP = (BANDS.index(band) for band in ("neighbour", "q1", "random", "top"))
+NEIGHBOUR, RANDOM, TOP = (BANDS.index(band) for band in (NEIGHBOUR_BAND, RANDOM_BAND, TOP_BAND))
+_CODES = np.array([BANDS.index(band) for band in _QUANTILES])
 
 
 @dataclass(frozen=True)
@@ -55,14 +58,14 @@ def band_contexts(
     survey: Survey, top: Contexts, first: int, n_features: int, config: MiningConfig
 ) -> Contexts:
     """Contexts over the complete range of activation, without the ``top`` ones."""
-    held, draw_W = _held(survey.sample, first, n_features, Q1)
+    held, draw_W = _held(survey.sample, first, n_features, _CODES[0])
     fresh = ~np.isin(_identity(held), _identity(top))
     held, draw_W = held.take(fresh), draw_W[fresh]
     order = np.lexsort((held.position_W, held.key_W, held.feature_W))
     held, draw_W = held.take(order), draw_W[order]
     rank_W = rank_in_group(held.feature_W)
     n_W = np.bincount(held.feature_W - first, minlength=n_features)[held.feature_W - first]
-    band_W = Q1 + rank_W * N_QUANTILE_BANDS // np.maximum(n_W, 1)
+    band_W = _CODES[rank_W * config.bands // np.maximum(n_W, 1)]
     held = Contexts(held.feature_W, band_W, held.split_W, held.position_W, held.key_W)
     groups = held.feature_W * len(BANDS) + band_W
     return held.take(take_balanced(groups, held.split_W, draw_W, config.n_per_band))

@@ -1,11 +1,14 @@
 """Settings of mining."""
 
+from typing import ClassVar, Literal
+
 from pydantic import Field, model_validator
 
+from catalog.schemas import DEFAULT_BANDS
 from tasks.common.config import StrictConfig
 
-N_QUANTILE_BANDS = 5
-"""Fifths of the firing range, from weak to strong; names of `band` in `examples`."""
+MOST_BANDS = 10
+"""Largest number of quantile bands."""
 
 
 class DocumentFiringsConfig(StrictConfig):
@@ -25,6 +28,8 @@ class DocumentFiringsConfig(StrictConfig):
 class MiningConfig(StrictConfig):
     """How contexts are cut, how many of each band are kept, and the seed."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"bands"})
+
     window_tokens: int = Field(default=32, ge=4, le=512)
     """Tokens of one context."""
     tokens_before_peak: int = Field(default=21, ge=0)
@@ -34,7 +39,9 @@ class MiningConfig(StrictConfig):
     n_top: int = Field(default=20, ge=2)
     """Strongest contexts to keep per feature, half of each split if there are enough."""
     n_per_band: int = Field(default=10, ge=0)
-    """Contexts kept in each of the five activation bands q1 (strongest) to q5."""
+    """Contexts kept in each of the activation bands."""
+    bands: Literal[5, 10] = DEFAULT_BANDS
+    """Equal parts by activation that other contexts are divided into: q1 (strongest) to q5 or q10."""
     n_random: int = Field(default=20, ge=0)
     """Random contexts in which the feature does not fire."""
     n_neighbour: int = Field(default=20, ge=0)

@@ -65,6 +65,7 @@ def feature_rows(
         "density_ci_high": pa.array(high_L, mask=np.isnan(high_L)),
         "n_documents": pa.array(np.full(n_features, survey.spread.n_documents), pa.int64()),
         "metric_version": pa.array(np.full(n_features, METRIC_VERSION), pa.int32()),
+        "n_bands": pa.array(np.full(n_features, config.bands), pa.int32()),
         "max_activation": pa.array(statistics.max_L, mask=~fired_L),
         "mean_activation": pa.array(mean_L.astype(np.float32), mask=~fired_L),
         "quantiles": _quantiles(statistics, fired_L),

@@ -12,7 +12,7 @@ import numpy as np
 
 from tasks.common.progress import Progress, ProgressListener
 from tasks.mining.codes import CodeShard, Firings
-from tasks.mining.config import N_QUANTILE_BANDS, MiningConfig
+from tasks.mining.config import MiningConfig
 from tasks.mining.hashing import hash64, uniform
 from tasks.mining.nearest import Coactivation
 from tasks.mining.selection import BoundedSelection
@@ -96,7 +96,7 @@ class _Pass:
         self.statistics = FiringStatistics(n_features)
         self.spread = DocumentSpread(n_features)
         self.top = BoundedSelection(2 * n_features, config.n_top)
-        self.sample = BoundedSelection(2 * n_features, config.n_per_band * N_QUANTILE_BANDS)
+        self.sample = BoundedSelection(2 * n_features, config.n_per_band * config.bands)
         self.pool = BoundedSelection(2, POOL_CHUNKS)
         self.coactivation = Coactivation(n_features)
         self.n_chunks = 0

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from dashboards.components.examples import BANDS, bands_of, line_of
+from dashboards.components.examples import band_words, bands_of, line_of
 from dashboards.components.heatmap import Band, Line, Token, group_tokens, heatmap_data, peak_of
 
 
@@ -29,7 +29,16 @@ def test_the_text_of_a_line_is_the_text_of_the_document(synthetic: ModuleType) -
 
 def test_bands_come_in_the_order_of_evidence(synthetic: ModuleType) -> None:
     titles = [band.title for band in bands_of(list(synthetic.example_rows(4)))]
-    assert titles == [BANDS[name][0] for name in ("top", "q1", "q3", "q5", "neighbour", "random")]
+    assert titles == [band_words(name)[0] for name in ("top", "q1", "q3", "q5", "neighbour", "random")]
+
+
+def test_ten_bands_have_words_of_their_own_and_the_order_of_evidence(synthetic: ModuleType) -> None:
+    rows = [row for row in synthetic.example_rows(4) if row["band"] in ("q1", "top", "random")]
+    rows += [{**row, "band": band} for row in rows if row["band"] == "q1" for band in ("q10", "q2")]
+    titles = [band.title for band in bands_of(rows, 10)]
+    assert titles == ["Strongest", "Top tenth", "Second tenth", "Lowest tenth", "Silent"]
+    assert [band_words(f"q{n}", 5)[1].split()[1] for n in range(1, 6)] == ["fifth"] * 5
+    assert len({band_words(f"q{n}", 10) for n in range(1, 11)}) == 10
 
 
 def test_colour_is_the_root_of_the_share_of_the_features_maximum(synthetic: ModuleType) -> None:

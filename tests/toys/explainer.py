@@ -4,7 +4,7 @@ from typing import Literal
 
 from catalog.ids import digest
 from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig
-from tasks.autointerp.records import FIRING_BANDS, FeatureEvidence
+from tasks.autointerp.records import FeatureEvidence
 
 
 class ToyExplainerConfig(ExplainerConfig):
@@ -25,5 +25,5 @@ class ToyExplainer(Explainer):
         return digest("toy_explainer 1")
 
     async def write(self, evidence: FeatureEvidence) -> Draft:
-        example = evidence.example(int(evidence.rows("explain", FIRING_BANDS)[0]))
+        example = evidence.example(int(evidence.rows("explain", evidence.firing_bands)[0]))
         return Draft(f"the token {example.tokens[example.peak_position].strip()}")

@@ -9,7 +9,7 @@ import math
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -60,6 +60,10 @@ class SeriesConfig(StrictConfig):
 
 class ModelConfig(StrictConfig):
     """A language model and its source."""
+
+    later_fields: ClassVar[frozenset[str]] = frozenset(
+        {"of", "seed", "parent", "adapter", "quantise", "series"}
+    )
 
     id: str
     """Name of the model in the catalogue."""
@@ -150,15 +154,11 @@ class ModelConfig(StrictConfig):
         return self.series or (SeriesConfig.of(known) if known is not None else None)
 
     def canonical(self) -> dict[str, Any]:
-        """As every configuration; what later releases added stands in it where it is used."""
+        """As every configuration, without the hookpoints of the model that it is of."""
         values = super().canonical()
         if self.of is not None:
             values["of"] = self.of.model_copy(update={"hookpoints": ()}).canonical()
-        return {name: value for name, value in values.items() if name not in _ADDED or value is not None}
-
-
-_ADDED = frozenset({"of", "seed", "parent", "adapter", "quantise", "series"})
-"""Fields of release 0.2: left out of fingerprints where they are not used, so that older ones are found."""
+        return values
 
 
 def model_folder(config: ModelConfig) -> Path:

@@ -12,7 +12,7 @@ from tasks.autointerp.chat import ChatRequest, Message, Reply
 from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig
 from tasks.autointerp.lexicon.vocabulary import Bools
 from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, marked, text_digest
-from tasks.autointerp.records import FIRING_BANDS, Example, FeatureEvidence, Rows
+from tasks.autointerp.records import Example, FeatureEvidence, Rows
 from tasks.autointerp.scorer import spread
 
 PROMPT = "explain_contexts.v1"
@@ -54,7 +54,8 @@ class ContextsExplainer(Explainer):
 
     async def write(self, evidence: FeatureEvidence) -> Draft:
         assert self.client is not None
-        firing = spread([evidence.rows("explain", (band,)) for band in FIRING_BANDS], self.config.n_firing)
+        bands = [evidence.rows("explain", (band,)) for band in evidence.firing_bands]
+        firing = spread(bands, self.config.n_firing)
         silent = evidence.rows("explain", ("neighbour", "random"))[: self.config.n_silent]
         examples = [evidence.example(int(row)) for row in (*_strongest_first(evidence, firing), *silent)]
         scale = evidence.max_activation

@@ -6,13 +6,14 @@ import numpy as np
 from pydantic import Field
 
 from catalog.ids import digest
+from catalog.schemas import NEIGHBOUR_BAND, RANDOM_BAND, TOP_BAND
 from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig
 from tasks.autointerp.lexicon.evidence import in_two, token_shares
 from tasks.autointerp.lexicon.rule import GRAMMAR_VERSION
 from tasks.autointerp.lexicon.search import Found, RuleSearch, SearchLimits
 from tasks.autointerp.lexicon.windows import Windows
 from tasks.autointerp.lexicon.wording import in_words
-from tasks.autointerp.records import FIRING_BANDS, FeatureEvidence
+from tasks.autointerp.records import FeatureEvidence
 
 SEARCH_VERSION = 4
 HOLDS_ALWAYS = 0.9
@@ -46,13 +47,14 @@ class LexicalExplainer(Explainer):
         return digest({"grammar": GRAMMAR_VERSION, "search": SEARCH_VERSION, "config": config.canonical()})
 
     async def write(self, evidence: FeatureEvidence) -> Draft:
-        groups = [evidence.rows("explain", bands) for bands in (FIRING_BANDS, ("random",), ("neighbour",))]
+        kinds = (evidence.firing_bands, (RANDOM_BAND,), (NEIGHBOUR_BAND,))
+        groups = [evidence.rows("explain", bands) for bands in kinds]
         windows = evidence.windows.take(np.concatenate(groups))
         group_W = np.repeat(np.arange(len(groups)), [len(rows) for rows in groups])
         limits = SearchLimits(self.config.penalty, self.config.beam, self.config.max_values)
         found = RuleSearch(windows, group_W, limits).run()
         firing = windows.take(group_W == 0)
-        strongest = evidence.windows.take(evidence.rows("explain", ("top",)))
+        strongest = evidence.windows.take(evidence.rows("explain", (TOP_BAND,)))
         return Draft(
             sentence(found, strongest if len(strongest) else firing),
             predicate=found.rule.to_json(),

@@ -13,11 +13,12 @@ import pytest
 from pydantic import ValidationError
 
 from catalog.errors import UserError
+from catalog.schemas import SILENT_BANDS
 from tasks.autointerp.explainer import EXPLAINERS
 from tasks.autointerp.explainers.contexts import ContextsConfig
 from tasks.autointerp.explainers.lexical import LexicalConfig
 from tasks.autointerp.journal import Journal
-from tasks.autointerp.records import FIRING_BANDS, SILENT_BANDS, n_firing, read_evidence
+from tasks.autointerp.records import n_firing, read_evidence
 from tasks.autointerp.rows import schema_of
 from tasks.autointerp.runner import explain, score
 from tasks.autointerp.scorer import SCORERS
@@ -35,7 +36,7 @@ def test_evidence_is_what_the_tables_say() -> None:
     shuffled = table.take(pa.array(range(table.num_rows - 1, -1, -1)))
     evidence = list(read_evidence(features(3), [shuffled], {"d1": {"language": "en"}}))
     assert [e.feature_index for e in evidence] == [0, 1, 2]
-    rows = evidence[1].rows("explain", FIRING_BANDS)
+    rows = evidence[1].rows("explain", evidence[1].firing_bands)
     example = evidence[1].example(int(rows[0]))
     assert (example.tokens[2], example.activations[2], example.peak_position) == (" feat1", 1.0, 2)
     assert (example.band, example.rank, example.split) == ("top", 1, "explain")
@@ -45,7 +46,7 @@ def test_evidence_is_what_the_tables_say() -> None:
 
 def test_halves_share_no_document() -> None:
     for evidence in read_evidence(features(2), [distinct(2)]):
-        bands = (*FIRING_BANDS, *SILENT_BANDS)
+        bands = (*evidence.firing_bands, *SILENT_BANDS)
         documents = [
             {evidence.windows.document_W[row] for row in evidence.rows(split, bands)}
             for split in ("explain", "score")
@@ -131,7 +132,7 @@ def test_special_tokens_of_the_first_version_are_found_where_they_can_be() -> No
 
 def test_one_class_of_items_is_no_score(tmp_path: Path) -> None:
     table = distinct(2)
-    only_firing = table.filter(pa.array([band in FIRING_BANDS for band in table["band"].to_pylist()]))
+    only_firing = table.filter(pa.array([band not in SILENT_BANDS for band in table["band"].to_pylist()]))
     explained = explain(read_evidence(features(2), [table]), LexicalConfig(), scratch=tmp_path, **IDS)
     scored = score(
         read_evidence(features(2), [only_firing]),
