@@ -94,7 +94,12 @@ ACTIVATIONS: tuple[TableSpec, ...] = (
         column("digest", TEXT, "SHA-256 over the shards"),
         column("n_bytes", I64, "Size of the shards in bytes"),
         optional("median_norm", F64, "Median Euclidean norm over valid tokens", since=2),
-        optional("n_massive", I64, "Valid tokens whose norm is over 5 times the median", since=2),
+        optional(
+            "n_massive",
+            I64,
+            "Tokens whose norm is over 5, or sink_norm_multiple, times the median",
+            since=2,
+        ),
         optional("massive_share", F64, "Share of the sum of squared norms that these tokens hold", since=2),
         optional("max_norm", F64, "Largest norm of these tokens; null if there are none", since=2),
         optional(
@@ -104,6 +109,16 @@ ACTIVATIONS: tuple[TableSpec, ...] = (
             since=2,
         ),
         optional("massive_tokens", TEXT, "keep or drop: whether these tokens count as valid", since=2),
+        optional(
+            "sink_norm_multiple",
+            F64,
+            "Multiple of the median norm above which tokens are left out of training, metrics and mining; "
+            "null if none are",
+            since=2,
+        ),
+        optional(
+            "masked_share", F64, "Share of the tokens left out for their norm; null if all stay", since=2
+        ),
         version=2,
         partition_by=(),
     ),

@@ -65,9 +65,16 @@ def massive(rows: Sequence[Row]) -> Iterator[Element]:
             f"They hold {figures.percent(row['massive_share'], 2)} of the squared norms"
         )
         kept = "; they dominate FVU and the order of dictionaries. “massive_tokens: drop” leaves them out."
-        yield notice(
-            said + (kept if row["massive_tokens"] == "keep" else ", and are left out of everything.")
-        )
+        left_out = f", and are left out of everything{_limit(row)}."
+        yield notice(said + (kept if row["massive_tokens"] == "keep" else left_out))
+
+
+def _limit(row: Row) -> str:
+    """The norm above which tokens are left out, and their share; empty for sets of earlier releases."""
+    if row["sink_norm_multiple"] is None:
+        return ""
+    multiple, share = figures.significant(row["sink_norm_multiple"]), figures.percent(row["masked_share"], 2)
+    return f": norms over {multiple} times the median, {share} of the tokens"
 
 
 def last_run(runs: Sequence[Row]) -> Element:

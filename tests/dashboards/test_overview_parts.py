@@ -7,7 +7,7 @@ import pytest
 
 from dashboards.components import measures
 from dashboards.components.markup import Element, strings
-from dashboards.components.overview_parts import dictionary_cards, model_sections
+from dashboards.components.overview_parts import dictionary_cards, massive, model_sections
 
 MODEL = {
     "model_id": "m",
@@ -49,6 +49,30 @@ def test_the_page_says_by_which_fvu_it_ranks(by: tuple[str, str], expected: str)
     rows = [dictionary(name, 0.3, which) for name, which in zip("ab", by, strict=True)]
     assert expected in said(model_sections([MODEL], rows))
     assert "ranked" not in said(model_sections([MODEL], rows[:1])), "one alone has no rank"
+
+
+@pytest.mark.parametrize(
+    ("multiple", "share", "expected"),
+    [
+        (20.0, 0.01, "are left out of everything: norms over 20.0 times the median, 1.0 % of the tokens."),
+        (None, None, "are left out of everything."),
+    ],
+)
+def test_the_page_says_above_which_norm_tokens_are_left_out(
+    multiple: float | None, share: float | None, expected: str
+) -> None:
+    row = {
+        **dict.fromkeys(("model_id", "hookpoint"), "a"),
+        "n_massive": 3,
+        "n_valid_tokens": 100,
+        "max_norm": 90.0,
+        "median_norm": 1.0,
+        "massive_share": 0.9,
+        "massive_positions": [],
+        "massive_tokens": "drop",
+    }
+    (notice,) = massive([{**row, "sink_norm_multiple": multiple, "masked_share": share}])
+    assert said(notice).endswith(expected)
 
 
 def test_tokens_of_several_sets_are_not_added_up() -> None:

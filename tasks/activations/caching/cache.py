@@ -27,6 +27,7 @@ from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.caching.corpus_tokens import check_request, pack_corpus
 from tasks.activations.caching.finished_set import finish_set
 from tasks.activations.caching.forecast import forecast, refuse_above_free, tree_bytes, waiting_arrays
+from tasks.activations.caching.massive import MassiveRule
 from tasks.activations.caching.plan import CachingPlan, choose_formats, open_plan, save_plan
 from tasks.activations.caching.shard_pass import ShardLayout, UnfinishedShards, write_shard
 from tasks.activations.corpora import CorpusTable
@@ -185,7 +186,8 @@ def _write_missing(
     listener: ProgressListener,
 ) -> dict[str, dict[int, ShardRecord]]:
     """Write every missing shard; return the records of all, by hookpoint and number."""
-    layout = ShardLayout(packed.n_sequences, plan.sequences_per_shard, config.batch_sequences)
+    rule = MassiveRule.of(config.sink_norm_multiple)
+    layout = ShardLayout(packed.n_sequences, plan.sequences_per_shard, config.batch_sequences, rule)
     done = {name: _intact_shards(folder) for name, folder in folders.items()}
     n_valid = int(np.count_nonzero(packed.valid))
     n_places = packed.n_sequences * packed.context_length

@@ -1,6 +1,6 @@
 """The settings of caching in a pipeline."""
 
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -14,6 +14,8 @@ ShardDtype = Literal["auto", "float16", "float32"]
 
 class ActivationsConfig(StrictConfig):
     """Which activations are cached, on how much text, and which tokens count."""
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"sink_norm_multiple"})
 
     hookpoints: tuple[HookpointText, ...] = ()
     """Hookpoints, for example blocks.2.resid_post; a model may name its own."""
@@ -31,6 +33,8 @@ class ActivationsConfig(StrictConfig):
     """Also leave out the first text token of every chunk, for models whose first token is a sink."""
     massive_tokens: Literal["keep", "drop"] = "keep"
     """keep, or drop (leave out valid tokens whose norm is over 5 times the median, mostly sinks)."""
+    sink_norm_multiple: float | None = Field(default=None, gt=1)
+    """Leave out tokens whose norm is over this multiple of the median, for another limit than drop has."""
     dtype: ShardDtype = "auto"
     """Number format on disk; auto is float16 unless a probe finds values that need float32."""
     eval_share: float = Field(default=0.1, ge=0.0, lt=1.0)
@@ -43,9 +47,14 @@ class ActivationsConfig(StrictConfig):
     """Size of a shard, the most work that a crash can lose."""
 
     @model_validator(mode="after")
-    def _hookpoints_differ(self) -> Self:
+    def _consistent(self) -> Self:
         if len(set(self.hookpoints)) != len(self.hookpoints):
             raise ValueError("activations.hookpoints names a hookpoint twice")
+        if self.sink_norm_multiple is not None and self.massive_tokens == "drop":
+            raise ValueError(
+                "massive_tokens: drop leaves out tokens over 5 times the median norm, sink_norm_multiple "
+                "those over another multiple: give one of them"
+            )
         return self
 
     def for_model(self, model: ModelConfig) -> "ActivationsConfig":

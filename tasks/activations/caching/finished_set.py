@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from catalog.durable import flush_file, make_folder, replace_file, to_json
-from tasks.activations.caching.massive import massive_facts
+from tasks.activations.caching.massive import massive_facts, rule_in
 from tasks.activations.caching.plan import CachingPlan
 from tasks.activations.reading.shard_files import ShardRecord, shards_digest, write_index
 from tasks.activations.reading.shards import META, TOKENS
@@ -41,11 +41,11 @@ def finish_set(
         facts: Further content of ``meta.json`` (model, corpus, configuration).
     """
     write_index(folder, records)
-    drop = facts["config"]["massive_tokens"] == "drop"
+    rule, drop = rule_in(facts["config"])
     n_valid = _place_tokens(folder / TOKENS, token_folder, packed, records, plan.sequences_per_shard, drop)
     n_normed = sum(record.n_normed for record in records.values())
     norm_sum = sum(records[number].norm_sum for number in sorted(records))
-    massive = massive_facts(records, packed)
+    massive = massive_facts(records, packed, rule.factor)
     if drop:
         n_normed -= massive.n_train
         norm_sum -= massive.train_norm_sum
@@ -65,7 +65,7 @@ def finish_set(
         "n_valid_tokens": n_valid,
         "n_nonfinite": sum(len(record.nonfinite) for record in records.values()),
         "norm": norm_sum / n_normed if n_normed else 0.0,
-        **massive.columns(),
+        **massive.columns(dropped=drop),
         "digest": shards_digest(records),
         "n_bytes": sum(record.n_bytes for record in records.values()),
     }

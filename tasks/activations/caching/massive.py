@@ -3,7 +3,8 @@
 Sun et al. 2024 (arXiv 2402.17762, "Massive Activations in Large Language Models"): models keep a few very
 large activations on the first token and on delimiters, as attention sinks. One such token can hold half of
 the variance of an evaluation, and decide which dictionary looks better. A token counts as massive if the norm
-of its activation is over 5 times the median of the valid tokens of its shard.
+of its activation is over 5 times the median of the valid tokens of its shard, or over the multiple that
+``sink_norm_multiple`` gives.
 
 Shapes: S sequences, T context.
 """
@@ -29,6 +30,27 @@ _POSITIONS = 10
 """The table lists the commonest positions; nearly all massive tokens are at the first few."""
 
 
+class MassiveRule(NamedTuple):
+    """Which tokens are massive: those over ``factor`` times the median, unless they are too many."""
+
+    factor: float = FACTOR
+    largest_share: float = LARGEST_SHARE
+
+    @classmethod
+    def of(cls, multiple: float | None) -> "MassiveRule":
+        """The rule with a multiple that a user chose, which holds for any share; without one the default."""
+        return USUAL if multiple is None else cls(multiple, 1.0)
+
+
+USUAL = MassiveRule()
+
+
+def rule_in(config: Mapping[str, Any]) -> tuple[MassiveRule, bool]:
+    """The rule of a canonical caching configuration, and whether the tokens that it finds are left out."""
+    multiple = config.get("sink_norm_multiple")
+    return MassiveRule.of(multiple), multiple is not None or config["massive_tokens"] == "drop"
+
+
 class Found(NamedTuple):
     """Norm statistics of a shard."""
 
@@ -39,15 +61,15 @@ class Found(NamedTuple):
     square_sum: float
 
 
-def find_massive(norms_ST: Norms) -> Found:
-    """Tokens whose norm is over ``FACTOR`` times the median; NaN marks tokens that do not count."""
+def find_massive(norms_ST: Norms, rule: MassiveRule = USUAL) -> Found:
+    """Tokens whose norm is massive; NaN marks tokens that do not count."""
     counted = norms_ST[~np.isnan(norms_ST)].astype(np.float64)
     if not counted.size:
         return Found((), (), 0.0, 0.0)
     median = float(np.median(counted))
     flat = norms_ST.reshape(-1)
-    places = np.flatnonzero(flat > FACTOR * median) if median > 0 else np.empty(0, dtype=np.int64)
-    if len(places) > LARGEST_SHARE * counted.size:
+    places = np.flatnonzero(flat > rule.factor * median) if median > 0 else np.empty(0, dtype=np.int64)
+    if len(places) > rule.largest_share * counted.size:
         places = places[:0]
     norms = tuple(float(norm) for norm in flat[places])
     return Found(tuple(places.tolist()), norms, median, float(np.square(counted).sum()))
@@ -67,10 +89,14 @@ class MassiveTokens:
     """Share of the sum of squared norms."""
     positions: tuple[tuple[int, int], ...]
     """Position in a chunk of a document and number there, most common first."""
+    factor: float = FACTOR
+    """Multiple of the median norm above which they are massive."""
 
-    def columns(self) -> dict[str, Any]:
+    def columns(self, *, dropped: bool) -> dict[str, Any]:
         """Columns of ``activation_sets``."""
         return {
+            "sink_norm_multiple": self.factor if dropped else None,
+            "masked_share": self.n / self.n_valid if dropped and self.n_valid else None,
             "median_norm": self.median_norm,
             "n_massive": self.n,
             "massive_share": self.share,
@@ -82,9 +108,9 @@ class MassiveTokens:
         """The log message about them."""
         place, n_there = self.positions[0]
         found = (
-            f"{hookpoint}: {self.n:,} of {self.n_valid:,} valid tokens have norms over {FACTOR:g} times the "
-            f"median ({self.median_norm:.4g}), up to {self.max_norm:.4g}; {n_there:,} of them at position "
-            f"{place} of a text; they hold {self.share:.0%} of the squared norms"
+            f"{hookpoint}: {self.n:,} of {self.n_valid:,} valid tokens have norms over {self.factor:g} "
+            f"times the median ({self.median_norm:.4g}), up to {self.max_norm:.4g}; {n_there:,} of them at "
+            f"position {place} of a text; they hold {self.share:.0%} of the squared norms"
         )
         if dropped:
             return f"{found}; they are dropped"
@@ -94,8 +120,10 @@ class MassiveTokens:
         )
 
 
-def massive_facts(records: Mapping[int, ShardRecord], packed: PackedTokens) -> MassiveTokens:
-    """Count the massive tokens of all shards by position."""
+def massive_facts(
+    records: Mapping[int, ShardRecord], packed: PackedTokens, factor: float = FACTOR
+) -> MassiveTokens:
+    """Count the massive tokens of all shards, found with ``factor``, by position."""
     context = packed.context_length
     positions: Counter[int] = Counter()
     norms: list[float] = []
@@ -119,4 +147,5 @@ def massive_facts(records: Mapping[int, ShardRecord], packed: PackedTokens) -> M
         max_norm=max(norms) if norms else None,
         share=float(np.square(norms).sum() / squares) if squares else 0.0,
         positions=tuple(positions.most_common(_POSITIONS)),
+        factor=factor,
     )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tasks.activations.caching.background import Background
-from tasks.activations.caching.massive import Norms, find_massive
+from tasks.activations.caching.massive import USUAL, MassiveRule, Norms, find_massive
 from tasks.activations.caching.precision import storable
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.capture import capture
@@ -23,11 +23,13 @@ from tasks.activations.text.packing import PADDING, PackedTokens
 
 @dataclass(frozen=True, slots=True)
 class ShardLayout:
-    """The distribution of the sequences of a set over shards, the same for all hookpoints of a pass."""
+    """The distribution of the sequences of a set over shards, the same for all hookpoints of a pass, and
+    which tokens of a shard count as massive."""
 
     n_sequences: int
     sequences_per_shard: int
     batch_sequences: int
+    massive_rule: MassiveRule = USUAL
 
     @property
     def n_shards(self) -> int:
@@ -52,6 +54,7 @@ class _GrowingShard:
     writer: ShardWriter
     dtype: ShardFormat
     first_sequence: int
+    massive_rule: MassiveRule
     nonfinite: list[int] = field(default_factory=list)
     norm_sum: float = 0.0
     n_normed: int = 0
@@ -76,7 +79,7 @@ class _GrowingShard:
 
     def finish(self) -> ShardRecord:
         """Make the shard durable."""
-        found = find_massive(np.concatenate(self.norms))
+        found = find_massive(np.concatenate(self.norms), self.massive_rule)
         return self.writer.finish(
             first_sequence=self.first_sequence,
             nonfinite=tuple(self.nonfinite),
@@ -135,7 +138,8 @@ def write_shard(
     background.on_failure(unfinished.abandon)
     for name, folder in folders.items():
         shape = (end - first, packed.context_length, widths[name])
-        shards[name] = _GrowingShard(ShardWriter(folder, number, shape, dtypes[name]), dtypes[name], first)
+        writer = ShardWriter(folder, number, shape, dtypes[name])
+        shards[name] = _GrowingShard(writer, dtypes[name], first, layout.massive_rule)
     for rows in layout.batches(number):
         _run_batch(language_model, packed, rows, shards, background)
         told(rows.stop)

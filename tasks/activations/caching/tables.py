@@ -111,7 +111,9 @@ def activation_set_row(
         uri=uri,
         packing=meta["config"]["packing"],
         bos=meta["config"]["bos"],
-        massive_tokens=meta["config"]["massive_tokens"],
+        massive_tokens="drop" if meta.get("sink_norm_multiple") else meta["config"]["massive_tokens"],
+        sink_norm_multiple=meta.get("sink_norm_multiple"),
+        masked_share=meta.get("masked_share"),
         **{name: meta[name] for name in copied},
     )
 
