@@ -8,8 +8,7 @@ same hookpoints on both sides, and E = D.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import AfterValidator, BeforeValidator, SerializeAsAny
@@ -21,78 +20,28 @@ from catalog.schemas import Origin, UnitType
 from tasks.common.registry import Registry
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.kernels.products import product
+from tasks.dictionaries.saelens_form import SaelensForm
 from tasks.dictionaries.sparse_codes import top_per_token
 from tasks.dictionaries.token_norm import normalise_tokens, restore_tokens
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 from tasks.dictionaries.widths import Widths
 
 HowTrained = Literal["steps", "fit", "end_to_end", "imported"]
 Join = Literal["sum", "max"]
 
 
-@dataclass
-class TrainingState:
-    """The state of a training that a loss may use besides the batch."""
+class GradientTraits(NamedTuple):
+    """How an architecture behaves in a training by gradient steps."""
 
-    n_steps: int
-    """Steps of the whole training."""
-    dead_after_tokens: int
-    """Tokens without firing after which a latent counts as dead."""
-    total_variance: float
-    """Mean over tokens of the squared distance of the targets to their mean, in the units of the batch."""
-    mean_norm: float
-    """Mean Euclidean norm of the inputs, in the units of the batch: sqrt(d_in) under dataset_rms."""
-    target_norm: float
-    """The same of the targets."""
-    tokens_since_fired: Tensor
-    """Tokens since each latent was last active (int64)."""
-    generator: torch.Generator
-    """Randomness of the training; its state is part of a checkpoint."""
-    input_mean: Tensor | None = None
-    """Mean of a sample of inputs (D,), in the units of the batch; available only in `before_training`."""
-    step: int = 0
-    """Steps done."""
-    n_tokens: int = 0
-    """Tokens seen."""
-    memory: dict[str, Tensor] = field(default_factory=dict)
-    """State of the method between steps, such as running rates; saved in checkpoints, not in weights."""
-
-    @property
-    def dead(self) -> Tensor:
-        """Which latents count as dead: (L,) bool."""
-        return self.tokens_since_fired >= self.dead_after_tokens
-
-    @property
-    def progress(self) -> float:
-        """Share of the training that is done."""
-        return self.step / self.n_steps
-
-    def ramp(self, steps: int, share: float) -> float:
-        """Linear rise from 0 to 1 within ``steps``, at most within ``share`` of the training."""
-        length = min(steps, int(share * self.n_steps))
-        return min((self.step + 1) / length, 1.0) if length else 1.0
-
-    def count(self, fired_L: Tensor, n_tokens: int) -> None:
-        """Record one batch: add its tokens, reset the latents that fired."""
-        self.tokens_since_fired += n_tokens
-        self.tokens_since_fired[fired_L] = 0
-        self.n_tokens += n_tokens
-        self.step += 1
-
-
-@dataclass
-class TrainingStep:
-    """The results of one batch."""
-
-    loss: Tensor
-    """The quantity to minimise (scalar with a graph)."""
-    sse: Tensor
-    """Mean over tokens of the squared reconstruction error, summed over dimensions (scalar)."""
-    l0: Tensor
-    """Mean number of active latents per token (scalar)."""
-    fired: Tensor
-    """Which latents were active (bool)."""
-    parts: dict[str, Tensor] = field(default_factory=dict)
-    """Further terms for the log, by metric name (scalars)."""
+    can_resample: bool = False
+    """Whether ``resample_every_tokens`` makes sense: dead latents have no loss of their own."""
+    exact_decoder_gradient: bool = True
+    """Whether ``W_dec`` gets the gradient of the complete loss; false if a term freezes the decoder."""
+    learns_decoder: bool = True
+    """Whether training changes ``W_dec``; a control may keep its random directions."""
+    joined: Mapping[str, Join] = {}
+    """Entries of ``TrainingState.memory`` that hold one step as one process saw it, and how to join them:
+    if several processes share a batch, `after_step` finds those of the complete batch."""
 
 
 class Dictionary(nn.Module, ABC):
@@ -107,17 +56,9 @@ class Dictionary(nn.Module, ABC):
     """How it is made: gradient steps, a separate fit, steps with the model in the loop, or import."""
     reconstructs_input: ClassVar[bool] = True
     """Whether it writes what it reads; a transcoder does not."""
-    can_resample: ClassVar[bool] = False
-    """Whether ``resample_every_tokens`` makes sense: dead latents have no loss of their own."""
-    exact_decoder_gradient: ClassVar[bool] = True
-    """Whether ``W_dec`` gets the gradient of the complete loss; false if a term freezes the decoder."""
-    learns_decoder: ClassVar[bool] = True
-    """Whether training changes ``W_dec``; a control may keep its random directions."""
+    gradient: ClassVar[GradientTraits] = GradientTraits()
     nested_groups: ClassVar[bool] = False
     """Whether earlier groups of latents are coarser, so that a latent has a parent in one of them."""
-    joined: ClassVar[Mapping[str, Join]] = {}
-    """Entries of ``TrainingState.memory`` that hold one step as one process saw it, and how to join them:
-    if several processes share a batch, `after_step` finds those of the complete batch."""
     selects_in_steps: ClassVar[bool] = False
     """Whether latents are selected one after the other, see ``encode_steps``."""
     reads_context: ClassVar[bool] = False
@@ -230,6 +171,10 @@ class Dictionary(nn.Module, ABC):
         if threshold is None:
             return {}
         return {"threshold": threshold.detach().float().clamp_min(0).expand(self.d_sae).tolist()}
+
+    def saelens(self) -> SaelensForm | None:
+        """Its form in SAELens; None if SAELens has no architecture that encodes in this way."""
+        return None
 
     # --- training ---
 

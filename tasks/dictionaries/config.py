@@ -130,6 +130,11 @@ class DictionaryConfig(StrictConfig):
         assert self.expansion_factor is not None
         return self.expansion_factor * d_in
 
+    @property
+    def encodes_as(self) -> str:
+        """Name of the rule by which it encodes: the architecture, unless a setting changes the rule."""
+        return self.architecture
+
     def sparsity_tag(self) -> str:
         """The sparsity setting in the name, for example k32."""
         raise NotImplementedError

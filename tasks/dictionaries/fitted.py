@@ -22,13 +22,14 @@ from torch import Tensor
 from catalog.errors import UserError
 from catalog.schemas import Origin, UnitType
 from tasks.common.progress import Progress, ProgressListener, silent
-from tasks.dictionaries.base import Dictionary, HowTrained, TrainingState
+from tasks.dictionaries.base import Dictionary, HowTrained
 from tasks.dictionaries.metrics import MetricName, ReconstructionSums
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.sparse_codes import top_per_token
 from tasks.dictionaries.stream import Counts, sample_rows
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
 from tasks.dictionaries.training_log import TrainingLog
+from tasks.dictionaries.training_state import TrainingState
 from tasks.dictionaries.widths import Widths
 from tasks.dictionaries.without_steps import WithoutSteps
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.dictionaries.base import TrainingState, TrainingStep
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 
 _LOGGED_STEPS = 200
 

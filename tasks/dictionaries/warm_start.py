@@ -28,7 +28,7 @@ def check_start(config: DictionaryConfig, parent: DictionaryConfig, widths: Widt
             input, another number of latents, or other parameters.
     """
     what = f"dictionary {config.name()!r} cannot start from {config.starts_from!r}"
-    if not ARCHITECTURES[config.architecture].learns_decoder:
+    if not ARCHITECTURES[config.architecture].gradient.learns_decoder:
         raise UserError(f"{what}: a {config.architecture} keeps its random decoder, leave init_from out")
     if parent.input_norm != "none":
         raise UserError(

@@ -27,10 +27,10 @@ from tasks.activations.models.language_model import LanguageModel, ModelConfig, 
 from tasks.activations.reading.capture import splice, watch
 from tasks.activations.text.inputs import model_inputs
 from tasks.dictionaries.architectures.end_to_end import EndToEndConfig
-from tasks.dictionaries.base import TrainingStep
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import Cursor, TokenStream
+from tasks.dictionaries.training_state import TrainingStep
 from tasks.measures.fidelity import why_unmeasurable
 from tasks.training.feed import Feed
 from tasks.training.gradients import mean_of

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep
+from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.config import Precision
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 
 
 def is_half(precision: Precision, device: torch.device) -> bool:

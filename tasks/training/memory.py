@@ -20,7 +20,8 @@ from torch.utils._pytree import tree_leaves
 
 from catalog.errors import UserError
 from tasks.activations.caching.forecast import free_memory_bytes
-from tasks.dictionaries.base import Dictionary, TrainingState
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.training_state import TrainingState
 from tasks.training.gradients import batch_gradient
 
 SMALLEST_PART = 64

@@ -17,7 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 
 _PATIENCE = timedelta(days=1)
 """A limit for work that one process does alone; the watchdog finds a process that hangs."""
@@ -94,7 +95,7 @@ class ProcessGroup(Replicas):
         return TrainingStep(loss, sse, l0, fired_L, dict(zip(names, parts, strict=True)))
 
     def join(self, dictionary: Dictionary, state: TrainingState) -> None:
-        for name, how in sorted(dictionary.joined.items()):
+        for name, how in sorted(dictionary.gradient.joined.items()):
             self._in_place(state.memory[name], how)
 
     def settle(self, dictionary: Dictionary, state: TrainingState) -> None:

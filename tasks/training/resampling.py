@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from tasks.dictionaries.base import Dictionary, TrainingState
+from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.training_state import TrainingState
 
 SAMPLE_TOKENS = 8_192
 _ENCODER_SHARE = 0.2

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.common.checkpoint import Checkpoint
-from tasks.dictionaries.base import TrainingState, build_dictionary
+from tasks.dictionaries.base import build_dictionary
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import Counts, Cursor
 from tasks.dictionaries.training_log import TrainingLog
+from tasks.dictionaries.training_state import TrainingState
 from tasks.training.feed import Position
 
 

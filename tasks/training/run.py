@@ -12,12 +12,12 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from catalog.faults import fault_point
-from tasks.dictionaries.base import TrainingStep
 from tasks.dictionaries.config import Precision
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader, sample_tokens
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
+from tasks.dictionaries.training_state import TrainingStep
 from tasks.dictionaries.warm_start import start_from
 from tasks.dictionaries.weights import load_dictionary, weights_digest
 from tasks.training.feed import Feed
@@ -219,7 +219,7 @@ class TrainingRun(Resumable):
             self.log.add(self.state.step, self.state.n_tokens, {"resampled": n_resampled})
 
     def _check_resampling(self) -> None:
-        if self.config.resample_every_tokens is not None and not self.dictionary.can_resample:
+        if self.config.resample_every_tokens is not None and not self.dictionary.gradient.can_resample:
             raise UserError(
                 f"dictionary {self.config.name()!r}: resample_every_tokens is for dictionaries without "
                 "another way to revive dead latents, such as relu_l1: leave it out"

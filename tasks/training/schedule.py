@@ -2,8 +2,8 @@
 
 import math
 
-from tasks.dictionaries.base import TrainingState
 from tasks.dictionaries.gradient_config import GradientConfig
+from tasks.dictionaries.training_state import TrainingState
 
 
 def learning_rate(config: GradientConfig, state: TrainingState, d_in: int) -> float:

@@ -16,7 +16,6 @@ SLACK = 10
 LONGER: dict[str, int] = {
     "flows/import_dictionary.py::import_dictionary": 59,
     "tasks/activations/caching/corpus_tokens.py::pack_corpus": 52,
-    "tasks/dictionaries/base.py": 338,
     "tasks/dictionaries/families/relu_loss.py::_Slices.forward": 52,
     "tests/catalog/test_upkeep.py": 364,
     "tests/catalog/test_views.py": 449,

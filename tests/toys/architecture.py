@@ -4,8 +4,9 @@ from typing import Literal
 
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary
 from tasks.dictionaries.gradient_config import GradientConfig
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 
 
 class ToyArchitectureConfig(GradientConfig):

@@ -6,12 +6,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.topk_family import KeptDictionary
 from tasks.dictionaries.gradient_config import KeptConfig
+from tasks.dictionaries.saelens_form import THRESHOLDS, SaelensForm
 from tasks.dictionaries.sparse_codes import Pairs, top_of_batch
 from tasks.dictionaries.sparse_encoding import encode_top_of_batch
+from tasks.dictionaries.training_state import TrainingState
 from tasks.dictionaries.widths import Widths
 
 _LARGEST_L0_ERROR = 0.1
@@ -45,6 +47,10 @@ class BatchTopK(KeptDictionary):
         super().__init__(config, widths)
         self.register_buffer("threshold", torch.tensor(-1.0))
         self._floor = 0.0
+
+    def saelens(self) -> SaelensForm | None:
+        """JumpReLU: each latent fires above a threshold."""
+        return THRESHOLDS
 
     def encode(self, x_ND: Tensor) -> Tensor:
         """Latent activations (N, L): those strictly above the threshold."""

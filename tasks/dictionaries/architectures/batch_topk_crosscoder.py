@@ -6,10 +6,11 @@ import torch
 from torch import Tensor
 
 from tasks.dictionaries.architectures.batch_topk import BatchTopK, BatchTopKConfig
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.crosscoder_family import CrosscoderFields, Crosscoding
 from tasks.dictionaries.sparse_codes import Pairs
+from tasks.dictionaries.training_state import TrainingState
 
 
 class BatchTopKCrosscoderConfig(CrosscoderFields, BatchTopKConfig):

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.auxk import aux_ratio
 from tasks.dictionaries.families.cross_layer_family import CrossLayer, CrossLayerFields
 from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.sparse_codes import pairs_per_token, top_per_token
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 from tasks.dictionaries.widths import Widths
 
 

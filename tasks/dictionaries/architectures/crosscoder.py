@@ -5,9 +5,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.crosscoder_family import CrosscoderFields, Crosscoding
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 
 
 class CrosscoderConfig(CrosscoderFields):

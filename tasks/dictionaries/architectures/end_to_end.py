@@ -5,9 +5,10 @@ from typing import Any, ClassVar, Literal, NoReturn
 from pydantic import Field
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES, Dictionary, HowTrained, TrainingState
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, HowTrained
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.gradient_config import GradientConfig
+from tasks.dictionaries.training_state import TrainingState
 
 
 class EndToEndConfig(GradientConfig):

@@ -10,10 +10,12 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.zipf_auxk import ChoiceConfig, ZipfRevival, integer_quotas
+from tasks.dictionaries.saelens_form import THRESHOLDS, SaelensForm
 from tasks.dictionaries.sparse_codes import Pairs, pairs_of_mask, top_of_batch
+from tasks.dictionaries.training_state import TrainingState
 from tasks.dictionaries.widths import Widths
 
 _LARGEST_L0_ERROR = 0.1
@@ -64,6 +66,10 @@ class FeatureChoice(ZipfRevival):
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
         super().__init__(config, widths)
         self.register_buffer("threshold", torch.full((self.d_sae,), -1.0))
+
+    def saelens(self) -> SaelensForm:
+        """JumpReLU: each latent fires above a threshold."""
+        return THRESHOLDS
 
     def encode(self, x_ND: Tensor) -> Tensor:
         """Latent activations (N, L): those strictly above the threshold of their latent."""

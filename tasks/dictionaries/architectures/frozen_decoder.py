@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 import torch
 
 from tasks.dictionaries.architectures.topk import TopK, TopKConfig
-from tasks.dictionaries.base import ARCHITECTURES
+from tasks.dictionaries.base import ARCHITECTURES, GradientTraits
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.widths import Widths
 
@@ -28,7 +28,7 @@ class FrozenDecoder(TopK):
 
     purpose = "is a `topk` that trains its encoder and keeps its random decoder, as a control"
     Config: ClassVar[type[DictionaryConfig]] = FrozenDecoderConfig
-    learns_decoder: ClassVar[bool] = False
+    gradient = GradientTraits(learns_decoder=False)
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
         super().__init__(config, widths)

@@ -12,10 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from tasks.dictionaries.active_pairs import active_pairs
-from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, GradientTraits
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.gradient_config import GradientConfig
+from tasks.dictionaries.saelens_form import SaelensForm
 from tasks.dictionaries.sparse_codes import Pairs, selected_pre_acts
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 from tasks.dictionaries.widths import Widths
 
 
@@ -64,12 +66,16 @@ class Gated(Dictionary):
     purpose = "decides in one half which latents are active and in the other how strongly"
     Config: ClassVar[type[DictionaryConfig]] = GatedConfig
     config: GatedConfig
-    exact_decoder_gradient = False
+    gradient = GradientTraits(exact_decoder_gradient=False)
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
         super().__init__(config, widths)
         self.r_mag = nn.Parameter(torch.zeros(self.d_sae))
         self.b_mag = nn.Parameter(torch.zeros(self.d_sae))
+
+    def saelens(self) -> SaelensForm:
+        """Gated, with another name for the bias of the gate."""
+        return SaelensForm("gated", renamed={"b_enc": "b_gate"})
 
     def encode(self, x_ND: Tensor) -> Tensor:
         """Latent activations (N, L)."""

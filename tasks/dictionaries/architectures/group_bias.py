@@ -4,7 +4,6 @@ Legend: N tokens, D d_in, E d_out, L d_sae, P pairs, G groups.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,11 +12,12 @@ from torch import Tensor, nn
 
 from catalog.errors import UserError
 from tasks.dictionaries.active_pairs import active_pairs
-from tasks.dictionaries.base import ARCHITECTURES, Join, TrainingState, TrainingStep
+from tasks.dictionaries.base import ARCHITECTURES, GradientTraits
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.tied import TiedDictionary
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.sparse_codes import Pairs, selected_pre_acts
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 from tasks.dictionaries.widths import Widths
 
 _SMALLEST_STEP, _LARGEST_STEP = 0.01, 0.2
@@ -97,7 +97,7 @@ class GroupBias(TiedDictionary):
     purpose = "moves biases until the latents of a group fire as often as they should"
     Config: ClassVar[type[DictionaryConfig]] = GroupBiasConfig
     config: GroupBiasConfig
-    joined: ClassVar[Mapping[str, Join]] = {"step_fired": "sum", "step_largest": "max", "step_tokens": "sum"}
+    gradient = GradientTraits(joined={"step_fired": "sum", "step_largest": "max", "step_tokens": "sum"})
     groups: Tensor
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:

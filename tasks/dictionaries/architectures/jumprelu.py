@@ -11,11 +11,13 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.pre_activation_loss import shortfall
 from tasks.dictionaries.families.relu_loss import Rectified, Weights, rectified
 from tasks.dictionaries.gradient_config import GradientConfig
+from tasks.dictionaries.saelens_form import THRESHOLDS, SaelensForm
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 from tasks.dictionaries.widths import Widths
 
 
@@ -78,6 +80,10 @@ class JumpReLU(Dictionary):
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
         super().__init__(config, widths)
         self.threshold = nn.Parameter(torch.full((self.d_sae,), self.config.initial_threshold))
+
+    def saelens(self) -> SaelensForm | None:
+        """JumpReLU: each latent fires above a threshold."""
+        return THRESHOLDS
 
     def encode(self, x_ND: Tensor) -> Tensor:
         """Latent activations (N, L): those strictly above their threshold."""

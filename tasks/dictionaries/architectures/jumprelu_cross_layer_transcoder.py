@@ -13,10 +13,11 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.architectures.jumprelu import JumpReLU, JumpReLUConfig
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.cross_layer_family import CrossLayer, CrossLayerFields
 from tasks.dictionaries.families.relu_loss import Rectified, Weights, jump, step
+from tasks.dictionaries.training_state import TrainingState
 
 
 class JumpReLUCrossLayerTranscoderConfig(CrossLayerFields, JumpReLUConfig):

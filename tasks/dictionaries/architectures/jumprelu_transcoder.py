@@ -8,6 +8,7 @@ from tasks.dictionaries.architectures.jumprelu import JumpReLU, JumpReLUConfig
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.transcoder_family import TranscoderFields, Transcoding
+from tasks.dictionaries.saelens_form import SaelensForm
 
 
 class JumpReLUTranscoderConfig(TranscoderFields, JumpReLUConfig):
@@ -33,3 +34,7 @@ class JumpReLUTranscoder(Transcoding, JumpReLU):
     purpose = "predicts one hookpoint from another, with a threshold for every latent"
     Config: ClassVar[type[DictionaryConfig]] = JumpReLUTranscoderConfig
     config: JumpReLUTranscoderConfig
+
+    def saelens(self) -> SaelensForm:
+        """A transcoder, of another name with a skip path."""
+        return SaelensForm("jumprelu_skip_transcoder" if self.has_skip else "jumprelu_transcoder")

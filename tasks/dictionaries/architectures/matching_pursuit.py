@@ -10,14 +10,16 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.auxk import aux_ratio
 from tasks.dictionaries.families.pursuit import Pursuit, pursue, pursue_orthogonally, pursued_residual
 from tasks.dictionaries.families.tied import TiedDictionary
 from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.kernels.products import product
+from tasks.dictionaries.saelens_form import SaelensForm
 from tasks.dictionaries.sparse_codes import pairs_per_token, top_per_token
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 from tasks.dictionaries.widths import Widths
 
 
@@ -66,6 +68,16 @@ class MatchingPursuit(TiedDictionary):
         self.steps = self.config.k
         self.b_enc.requires_grad_(False)
         self.register_buffer("residual_threshold", torch.tensor(float(self.config.stop_below)))
+
+    def saelens(self) -> SaelensForm:
+        """Matching pursuit, which has no encoder and keeps the threshold among the settings."""
+        settings = {
+            "max_iterations": self.config.k,
+            "stop_on_duplicate_support": self.config.stop_on_repeat,
+            "residual_threshold": float(self.residual_threshold),
+        }
+        left_out = ("W_enc", "b_enc", "residual_threshold")
+        return SaelensForm("matching_pursuit", left_out=left_out, settings=settings)
 
     def pursue(self, centred_ND: Tensor) -> Pursuit:
         """The steps of each token, without a graph."""

@@ -6,10 +6,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from tasks.dictionaries.base import ARCHITECTURES, Dictionary, TrainingState, TrainingStep
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, GradientTraits
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.relu_loss import Weights, rectified
 from tasks.dictionaries.gradient_config import GradientConfig
+from tasks.dictionaries.saelens_form import SaelensForm
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 
 
 class ReluL1Config(GradientConfig):
@@ -38,8 +40,12 @@ class ReluL1(Dictionary):
 
     purpose = "encodes by ReLU with an L1 penalty"
     Config: ClassVar[type[DictionaryConfig]] = ReluL1Config
-    can_resample: ClassVar[bool] = True
+    gradient = GradientTraits(can_resample=True)
     config: ReluL1Config
+
+    def saelens(self) -> SaelensForm | None:
+        """The standard architecture."""
+        return SaelensForm("standard")
 
     def centre(self) -> Tensor | None:
         """None with free norms: that form subtracts nothing from the input."""

@@ -20,18 +20,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import (
-    ARCHITECTURES,
-    Dictionary,
-    HowTrained,
-    TrainingState,
-    TrainingStep,
-    imported_only,
-)
+from tasks.dictionaries.base import ARCHITECTURES, Dictionary, HowTrained, imported_only
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.temporal_attention import CodeAttention, Sources, sequence_product
+from tasks.dictionaries.saelens_form import SaelensForm
 from tasks.dictionaries.sparse_encoding import encode_top
 from tasks.dictionaries.token_norm import TokenNorm, normalise_tokens
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 from tasks.dictionaries.widths import Widths
 from tasks.dictionaries.without_steps import STEPS_OF_AN_IMPORT, WithoutSteps
 
@@ -98,6 +93,18 @@ class Temporal(Dictionary):
         self.b_enc.requires_grad_(False)
         self.register_buffer("epsilon", torch.tensor(1e-6))
         self.lam = 1 / (4 * self.d_in)
+
+    def saelens(self) -> SaelensForm:
+        """Temporal, which has no bias of the encoder."""
+        settings = {
+            "n_heads": self.config.n_heads,
+            "bottleneck_factor": self.config.bottleneck_factor,
+            "n_attn_layers": self.config.n_layers,
+            "kval_topk": self.config.k,
+            "tied_weights": False,
+            "sae_diff_type": "relu" if self.config.k is None else "topk",
+        }
+        return SaelensForm("temporal", left_out=("b_enc", "epsilon"), settings=settings)
 
     @property
     def input_width(self) -> int:

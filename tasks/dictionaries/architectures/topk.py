@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import ARCHITECTURES, TrainingState, TrainingStep
+from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.topk_family import KeptDictionary
 from tasks.dictionaries.gradient_config import KeptConfig
+from tasks.dictionaries.saelens_form import SaelensForm
 from tasks.dictionaries.sparse_codes import (
     Pairs,
     pairs_per_token,
@@ -24,6 +25,7 @@ from tasks.dictionaries.sparse_codes import (
     top_per_token,
 )
 from tasks.dictionaries.sparse_encoding import Choice, encode_top
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 
 _MULTI = 4  # the second reconstruction of multi-TopK keeps this many times k latents
 
@@ -46,6 +48,11 @@ class TopKConfig(KeptConfig):
             raise ValueError("one_per_group fixes k: leave multi_topk_weight and anneal_share out")
         return self
 
+    @property
+    def encodes_as(self) -> str:
+        """Groupmax with one latent per group."""
+        return "groupmax" if self.one_per_group else super().encodes_as
+
     def sparsity_tag(self) -> str:
         return super().sparsity_tag() + ("-grouped" if self.one_per_group else "")
 
@@ -65,6 +72,12 @@ class TopK(KeptDictionary):
     purpose = "keeps the `k` largest pre-activations of a token"
     Config: ClassVar[type[DictionaryConfig]] = TopKConfig
     config: TopKConfig
+
+    def saelens(self) -> SaelensForm | None:
+        """TopK; SAELens has none with one latent per group."""
+        if self.config.one_per_group:
+            return None
+        return SaelensForm("topk", settings={"k": self.config.k, "rescale_acts_by_decoder_norm": False})
 
     @property
     def choose(self) -> Choice:

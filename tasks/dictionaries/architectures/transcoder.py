@@ -8,6 +8,7 @@ from tasks.dictionaries.architectures.relu_l1 import ReluL1, ReluL1Config
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.transcoder_family import TranscoderFields, Transcoding
+from tasks.dictionaries.saelens_form import SaelensForm
 
 
 class TranscoderConfig(TranscoderFields, ReluL1Config):
@@ -32,3 +33,7 @@ class Transcoder(Transcoding, ReluL1):
     purpose = "predicts one hookpoint from another, by ReLU with an L1 penalty"
     Config: ClassVar[type[DictionaryConfig]] = TranscoderConfig
     config: TranscoderConfig
+
+    def saelens(self) -> SaelensForm:
+        """A transcoder, of another name with a skip path."""
+        return SaelensForm("skip_transcoder" if self.has_skip else "transcoder")

@@ -4,11 +4,12 @@
 centred. Legend: L d_sae, M hookpoints.
 """
 
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from tasks.dictionaries.base import GradientTraits
 from tasks.dictionaries.families.multi_site import SeveralSites
 from tasks.dictionaries.gradient_config import GradientConfig
 
@@ -28,7 +29,7 @@ class CrosscoderFields(GradientConfig):
 class Crosscoding(SeveralSites):
     """Mix in before the class that encodes."""
 
-    can_resample: ClassVar[bool] = False
+    gradient = GradientTraits()
 
     def centre(self) -> Tensor | None:
         """None: the bias of the encoder absorbs the means."""

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.saelens_form import SaelensForm
 from tasks.dictionaries.widths import Widths
 
 
@@ -24,6 +25,10 @@ class SeveralSites(Dictionary):
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
         super().__init__(config, widths)
         self.register_buffer("site_scales", torch.ones(len(widths.writes)))
+
+    def saelens(self) -> SaelensForm | None:
+        """None, unless SAELens has the architecture."""
+        return None
 
     def site_directions(self) -> tuple[Tensor, ...]:
         """What each latent writes to each hookpoint: M tensors (L, width)."""

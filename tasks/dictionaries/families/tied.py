@@ -2,8 +2,9 @@
 
 import torch
 
-from tasks.dictionaries.base import Dictionary, TrainingState
+from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.training_state import TrainingState
 from tasks.dictionaries.widths import Widths
 
 

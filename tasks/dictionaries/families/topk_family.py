@@ -5,11 +5,12 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
-from tasks.dictionaries.base import Dictionary, TrainingState, TrainingStep
+from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.families.auxk import aux_loss
 from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.kernels.products import product
 from tasks.dictionaries.sparse_codes import Pairs, selected_acts
+from tasks.dictionaries.training_state import TrainingState, TrainingStep
 
 
 class KeptDictionary(Dictionary):

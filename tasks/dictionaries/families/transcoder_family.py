@@ -9,9 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from tasks.dictionaries.base import Dictionary, TrainingState
+from tasks.dictionaries.base import Dictionary, GradientTraits
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.gradient_config import GradientConfig
+from tasks.dictionaries.saelens_form import SaelensForm
+from tasks.dictionaries.training_state import TrainingState
 from tasks.dictionaries.widths import Widths
 
 
@@ -38,7 +40,7 @@ class Transcoding(Dictionary):
     """Mix in before the class that encodes."""
 
     reconstructs_input: ClassVar[bool] = False
-    can_resample: ClassVar[bool] = False
+    gradient = GradientTraits()
     starts_centred: ClassVar[bool] = True
     """Whether the bias of the encoder starts by removing the mean input; not for TopK, where it is worse."""
     config: TranscoderFields
@@ -46,6 +48,10 @@ class Transcoding(Dictionary):
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:
         super().__init__(config, widths)
         self.W_skip = nn.Parameter(torch.zeros(self.d_in, self.d_out)) if self.config.skip else None
+
+    def saelens(self) -> SaelensForm | None:
+        """None, unless SAELens has the architecture."""
+        return None
 
     @property
     def has_skip(self) -> bool:

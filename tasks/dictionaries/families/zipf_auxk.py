@@ -9,10 +9,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from tasks.dictionaries.base import TrainingState
 from tasks.dictionaries.families.topk_family import KeptDictionary
 from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.sparse_codes import Pairs
+from tasks.dictionaries.training_state import TrainingState
 
 _RAREST_LEFT_OUT = 0.1
 """The tail falls below the power law because counts of rare latents are small."""

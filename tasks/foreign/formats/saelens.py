@@ -17,7 +17,7 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.activations.hookpoint import from_module_side, from_transformer_lens, known, transformer_lens_name
-from tasks.dictionaries.saelens_layout import has_saelens_architecture, saelens_config, saelens_tensors
+from tasks.dictionaries.saelens_layout import saelens_config, saelens_tensors
 from tasks.dictionaries.token_norm import TokenNorm
 from tasks.foreign import saelens_temporal
 from tasks.foreign.config_keys import check_keys, flag, report_tensors, whole
@@ -86,9 +86,10 @@ class SaeLens(Format):
 
     def write(self, written: Written, folder: Path) -> None:
         """Write a folder that SAELens 6 loads."""
-        architecture = written.dictionary.config.architecture
-        if not has_saelens_architecture(written.dictionary):
-            raise UserError(f"SAELens has no architecture that encodes as {architecture} does")
+        if written.dictionary.saelens() is None:
+            raise UserError(
+                f"SAELens has no architecture that encodes as {written.dictionary.config.encodes_as} does"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         metadata: dict[str, Any] = {**written.described, "model_name": written.model_name}
         metadata["hook_name"] = transformer_lens_name(written.reads[0])

@@ -13,13 +13,13 @@ from tasks.dictionaries.base import (
     ARCHITECTURES,
     AnyDictionaryConfig,
     Dictionary,
-    TrainingState,
     build_dictionary,
     dictionary_config,
 )
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.metrics import ReconstructionSums
 from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.training_state import TrainingState
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 from tasks.training.trainer import TrainedDictionary, train
 
@@ -28,7 +28,7 @@ NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].how_
 EXACT = [
     name
     for name in NAMES
-    if ARCHITECTURES[name].exact_decoder_gradient and ARCHITECTURES[name].learns_decoder
+    if ARCHITECTURES[name].gradient.exact_decoder_gradient and ARCHITECTURES[name].gradient.learns_decoder
 ]
 
 
@@ -104,7 +104,7 @@ def test_training_lowers_fvu_and_finds_the_planted_directions(
     x_ND, y_NE = planted_for(name).valid("eval")
     sums.add(y_NE, result.dictionary(x_ND))
     fvu = [row["value"] for row in result.log.to_pylist() if row["metric"] == "fvu"]
-    learns_decoder = result.dictionary.learns_decoder
+    learns_decoder = result.dictionary.gradient.learns_decoder
     assert sums.values()[("fvu", "")] < (0.5 if learns_decoder else 0.9) * fvu[0]
     if not learns_decoder:
         fresh = build_dictionary(result.dictionary.config, result.dictionary.widths)
@@ -154,7 +154,7 @@ def test_folding_the_scale_changes_units_alone(
     torch.testing.assert_close(scaled.W_dec.norm(dim=1), torch.ones(48).double(), atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if ARCHITECTURES[name].learns_decoder])
+@pytest.mark.parametrize("name", [name for name in NAMES if ARCHITECTURES[name].gradient.learns_decoder])
 def test_decoder_rows_keep_unit_norm_and_their_gradient_is_tangent(name: str, planted_for: Any) -> None:
     planted = planted_for(name)
     dictionary = build_dictionary(make_config(name), planted.activations.widths)

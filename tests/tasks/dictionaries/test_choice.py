@@ -8,9 +8,10 @@ from pydantic import ValidationError
 
 from catalog.errors import UserError
 from tasks.dictionaries.architectures.feature_choice import top_of_columns
-from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.dictionaries.families.zipf_auxk import ZipfCurve, fit_zipf, integer_quotas
 from tasks.dictionaries.sparse_codes import pairs_of_mask
+from tasks.dictionaries.training_state import TrainingState
 
 
 def build(name: str, **fields: Any) -> Any:

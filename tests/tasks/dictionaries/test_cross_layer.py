@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.base import build_dictionary, dictionary_config
+from tasks.dictionaries.training_state import TrainingState
 from tasks.dictionaries.widths import Widths
 
 N_LAYERS, WIDTH, N_TOKENS, PER_LAYER = 2, 3, 7, 4

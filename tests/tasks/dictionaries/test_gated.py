@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tasks.dictionaries import active_pairs
-from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.base import build_dictionary, dictionary_config
+from tasks.dictionaries.training_state import TrainingState
 
 
 @pytest.mark.parametrize("largest_share", [0.0, 1.0], ids=["dense", "pairs"])

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from tasks.dictionaries.architectures.feature_choice import top_of_columns
-from tasks.dictionaries.base import Dictionary, TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.families.pursuit import pursue
 from tasks.dictionaries.families.zipf_auxk import ZipfCurve, integer_quotas
 from tasks.dictionaries.sparse_codes import Pairs, top_of_batch
+from tasks.dictionaries.training_state import TrainingState
 
 GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "methods.json").read_text())
 

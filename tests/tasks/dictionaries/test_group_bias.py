@@ -8,7 +8,8 @@ import torch
 
 from catalog.errors import UserError
 from tasks.dictionaries import active_pairs
-from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.base import build_dictionary, dictionary_config
+from tasks.dictionaries.training_state import TrainingState
 from tasks.training.trainer import train
 
 
@@ -50,7 +51,11 @@ def test_a_window_gathers_batches() -> None:
     assert state.memory["step_fired"].tolist() == [1, 0, 2, 0], "parts of a batch add up"
     assert state.memory["step_largest"].tolist() == pytest.approx([0.5, -0.5, 0.7, -4.0])
     assert int(state.memory["step_tokens"]) == 2
-    assert set(dictionary.joined) == set(state.memory) - {"window_fired", "window_largest", "window_tokens"}
+    assert set(dictionary.gradient.joined) == set(state.memory) - {
+        "window_fired",
+        "window_largest",
+        "window_tokens",
+    }
     dictionary.after_step(state)
     assert state.memory == {}, "a new window begins"
     assert dictionary.b_enc.tolist() == pytest.approx([-0.02, 0.0, -0.007, 0.0])

@@ -8,9 +8,10 @@ import torch
 from pydantic import ValidationError
 from scipy.optimize import nnls
 
-from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.dictionaries.families import pursuit
 from tasks.dictionaries.families.pursuit import pursue, pursue_orthogonally, pursued_residual
+from tasks.dictionaries.training_state import TrainingState
 
 
 def unit_rows(n: int, d: int, seed: int = 0) -> torch.Tensor:

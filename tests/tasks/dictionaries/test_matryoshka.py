@@ -9,8 +9,9 @@ import torch
 from pydantic import ValidationError
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.training_state import TrainingState
 from tasks.training.trainer import train
 
 

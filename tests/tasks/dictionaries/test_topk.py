@@ -8,8 +8,9 @@ import torch
 from pydantic import ValidationError
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.training_state import TrainingState
 from tasks.training.trainer import train
 
 

@@ -8,8 +8,9 @@ import torch
 
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.shards import ActivationSet
-from tasks.dictionaries.base import Dictionary, TrainingState, build_dictionary, dictionary_config
+from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.stream import sample_tokens
+from tasks.dictionaries.training_state import TrainingState
 from tasks.foreign.record import Foreign
 from tasks.foreign.sample import Place, Sample, gather_sample
 from tasks.training.calibration import geometric_median

@@ -17,19 +17,6 @@ from tasks.dictionaries.widths import Widths
 from tasks.foreign.assembly import assemble
 from tasks.foreign.format import Written, format_named, read_foreign, writers
 
-SAELENS = (
-    "relu_l1",
-    "topk",
-    "batch_topk",
-    "jumprelu",
-    "gated",
-    "matryoshka_batch_topk",
-    "mutual_choice",
-    "feature_choice",
-    "matching_pursuit",
-    "transcoder",
-    "jumprelu_transcoder",
-)
 SPARSIFY = ("topk", "topk_transcoder", "skip_transcoder")
 
 
@@ -47,6 +34,15 @@ def make(architecture: str, **fields: Any) -> Dictionary:
             dictionary.W_enc.copy_(dictionary.W_dec.T)
             dictionary.b_enc.zero_()
     return dictionary.eval().requires_grad_(False)
+
+
+def has_one_site(architecture: str) -> bool:
+    made = ARCHITECTURES[architecture]
+    return made.how_trained == "steps" and len(made.Config.example.get("reads", [])) < 2
+
+
+ONE_SITE = [name for name in ARCHITECTURES.names() if has_one_site(name)]
+SAELENS = [name for name in ONE_SITE if make(name).saelens() is not None]
 
 
 def written(dictionary: Dictionary) -> Written:
@@ -69,6 +65,13 @@ def test_a_written_folder_encodes_and_decodes_alike(name: str, architecture: str
     torch.testing.assert_close(again.encode(x), dictionary.encode(x), rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(again(x), dictionary(x), rtol=1e-5, atol=1e-5)
     assert foreign.writes == (("blocks.1.mlp_out",) if name == "sparsify" else written(dictionary).writes)
+
+
+@pytest.mark.parametrize("architecture", [name for name in ONE_SITE if make(name).saelens() is None])
+def test_what_saelens_does_not_have_is_refused_by_name(architecture: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"has no architecture that encodes as {architecture} does"):
+        format_named("saelens").write(written(make(architecture)), tmp_path / "folder")
+    assert not (tmp_path / "folder").exists()
 
 
 @pytest.mark.parametrize("architecture", SPARSIFY)

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from catalog.errors import UserError
-from tasks.dictionaries.base import TrainingState, dictionary_config
+from tasks.dictionaries.base import dictionary_config
+from tasks.dictionaries.training_state import TrainingState
 from tasks.training.resampling import is_due, resample
 from tasks.training.run import TrainingRun
 from tasks.training.trainer import TrainingInterrupted, train

@@ -10,7 +10,8 @@ import torch
 
 from catalog.errors import UserError
 from catalog.faults import InjectedFault
-from tasks.dictionaries.base import ARCHITECTURES, TrainingStep, dictionary_config
+from tasks.dictionaries.base import ARCHITECTURES, dictionary_config
+from tasks.dictionaries.training_state import TrainingStep
 from tasks.training.gradients import batch_gradient
 from tasks.training.trainer import (
     NonFiniteLoss,

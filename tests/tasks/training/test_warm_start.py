@@ -14,7 +14,7 @@ from tasks.training.trainer import TrainingInterrupted, TrainingRun, train
 from tests.tasks.conftest import PlantedActivations
 from tests.tasks.training.test_trainer import NAMES, assert_same, make_config, stop_at
 
-LEARNS = [name for name in NAMES if ARCHITECTURES[name].learns_decoder]
+LEARNS = [name for name in NAMES if ARCHITECTURES[name].gradient.learns_decoder]
 TOKENS = 16_000
 
 
