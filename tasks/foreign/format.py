@@ -87,6 +87,8 @@ def read_foreign(
         UserError: one sentence; nothing was stored and nothing of the file was executed.
     """
     reader = format_named(name)
+    if not path.exists():
+        raise UserError(f"{path} does not exist: name the file or folder that holds the dictionary")
     try:
         foreign = reader.read(path, allow_pickle=allow_pickle)
         read_so = first_reading(foreign, reading or ReadingConfig())

@@ -56,11 +56,6 @@ class TrainingMemory:
     """Peak of a step: temporaries of a part of the batch, gradients, Adam's temporaries."""
 
     @property
-    def total_bytes(self) -> int:
-        """All of it together."""
-        return self.weights_bytes + self.missing_bytes
-
-    @property
     def missing_bytes(self) -> int:
         """The part that is not in memory yet once the weights are."""
         return self.moments_bytes + self.others_bytes + self.feed_bytes + self.step_bytes

@@ -8,8 +8,6 @@ support contiguous float32 tensors on the CPU; everything else uses plain torch.
 import ctypes
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -33,7 +31,6 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "sum_runs": (_POINTER, _INT, _POINTER, _POINTER, _POINTER, _POINTER, _INT, _POINTER, _INT),
     "direction_gradients": (*[_POINTER] * 2, _INT, *[_POINTER] * 4, _INT, _POINTER, _POINTER, _INT),
 }
-_left_out = False
 
 
 class Kernels:
@@ -69,20 +66,9 @@ class Kernels:
 
 def kernels_for(*tensors: Tensor) -> Kernels | None:
     """The kernels if all these tensors are float32 on the CPU, else None: use torch."""
-    if _left_out or not all(t.device.type == "cpu" and t.dtype is torch.float32 for t in tensors):
+    if not all(t.device.type == "cpu" and t.dtype is torch.float32 for t in tensors):
         return None
     return _load()[0]
-
-
-@contextmanager
-def without_kernels() -> Iterator[None]:
-    """Disable the compiled kernels, to compare with plain torch."""
-    global _left_out
-    before, _left_out = _left_out, True
-    try:
-        yield
-    finally:
-        _left_out = before
 
 
 def describe() -> tuple[bool, str]:

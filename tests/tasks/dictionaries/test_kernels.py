@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 
 from tasks.dictionaries import sparse_codes, sparse_encoding
 from tasks.dictionaries.kernels import native
-from tasks.dictionaries.kernels.native import kernels_for, without_kernels
+from tasks.dictionaries.kernels.native import kernels_for
 from tasks.dictionaries.kernels.products import product, token_slices
 from tasks.dictionaries.sparse_codes import Pairs, smallest_kept, top_per_token
 from tasks.dictionaries.sparse_encoding import encode_above, encode_top, encode_top_of_batch
+from tests.tasks.dictionaries.plain_torch import without_kernels
 
 ROOT = Path(__file__).parents[3]
 needs_kernels = pytest.mark.skipif(not native.describe()[0], reason=f"kernels: {native.describe()[1]}")

@@ -76,7 +76,7 @@ run = begun(d_sae=8_192)
 need = run.plan_memory()
 Path("/proc/self/clear_refs").write_text("5")  # the kernel counts the peak from here on
 run.step(), run.step()
-print(json.dumps([need.total_bytes, resident_bytes("VmHWM") - before]))
+print(json.dumps([need.weights_bytes + need.missing_bytes, resident_bytes("VmHWM") - before]))
 """
 
 

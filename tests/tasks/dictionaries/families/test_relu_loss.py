@@ -12,8 +12,8 @@ from tasks.dictionaries.families import relu_loss
 from tasks.dictionaries.families.pre_activation_loss import shortfall
 from tasks.dictionaries.families.relu_loss import jump, step
 from tasks.dictionaries.kernels import products
-from tasks.dictionaries.kernels.native import without_kernels
 from tasks.dictionaries.training_state import TrainingState
+from tests.tasks.dictionaries.plain_torch import without_kernels
 
 MEAN_NORM, TARGET_NORM, SILENT = 4.0, 3.0, 7
 FORMS: tuple[dict[str, Any], ...] = (
