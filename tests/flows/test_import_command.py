@@ -20,7 +20,7 @@ PICKLED = str(GOLDEN / "dictionary_learning" / "topk")
     ("arguments", "fragment"),
     [
         (["import", "saelenz", TOPK], "there is no format 'saelenz'; formats are circuit_tracer, crosscoder"),
-        (["import", "saelens", "nowhere"], "cannot be read"),
+        (["import", "saelens", "nowhere"], "does not exist"),
         (["import", "saelens", TOPK, "--model", "gpt9"], "there is no model 'gpt9' in pipeline 'demo'"),
         (
             ["import", "saelens", TOPK, "--model", "pico-a", "--model", "pico-b"],
