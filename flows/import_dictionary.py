@@ -130,8 +130,12 @@ def _landed(run: Run, request: ImportRequest, accept_unverified: bool) -> StageO
         source, place, GateConfig(), models, config.activations, corpus, described, accept_unverified
     )
     gated = run.do(gate_dictionary, gate_unit)
+    first = 1 if "generations" in corpus.facts else None
     cached = tuple(
-        run.do(cache_activations, CacheUnit(*_caching(model, config.activations, place), corpus, outcome))
+        run.do(
+            cache_activations,
+            CacheUnit(*_caching(model, config.activations, place), corpus, outcome, first),
+        )
         for model, outcome in zip(models, described, strict=True)
     )
     return run.do(land_dictionary, ImportUnit(source, name, place, models, cached, gated))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flows.config_entries import ObserveConfig
-from flows.evidence import dictionary_stages, suite_stages
+from flows.evidence import dictionary_stages, measured_stages, suite_stages
 from flows.members import Trained
 from flows.walk import Walk
 from tasks.activations.models.source import ModelConfig
@@ -13,7 +13,13 @@ from tasks.support.training_units import Site
 
 
 def observe_stages(walk: Walk, trained: Sequence[Trained]) -> None:
-    """Look at every dictionary on each further set of the pipeline; a set that exists is read."""
+    """Look at every dictionary on each further set of the pipeline; a set that exists is read.
+
+    If the corpus grew, the first of them is the set of all its documents. There explanations are those of the
+    set on which the dictionary was trained, and nothing is explained or scored again.
+    """
+    if (walk.n_generations() or 1) > 1:
+        _observe_growth(walk, trained)
     for entry in walk.config.observe:
         for one in trained:
             with walk.run.branch(f"observe {one.outcome.facts['alias']} on {entry.tag()}"):
@@ -21,6 +27,17 @@ def observe_stages(walk: Walk, trained: Sequence[Trained]) -> None:
                     observed = walk.do(observe_dictionary, unit)
                     dictionary_stages(walk, models, observed, one.evaluation)
                     suite_stages(walk, models, observed)
+
+
+def _observe_growth(walk: Walk, trained: Sequence[Trained]) -> None:
+    """Look at the dictionaries that were trained on the first documents of the corpus on all of them."""
+    first = walk.corpus().facts["generations"][0]["corpus_id"]
+    for one in trained:
+        if one.outcome.facts["corpus_id"] == first:
+            with walk.run.branch(f"observe {one.outcome.facts['alias']} on all documents"):
+                for models, unit in _units(walk, one, ObserveConfig()):
+                    observed = walk.do(observe_dictionary, unit)
+                    measured_stages(walk, models, observed, one.evaluation)
 
 
 def _units(

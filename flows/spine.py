@@ -53,7 +53,7 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = (), *
         with run.branch(f"model {model.id}"):
             walk.described(model)
             if config.trains_on(model):
-                cached[model.id] = walk.cached(model)
+                cached[model.id] = walk.trained_on(model)
                 trained += _dictionaries_of(walk, model, cached[model.id])
     trained += _dictionaries_of_two(walk, cached)
     trained += _used_at_home(walk, used)

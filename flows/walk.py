@@ -10,9 +10,10 @@ from flows.config import PipelineConfig
 from flows.graph import Stage
 from flows.reports import NotChosen, Run, U
 from tasks.activations.models.source import ModelConfig
-from tasks.stages.cache_activations import CacheUnit, cache_activations
+from tasks.stages.cache_activations import cache_activations
 from tasks.stages.describe_model import ModelUnit, describe_model
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
+from tasks.support.cache_units import CacheUnit
 from tasks.support.observed import Observed
 from tasks.support.policies import StageContext
 
@@ -57,12 +58,24 @@ class Walk:
             self.read[place] = self.run.do(load_corpus, unit)
         return self.read[place]
 
+    def n_generations(self, corpus_id: str | None = None) -> int | None:
+        """How many times a corpus gained documents; None for one that does not grow."""
+        generations = self.corpus(corpus_id).facts.get("generations")
+        return None if generations is None else len(generations)
+
+    def trained_on(self, model: ModelConfig) -> StageOutcome:
+        """The activations on which dictionaries of a model are trained: those of the first documents."""
+        return self._cached(model, None, None if self.n_generations() is None else 1)
+
     def cached(self, model: ModelConfig, corpus_id: str | None = None) -> StageOutcome:
         """The activations of a model on a corpus, at every hookpoint that the pipeline caches of it."""
+        return self._cached(model, corpus_id, self.n_generations(corpus_id))
+
+    def _cached(self, model: ModelConfig, corpus_id: str | None, n_generations: int | None) -> StageOutcome:
         corpus, described = self.corpus(corpus_id), self.described(model)
-        place = ("cached", model.id, corpus.fingerprint)
+        place = ("cached", model.id, corpus.fingerprint, str(n_generations))
         if place not in self.read:
-            unit = CacheUnit(model, self.config.activations, corpus, described)
+            unit = CacheUnit(model, self.config.activations, corpus, described, n_generations)
             self.read[place] = self.do(cache_activations, unit)
         return self.read[place]
 

@@ -57,7 +57,9 @@ ACTIVATIONS: tuple[TableSpec, ...] = (
             "n_near_duplicates", I64, "Documents left out because they resemble an earlier one", since=2
         ),
         optional("chat_template", TEXT, "SHA-256 of the template that rendered the conversations", since=2),
-        version=2,
+        optional("n_generations", I32, "Times that a growing corpus gained documents, from 1", since=3),
+        optional("parent_corpus_id", TEXT, "The growing corpus before its newest documents came", since=3),
+        version=3,
         partition_by=(),
     ),
     table(
@@ -70,6 +72,8 @@ ACTIVATIONS: tuple[TableSpec, ...] = (
         column("n_chars", I64, "Length in characters"),
         column("text", TEXT, "The full text"),
         column("labels", pa.map_(TEXT, TEXT), "Label columns of the source, as text"),
+        optional("generation", I32, "When it came into a growing corpus, counted from 1", since=2),
+        version=2,
         row_group_rows=500,
     ),
     table(

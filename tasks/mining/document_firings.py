@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from catalog.schemas import COMMON_COLUMNS, TABLES
 from tasks.common.progress import Progress, ProgressListener, silent
@@ -56,7 +57,7 @@ def document_firings(
     Args:
         shards: Shards of codes.
         tokens: Tokens of the activation set.
-        documents: ``document_id`` in the order of the set's ``document_index``, ascending.
+        documents: ``document_id`` in the order of the set's ``document_index``.
         max_L: Largest activation of each feature on the set.
         config: Which rows to keep.
         listener: Hears the progress in features.
@@ -65,8 +66,10 @@ def document_firings(
     if not wanted.keep:
         return
     document_ids = documents["document_id"].combine_chunks().cast(pa.string())
+    order_G = pc.sort_indices(document_ids).to_numpy()
+    document_ids, place_G = document_ids.take(order_G), np.argsort(order_G).astype(np.int32)
     for first, n in _blocks(shards, n_features):
-        runs = joined([_runs_of(shard, tokens, first, n) for shard in shards])
+        runs = joined([_runs_of(shard, tokens, first, n, place_G) for shard in shards])
         kept = (runs.n_R >= wanted.min_tokens) & (runs.max_R >= wanted.min_share * max_L[runs.feature_R])
         for start in range(0, len(kept), _ROWS_OF_A_BATCH):
             part = np.flatnonzero(kept[start : start + _ROWS_OF_A_BATCH]) + start
@@ -107,11 +110,20 @@ def _blocks(shards: Sequence[CodeShard], n_features: int) -> Iterator[tuple[int,
         yield first, end - first
 
 
-def _runs_of(shard: CodeShard, tokens: "PackedTokens", first: int, n_features: int) -> Runs:
+def _runs_of(
+    shard: CodeShard,
+    tokens: "PackedTokens",
+    first: int,
+    n_features: int,
+    place_G: np.ndarray | None = None,
+) -> Runs:
+    """Runs of some features in a shard; ``place_G`` renumbers the documents."""
     firings = shard.firings(first, n_features)
     rows = slice(shard.first_sequence, shard.first_sequence + shard.n_sequences)
     document_of_position = np.asarray(tokens.document_index[rows]).ravel()
     document_E = document_of_position[firings.positions_E - shard.first_position]
+    if place_G is not None:
+        document_E = place_G[document_E]
     feature_E = firings.features_E
     if len(feature_E) == 0:
         return Runs(feature_E, document_E, *(np.zeros(0, dtype) for dtype in (np.int64, np.float32, float)))

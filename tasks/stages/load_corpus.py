@@ -7,6 +7,7 @@ from catalog.ledger import Claim, StageOutcome
 from catalog.store import SliceWrite
 from tasks.activations.corpora import CORPUS_SOURCES, corpus_table
 from tasks.common.progress import ProgressListener
+from tasks.support.growing import Growth, growth_of, read_grown
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
 STAGE, VERSION = "load_corpus", 1
@@ -26,13 +27,19 @@ class CorpusUnit:
 
 @stage_task(STAGE, retries=3)
 def load_corpus(context: StageContext, unit: CorpusUnit) -> StageOutcome:
-    """Read every document once; facts: corpus_id, digest, n_documents."""
+    """Read every document once; facts: corpus_id, digest, n_documents, and of what a growing one consists."""
     origin = CORPUS_SOURCES[unit.config.source](unit.config).describe()
     config = {"corpus": unit.config.canonical(), "eval_share": unit.eval_share, "origin": origin}
+    growth: Growth | None = None
+    if unit.config.grows:
+        growth = growth_of(context.root, unit.config, unit.eval_share, origin)
+        config["after"] = growth.after
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.activations.caching.tables import corpus_id, corpus_row, document_rows
 
+        if growth is not None:
+            return read_grown(context.root, unit.config, unit.eval_share, growth, origin, listener)
         corpus = corpus_table(unit.config, unit.eval_share, listener)
         name = corpus_id(corpus)
         slices = [

@@ -77,6 +77,11 @@ class UnitKey:
     parents: Sequence[str] = ()
     prompt_digests: Sequence[str] = ()
 
+    @property
+    def fingerprint(self) -> str:
+        """What identifies the unit in the catalogue."""
+        return stage_fingerprint(self.stage, self.version, self.config, self.parents, self.prompt_digests)
+
 
 def stage_task(name: str, *, retries: int = 0) -> Callable[[Callable[P, R]], Task[P, R]]:
     """Make a stage of ``stage(context, unit)``: a Prefect task named after its unit.
@@ -155,8 +160,7 @@ def undisturbed() -> Iterator[None]:
 
 
 def _found(context: StageContext, key: UnitKey) -> StageOutcome:
-    fingerprint = stage_fingerprint(key.stage, key.version, key.config, key.parents, key.prompt_digests)
-    found = Ledger(context.root).outcome(fingerprint)
+    found = Ledger(context.root).outcome(key.fingerprint)
     if found is None:
         raise LeftOut(f"{key.stage} {key.label} is not in the catalogue, and this run does not compute it")
     report_outcome(key, found)

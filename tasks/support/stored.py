@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.sites import SiteActivations
 
+DOCUMENT_ORDER = ("generation", "document_id")
 _LANDING = ("train_dictionary", "import_dictionary")
 
 
@@ -108,8 +109,11 @@ def _later_than(earlier: pa.Table, rows: pa.Table, key: str) -> pa.Table:
 
 
 def stored_documents(root: Path, corpus_id: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Documents of a corpus by ``document_id``, the order of documents in activation sets."""
-    return stored_rows(root, "documents", columns, corpus_id=corpus_id).sort_by("document_id")
+    """Documents of a corpus by generation and ``document_id``, the order of documents in activation sets."""
+    wanted = None if columns is None else list(dict.fromkeys([*columns, *DOCUMENT_ORDER]))
+    rows = stored_rows(root, "documents", wanted, corpus_id=corpus_id)
+    rows = rows.sort_by([(name, "ascending") for name in DOCUMENT_ORDER])
+    return rows if columns is None else rows.select(list(columns))
 
 
 def stored_corpus(root: Path, corpus_id: str) -> "CorpusTable":
@@ -117,7 +121,9 @@ def stored_corpus(root: Path, corpus_id: str) -> "CorpusTable":
     from tasks.activations.corpora import CorpusTable
 
     (row,) = stored_rows(root, "corpora", corpus_id=corpus_id).to_pylist()
-    documents = stored_documents(root, corpus_id, ["document_id", "split", "n_chars", "text", "labels"])
+    documents = stored_documents(
+        root, corpus_id, ["document_id", "split", "n_chars", "text", "labels", "generation"]
+    )
     kept = {name: row[name] for name in ("source", "revision", "digest", "n_duplicates", "chat_template")}
     return CorpusTable(documents, **kept, n_empty=0)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.parquet as pq
 
 from catalog.errors import UserError
-from catalog.ids import stage_fingerprint
 from catalog.ledger import Claim, StageOutcome
 from catalog.rows import with_constants
 from catalog.store import SliceWrite
@@ -103,8 +102,7 @@ class TrainUnit:
     @property
     def fingerprint(self) -> str:
         """The fingerprint of this training."""
-        key = self.key
-        return stage_fingerprint(key.stage, key.version, key.config, key.parents, key.prompt_digests)
+        return self.key.fingerprint
 
     def started(self, root: Path) -> "TrainUnit":
         """This training with the dictionary of the catalogue that it starts from; itself without one.

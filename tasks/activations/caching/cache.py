@@ -33,7 +33,7 @@ from tasks.activations.caching.shard_pass import ShardLayout, UnfinishedShards, 
 from tasks.activations.corpora import CorpusTable
 from tasks.activations.models.language_model import LanguageModel, ModelConfig, load_language_model
 from tasks.activations.reading.capture import hookpoint_width
-from tasks.activations.reading.shard_files import ShardRecord, is_intact, read_index, write_index
+from tasks.activations.reading.shard_files import ShardFormat, ShardRecord, is_intact, read_index, write_index
 from tasks.activations.reading.shards import TOKENS, ActivationSet
 from tasks.activations.text.chat import special_token_ids
 from tasks.activations.text.packing import PackedTokens
@@ -67,8 +67,13 @@ def cache_activations(
     config: ActivationsConfig,
     scratch: Path,
     listener: ProgressListener = silent,
+    *,
+    formats: Mapping[str, ShardFormat] | None = None,
 ) -> CachedActivations:
     """Cache the activations of every hookpoint of ``config`` on ``corpus`` in ``scratch``.
+
+    ``formats`` are the number formats of what was cached before, for documents that a corpus gained; these
+    may be few, so that a split or all tokens are missing.
 
     Raises:
         UserError: when the request is invalid (see `check_request`, `pack_corpus`), does not fit on disk or
@@ -78,14 +83,14 @@ def cache_activations(
     with said_plainly("cache activations in", scratch):
         make_folder(scratch)
         _sweep(scratch)
-        packed, plan = _prepare(language_model, corpus, config, scratch, listener)
+        packed, plan = _prepare(language_model, corpus, config, scratch, formats, listener)
         folders = {name: scratch / slug(name) for name in config.hookpoints}
         for folder in folders.values():
             make_folder(folder)
         records = _write_missing(language_model, packed, config, folders, plan, listener)
         for name, folder in folders.items():
             fault_point("cache.finish")
-            facts = _facts(language_model, corpus, config)
+            facts = set_facts(language_model, corpus, config)
             finish_set(folder, scratch / TOKENS, packed, records[name], name, plan, facts)
     return CachedActivations(folders, packed.n_sequences, packed.n_tokens)
 
@@ -120,7 +125,9 @@ def recompute_shards(activation_set: ActivationSet, language_model: LanguageMode
         raise UserError(f"the weights of model {meta['model_id']!r} changed since {folder} was cached")
     if not set(activation_set.shards).issuperset(damaged):
         raise UserError(f"the index of {folder} is damaged: force the caching stage")
-    layout = ShardLayout(meta["n_sequences"], meta["sequences_per_shard"], meta["config"]["batch_sequences"])
+    layout = ShardLayout(
+        activation_set.tokens.parts, meta["sequences_per_shard"], meta["config"]["batch_sequences"]
+    )
     name = meta["hookpoint"]
     formats, widths = {name: meta["dtype"]}, {name: meta["d_in"]}
     for number in damaged:
@@ -155,6 +162,7 @@ def _prepare(
     corpus: CorpusTable,
     config: ActivationsConfig,
     scratch: Path,
+    formats: Mapping[str, ShardFormat] | None,
     listener: ProgressListener,
 ) -> tuple[PackedTokens, CachingPlan]:
     """Tokens and plan, from an earlier attempt if there was one; refuse what will not fit."""
@@ -167,11 +175,14 @@ def _prepare(
         scratch / TOKENS,
         listener,
         chat_template=corpus.chat_template,
+        may_lack_tokens=formats is not None,
     )
     if plan is None:
         widths = {name: hookpoint_width(language_model, name) for name in config.hookpoints}
-        formats = choose_formats(language_model, packed, config)
-        plan = save_plan(scratch, spec, corpus.digest, config, formats, widths)
+        chosen = formats or choose_formats(language_model, packed, config)
+        plan = save_plan(scratch, spec, corpus.digest, config, chosen, widths)
+    if packed.n_sequences == 0:
+        return packed, plan
     need = forecast(language_model, packed, plan.widths, plan.dtypes, config.batch_sequences)
     refuse_above_free(need, language_model, scratch, tree_bytes(scratch))
     return packed, plan
@@ -187,7 +198,7 @@ def _write_missing(
 ) -> dict[str, dict[int, ShardRecord]]:
     """Write every missing shard; return the records of all, by hookpoint and number."""
     rule = MassiveRule.of(config.sink_norm_multiple)
-    layout = ShardLayout(packed.n_sequences, plan.sequences_per_shard, config.batch_sequences, rule)
+    layout = ShardLayout(packed.parts, plan.sequences_per_shard, config.batch_sequences, rule)
     done = {name: _intact_shards(folder) for name, folder in folders.items()}
     n_valid = int(np.count_nonzero(packed.valid))
     n_places = packed.n_sequences * packed.context_length
@@ -228,7 +239,9 @@ def _sweep(scratch: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _facts(language_model: LanguageModel, corpus: CorpusTable, config: ActivationsConfig) -> dict[str, Any]:
+def set_facts(
+    language_model: LanguageModel, corpus: CorpusTable, config: ActivationsConfig
+) -> dict[str, Any]:
     """The origin of an activation set, for its ``meta.json``."""
     spec = language_model.spec
     return {

@@ -66,6 +66,7 @@ def pack_corpus(
     listener: ProgressListener = silent,
     *,
     chat_template: str | None = None,
+    may_lack_tokens: bool = False,
 ) -> PackedTokens:
     """Tokenise and pack documents into ``folder`` unless that is done; the train split comes first.
 
@@ -76,6 +77,7 @@ def pack_corpus(
         folder: Working folder of the token files.
         listener: Gets the number of tokens packed.
         chat_template: Digest of the template that rendered the conversations; None for plain texts.
+        may_lack_tokens: Whether the documents may all be of one split, or without a token.
 
     Raises:
         UserError: for a corpus without documents or tokens, ids outside the vocabulary, and conversations
@@ -91,22 +93,20 @@ def pack_corpus(
     writer = TokenWriter(folder, config.context_length, vocab_size)
 
     def write(split: Split, n_tokens: int) -> None:
-        for sequence in _sequences(
-            language_model, documents, config, split, n_tokens, chat_template is not None
-        ):
+        for sequence in _sequences(language_model, documents, config, split, n_tokens, bool(chat_template)):
             writer.extend([sequence])
             listener(Progress("tokens packed", writer.n_tokens, config.n_tokens))
 
     write("train", config.n_train_tokens)
     n_train = writer.n_sequences
-    if n_train == 0:
+    if n_train == 0 and not may_lack_tokens:
         raise UserError(
             "no document of the train split has a token: give the corpus more (or longer) documents, "
             "or lower activations.eval_share"
         )
     if config.n_eval_tokens:
         write("eval", config.n_eval_tokens)
-        if writer.n_sequences == n_train:
+        if writer.n_sequences == n_train and not may_lack_tokens:
             logger.warning("no document fell into the eval split: metrics on eval tokens will be missing")
     writer.finish(n_train, {"tokenizer_digest": language_model.spec.tokenizer_digest})
     return open_tokens(folder)

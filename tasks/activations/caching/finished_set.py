@@ -42,7 +42,7 @@ def finish_set(
     """
     write_index(folder, records)
     rule, drop = rule_in(facts["config"])
-    n_valid = _place_tokens(folder / TOKENS, token_folder, packed, records, plan.sequences_per_shard, drop)
+    n_valid = _place_tokens(folder / TOKENS, token_folder, packed, records, drop)
     n_normed = sum(record.n_normed for record in records.values())
     norm_sum = sum(records[number].norm_sum for number in sorted(records))
     massive = massive_facts(records, packed, rule.factor)
@@ -60,7 +60,7 @@ def finish_set(
         "sequences_per_shard": plan.sequences_per_shard,
         "n_shards": len(records),
         "n_sequences": packed.n_sequences,
-        "n_train_sequences": packed.n_train,
+        "n_train_sequences": int(packed.is_train.sum()),
         "n_tokens": packed.n_tokens,
         "n_valid_tokens": n_valid,
         "n_nonfinite": sum(len(record.nonfinite) for record in records.values()),
@@ -77,19 +77,17 @@ def _place_tokens(
     source: Path,
     packed: PackedTokens,
     records: dict[int, ShardRecord],
-    sequences_per_shard: int,
     drop_massive: bool,
 ) -> int:
     """Share the token files with the other hookpoints; each hookpoint has its own ``valid``."""
     make_folder(target)
     for name in ARRAYS:
         if name != "valid":
-            _share(source / f"{name}.npy", target / f"{name}.npy")
+            share_file(source / f"{name}.npy", target / f"{name}.npy")
     valid_ST = np.array(packed.valid)
-    places_per_shard = sequences_per_shard * packed.context_length
-    for number, record in records.items():
+    for record in records.values():
         dropped = np.array(record.nonfinite + (record.massive if drop_massive else ()), dtype=np.int64)
-        valid_ST.reshape(-1)[number * places_per_shard + dropped] = False
+        valid_ST.reshape(-1)[record.first_sequence * packed.context_length + dropped] = False
     np.save(target / "valid.npy", valid_ST, allow_pickle=False)
     flush_file(target / "valid.npy")
     token_record = read_token_record(source)
@@ -99,7 +97,7 @@ def _place_tokens(
     return int(np.count_nonzero(valid_ST))
 
 
-def _share(source: Path, target: Path) -> None:
+def share_file(source: Path, target: Path) -> None:
     """One file under two names; a copy if the file system does not support that."""
     target.unlink(missing_ok=True)
     try:

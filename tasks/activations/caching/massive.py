@@ -128,11 +128,12 @@ def massive_facts(
     positions: Counter[int] = Counter()
     norms: list[float] = []
     train_norms: list[float] = []
+    is_train = packed.is_train
     for record in records.values():
         rows, places = np.divmod(np.array(record.massive, dtype=np.int64), context)
         for row, place, norm in zip(rows + record.first_sequence, places, record.massive_norms, strict=True):
             norms.append(norm)
-            if row < packed.n_train:
+            if is_train[row]:
                 train_norms.append(norm)
             segment_T = np.asarray(packed.segment[int(row)])
             positions[int(place - np.flatnonzero(segment_T == segment_T[place])[0])] += 1

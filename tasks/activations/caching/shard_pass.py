@@ -16,7 +16,7 @@ from tasks.activations.caching.massive import USUAL, MassiveRule, Norms, find_ma
 from tasks.activations.caching.precision import storable
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.capture import capture
-from tasks.activations.reading.shard_files import ShardFormat, ShardRecord, ShardWriter
+from tasks.activations.reading.shard_files import ShardFormat, ShardRecord, ShardWriter, shard_starts
 from tasks.activations.text.inputs import model_inputs
 from tasks.activations.text.packing import PADDING, PackedTokens
 
@@ -26,19 +26,20 @@ class ShardLayout:
     """The distribution of the sequences of a set over shards, the same for all hookpoints of a pass, and
     which tokens of a shard count as massive."""
 
-    n_sequences: int
+    parts: tuple[tuple[int, int], ...]
+    """As in `PackedTokens`."""
     sequences_per_shard: int
     batch_sequences: int
     massive_rule: MassiveRule = USUAL
 
     @property
     def n_shards(self) -> int:
-        return -(-self.n_sequences // self.sequences_per_shard)
+        return len(shard_starts(self.parts, self.sequences_per_shard))
 
     def bounds(self, number: int) -> tuple[int, int]:
         """First sequence of a shard and the one after its last."""
-        first = number * self.sequences_per_shard
-        return first, min(first + self.sequences_per_shard, self.n_sequences)
+        edges = [*shard_starts(self.parts, self.sequences_per_shard), sum(map(sum, self.parts))]
+        return edges[number], edges[number + 1]
 
     def batches(self, number: int) -> Iterator[slice]:
         """The sequences of each forward pass of a shard; always the same, so results are too."""
@@ -71,9 +72,8 @@ class _GrowingShard:
         sequences, places = np.nonzero(valid_BT & ~finite_BT)
         offset = rows.start - self.first_sequence
         self.nonfinite += ((sequences + offset) * packed.context_length + places).tolist()
-        n_train = max(0, min(rows.stop, packed.n_train) - rows.start)
-        counted_BT = (valid_BT & finite_BT)[:n_train]
-        self.norm_sum += float(norms_tensor.numpy()[:n_train][counted_BT].sum(dtype=np.float64))
+        counted_BT = valid_BT & finite_BT & packed.is_train[rows, None]
+        self.norm_sum += float(norms_tensor.numpy()[counted_BT].sum(dtype=np.float64))
         self.n_normed += int(np.count_nonzero(counted_BT))
         self.norms.append(np.where(valid_BT & finite_BT, norms_tensor.numpy(), np.nan).astype(np.float32))
 

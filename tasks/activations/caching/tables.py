@@ -23,7 +23,12 @@ N_HEX = 8
 
 def corpus_id(corpus: CorpusTable) -> str:
     """Kind of source plus eight hex digits of the digest of documents and texts."""
-    return f"{corpus.source}-{corpus.digest[:N_HEX]}"
+    return corpus_name(corpus.source, corpus.digest)
+
+
+def corpus_name(source: str, digest: str) -> str:
+    """The id of a corpus of this kind of source, whose documents have this digest."""
+    return f"{source}-{digest[:N_HEX]}"
 
 
 def model_row(
@@ -55,8 +60,8 @@ def model_row(
     )
 
 
-def corpus_row(corpus: CorpusTable) -> pa.Table:
-    """One row of ``corpora``."""
+def corpus_row(corpus: CorpusTable, parent_id: str | None = None) -> pa.Table:
+    """One row of ``corpora``; ``parent_id`` is the corpus before its newest documents came."""
     splits = corpus.table["split"].to_pylist()
     return _row(
         "corpora",
@@ -70,14 +75,18 @@ def corpus_row(corpus: CorpusTable) -> pa.Table:
         n_duplicates=corpus.n_duplicates,
         n_near_duplicates=corpus.n_near_duplicates,
         chat_template=corpus.chat_template,
+        n_generations=len(corpus.generations) or None,
+        parent_corpus_id=parent_id,
     )
 
 
 def document_rows(corpus: CorpusTable) -> pa.Table:
     """The rows of ``documents``."""
     schema = _schema("documents")
-    name = pa.repeat(pa.scalar(corpus_id(corpus)), corpus.table.num_rows)
-    return corpus.table.append_column("corpus_id", name).select(schema.names).cast(schema)
+    table = corpus.table.append_column("corpus_id", _repeated(corpus_id(corpus), corpus.table))
+    if not corpus.generations:
+        table = table.append_column("generation", _repeated(None, table))
+    return table.select(schema.names).cast(schema)
 
 
 def activation_set_row(
@@ -144,6 +153,10 @@ def sequence_rows(
             "valid": lists(pa.array(np.asarray(tokens.valid[rows])[is_token])),
         }
         yield pa.RecordBatch.from_arrays([columns[name] for name in schema.names], schema=schema)
+
+
+def _repeated(value: str | None, table: pa.Table) -> pa.Array:
+    return pa.array([value], pa.string()).take(pa.array(np.zeros(table.num_rows, dtype=np.int64)))
 
 
 def _schema(table: str) -> pa.Schema:

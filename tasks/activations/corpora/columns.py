@@ -57,6 +57,12 @@ class ColumnsConfig(SourceConfig):
         assert name is not None
         return name
 
+    def growth_fault(self) -> str | None:
+        """Numbered documents are known by their place, which a new row can take."""
+        if self.id_column is not None:
+            return None
+        return "name an id_column, because numbered documents cannot be told from new ones"
+
     def wanted_columns(self) -> list[str]:
         """Every column to read, each once."""
         named = [self.content_column, *([self.id_column] if self.id_column else []), *self.label_columns]

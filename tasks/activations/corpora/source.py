@@ -3,9 +3,9 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.common.config import StrictConfig
 from tasks.common.registry import Registry
@@ -18,6 +18,27 @@ class SourceConfig(StrictConfig):
 
     near_duplicates: float | None = Field(default=0.8, gt=0, le=1)
     """Leave out a document at least this similar to an earlier one (0 to 1); null keeps near-duplicates."""
+    grows: bool = False
+    """Whether documents that the source gains later are added to those that are in the catalogue."""
+
+    later_fields: ClassVar[frozenset[str]] = frozenset({"grows"})
+    reach_fields: ClassVar[frozenset[str]] = frozenset({"revision", "max_documents"})
+    """Fields that say how far the source is read: a corpus that grows may change them."""
+
+    def lineage(self) -> dict[str, Any]:
+        """What stays the same while the corpus grows."""
+        return {name: value for name, value in self.canonical().items() if name not in self.reach_fields}
+
+    def growth_fault(self) -> str | None:
+        """Why documents that the source gains cannot be told from those it had; None if they can."""
+        return None
+
+    @model_validator(mode="after")
+    def _can_grow(self) -> Self:
+        fault = self.growth_fault() if self.grows else None
+        if fault is not None:
+            raise ValueError(f"grows: {fault}")
+        return self
 
 
 class Document(NamedTuple):

@@ -92,6 +92,10 @@ class StandardLibrary(CorpusSource):
 
         source: Literal["stdlib"] = "stdlib"
 
+        def growth_fault(self) -> str | None:
+            """Its documents are those of the running Python."""
+            return f"source {self.source} gains no documents; leave grows out"
+
     def documents(self) -> Iterator[Document]:
         """The documents in the order of the hash of their names: every prefix is a fair sample."""
         yield from _selected()

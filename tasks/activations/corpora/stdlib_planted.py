@@ -30,6 +30,10 @@ class PlantedStandardLibrary(StandardLibrary):
 
         source: Literal["stdlib_planted"] = "stdlib_planted"
 
+        def growth_fault(self) -> str | None:
+            """Its documents are those of the running Python."""
+            return f"source {self.source} gains no documents; leave grows out"
+
     def documents(self) -> Iterator[Document]:
         """The documents in the order of ``stdlib``."""
         yield from _planted()

@@ -1,7 +1,7 @@
 """From a source's documents to the corpus that every stage reads: clean, without duplicates, split."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, NamedTuple
 
 import pyarrow as pa
@@ -29,6 +29,14 @@ CORPUS_SCHEMA = pa.schema(
 BATCH_DOCUMENTS = 1_000
 
 
+class Generation(NamedTuple):
+    """The documents that a corpus gained at one reading of its source."""
+
+    digest: str
+    """SHA-256 over their ids, splits and texts."""
+    n_documents: int
+
+
 class CorpusTable(NamedTuple):
     """A corpus as a table, in the order of its source."""
 
@@ -46,6 +54,10 @@ class CorpusTable(NamedTuple):
     """Documents left out because they resemble an earlier one."""
     chat_template: str | None = None
     """Digest of the template that rendered the conversations; None for plain texts."""
+    generations: tuple[Generation, ...] = ()
+    """Of a corpus that grows, in order; the table then has the column ``generation``, counted from 1."""
+    n_gone: int = 0
+    """Documents of earlier generations that the source no longer has; they stay in the corpus."""
 
 
 def corpus_table(config: SourceConfig, eval_share: float, listener: ProgressListener = silent) -> CorpusTable:
@@ -58,14 +70,10 @@ def corpus_table(config: SourceConfig, eval_share: float, listener: ProgressList
     """
     source = CORPUS_SOURCES[str(getattr(config, "source", ""))](config)
     about = source.describe()
-    table = _TableInMaking(config.near_duplicates)
+    table = TableInMaking(config.near_duplicates)
     for document in track(source.documents(), "documents read", listener):
         table.add(document, source.split_of(document.document_id, eval_share))
-    if not table.text_digests:
-        raise UserError(
-            f"the corpus of source {about['source']!r} ({about['revision']}) has no document with text: "
-            "check its path, text column and limits"
-        )
+    refuse_empty(len(table.text_digests), about)
     return CorpusTable(
         table=table.finish(),
         source=about["source"],
@@ -78,16 +86,39 @@ def corpus_table(config: SourceConfig, eval_share: float, listener: ProgressList
     )
 
 
-class _TableInMaking:
+def refuse_empty(n_documents: int, about: Mapping[str, str]) -> None:
+    """Refuse a source without a document; ``about`` is what it says of itself.
+
+    Raises:
+        UserError: naming it.
+    """
+    if n_documents == 0:
+        raise UserError(
+            f"the corpus of source {about['source']!r} ({about['revision']}) has no document with text: "
+            "check its path, text column and limits"
+        )
+
+
+class TableInMaking:
     """Takes documents one by one and stores them as Arrow, not as Python objects."""
 
-    def __init__(self, near_duplicates: float | None) -> None:
+    def __init__(self, near_duplicates: float | None, earlier: pa.Table | None = None) -> None:
+        self.earlier_digests: dict[str, str] = {}
+        self.seen_again: set[str] = set()
+        self._earlier = earlier
         self.text_digests: dict[str, str] = {}
         self.n_duplicates = 0
         self.n_near_duplicates = 0
         self.n_empty = 0
         self._texts_seen: set[str] = set()
-        self._kept = None if near_duplicates is None else NearDuplicates(near_duplicates)
+        self._near_duplicates = near_duplicates
+        self._kept: NearDuplicates | None = None
+        if earlier is not None:
+            names = earlier["document_id"].to_pylist()
+            self.earlier_digests = dict(
+                zip(names, map(text_digest, earlier["text"].to_pylist()), strict=True)
+            )
+            self._texts_seen.update(self.earlier_digests.values())
         self._ids_seen: set[str] = set()
         self._rows: list[dict[str, object]] = []
         self._batches: list[pa.RecordBatch] = []
@@ -104,15 +135,18 @@ class _TableInMaking:
         if not text.strip():
             self.n_empty += 1
             return
-        text_digest = hashlib.sha256(text.encode()).hexdigest()
-        if text_digest in self._texts_seen:
+        own_digest = text_digest(text)
+        if document_id in self.earlier_digests:
+            self._refuse_changed(document_id, own_digest)
+            return
+        if own_digest in self._texts_seen:
             self.n_duplicates += 1
             return
-        self._texts_seen.add(text_digest)
-        if self._kept is not None and not self._kept.is_new(text):
+        self._texts_seen.add(own_digest)
+        if self._resembles_earlier(text):
             self.n_near_duplicates += 1
             return
-        self.text_digests[document_id] = text_digest
+        self.text_digests[document_id] = own_digest
         labels = [
             (name, None if value is None else without_surrogates(value))
             for name, value in document.labels.items()
@@ -129,6 +163,23 @@ class _TableInMaking:
         if len(self._rows) == BATCH_DOCUMENTS:
             self._flush()
 
+    def _refuse_changed(self, document_id: str, own_digest: str) -> None:
+        if own_digest != self.earlier_digests[document_id]:
+            raise UserError(
+                f"the text of document {document_id!r} changed since it was added: a corpus that grows keeps "
+                "its documents; give the new text a new id, or leave grows out"
+            )
+        self.seen_again.add(document_id)
+
+    def _resembles_earlier(self, text: str) -> bool:
+        if self._near_duplicates is None:
+            return False
+        if self._kept is None:
+            self._kept = NearDuplicates(self._near_duplicates)
+            for earlier in self._earlier["text"].to_pylist() if self._earlier is not None else ():
+                self._kept.is_new(earlier)
+        return not self._kept.is_new(text)
+
     def finish(self) -> pa.Table:
         """All rows, in the order of arrival."""
         self._flush()
@@ -140,11 +191,13 @@ class _TableInMaking:
             self._rows = []
 
 
+def text_digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def corpus_digest(documents: Iterable[Document]) -> str:
     """sha256 over the sorted lines ``document id, tab, sha256 of the text``."""
-    return digest_of_digests(
-        (document.document_id, hashlib.sha256(document.text.encode()).hexdigest()) for document in documents
-    )
+    return digest_of_digests((document.document_id, text_digest(document.text)) for document in documents)
 
 
 def digest_of_digests(text_digests: Iterable[tuple[str, str]]) -> str:

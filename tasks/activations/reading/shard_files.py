@@ -6,6 +6,7 @@ A shard exists if the index of its folder lists it; the index is written after t
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +55,16 @@ class ShardRecord:
     def from_json(cls, value: dict[str, Any]) -> "ShardRecord":
         lists = {name: tuple(value.get(name, ())) for name in ("nonfinite", "massive", "massive_norms")}
         return cls(**{**value, **lists})
+
+
+def shard_starts(parts: Sequence[tuple[int, int]], sequences_per_shard: int) -> list[int]:
+    """First sequence of every shard: each part (train and eval sequences) begins with a new shard."""
+    starts: list[int] = []
+    first = 0
+    for n_sequences in map(sum, parts):
+        starts += range(first, first + n_sequences, sequences_per_shard)
+        first += n_sequences
+    return starts
 
 
 def shard_name(number: int) -> str:

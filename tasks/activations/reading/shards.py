@@ -14,7 +14,13 @@ import numpy.typing as npt
 
 from catalog.errors import UserError
 from catalog.schemas import Split
-from tasks.activations.reading.shard_files import CorruptShard, ShardRecord, is_intact, read_index
+from tasks.activations.reading.shard_files import (
+    CorruptShard,
+    ShardRecord,
+    is_intact,
+    read_index,
+    shard_starts,
+)
 from tasks.activations.text.packing import BoolArray, PackedTokens
 from tasks.activations.text.token_files import corrupt_token_files, open_tokens
 
@@ -89,9 +95,7 @@ class ActivationSet:
 
     def n_valid_tokens(self, split: Split | None = None) -> int:
         """Tokens of a split that training, metrics and mining use."""
-        n_train = self.tokens.n_train
-        rows = slice(None) if split is None else slice(n_train) if split == "train" else slice(n_train, None)
-        return int(np.count_nonzero(self.tokens.valid[rows]))
+        return int(np.count_nonzero(self.tokens.valid[self.sequence_rows(split)]))
 
     def read(self, rows: Rows) -> npt.NDArray[Any]:
         """Activations ``(len(rows), T, D)`` of sequences in the requested order, in the stored format.
@@ -104,11 +108,11 @@ class ActivationSet:
         if wanted.size and (wanted.min() < 0 or wanted.max() >= self.n_sequences):
             raise IndexError(f"sequences {wanted.min()} to {wanted.max()} of {self.n_sequences}")
         values = np.empty((wanted.size, self.context_length, self.d_in), self.dtype)
-        per_shard = int(self.meta["sequences_per_shard"])
-        shard_of = wanted // per_shard
+        first_N = np.asarray(shard_starts(self.tokens.parts, int(self.meta["sequences_per_shard"])))
+        shard_of = np.searchsorted(first_N, wanted, side="right") - 1
         for number in np.unique(shard_of):
             places = np.flatnonzero(shard_of == number)
-            values[places] = self._shard(int(number))[wanted[places] - number * per_shard]
+            values[places] = self._shard(int(number))[wanted[places] - first_N[number]]
         return values
 
     def batches(

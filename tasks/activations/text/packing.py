@@ -54,7 +54,10 @@ class PackingConfig:
 
 @dataclass(frozen=True, slots=True)
 class PackedTokens:
-    """Packed sequences; each array is ``(S, T)``, sequences of the train split come first."""
+    """Packed sequences; each array is ``(S, T)``.
+
+    Sequences lie in parts, one unless the corpus grew; in each part those of the train split come first.
+    """
 
     token_ids: IntArray
     segment: IntArray
@@ -66,7 +69,9 @@ class PackedTokens:
     valid: BoolArray
     """Whether training, metrics and mining use the token."""
     n_train: int
-    """Sequences of the train split."""
+    """Sequences of the train split of the first part."""
+    later_parts: tuple[tuple[int, int], ...] = ()
+    """Sequences of the train and of the eval split of every further part."""
 
     @property
     def n_sequences(self) -> int:
@@ -82,18 +87,29 @@ class PackedTokens:
         return int(np.count_nonzero(self.segment != PADDING))
 
     @property
+    def parts(self) -> tuple[tuple[int, int], ...]:
+        """Sequences of the train and of the eval split of every part."""
+        n_later = sum(n_train + n_eval for n_train, n_eval in self.later_parts)
+        return ((self.n_train, self.n_sequences - n_later - self.n_train), *self.later_parts)
+
+    @property
+    def is_train(self) -> BoolArray:
+        """Whether a sequence belongs to the train split: ``(S,)``."""
+        return np.repeat(np.tile([True, False], len(self.parts)), np.ravel(self.parts))
+
+    @property
     def split(self) -> npt.NDArray[np.str_]:
         """``train`` or ``eval`` for every sequence: ``(S,)``."""
-        return np.where(np.arange(self.n_sequences) < self.n_train, "train", "eval")
+        return np.where(self.is_train, "train", "eval")
 
     def sequence_rows(self, split: Split | None = None) -> npt.NDArray[np.int64]:
         """Indices of the sequences of a split, or of all."""
         if split is None:
             return np.arange(self.n_sequences)
-        return np.arange(self.n_train) if split == "train" else np.arange(self.n_train, self.n_sequences)
+        return np.flatnonzero(self.is_train == (split == "train"))
 
 
-ARRAYS = tuple(field.name for field in fields(PackedTokens) if field.name != "n_train")
+ARRAYS = tuple(field.name for field in fields(PackedTokens) if field.name not in ("n_train", "later_parts"))
 
 
 @dataclass(slots=True)

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from catalog.durable import make_folder, replace_file, to_json
+from catalog.durable import flush_file, make_folder, replace_file, to_json
 from catalog.errors import UserError
 from tasks.activations.text.packing import ARRAYS, PackedSequence, PackedTokens
 
@@ -89,6 +89,26 @@ class TokenWriter:
         np.lib.format.write_array_header_1_0(self._files[name], header)
 
 
+def write_tokens(folder: Path, tokens: PackedTokens, facts: dict[str, Any]) -> None:
+    """Write finished arrays and their record, with ``facts``."""
+    make_folder(folder)
+    (folder / RECORD).unlink(missing_ok=True)
+    for name in ARRAYS:
+        path = folder / f"{name}.npy"
+        path.unlink(missing_ok=True)
+        np.save(path, getattr(tokens, name), allow_pickle=False)
+        flush_file(path)
+    record = {
+        **facts,
+        "n_sequences": tokens.n_sequences,
+        "n_train": tokens.n_train,
+        "later_parts": tokens.later_parts,
+        "n_tokens": tokens.n_tokens,
+        "sha256": {name: file_sha256(folder / f"{name}.npy") for name in ARRAYS},
+    }
+    replace_file(folder / RECORD, to_json(record), "tokens.record")
+
+
 def read_token_record(folder: Path) -> dict[str, Any] | None:
     """The record of complete token files; None if they are incomplete."""
     if not (folder / RECORD).is_file():
@@ -112,7 +132,8 @@ def open_tokens(folder: Path) -> PackedTokens:
         else np.load(folder / f"{name}.npy", allow_pickle=False)
         for name in ARRAYS
     }
-    return PackedTokens(**arrays, n_train=record["n_train"])
+    later_parts = tuple((n_train, n_eval) for n_train, n_eval in record.get("later_parts", ()))
+    return PackedTokens(**arrays, n_train=record["n_train"], later_parts=later_parts)
 
 
 def corrupt_token_files(folder: Path) -> list[str]:

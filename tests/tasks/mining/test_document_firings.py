@@ -32,7 +32,7 @@ def run(
 
 
 def of_dense_codes(planted_set: ActivationSet, documents: pa.Table) -> list[tuple[Any, ...]]:
-    """The rows by a loop over features and documents."""
+    """The rows by a loop over features and documents, by the ids of the documents."""
     valid = np.asarray(planted_set.tokens.valid)
     codes = np.maximum(planted_set.read(planted_set.sequence_rows()), 0)
     of_token = np.asarray(planted_set.tokens.document_index)
@@ -42,7 +42,7 @@ def of_dense_codes(planted_set: ActivationSet, documents: pa.Table) -> list[tupl
             values = codes[(of_token == document) & valid, feature]
             if (fired := values[values > 0]).size:
                 rows.append((feature, name, fired.size, float(fired.max()), float(fired.sum())))
-    return rows
+    return sorted(rows)
 
 
 @pytest.mark.parametrize(("shard_tokens", "at_once"), [(65_536, 4_000_000), (96, 4_000_000), (48, 150)])

@@ -1,0 +1,118 @@
+"""Nights on which a corpus gains documents, against one run over all of them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from catalog.connection import connect
+from flows import spine
+from flows.config import PipelineConfig
+from flows.graph import Stage
+from flows.reports import Run
+from tasks.support.policies import StageContext
+
+HOOKPOINT = "blocks.1.resid_post"
+N_DOCUMENTS = (40, 46, 52)
+"""In the source, night after night."""
+WORDS = ("def", "return", "self", "import", "value", "for", "the", "in", "of", "and", "a", "list", "is", "x")
+ENDS: tuple[Stage, ...] = ("mine_examples", "evaluate_dictionary")
+TABLES = (
+    "corpora",
+    "documents",
+    "activation_sets",
+    "sequences",
+    "features",
+    "examples",
+    "document_firings",
+    "dictionary_metrics",
+)
+
+
+def write_source(folder: Path, n_documents: int) -> Path:
+    """The first documents of a fixed list; ids that do not sort in the order of arrival."""
+    rng = np.random.default_rng(0)
+    rows = [
+        {"doc": f"{(7 * i) % 100:02d}", "text": " ".join(rng.choice(WORDS, rng.integers(20, 120)))}
+        for i in range(max(N_DOCUMENTS))
+    ]
+    path = folder / "texts.parquet"
+    pq.write_table(pa.Table.from_pylist(rows[:n_documents]), path)
+    return path
+
+
+def pipeline(folder: Path, **sections: object) -> PipelineConfig:
+    source = {"source": "parquet", "path": str(folder / "texts.parquet"), "text_column": "text"}
+    topk = {"architecture": "topk", "d_sae": 64, "k": 4, "n_tokens": 4_000, "seed": 0}
+    values = {
+        "name": "growing",
+        "corpus": {**source, "id_column": "doc", "grows": True},
+        "models": [{"id": "pico-a", "source": "embedded"}],
+        "activations": {
+            "hookpoints": [HOOKPOINT],
+            "context_length": 64,
+            "n_tokens": 20_000,
+            "eval_share": 0.25,
+            "batch_sequences": 8,
+            "shard_mebibytes": 0.1,
+        },
+        "dictionaries": [{**topk, "evaluation": {"fidelity_sequences": 4}}],
+        "mining": {"shard_tokens": 512},
+        **sections,
+    }
+    return PipelineConfig.model_validate(values)
+
+
+def night(folder: Path, root: Path, n_documents: int, stages: tuple[Stage, ...] = ENDS) -> Run:
+    write_source(folder, n_documents)
+    run = Run("test", "growing", StageContext(root, "run-1", device="cpu"), datetime.now(UTC), "0")
+    spine.run_stages(run, pipeline(folder), stages)
+    assert run.failures == []
+    return run
+
+
+@pytest.fixture(scope="module")
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run]]:
+    """``nights``: a catalogue that was brought up to date on three nights.
+
+    ``once``: one in which the documents arrived on the same nights, and all else was done on the last.
+    """
+    folder = tmp_path_factory.mktemp("grown")
+    runs: list[Run] = []
+    for n in N_DOCUMENTS:
+        runs.append(night(folder, folder / "nights", n))
+        night(folder, folder / "once", n, ("load_corpus",))
+    night(folder, folder / "once", N_DOCUMENTS[-1])
+    return folder, runs
+
+
+def rows_of(root: Path, table: str, corpus_ids: set[str]) -> list[str]:
+    """The rows about the first corpus and the last, without times."""
+    with connect(root) as connection:
+        columns = [row[0] for row in connection.execute(f"describe {table}").fetchall()]
+        kept = ", ".join(name for name in columns if name != "created_at")
+        sets = connection.execute("select activation_set_id, corpus_id from activation_sets").fetchall()
+        by = "activation_set_id" if "activation_set_id" in columns else "corpus_id"
+        names = {s for s, corpus in sets if corpus in corpus_ids} if by != "corpus_id" else corpus_ids
+        listed = ", ".join(f"'{name}'" for name in sorted(names))
+        rows = connection.execute(f"select {kept} from {table} where {by} in ({listed})").fetchall()
+    return sorted(map(repr, rows))
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_nights_end_as_one_run_over_all_documents(grown: tuple[Path, list[Run]], table: str) -> None:
+    folder, runs = grown
+    corpora = [runs[n].outcomes[0][1].facts["corpus_id"] for n in (0, 2)]
+    assert len(set(corpora)) == 2
+    nights, once = (rows_of(folder / name, table, set(corpora)) for name in ("nights", "once"))
+    assert len(once) > 1
+    assert nights == once
+
+
+def test_a_night_without_news_computes_nothing(grown: tuple[Path, list[Run]]) -> None:
+    folder, _ = grown
+    again = night(folder, folder / "nights", N_DOCUMENTS[-1])
+    assert {outcome.recomputed for _, outcome in again.outcomes} == {False}
