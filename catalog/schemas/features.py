@@ -87,6 +87,20 @@ FEATURES: tuple[TableSpec, ...] = (
         optional("density_ci_high", F64, "High end of the 95 % interval of density over documents", since=3),
         optional("n_documents", I64, "Documents with valid tokens from which density comes", since=3),
         optional("metric_version", I32, "Version of the definition of density and its interval", since=3),
+        optional(
+            "logit_histogram",
+            pa.list_(BIN),
+            "Histogram of its direct effects on the logits of all tokens",
+            since=3,
+        ),
+        optional(
+            "logit_skewness", F32, "Skewness of these effects: positive if it promotes few tokens", since=3
+        ),
+        optional("logit_kurtosis", F32, "Excess kurtosis of these effects: 0 if they are normal", since=3),
+        optional("logit_skewness_null", F32, "Skewness that 95 % of random directions stay below", since=3),
+        optional(
+            "logit_kurtosis_null", F32, "Excess kurtosis that 95 % of random directions stay below", since=3
+        ),
         optional("n_bands", I32, "Parts by activation, q1 to qn, that examples come from; null: 5", since=3),
         version=3,
         row_group_rows=10_000,

@@ -108,6 +108,14 @@ LOGITS = (
     "Decoder direction through the gain of the final norm and the unembedding: which next tokens the feature "
     "makes more likely."
 )
+LOGIT_SKEWNESS = (
+    "Skewness of its effects on the logits of all tokens: positive if it promotes a few tokens far above the "
+    "others. In brackets what 95 % of random directions stay below."
+)
+LOGIT_KURTOSIS = (
+    "Excess kurtosis of its effects on the logits of all tokens: large if a few tokens stand out, 0 if the "
+    "effects are normal. In brackets what 95 % of random directions stay below."
+)
 GROUP = "Matryoshka prefix or frequency stratum of the feature: 0 is the coarsest or most frequent."
 LAYER = "The feature reads this hookpoint, and writes those of its own and all later layers."
 PARENT = "Feature of an earlier group that fires most often on the same tokens."

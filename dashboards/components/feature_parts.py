@@ -1,7 +1,7 @@
 """The parts of the feature page, drawn from plain rows."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from dashboards import figures, links
@@ -170,7 +170,30 @@ def logits(row: Row) -> Element | None:
         side(row["bottom_logits"]),
         cls="stack",
     )
-    return section("Logits", el("div", raised, lowered, cls="pair"))
+    return section("Logits", el("div", raised, lowered, cls="pair"), *_all_logits(row))
+
+
+def _all_logits(row: Row) -> Iterator[Element]:
+    """The distribution of its effects on all tokens beside random directions; empty in older catalogues."""
+    if not row["logit_histogram"]:
+        return
+    bins = [Bin(b["low"], b["high"], b["n"]) for b in row["logit_histogram"]]
+    yield histogram(bins, name="Histogram of effects on the logits", unit="tokens", along="logit")
+    yield key_figures(
+        [
+            _against_random(
+                "skewness", row["logit_skewness"], row["logit_skewness_null"], definitions.LOGIT_SKEWNESS
+            ),
+            _against_random(
+                "kurtosis", row["logit_kurtosis"], row["logit_kurtosis_null"], definitions.LOGIT_KURTOSIS
+            ),
+        ],
+        compact=True,
+    )
+
+
+def _against_random(name: str, value: float, null: float, help: str) -> Figure:
+    return Figure(f"{name} (random {figures.decimal(null)})", figures.decimal(value), help)
 
 
 def neighbours(row: Row, labels: Labels) -> Element:

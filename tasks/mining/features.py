@@ -74,6 +74,7 @@ def feature_rows(
         "encoder_decoder_cosine": pa.array(cosine_L, mask=~np.isfinite(cosine_L)),
         "top_logits": _logits(effects, token_texts, n_features, top=True),
         "bottom_logits": _logits(effects, token_texts, n_features, top=False),
+        **({} if effects is None else _logit_distribution(effects)),
         "nearest_by_decoder": _neighbours(by_decoder),
         "nearest_by_coactivation": _neighbours(by_coactivation),
         "top_tokens": pa.array(top_tokens, pa.list_(pa.string())),
@@ -157,6 +158,24 @@ def _logits(
         [flat, token_texts.take(flat), pa.array(values.reshape(-1).astype(np.float32))], fields=list(LOGIT)
     )
     return pa.ListArray.from_arrays(list_offsets(np.full(n_features, ids.shape[1])), structs)
+
+
+def _logit_distribution(effects: LogitEffects) -> dict[str, pa.Array]:
+    """Histogram and moments of the effects on all tokens; null where all effects are equal."""
+    found, null = effects.distribution, effects.null
+    n_features, n_bins = found.counts_LH.shape
+    edges_LE = np.linspace(found.low_L, found.high_L, n_bins + 1, axis=1).astype(np.float32)
+    flat = (edges_LE[:, :-1], edges_LE[:, 1:], found.counts_LH)
+    structs = pa.StructArray.from_arrays([pa.array(part.reshape(-1)) for part in flat], fields=list(BIN))
+    equal_L = np.isnan(found.skewness_L)
+    offsets = list_offsets(np.full(n_features, n_bins))
+    return {
+        "logit_histogram": pa.ListArray.from_arrays(offsets, structs, mask=pa.array(equal_L)),
+        "logit_skewness": pa.array(found.skewness_L, mask=equal_L),
+        "logit_kurtosis": pa.array(found.kurtosis_L, mask=equal_L),
+        "logit_skewness_null": pa.array(np.full(n_features, null.skewness, np.float32)),
+        "logit_kurtosis_null": pa.array(np.full(n_features, null.kurtosis, np.float32)),
+    }
 
 
 def _neighbours(nearest: Nearest) -> pa.ListArray:

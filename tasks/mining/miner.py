@@ -89,7 +89,7 @@ def mine(
     with torch.inference_mode():
         by_decoder = nearest_by_decoder(dictionary.W_dec.detach().float(), config.n_nearest)
         by_coactivation = found.coactivation.nearest(config.n_nearest)
-        effects = _effects(dictionary.last_written.detach().float(), unembedding, config.n_logits)
+        effects = _effects(dictionary.last_written.detach().float(), unembedding, config)
     features = feature_rows(
         dictionary,
         found,
@@ -133,10 +133,12 @@ def _n_nonfinite(shards: Sequence[CodeShard]) -> int:
     return sum(shard.n_nonfinite for shard in shards)
 
 
-def _effects(w_dec_LD: torch.Tensor, unembedding: Unembedding | None, n: int) -> LogitEffects | None:
+def _effects(
+    w_dec_LD: torch.Tensor, unembedding: Unembedding | None, config: MiningConfig
+) -> LogitEffects | None:
     if unembedding is None or unembedding.W_U.shape[0] != w_dec_LD.shape[1]:
         return None
-    return logit_effects(w_dec_LD, unembedding, n)
+    return logit_effects(w_dec_LD, unembedding, config.n_logits, config.seed)
 
 
 def _check(dictionary: "Dictionary", activation_set: "ActivationSet", documents: pa.Table) -> None:

@@ -6,7 +6,6 @@ Every text that a page draws occurs once as markup, as a Markdown image, and wit
 import hashlib
 import json
 import keyword
-import math
 import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -20,6 +19,7 @@ from catalog.ledger import Ledger
 from catalog.rows import with_constants
 from catalog.schemas import TABLES
 from catalog.store import SliceWrite, publish_rows
+from tests.dashboards.feature_columns import LOGITS, activation_bins
 from tests.dashboards.model_rows import model_row
 from tests.dashboards.observed import commit_associations, commit_observation, commit_shifts
 
@@ -87,14 +87,6 @@ def feature_row(index: int) -> dict[str, Any]:
     status = "unseen" if index == 7 else "dense" if index == 11 else "alive"
     density = 0.0 if index == 7 else 0.23 if index == 11 else 10 ** generator.uniform(-4.5, -1.5)
     largest = None if index == 7 else 2 + 10 * generator.random()
-    bins = (
-        []
-        if largest is None
-        else [
-            {"low": largest * i / 24, "high": largest * (i + 1) / 24, "n": int(4000 * math.exp(-i / 3))}
-            for i in range(24)
-        ]
-    )
     logits = [
         {"token_id": i, "token": PAYLOADS[i % 9] if i == 3 else f" {WORDS[i]}", "logit": 3 - 0.2 * i}
         for i in range(10)
@@ -109,11 +101,12 @@ def feature_row(index: int) -> dict[str, Any]:
         "quantiles": []
         if largest is None
         else [{"q": q, "value": largest * q} for q in (0.1, 0.25, 0.5, 0.75, 0.9, 0.99)],
-        "histogram": bins,
+        "histogram": [] if largest is None else activation_bins(largest),
         "decoder_norm": 1.0,
         "encoder_decoder_cosine": 0.71,
         "top_logits": logits,
         "bottom_logits": [{**logit, "logit": -logit["logit"]} for logit in logits],
+        **LOGITS,
         "nearest_by_decoder": [
             {"feature_index": (index + i) % N_FEATURES, "score": 0.8 - i / 10} for i in range(1, 6)
         ],

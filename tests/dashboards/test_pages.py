@@ -210,6 +210,7 @@ def test_feature_shows_all_its_evidence(
         "mutual best",
         "(0.35–0.95)",
         "random direction 0.31",
+        "skewness (random 0.31)",
         "62 %",
         "Provenance",
         synthetic.CORPUS,
