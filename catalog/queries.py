@@ -206,6 +206,11 @@ def association_tests(*, dictionary_id: str, activation_set_id: str) -> Query:
     return named("association_tests", locals())
 
 
+def feature_decodability(*, dictionary_id: str, activation_set_id: str, feature_index: int) -> Query:
+    """How well a linear probe predicts a feature's firing from each cached hookpoint of the model."""
+    return named("feature_decodability", locals())
+
+
 def labels(*, dictionary_ids: Sequence[str], feature_indices: Sequence[int]) -> Query:
     """Best labels of some features: one dictionary and one index for each, in two lists of equal length."""
     return named("labels", locals())

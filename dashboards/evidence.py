@@ -25,6 +25,7 @@ class Evidence:
     sets: list[Row]
     associations: list[Row]
     association_tests: Row | None
+    decodability: list[Row]
     labels: dict[tuple[str, int], str]
     previous: str | None
     following: str | None
@@ -67,6 +68,7 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
         sets=data.rows(catalogue, shown["Its activation sets"]),
         associations=data.rows(catalogue, shown["Its document labels"]),
         association_tests=data.one(catalogue, shown["Labels tested on this set"]),
+        decodability=data.rows(catalogue, shown["Where it is decodable"]),
         labels=_labels(catalogue, row, matches),
         previous=_address(selection, neighbours.get("previous_index")),
         following=_address(selection, neighbours.get("next_index")),
@@ -83,6 +85,7 @@ def _queries(dictionary: str, index: int, activation_set: str) -> dict[str, Quer
         "Its examples": queries.feature_examples(**key, activation_set_id=activation_set),
         "Its document labels": queries.feature_associations(**where, feature_index=index),
         "Labels tested on this set": queries.association_tests(**where),
+        "Where it is decodable": queries.feature_decodability(**where, feature_index=index),
         "Its activation sets": queries.feature_sets(**key),
         "Its explanations": queries.feature_explanations(**key, activation_set_id=activation_set),
         "Their scores": queries.feature_scores(**key),

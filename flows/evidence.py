@@ -9,11 +9,12 @@ from flows.walk import Walk
 from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
-from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
+from tasks.stages.evaluate_suite import evaluate_suite
 from tasks.stages.explain_features import ExplainUnit, explain_features
 from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.stages.score_explanations import ScoreUnit, score_explanations
 from tasks.support.observed import Observed
+from tasks.support.suite_units import SuiteUnit
 
 
 def dictionary_stages(

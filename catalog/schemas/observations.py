@@ -1,6 +1,7 @@
 """What features do on documents: firings per document, and differences between sets, texts and labels."""
 
 from catalog.schemas.spec import (
+    BOOL,
     DICTIONARY,
     F32,
     F64,
@@ -113,6 +114,27 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
             "models: signs of the documents' differences flipped at random; else Fisher's exact test",
         ),
         column("q_value", F64, "p_value after Benjamini-Hochberg over the features of this comparison"),
+        column("metric_version", I32, "Version of the definition of these figures"),
+    ),
+    table(
+        "decodability",
+        "feature and hookpoint from which a linear probe predicts its firing",
+        ("dictionary_id", "activation_set_id", "feature_index", "depth"),
+        DICTIONARY,
+        SET,
+        FEATURE,
+        column("hookpoint", TEXT, "Hookpoint of the model whose activations the probe reads"),
+        column("depth", I32, "Place of the hookpoint among those probed, in the order of the model, from 0"),
+        column("is_own", BOOL, "Whether the dictionary reads it"),
+        column("auroc", F64, "AUROC of the probe on tokens of eval documents; 0.5 is chance"),
+        column("null_auroc", F64, "The same for firing shuffled over the tokens, mean over shuffles"),
+        column("null_high", F64, "The largest of these"),
+        column(
+            "is_decodable", BOOL, "Whether auroc reaches the threshold of the suite and exceeds null_high"
+        ),
+        column("is_first", BOOL, "Whether it is the first hookpoint at which the feature is decodable"),
+        column("n_firing", I64, "Eval tokens on which the feature fires"),
+        column("n_tokens", I64, "Eval tokens"),
         column("metric_version", I32, "Version of the definition of these figures"),
     ),
 )

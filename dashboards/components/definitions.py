@@ -70,6 +70,15 @@ ASSOCIATION_Q = (
     "Expected share of false findings among those at least as sure, over all features and values of the "
     "label (Benjamini-Hochberg)."
 )
+DECODABLE = (
+    "AUROC of a linear probe that reads the activations of a hookpoint and predicts on which tokens of eval "
+    "documents the feature fires. The bar begins at 0.5, chance."
+)
+DECODABLE_EARLIER = (
+    "Share of the features that a linear probe predicts from an earlier hookpoint of the model than the "
+    "dictionary's own."
+)
+DECODABLE_SHARE = "Share of the features that a linear probe predicts from this hookpoint of the model."
 EFFECT = (
     "Positive if b is larger: difference of the mean activation for two models, log odds ratio of firing in "
     "a document for two groups of documents. In brackets the 95 % interval over documents."

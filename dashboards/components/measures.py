@@ -60,6 +60,10 @@ SUITES = (
     Measure("seed_mmcs", "found by another seed, cosine", definitions.SEED_MMCS),
     Measure("seed_share", "found by another seed", definitions.SEED_SHARE, figures.percent, variants=None),
     Measure("seed_shared", "the same in another seed", definitions.SEED_SHARED, figures.percent),
+    Measure(
+        "decodable_earlier", "decodable from an earlier layer", definitions.DECODABLE_EARLIER, figures.percent
+    ),
+    Measure("decodable_share", "decodable from", definitions.DECODABLE_SHARE, figures.percent, variants=None),
     Measure("mse_seqmean", "squared error, by sequence", definitions.MSE_SEQMEAN),
     Measure("mse_special", "squared error, special tokens", definitions.MSE_SPECIAL),
 )
@@ -81,6 +85,7 @@ _CONTROLS = {
     "raw_k": "as many dimensions",
     "shuffled": "shuffled labels",
     "shuffled_words": "letters shuffled among words",
+    "shuffled_firing": "shuffled firing",
     "without_child": "where no child is active",
 }
 

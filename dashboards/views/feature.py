@@ -4,7 +4,7 @@ import streamlit as st
 
 from catalog import queries
 from dashboards import data, frame, links
-from dashboards.components import association_parts, feature_parts, set_parts
+from dashboards.components import feature_parts, observation_parts, set_parts
 from dashboards.components.blocks import heading, notice
 from dashboards.components.canvas import draw
 from dashboards.components.document import document_dialog
@@ -41,7 +41,7 @@ def view() -> None:
                 draw(*sets, key="sets")
             examples(shown.catalogue, found, selection.example)
         with right:
-            further = [association_parts.associations(found.associations, found.association_tests)]
+            further = observation_parts.further(found)
             parts = feature_parts.evidence(found.row, found.labels, found.matches, found.stages, further)
             draw(*parts, key="evidence")
         draw_sql(found.queries)

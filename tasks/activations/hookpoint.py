@@ -86,6 +86,13 @@ class Hookpoint:
         match = _OF_BLOCK.fullmatch(text)
         return None if match is None else cls(int(match["block"]), match["name"])
 
+    @property
+    def depth(self) -> tuple[int, int] | None:
+        """Its place in the order in which a model computes; None for a module, whose place is unknown."""
+        if self.layer is None or self.name not in NAMES:
+            return None
+        return self.layer, NAMES.index(self.name)
+
     def __str__(self) -> str:
         if self.layer is not None:
             return f"blocks.{self.layer}.{self.name}"

@@ -5,7 +5,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Self
 
 import pyarrow as pa
 from pydantic import BeforeValidator, Field, SerializeAsAny
@@ -19,6 +19,7 @@ from tasks.common.registry import Registry
 if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.sites import SiteActivations
+    from tasks.dictionaries.stream import ActivationReader
 
 
 _INTERVAL = ("ci_low", "ci_high", "n_documents")
@@ -36,6 +37,13 @@ class SuiteConfig(StrictConfig):
     def tag(self) -> str:
         """A key that distinguishes the rows of this suite from others in one pipeline."""
         return self.suite
+
+
+class Layer(NamedTuple):
+    """Activations of one hookpoint, with the tokens of the subject."""
+
+    hookpoint: str
+    activations: "ActivationReader"
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,8 @@ class Subject:
     """Tokens of the chat template and other special tokens."""
     siblings: Sequence["Dictionary"] = ()
     """Dictionaries that differ from this one only in the seed."""
+    layers: Sequence[Layer] = ()
+    """Every cached hookpoint of the model, the dictionary's own too, in the order of the model."""
 
     @classmethod
     def of(
@@ -65,6 +75,7 @@ class Subject:
         scratch: Path,
         documents: pa.Table | None,
         siblings: Sequence["Dictionary"] = (),
+        layers: Sequence[Layer] = (),
     ) -> Self:
         """A dictionary on its activation sets.
 
@@ -74,6 +85,7 @@ class Subject:
             scratch: An empty folder.
             documents: The columns of `Suite.document_columns`; None where the suite reads no document.
             siblings: See the field.
+            layers: See the field.
         """
         texts: list[str] = []
         labels: list[Any] = []
@@ -89,6 +101,7 @@ class Subject:
             labels=[{k: v for k, v in row or [] if v is not None} for row in labels],
             special_token_ids=frozenset(special),
             siblings=siblings,
+            layers=layers,
         )
 
 
@@ -123,7 +136,7 @@ class Suite(ABC):
     version: ClassVar[int] = 1
     """Version of the definitions; raised when a value changes its meaning."""
     reads: ClassVar[frozenset[str]] = frozenset()
-    """Fields of the subject that it needs besides dictionary and activations: texts, labels, siblings."""
+    """Further fields of the subject that it needs: texts, labels, siblings, layers."""
 
     def __init__(self, config: SuiteConfig) -> None:
         self.config = config
@@ -149,6 +162,22 @@ class Suite(ABC):
         """
 
 
+class FeatureSuite(Suite):
+    """A suite that also writes rows about single features, to a table of their own."""
+
+    table: ClassVar[str]
+    """The table; its rows come without the ids of dictionary and activation set."""
+
+    @abstractmethod
+    def measure_features(
+        self, subject: Subject, listener: ProgressListener = silent
+    ) -> tuple[list[Metric], pa.Table]:
+        """All values of the dictionary, and the rows about its features; raises as ``measure`` does."""
+
+    def measure(self, subject: Subject, listener: ProgressListener = silent) -> list[Metric]:
+        return self.measure_features(subject, listener)[0]
+
+
 SUITES: Registry[Suite] = Registry("suite", "tasks.evaluation.suites")
 AnySuiteConfig = Annotated[SerializeAsAny[SuiteConfig], BeforeValidator(SUITES.resolve_config("suite"))]
 """Field type of a pipeline: a mapping becomes the configuration of the suite that it names."""
@@ -159,18 +188,30 @@ def suite_of(config: SuiteConfig) -> Suite:
     return SUITES[config.suite](config)
 
 
-def run_suite(subject: Subject, config: SuiteConfig, listener: ProgressListener = silent) -> pa.Table:
-    """Measure with one suite: the columns of ``dictionary_metrics`` without its ids.
+class Measured(NamedTuple):
+    """What a suite found, without the ids of dictionary and activation set."""
+
+    metrics: pa.Table
+    """Rows of ``dictionary_metrics``."""
+    features: pa.Table | None
+    """Rows of the suite's own table; None where it has none or nothing could be measured."""
+
+
+def run_suite(subject: Subject, config: SuiteConfig, listener: ProgressListener = silent) -> Measured:
+    """Measure with one suite.
 
     Raises:
         UserError: for a setting that does not fit the subject.
     """
-    suite = suite_of(config)
+    suite, features = suite_of(config), None
     try:
-        metrics = suite.measure(subject, listener)
+        if isinstance(suite, FeatureSuite):
+            metrics, features = suite.measure_features(subject, listener)
+        else:
+            metrics = suite.measure(subject, listener)
     except Unmeasurable as reason:
         metrics = [Metric(name, variant, None, 0, note=str(reason)) for name, variant in suite.headline()]
-    return metric_table(metrics, suite.version)
+    return Measured(metric_table(metrics, suite.version), features)
 
 
 def metric_table(metrics: Sequence[Metric], version: int) -> pa.Table:

@@ -227,7 +227,7 @@ def _suites(world: World, first: Dictionary, second: Dictionary) -> dict[str, An
     letters = FirstLetterConfig(max_tokens=EVAL_TOKENS, max_words=3000, max_main=4)
     values: dict[str, Any] = {}
     for config in (SeedConsistencyConfig(max_tokens=40_000), letters):
-        for row in run_suite(subject, config).to_pylist():
+        for row in run_suite(subject, config).metrics.to_pylist():
             if row["variant"] == "":
                 values[row["metric"]] = row["value"]
                 values[f"{row['metric']}_random"] = json.loads(row["control"] or "{}").get("random")

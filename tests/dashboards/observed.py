@@ -106,3 +106,30 @@ def commit_associations(commit: Any, columns: Any, dictionary: str, activation_s
     slices = [SliceWrite("associations", subject, columns("associations", rows))]
     facts = {**ids, "n_tests": 6, "n_found": 4, "skipped": ["label path has 40 values, and the limit is 20"]}
     commit("associate_labels", subject, slices, facts, {"min_documents": 5})
+
+
+def commit_decodability(commit: Any, columns: Any, dictionary: str, activation_set: str) -> None:
+    """Commit probes of feature 5 at three layers, of which the second is the first that suffices."""
+    ids = {"dictionary_id": dictionary, "activation_set_id": activation_set, "feature_index": 5}
+    shared = {"null_auroc": 0.5, "null_high": 0.54, "n_firing": 40, "n_tokens": 30_000, "metric_version": 1}
+    rows = [
+        {
+            **ids,
+            **shared,
+            "hookpoint": f"blocks.{depth}.resid_post",
+            "depth": depth,
+            "is_own": depth == 2,
+            "auroc": auroc,
+            "is_decodable": auroc > 0.9,
+            "is_first": depth == 1,
+        }
+        for depth, auroc in enumerate((0.71, 0.93, 0.99))
+    ]
+    subject = f"{dictionary} on {activation_set} layer_decodability"
+    commit("evaluate_suite", subject, [SliceWrite("decodability", subject, columns("decodability", rows))])
+
+
+def commit_measures(commit: Any, columns: Any, dictionary: str, activation_set: str) -> None:
+    """Commit what a page shows of a feature besides its examples."""
+    commit_associations(commit, columns, dictionary, activation_set)
+    commit_decodability(commit, columns, dictionary, activation_set)

@@ -21,7 +21,7 @@ from catalog.schemas import TABLES
 from catalog.store import SliceWrite, publish_rows
 from tests.dashboards.feature_columns import LOGITS, activation_bins
 from tests.dashboards.model_rows import model_row
-from tests.dashboards.observed import commit_associations, commit_observation, commit_shifts
+from tests.dashboards.observed import commit_measures, commit_observation, commit_shifts
 
 RUN, RUN_BEFORE = "5f0c6a9e-run-of-tonight", "1b7d-run-of-yesterday"
 NIGHT = datetime(2026, 11, 20, 2, 14, tzinfo=UTC)
@@ -359,7 +359,7 @@ def _commit_observation(commit: Any, model: str, other: str) -> None:
     named, sets = dictionary_of(model), (activation_set_of(model), activation_set_of(other))
     commit_observation(commit, named, sets[1], *_mined_tables(), explained)
     commit_shifts(commit, columns, named, sets, N_FEATURES)
-    commit_associations(commit, columns, named, sets[0])
+    commit_measures(commit, columns, named, sets[0])
 
 
 def _mined_tables() -> tuple[pa.Table, pa.Table]:

@@ -6,7 +6,7 @@ from types import ModuleType
 import pytest
 
 from dashboards import data
-from dashboards.components import association_parts
+from dashboards.components import association_parts, decodability_parts
 from dashboards.components.markup import Element, Node
 from dashboards.evidence import Evidence, gather
 from dashboards.selection import FeatureSelection
@@ -69,3 +69,23 @@ def test_a_feature_without_associations_has_a_reason(
 def test_labels_that_were_left_out_are_named() -> None:
     tests = {"n_tests": 0, "n_found": 0, "min_documents": 5, "skipped": ["label kind has one value, code"]}
     assert "label kind has one value, code" in words(association_parts.associations([], tests))
+
+
+def test_the_first_layer_from_which_a_feature_is_decodable(synthetic: ModuleType) -> None:
+    (drawn,) = decodability_parts.decodability(found(synthetic, 5).decodability)
+    text = words(drawn)
+    assert "first linearly decodable at blocks.1.resid_post" in text
+    assert "blocks.2.resid_post (its own)" in text
+    assert "shuffled firing reaches 0.54" in text
+    assert [dict(bar.attributes)["style"] for bar in bars(drawn)] == [
+        "width:42.0%",
+        "width:86.0%",
+        "width:98.0%",
+    ]
+    assert decodability_parts.decodability(found(synthetic, 6).decodability) == []
+
+
+def test_a_feature_that_no_layer_holds_says_so(synthetic: ModuleType) -> None:
+    rows = [{**row, "is_first": False, "is_decodable": False} for row in found(synthetic, 5).decodability]
+    (drawn,) = decodability_parts.decodability(rows)
+    assert "not linearly decodable" in words(drawn)

@@ -11,7 +11,7 @@ import torch
 
 from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.sites import SiteActivations
-from tasks.evaluation.suite import Subject
+from tasks.evaluation.suite import Layer, Subject
 
 CONTEXT = 16
 D = 24
@@ -92,6 +92,7 @@ def subject(world: LabelledActivations, tmp_path: Path) -> Subject:
         world.texts,
         world.labels,
         frozenset({0}),
+        layers=[Layer("blocks.0.resid_post", world), Layer("blocks.1.resid_post", world)],
     )
 
 

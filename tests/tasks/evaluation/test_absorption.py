@@ -70,7 +70,7 @@ def test_which_tokens_begin_a_word(text: str, span: tuple[int, int], word: str |
 
 
 def rows_of(subject: Subject, **fields: Any) -> dict[tuple[str, str], dict[str, Any]]:
-    table = run_suite(subject, FirstLetterConfig(**{"max_main": 4, **fields}))
+    table = run_suite(subject, FirstLetterConfig(**{"max_main": 4, **fields})).metrics
     rows = {(row["metric"], row["variant"]): row for row in table.to_pylist()}
     for row in rows.values():
         row["control"] = json.loads(row["control"]) if row["control"] else {}

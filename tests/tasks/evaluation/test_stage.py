@@ -19,10 +19,11 @@ from tasks.dictionaries.base import dictionary_config
 from tasks.evaluation.suite import AnySuiteConfig
 from tasks.stages.cache_activations import CacheUnit, cache_activations
 from tasks.stages.describe_model import ModelUnit, describe_model
-from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
+from tasks.stages.evaluate_suite import evaluate_suite
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.policies import StageContext
+from tasks.support.suite_units import SuiteUnit
 from tasks.support.training_units import Site, TrainUnit
 
 HOOKPOINT = "blocks.1.resid_post"
@@ -39,7 +40,7 @@ def trained(context: StageContext) -> StageOutcome:
     corpus = load_corpus.fn(context, CorpusUnit(CORPUS_SOURCES["stdlib"].Config(), 0.25))
     described = describe_model.fn(context, ModelUnit(MODEL))
     activations = ActivationsConfig(
-        hookpoints=(HOOKPOINT,), context_length=64, n_tokens=12_000, eval_share=0.25
+        hookpoints=("blocks.0.resid_post", HOOKPOINT), context_length=64, n_tokens=12_000, eval_share=0.25
     )
     cached = cache_activations.fn(context, CacheUnit(MODEL, activations, corpus, described))
     config = dictionary_config({"architecture": "topk", "d_sae": 64, "k": 8, "n_tokens": 8_000})
@@ -92,6 +93,21 @@ def test_two_suites_do_not_take_each_others_rows(context: StageContext, trained:
     (special,) = rows(context, "mse_special")
     assert special["value"] is None
     assert "special token" in special["note"]
+
+
+def test_the_layers_of_the_same_caching_are_probed(context: StageContext, trained: StageOutcome) -> None:
+    config = suite("layer_decodability", max_tokens=4_000, max_features=16, min_firing=4)
+    first = evaluate_suite.fn(context, SuiteUnit(config, (MODEL,), trained))
+    assert first.facts["headline"]["decodable_earlier"] is not None
+    with connect(context.root) as connection:
+        probed = connection.sql("from decodability").to_arrow_table().to_pylist()
+    assert {(row["hookpoint"], row["depth"], row["is_own"]) for row in probed} == {
+        ("blocks.0.resid_post", 0, False),
+        (HOOKPOINT, 1, True),
+    }
+    assert {row["dictionary_id"] for row in probed} == {trained.facts["dictionary_id"]}
+    assert 0 < len(probed) <= 32
+    assert not evaluate_suite.fn(context, SuiteUnit(config, (MODEL,), trained)).recomputed
 
 
 def test_the_catalogue_exports_what_was_measured(

@@ -37,7 +37,7 @@ def config_of(suite: str, **fields: Any) -> SuiteConfig:
 
 
 def measured(subject: Subject, suite: str, **fields: Any) -> dict[tuple[str, str], dict[str, Any]]:
-    table = run_suite(subject, config_of(suite, **fields))
+    table = run_suite(subject, config_of(suite, **fields)).metrics
     assert table.schema == SCHEMA
     rows = {(row["metric"], row["variant"]): row for row in table.to_pylist()}
     assert len(rows) == table.num_rows, "metric and variant are a key"

@@ -38,7 +38,7 @@ from tasks.mining.config import MiningConfig
 from tasks.stages.cache_activations import CacheUnit, cache_activations
 from tasks.stages.describe_model import ModelUnit, describe_model
 from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
-from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
+from tasks.stages.evaluate_suite import evaluate_suite
 from tasks.stages.gate_dictionary import GateUnit, gate_dictionary
 from tasks.stages.import_dictionary import import_dictionary
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
@@ -47,6 +47,7 @@ from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.support.import_units import ImportUnit
 from tasks.support.match_units import MatchUnit
 from tasks.support.policies import StageContext
+from tasks.support.suite_units import SuiteUnit
 
 HOOKPOINT = "blocks.1.resid_post"
 PLACE = Place.of((HOOKPOINT,))

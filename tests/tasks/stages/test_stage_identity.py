@@ -18,13 +18,14 @@ from tasks.mining.config import MiningConfig
 from tasks.stages.cache_activations import CacheUnit, cache_activations
 from tasks.stages.describe_model import ModelUnit, describe_model
 from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
-from tasks.stages.evaluate_suite import SuiteUnit, evaluate_suite
+from tasks.stages.evaluate_suite import evaluate_suite
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.match_features import match_features
 from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.match_units import MatchUnit
 from tasks.support.policies import StageContext
+from tasks.support.suite_units import SuiteUnit
 from tasks.support.training_units import Site, TrainUnit
 from tests.tasks.stages.landed import another, landed
 
