@@ -9,6 +9,7 @@ from catalog.errors import UserError
 from catalog.ids import digest
 from flows.config import PipelineConfig, load_pipeline
 from flows.graph import NEEDS, Stage, with_needs
+from flows.labelling import LABELLING, hand_over, stages_here
 from flows.members import used_dictionaries
 from flows.observing import observe_stages
 from flows.parameters import Catalogue, Override, PipelineName, run_name
@@ -18,6 +19,9 @@ from flows.walk import Walk
 
 Pattern = Annotated[str, Field(min_length=1, max_length=400, examples=["pico-a/*/topk-*"])]
 STAGES: tuple[Stage, ...] = tuple(stage for stage in NEEDS if "observe_dictionary" in with_needs([stage]))
+
+LABELS = "observe/labels"
+"""The deployment of this flow that labels what was observed, in the light pool."""
 
 
 @flow(name="observe", flow_run_name=lambda: run_name("observe"), persist_result=False)
@@ -31,8 +35,9 @@ def observe(
     catalogue: Catalogue = "",
     force: bool = False,
     overrides: list[Override] = [],  # noqa: B006
+    found_only: bool = False,
 ) -> dict[str, Any]:
-    """Look at dictionaries of the catalogue on one more set of activations; nothing is trained or copied.
+    """Look at dictionaries of the catalogue on one more set; `observe/labels` may label what is found.
 
     Args:
         dictionaries: Aliases, ids, or patterns with * and ? that they match
@@ -44,16 +49,30 @@ def observe(
         catalogue: Folder of the catalogue; empty for FEATLAS_CATALOG of the worker, else ./catalogue
         force: Observe again even if it is done
         overrides: Settings of the pipeline to change for this run, each as path=value: mining.n_top=20
+        found_only: Label what is in the catalogue, and leave out what is not there yet
     """
-    config = _observing(load_pipeline(pipeline, overrides), dictionaries, model, corpus, hookpoint)
+    where: dict[str, Any] = {
+        "dictionaries": dictionaries,
+        "model": model,
+        "corpus": corpus,
+        "hookpoint": hookpoint,
+    }
+    config = _observing(load_pipeline(pipeline, overrides), **where)
     unknown = [stage for stage in stages if stage not in STAGES]
     if unknown:
         raise UserError(f"stage {unknown[0]!r} does not follow an observation; stages: {', '.join(STAGES)}")
-    forced = frozenset(stages or STAGES) if force else frozenset()
-    with started_run("observe", config.name, catalogue, forced, digest(config.canonical())) as run:
+    wanted = stages or STAGES
+    chosen = with_needs(wanted)
+    here = chosen if found_only else frozenset(stages_here(config, wanted))
+    forced = frozenset(LABELLING if found_only else wanted) if force else frozenset()
+    only = frozenset(LABELLING) if found_only else None
+    with started_run("observe", config.name, catalogue, forced, digest(config.canonical()), only) as run:
         check_models(config, run.context.root)
-        walk = Walk(run, config, with_needs(stages or STAGES))
-        observe_stages(walk, used_dictionaries(config, run.context.root))
+        observe_stages(Walk(run, config, here), used_dictionaries(config, run.context.root))
+        if here != chosen:
+            with run.branch("hand labelling over"):
+                how = {"pipeline": pipeline, "stages": stages, "overrides": overrides}
+                hand_over(run, LABELS, {**where, **how})
     return run.result()
 
 

@@ -85,7 +85,8 @@ def test_what_a_run_cannot_do_without_is_required_and_known_values_are_listed() 
     required = {name: schema.get("required", []) for name, schema in schemas.items()}
     for import_ in ("import-dictionary/on-demand", "import-dictionary/labels"):
         assert required.pop(import_) == ["format", "path", "pipeline"]
-    assert required.pop("observe/on-demand") == ["dictionaries", "pipeline"]
+    for observe in ("observe/on-demand", "observe/labels"):
+        assert required.pop(observe) == ["dictionaries", "pipeline"]
     assert required.pop("housekeeping/daily") == required.pop("backfill/on-demand") == []
     assert set(map(tuple, required.values())) == {("pipeline",)}
     fields = schemas["import-dictionary/on-demand"]["properties"]
