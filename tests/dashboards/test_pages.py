@@ -204,7 +204,6 @@ def test_feature_shows_all_its_evidence(
         "Strongest",
         "Silent, but similar",
         "Activations",
-        "Logits",
         "Nearest features",
         "q = 0.030",
         "mutual best",
