@@ -211,6 +211,11 @@ def feature_decodability(*, dictionary_id: str, activation_set_id: str, feature_
     return named("feature_decodability", locals())
 
 
+def labelled_features(*, dictionary_id: str, activation_set_id: str) -> Query:
+    """The features of a dictionary on one activation set whose label beats chance."""
+    return named("labelled_features", locals())
+
+
 def labels(*, dictionary_ids: Sequence[str], feature_indices: Sequence[int]) -> Query:
     """Best labels of some features: one dictionary and one index for each, in two lists of equal length."""
     return named("labels", locals())

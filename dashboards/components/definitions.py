@@ -79,6 +79,15 @@ DECODABLE_EARLIER = (
     "dictionary's own."
 )
 DECODABLE_SHARE = "Share of the features that a linear probe predicts from this hookpoint of the model."
+SEPARATION = (
+    "Mean silhouette of the eval documents by their mean codes and a document label: 1 is far apart, 0 is no "
+    "difference."
+)
+ACCURACY_KEPT = (
+    "Balanced accuracy of a probe for a document label on m features whose own label beats chance, over that "
+    "of a probe on all activations."
+)
+KEPT_AREA = "The same, mean over the logarithm of m."
 EFFECT = (
     "Positive if b is larger: difference of the mean activation for two models, log odds ratio of firing in "
     "a document for two groups of documents. In brackets the 95 % interval over documents."

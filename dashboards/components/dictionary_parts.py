@@ -9,6 +9,7 @@ from dashboards import figures
 from dashboards.components import definitions, measures
 from dashboards.components.blocks import Column, badge, dictionary_term, facts, section, table, term
 from dashboards.components.charts import Bar, bars
+from dashboards.components.kept_parts import kept_curves
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.measures import Line
 from dashboards.components.method_parts import reads_and_writes
@@ -62,6 +63,7 @@ def about(row: Row, metrics: Sequence[Row]) -> Iterator[Element]:
         if drawn:
             body = table(COLUMNS, drawn, name=title, fold=True)
             yield el("div", el("h3", title), body, cls="stack block measures")
+    yield from kept_curves(metrics)
     if spectrum := [metric for metric in metrics if metric["metric"] == measures.SPECTRUM]:
         yield density_spectrum(spectrum)
 

@@ -44,6 +44,13 @@ SUITES = (
     Measure(
         "sparse_probe_accuracy", "probe accuracy", definitions.PROBE_ACCURACY, figures.percent, variants=None
     ),
+    Measure("label_separation", "classes apart", definitions.SEPARATION, variants=None),
+    Measure(
+        "accuracy_kept_area", "accuracy kept, area", definitions.KEPT_AREA, figures.percent, variants=None
+    ),
+    Measure(
+        "accuracy_kept", "accuracy kept by labels", definitions.ACCURACY_KEPT, figures.percent, variants=None
+    ),
     Measure("first_letter_probe_f1", "letters in the activations, F1", _LETTERS),
     Measure("first_letter_sparse_f1", "letters by few features, F1", _LETTERS, variants=None),
     Measure("absorption_fraction", "absorbed", definitions.ABSORPTION, figures.percent),
@@ -85,6 +92,8 @@ _CONTROLS = {
     "raw_k": "as many dimensions",
     "shuffled": "shuffled labels",
     "shuffled_words": "letters shuffled among words",
+    "random_latents": "as many random features",
+    "all_latents": "best of all features",
     "shuffled_firing": "shuffled firing",
     "without_child": "where no child is active",
 }

@@ -66,6 +66,8 @@ class Subject:
     """Dictionaries that differ from this one only in the seed."""
     layers: Sequence[Layer] = ()
     """Every cached hookpoint of the model, the dictionary's own too, in the order of the model."""
+    labelled: frozenset[int] = frozenset()
+    """Features whose label beats chance."""
 
     @classmethod
     def of(
@@ -76,6 +78,7 @@ class Subject:
         documents: pa.Table | None,
         siblings: Sequence["Dictionary"] = (),
         layers: Sequence[Layer] = (),
+        labelled: frozenset[int] = frozenset(),
     ) -> Self:
         """A dictionary on its activation sets.
 
@@ -86,6 +89,7 @@ class Subject:
             documents: The columns of `Suite.document_columns`; None where the suite reads no document.
             siblings: See the field.
             layers: See the field.
+            labelled: See the field.
         """
         texts: list[str] = []
         labels: list[Any] = []
@@ -102,6 +106,7 @@ class Subject:
             special_token_ids=frozenset(special),
             siblings=siblings,
             layers=layers,
+            labelled=labelled,
         )
 
 
@@ -136,7 +141,7 @@ class Suite(ABC):
     version: ClassVar[int] = 1
     """Version of the definitions; raised when a value changes its meaning."""
     reads: ClassVar[frozenset[str]] = frozenset()
-    """Further fields of the subject that it needs: texts, labels, siblings, layers."""
+    """Further fields of the subject that it needs: texts, labels, siblings, layers, labelled."""
 
     def __init__(self, config: SuiteConfig) -> None:
         self.config = config

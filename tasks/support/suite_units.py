@@ -1,16 +1,19 @@
 """What a suite is asked for, and how its subject is read from the catalogue."""
 
+import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalog.connection import read
 from catalog.ledger import StageOutcome
+from catalog.queries import labelled_features
 from tasks.activations.models.source import ModelConfig
 from tasks.evaluation.suite import Subject, SuiteConfig, suite_of
 from tasks.support.layers import LayerSet, layer_sets, open_layers
 from tasks.support.policies import StageContext, UnitKey
-from tasks.support.stored import evidence_label, open_sites, stored_dictionary, stored_documents
+from tasks.support.stored import evidence_ids, evidence_label, open_sites, stored_dictionary, stored_documents
 
 if TYPE_CHECKING:
     from tasks.evaluation.suite import Suite
@@ -52,6 +55,15 @@ class SuiteRequest:
         """The sets of further hookpoints that the suite reads; part of what identifies the unit."""
         return layer_sets(self.context.root, self.unit.trained.facts) if "layers" in self.suite.reads else []
 
+    @cached_property
+    def labelled(self) -> frozenset[int]:
+        """The features whose label beats chance now; part of what identifies the unit."""
+        if "labelled" not in self.suite.reads:
+            return frozenset()
+        query = labelled_features(**evidence_ids(self.unit.trained.facts))
+        rows = read(query.read, self.context.root)
+        return frozenset(rows["feature_index"].to_pylist())
+
     @property
     def key(self) -> UnitKey:
         """The identity of the measurement."""
@@ -60,6 +72,8 @@ class SuiteRequest:
         config: dict[str, Any] = {**unit.config.canonical(), "suite_version": self.suite.version}
         if self.layers:
             config["layers"] = [one.activation_set_id for one in self.layers]
+        if "labelled" in self.suite.reads:
+            config["labelled"] = hashlib.sha256(str(sorted(self.labelled)).encode()).hexdigest()
         return UnitKey(STAGE, VERSION, unit.label, config, parents)
 
     def subject(self, scratch: Path) -> Subject:
@@ -73,4 +87,4 @@ class SuiteRequest:
             for one in (self.unit.trained, *self.siblings)
         )
         layers = open_layers(context.root, self.layers)
-        return Subject.of(dictionary, sites, scratch, documents, others, layers)
+        return Subject.of(dictionary, sites, scratch, documents, others, layers, self.labelled)

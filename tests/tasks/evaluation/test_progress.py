@@ -41,6 +41,7 @@ def test_a_suite_is_never_silent_for_two_batches(
     monkeypatch.setattr(tokens, "_CODES_PER_BATCH", 24 * 16 * len(world.words) // (4 * N_BATCHES))
     watched = Watched(world)
     seen = replace(subject, activations=SiteActivations.of(watched), siblings=[subject.dictionary])
+    seen = replace(seen, labelled=frozenset(range(24)))
     run_suite(seen, config_of(name), watched.events.append)
     assert watched.events.count(None) >= N_BATCHES, "there is something to wait for"
     assert watched.longest_silence() == 1

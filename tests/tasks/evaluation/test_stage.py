@@ -23,7 +23,7 @@ from tasks.stages.evaluate_suite import evaluate_suite
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.policies import StageContext
-from tasks.support.suite_units import SuiteUnit
+from tasks.support.suite_units import SuiteRequest, SuiteUnit
 from tasks.support.training_units import Site, TrainUnit
 
 HOOKPOINT = "blocks.1.resid_post"
@@ -108,6 +108,19 @@ def test_the_layers_of_the_same_caching_are_probed(context: StageContext, traine
     assert {row["dictionary_id"] for row in probed} == {trained.facts["dictionary_id"]}
     assert 0 < len(probed) <= 32
     assert not evaluate_suite.fn(context, SuiteUnit(config, (MODEL,), trained)).recomputed
+
+
+def test_without_explanations_no_feature_counts_as_labelled(
+    context: StageContext, trained: StageOutcome
+) -> None:
+    unit = SuiteUnit(suite("labelled_latents", label="kind", min_documents=2), (MODEL,), trained)
+    evaluate_suite.fn(context, unit)
+    (row,) = rows(context, "accuracy_kept_area")
+    assert row["value"] is None
+    request = SuiteRequest(context, unit)
+    with_labels = SuiteRequest(context, unit)
+    with_labels.__dict__["labelled"] = frozenset({3})
+    assert request.key.config != with_labels.key.config, "new labels are measured again"
 
 
 def test_the_catalogue_exports_what_was_measured(

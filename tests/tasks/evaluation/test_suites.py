@@ -23,7 +23,8 @@ from tasks.evaluation.suite import (
 from tasks.measures.evaluation import SCHEMA
 from tests.tasks.evaluation.conftest import LabelledActivations
 
-REQUIRED = {"sparse_probing": {"label": "answer"}}
+REQUIRED = {name: {"label": "answer"} for name in ("sparse_probing", "label_separation", "labelled_latents")}
+OVER_DOCUMENTS = {*REQUIRED, "density_spectrum", "sequence_error"}
 SMALL = {
     "sparse_probing": {"k": (1, 2)},
     "first_letter": {"max_main": 4},
@@ -48,7 +49,7 @@ def measured(subject: Subject, suite: str, **fields: Any) -> dict[tuple[str, str
 
 @pytest.mark.parametrize("suite", SUITES.names())
 def test_a_suite_gives_its_headline_with_version_and_control(suite: str, subject: Subject) -> None:
-    twin = replace(subject, siblings=[subject.dictionary])
+    twin = replace(subject, siblings=[subject.dictionary], labelled=frozenset(range(24)))
     rows = measured(twin, suite)
     headline = SUITES[suite](config_of(suite)).headline()
     assert set(headline) <= set(rows)
@@ -77,7 +78,7 @@ def _check_interval(suite: str, row: dict[str, Any]) -> None:
         return  # a bin whose interval the bias moves off its value
     assert low is not None, f"{name} has no interval"
     assert low - 1e-9 <= row["value"] <= high + 1e-9, f"{name}: {low} to {high} leaves out {row['value']}"
-    if suite in ("sparse_probing", "density_spectrum", "sequence_error"):
+    if suite in OVER_DOCUMENTS:
         assert 30 < row["n_documents"] <= 40, "eval documents of the world, those with a special token"
     else:
         assert row["n_documents"] is None
