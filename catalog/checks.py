@@ -21,6 +21,7 @@ UNLISTED = ("stage_runs", "slices")
 
 REFERENCES = (
     ("documents", "corpus_id", "corpora", "corpus_id"),
+    ("forgotten_documents", "corpus_id", "corpora", "corpus_id"),
     ("activation_sets", "model_id", "models", "model_id"),
     ("activation_sets", "corpus_id", "corpora", "corpus_id"),
     ("sequences", "activation_set_id", "activation_sets", "activation_set_id"),

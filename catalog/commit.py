@@ -27,7 +27,7 @@ from catalog.folders import FolderMove, flush_tree, folder_move, move_in, settle
 from catalog.ids import slug
 from catalog.schemas import TABLES
 from catalog.slices import SliceWrite, finished_rows
-from catalog.snapshot import FOLDER, Snapshot, newest_snapshot, publish_snapshot
+from catalog.snapshot import FOLDER, Snapshot, newest_snapshot, publish_snapshot, take_back_logs
 from catalog.staging import Placed, Staged, discard, slice_rows, stage
 from catalog.untrusted import count, read_json, refuse_links
 from catalog.untrusted import folder_move as noted_move
@@ -109,18 +109,26 @@ def commit(
 
 
 def commit_changes(
-    root: Path, changes: Callable[[Snapshot], Sequence[Change]], reason: str, *, new_files: bool
+    root: Path,
+    changes: Callable[[Snapshot], Sequence[Change]],
+    reason: str,
+    *,
+    new_files: bool,
+    folders: Mapping[str, Path] | None = None,
 ) -> Snapshot:
-    """Publish only changes of files; return the unchanged snapshot if there are none.
+    """Publish only changes of files and folders; return the unchanged snapshot if no file changes.
 
     Args:
         root: Folder of the catalogue.
         changes: Says what to change, given the newest snapshot under the lock.
         reason: Recorded in the version, for people.
         new_files: Whether the added files were written for this commit, so that a failure deletes them.
+        folders: Destination relative to the root → finished folder to move there, as for ``commit``.
     """
+    for source in (folders or {}).values():
+        flush_tree(source)
     with said_plainly("write to", root), commit_lock(root) as base:
-        plan = _Plan(base, [], slug(reason), {})
+        plan = _Plan(base, [], slug(reason), dict(folders or {}))
         plan.owns_files = new_files
         with _undone_on_failure(plan):
             plan.changes = [change for change in changes(base) if change.add or change.remove]
@@ -164,25 +172,6 @@ def read_note(root: Path) -> Note:
         raise CatalogueError(f"{path} is damaged; run `featlas repair`")
     moves = [noted_move(root, move, path) for move in folders]
     return Note(str(content.get("commit_id")), count(content.get("base"), path), moves)
-
-
-def take_back_logs(newest: Snapshot) -> list[str]:
-    """Take every log that is ahead of ``newest`` back to its files; the caller must hold the commit lock.
-
-    A log is ahead after a kill and in a copy of a live catalogue. A log that cannot be read is left to
-    ``featlas repair``. Returns the tables whose logs were taken back.
-    """
-    taken = []
-    for table in dict.fromkeys((*TABLES, *newest.tables)):
-        log = DeltaLog(newest.root, table)
-        if log.newest_entry() <= newest.tables.get(table, -1):
-            continue
-        try:
-            if log.show(newest.all_files(table), "taken back"):
-                taken.append(table)
-        except CatalogueError as error:
-            logger.warning("%s", error)
-    return taken
 
 
 @contextmanager

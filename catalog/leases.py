@@ -130,6 +130,12 @@ def recent_leases(root: Path) -> dict[str, Lease]:
     return recent
 
 
+def live_leases(root: Path) -> list[Lease]:
+    """Every lease whose owner may still be working, by its start."""
+    live = [lease for lease in recent_leases(root).values() if lease.is_live()]
+    return sorted(live, key=lambda lease: lease.started_at)
+
+
 def _lease_path(root: Path, name: str) -> Path:
     return root / FOLDER / f"{name}.json"
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
-from catalog.commit import LOCK_SECONDS, PENDING, read_note, roll_back, take_back_logs
+from catalog.commit import LOCK_SECONDS, PENDING, read_note, roll_back
 from catalog.delta_log import DeltaLog, is_entry
 from catalog.durable import said_plainly
 from catalog.errors import CatalogueError
@@ -31,6 +31,7 @@ from catalog.snapshot import (
     kept_file_list,
     newest_snapshot,
     replace_snapshot,
+    take_back_logs,
 )
 from catalog.untrusted import refuse_links
 

@@ -6,6 +6,7 @@ the newest N, so that a lost or altered N is noticed and can be restored.
 """
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,8 @@ from catalog.ids import digest
 from catalog.parquet_io import DataFile
 from catalog.schemas import TABLES
 from catalog.untrusted import count, data_file, read_json, table_name
+
+logger = logging.getLogger(__name__)
 
 FOLDER = "_catalogue"
 FILE_LISTS = "files"
@@ -178,6 +181,25 @@ def replace_snapshot(base: Snapshot, tables: Mapping[str, int], fingerprint: str
             f"version {base.version + 1} appeared during the repair; stop other writers and repair again"
         )
     return snapshot
+
+
+def take_back_logs(newest: Snapshot) -> list[str]:
+    """Take every log that is ahead of ``newest`` back to its files; the caller must hold the commit lock.
+
+    A log is ahead after a kill and in a copy of a live catalogue. A log that cannot be read is left to
+    ``featlas repair``. Returns the tables whose logs were taken back.
+    """
+    taken = []
+    for table in dict.fromkeys((*TABLES, *newest.tables)):
+        log = DeltaLog(newest.root, table)
+        if log.newest_entry() <= newest.tables.get(table, -1):
+            continue
+        try:
+            if log.show(newest.all_files(table), "taken back"):
+                taken.append(table)
+        except CatalogueError as error:
+            logger.warning("%s", error)
+    return taken
 
 
 def put_back(snapshot: Snapshot, content: bytes) -> None:

@@ -3,10 +3,19 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from flows.cli_options import (
+    AddressOption,
+    CatalogOption,
+    JsonOption,
+    LogFormatOption,
+    QuietOption,
+    VerboseOption,
+    print_version,
+)
 from flows.completion import dictionaries, pipelines
 from flows.extras import require
 
@@ -19,35 +28,11 @@ app = typer.Typer(
     epilog="Every command takes --debug, which shows the full traceback of an error.",
 )
 
-CatalogOption = Annotated[
-    str | None,
-    typer.Option("--catalog", metavar="URI", help="Folder of the catalogue [FEATLAS_CATALOG, ./catalogue]"),
-]
-QuietOption = Annotated[bool, typer.Option("-q", "--quiet", help="Print only errors")]
-VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Print more, every 10 seconds")]
-LogFormatOption = Annotated[
-    Literal["text", "json"], typer.Option("--log-format", help="Format of the lines of progress")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the summary as one JSON object")]
-
-AddressOption = Annotated[
-    str,
-    typer.Option(help="Interface of the dashboard; it has no login, so open it only behind a proxy with one"),
-]
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from catalog.version import code_version
-
-        print(f"featlas {code_version()}")
-        raise typer.Exit()
-
 
 @app.callback()
 def options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version")
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version")
     ] = False,
 ) -> None:
     """Options of featlas itself."""
@@ -248,6 +233,21 @@ def repair(catalog: CatalogOption = None) -> None:
     from flows.commands.upkeep import repair_command
 
     sys.exit(repair_command(catalog))
+
+
+@app.command()
+def forget(
+    corpus: Annotated[str, typer.Argument(help="Id of a corpus, or its beginning")],
+    document: Annotated[str, typer.Argument(help="Id of the document, or its beginning")],
+    catalog: CatalogOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; without it nothing is changed")] = False,
+    by: Annotated[str | None, typer.Option(help="Who asks for it [your login name]")] = None,
+    reason: Annotated[str | None, typer.Option(help="Why, for the record")] = None,
+) -> None:
+    """Remove a document from the catalogue: its text, tokens, examples, and labels that quote it."""
+    from flows.commands.forget import forget_command
+
+    forget_command(corpus, document, catalog, yes=yes, by=by, reason=reason)
 
 
 @app.command()

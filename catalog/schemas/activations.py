@@ -2,7 +2,7 @@
 
 import pyarrow as pa
 
-from catalog.schemas.spec import BOOL, F64, I32, I64, SET, TEXT, TableSpec, column, optional, table
+from catalog.schemas.spec import BOOL, F64, I32, I64, SET, TEXT, TIME, TableSpec, column, optional, table
 from catalog.schemas.values import Split
 
 POSITION = pa.struct([("position", I32), ("n", I64)])
@@ -70,11 +70,28 @@ ACTIVATIONS: tuple[TableSpec, ...] = (
         column("document_id", TEXT, "Document within its corpus"),
         column("split", TEXT, "Whether dictionaries may train on it", Split),
         column("n_chars", I64, "Length in characters"),
-        column("text", TEXT, "The full text"),
+        column("text", TEXT, "The full text; empty if the document was forgotten"),
         column("labels", pa.map_(TEXT, TEXT), "Label columns of the source, as text"),
         optional("generation", I32, "When it came into a growing corpus, counted from 1", since=2),
         version=2,
         row_group_rows=500,
+    ),
+    table(
+        "forgotten_documents",
+        "document that a person had removed",
+        ("corpus_id", "document_id"),
+        column("corpus_id", TEXT, "Corpus the document belonged to"),
+        column("document_id", TEXT, "Document within its corpus; it is not read in again"),
+        column("text_digest", TEXT, "SHA-256 of the text, which is left out of every corpus read later"),
+        optional("settings_digest", TEXT, "Digest of the settings that read the corpus"),
+        column("forgotten_at", TIME, "When it was forgotten"),
+        column("forgotten_by", TEXT, "Who asked for it"),
+        optional("reason", TEXT, "Why"),
+        column("n_tokens", I64, "Tokens of cached sets that became padding"),
+        column("n_examples", I64, "Examples removed"),
+        column("n_explanations", I64, "Explanations marked for re-explaining"),
+        column("n_withdrawn", I64, "Explanations among them whose text was removed"),
+        partition_by=(),
     ),
     table(
         "activation_sets",
@@ -133,7 +150,7 @@ ACTIVATIONS: tuple[TableSpec, ...] = (
         SET,
         column("sequence_index", I32, "Position of the sequence in the set"),
         column("split", TEXT, "Split of all its documents", Split),
-        column("token_ids", pa.list_(I32), "Token ids without padding"),
+        column("token_ids", pa.list_(I32), "Token ids without padding; -1 where a document was forgotten"),
         column("document_ids", pa.list_(TEXT), "Document of each token"),
         column("char_starts", pa.list_(I32), "First character of each token in the document"),
         column("char_ends", pa.list_(I32), "Character after the last of each token in the document"),

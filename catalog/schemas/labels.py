@@ -9,6 +9,7 @@ from catalog.schemas.spec import (
     F64,
     FEATURE,
     I32,
+    I64,
     JSON,
     SET,
     TEXT,
@@ -50,6 +51,13 @@ LABELS: tuple[TableSpec, ...] = (
             "token_shares",
             pa.list_(TOKEN_SHARE),
             "Tokens that it names and their share of the activation mass, largest first",
+            since=2,
+        ),
+        optional(
+            "stale_in",
+            I64,
+            "Version of the catalogue that removed a document from its evidence; it is explained again "
+            "unless its stage ran in a later version",
             since=2,
         ),
         version=2,

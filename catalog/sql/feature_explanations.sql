@@ -2,7 +2,7 @@
 -- on the card of its set.
 select
     e.explanation_id, e.explainer, e.model, e.prompt_digest, e.text, e.status, e.error, e.created_at, e.fingerprint,
-    e.position, e.token_shares,
+    e.position, e.token_shares, coalesce(e.stale_in > o.place, false) as is_stale,
     e.explanation_id in (select f.explanation_id from feature_observations as f
         where f.dictionary_id = $dictionary_id and f.feature_index = $feature_index) as is_label,
     c.cost_usd, c.prompt_tokens, c.completion_tokens, s.run_id, s.code_version

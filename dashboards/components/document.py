@@ -35,6 +35,9 @@ def document_dialog(row: Mapping[str, Any] | None, start: int, end: int) -> None
     if row is None:
         draw(notice("The text of this document is not in the catalogue."), key="no-document")
         return
+    if not row["n_chars"]:
+        draw(notice(f"Document {row['document_id']} was forgotten: its text was removed."), key="no-text")
+        return
     labels = ", ".join(f"{name}: {value}" for name, value in (row["labels"] or []))
     said = f"{row['document_id']}, {figures.count(row['n_chars'])} characters, {row['split']} split" + (
         f", {labels}" if labels else ""

@@ -13,6 +13,7 @@ from dashboards.components.text_marks import special_name, visible
 
 Row = Mapping[str, Any]
 AROUND = 12
+STALE = "a document of its evidence was forgotten; the next run of the pipeline explains the feature again"
 
 SCORE_COLUMNS = (
     Column("scorer"),
@@ -52,6 +53,9 @@ def explanation(row: Row, scores: Sequence[Row]) -> Element:
     return el(
         "div",
         said,
+        el("p", badge("to be explained again", bad=True), " ", el("span", STALE, cls="quiet"))
+        if row["is_stale"]
+        else None,
         None if row["is_label"] else share_chips(row["token_shares"]),
         el("div", *details, cls="row small quiet"),
         score_block(score_of(headline(scores, row["explanation_id"]))) if row["status"] == "ok" else None,

@@ -67,6 +67,8 @@ def show_command(feature: str, catalogue: str | None) -> None:
 def _head(card: dict[str, Any]) -> list[str]:
     lines = [f"{card['dictionary_id']}#{card['feature_index']}   {card['status']}"]
     lines.append(f"  label     {visible(card['label']) if card['label'] else 'none yet'}")
+    if card["is_stale"]:
+        lines.append("            to be explained again: a document of its evidence was forgotten")
     if card["score"] is not None:
         interval = "" if card["ci_low"] is None else f" [{card['ci_low']:.2f}, {card['ci_high']:.2f}]"
         chance = "" if card["chance"] is None else f", chance {card['chance']:.2f}"

@@ -36,6 +36,13 @@ class PromptCache:
             os.fsync(file.fileno())
         temporary.replace(path)
 
+    def remove(self, key: str) -> bool:
+        """Delete an answer; return whether there was one."""
+        path = self._path(key)
+        found = path.is_file()
+        path.unlink(missing_ok=True)
+        return found
+
     def _path(self, key: str) -> Path:
         return self.folder / key[:2] / f"{key}.json"
 

@@ -9,6 +9,7 @@ from tasks.activations.corpora import CORPUS_SOURCES, corpus_table
 from tasks.common.progress import ProgressListener
 from tasks.support.growing import Growth, growth_of, read_grown
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
+from tasks.support.stored import forgotten_documents
 
 STAGE, VERSION = "load_corpus", 1
 
@@ -40,7 +41,8 @@ def load_corpus(context: StageContext, unit: CorpusUnit) -> StageOutcome:
 
         if growth is not None:
             return read_grown(context.root, unit.config, unit.eval_share, growth, origin, listener)
-        corpus = corpus_table(unit.config, unit.eval_share, listener)
+        forgotten = forgotten_documents(context.root, unit.config.canonical())
+        corpus = corpus_table(unit.config, unit.eval_share, listener, forgotten)
         name = corpus_id(corpus)
         slices = [
             SliceWrite("corpora", name, corpus_row(corpus)),

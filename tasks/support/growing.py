@@ -11,7 +11,7 @@ from catalog.store import SliceWrite
 from tasks.activations.corpora.source import SourceConfig
 from tasks.common.progress import ProgressListener
 from tasks.support.policies import Results
-from tasks.support.stored import stored_corpus, stored_rows
+from tasks.support.stored import forgotten_documents, stored_corpus, stored_rows
 
 if TYPE_CHECKING:
     from tasks.activations.corpora import CorpusTable
@@ -112,7 +112,8 @@ def read_grown(
     from tasks.activations.corpora.growth import grown_corpus
 
     earlier = None if growth.earlier is None else stored_growing(root, CorpusPart.of(growth.earlier))
-    corpus = grown_corpus(config, eval_share, growth.lineage, earlier, listener)
+    forgotten = forgotten_documents(root, config.canonical())
+    corpus = grown_corpus(config, eval_share, growth.lineage, earlier, listener, forgotten)
     name = corpus_id(corpus)
     facts = {"corpus_id": name, "digest": corpus.digest, "n_documents": corpus.table.num_rows}
     slices = []

@@ -14,7 +14,8 @@ from catalog.ids import slug
 from catalog.ledger import StageOutcome
 from catalog.schemas import TABLES
 from catalog.store import TableStore
-from tasks.support.stored import evidence_ids, evidence_subject, open_sites, stored_documents
+from tasks.support.policies import is_complete
+from tasks.support.stored import evidence_ids, evidence_subject, open_sites, stored_documents, stored_rows
 
 if TYPE_CHECKING:
     from tasks.observing.documents import FiringBlock, Ints
@@ -96,6 +97,18 @@ def stored_top_contexts(root: Path, facts: Mapping[str, Any]) -> "TopContexts":
     document_W = pc.index_in(rows["document_id"], value_set=document_ids)
     numbers = (rows["feature_index"], document_W, rows["char_start"], rows["char_end"])
     return TopContexts(*(column.to_numpy().astype("int64") for column in numbers))
+
+
+def is_explained(root: Path, outcome: StageOutcome) -> bool:
+    """Whether a unit explained every feature, and no document was removed from its evidence since."""
+    if not is_complete(outcome):
+        return False
+    rows = stored_rows(root, "explanations", ["stale_in"], fingerprint=outcome.fingerprint)
+    stale_in = pc.max(rows["stale_in"]).as_py()
+    if stale_in is None:
+        return True
+    slices = stored_rows(root, "slices", table_name="explanations", fingerprint=outcome.fingerprint)
+    return bool(stale_in <= (pc.max(slices["committed_in"]).as_py() or 0))
 
 
 def _parts(root: Path, facts: Mapping[str, Any]) -> Iterator[pa.Table]:

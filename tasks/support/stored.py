@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.damage import naming_damaged_files
-from catalog.ids import slug
+from catalog.ids import digest, slug
 from catalog.ledger import Claim, Ledger, StageOutcome
 from catalog.rows import batches_with_constants, with_constants
 from catalog.schemas import TABLES
@@ -20,7 +20,7 @@ from catalog.untrusted import blob_folder
 from tasks.activations.models.source import ModelConfig
 
 if TYPE_CHECKING:
-    from tasks.activations.corpora import CorpusTable
+    from tasks.activations.corpora import CorpusTable, Forgotten
     from tasks.autointerp.records import FeatureEvidence
     from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.sites import SiteActivations
@@ -126,6 +126,18 @@ def stored_corpus(root: Path, corpus_id: str) -> "CorpusTable":
     )
     kept = {name: row[name] for name in ("source", "revision", "digest", "n_duplicates", "chat_template")}
     return CorpusTable(documents, **kept, n_empty=0)
+
+
+def forgotten_documents(root: Path, settings: Mapping[str, Any]) -> "Forgotten":
+    """What a corpus with these settings must not read: forgotten texts, and its own forgotten ids."""
+    from tasks.activations.corpora import Forgotten
+
+    rows = stored_rows(root, "forgotten_documents").to_pylist()
+    mine = digest(dict(settings))
+    return Forgotten(
+        frozenset(row["document_id"] for row in rows if row["settings_digest"] == mine),
+        frozenset(row["text_digest"] for row in rows),
+    )
 
 
 def document_labels(root: Path, corpus_id: str) -> dict[str, dict[str, str]]:

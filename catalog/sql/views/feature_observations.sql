@@ -2,7 +2,7 @@
 -- (set_model_id, set_hookpoint, corpus_id), its firing, its label with score and interval, and the number of features of
 -- other dictionaries that match it mutually. is_home marks the set on which the dictionary was trained. The label is the
 -- newest text of the explainer that the pipeline names first, whatever its score: the best of several would have a score
--- that is biased upwards.
+-- that is biased upwards. is_stale: a document was removed from the evidence of the label since its stage last ran.
 with homes as (
     select
         dictionary_id,
@@ -35,7 +35,8 @@ named as (
                 'chance': s.chance,
                 'above_chance': s.above_chance,
                 'n_judged': s.n_judged,
-                'explained_at': e.created_at
+                'explained_at': e.created_at,
+                'is_stale': coalesce(e.stale_in > c.place, false)
             },
             {
                 'first': -coalesce(e.position, 1000000),
@@ -103,7 +104,8 @@ select
     coalesce(f.activation_set_id = h.home, true) as is_home,
     a.model_id as set_model_id,
     a.hookpoint as set_hookpoint,
-    a.corpus_id
+    a.corpus_id,
+    coalesce(named.e.is_stale, false) as is_stale
 from features as f
 left join homes as h using (dictionary_id)
 left join named using (dictionary_id, activation_set_id, feature_index)

@@ -1,5 +1,6 @@
 -- The newest attempt of every explainer and model on every feature, with its score if there is one. The newest is the
--- one of the latest version of the catalogue, independent of clocks.
+-- one of the latest version of the catalogue, independent of clocks. is_stale: a document was removed from its evidence
+-- since its stage last ran, which explains the feature again.
 select
     e.dictionary_id,
     e.activation_set_id,
@@ -26,7 +27,8 @@ select
     s.n_judged,
     s.answered_share,
     e.prompt_digest,
-    e.fingerprint
+    e.fingerprint,
+    coalesce(e.stale_in > c.place, false) as is_stale
 from explanations as e
 left join explanation_scores as s using (dictionary_id, activation_set_id, feature_index, explanation_id)
 left join commit_order as c on c.table_name = 'explanations' and c.slice = e.slice

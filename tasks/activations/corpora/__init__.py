@@ -7,7 +7,13 @@ from tasks.activations.corpora.source import (
     Split,
     split_of,
 )
-from tasks.activations.corpora.table import CorpusConfig, CorpusTable, corpus_digest, corpus_table
+from tasks.activations.corpora.table import (
+    CorpusConfig,
+    CorpusTable,
+    Forgotten,
+    corpus_digest,
+    corpus_table,
+)
 
 __all__ = [
     "CORPUS_SOURCES",
@@ -15,6 +21,7 @@ __all__ = [
     "CorpusSource",
     "CorpusTable",
     "Document",
+    "Forgotten",
     "Split",
     "corpus_digest",
     "corpus_table",

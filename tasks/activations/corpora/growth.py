@@ -13,7 +13,15 @@ import pyarrow as pa
 
 from catalog.ids import digest
 from tasks.activations.corpora.source import CORPUS_SOURCES, CorpusSource, SourceConfig
-from tasks.activations.corpora.table import CorpusTable, Generation, TableInMaking, refuse_empty, text_digest
+from tasks.activations.corpora.table import (
+    NONE_FORGOTTEN,
+    CorpusTable,
+    Forgotten,
+    Generation,
+    TableInMaking,
+    refuse_empty,
+    text_digest,
+)
 from tasks.common.progress import ProgressListener, silent, track
 
 GENERATION = "generation"
@@ -27,6 +35,7 @@ def grown_corpus(
     lineage: str,
     earlier: CorpusTable | None,
     listener: ProgressListener = silent,
+    forgotten: Forgotten = NONE_FORGOTTEN,
 ) -> CorpusTable:
     """Read a source and add what it gained to the documents of ``earlier``.
 
@@ -36,6 +45,7 @@ def grown_corpus(
         lineage: Digest of what stays the same while the corpus grows.
         earlier: The corpus as it is in the catalogue; None for the first generation.
         listener: Gets the number of documents read.
+        forgotten: Documents that are not read.
 
     Returns:
         The corpus with one more generation, or ``earlier`` itself if nothing came.
@@ -45,7 +55,7 @@ def grown_corpus(
     """
     source = CORPUS_SOURCES[str(getattr(config, "source", ""))](config)
     about = source.describe()
-    making = _read(source, eval_share, earlier, listener)
+    making = _read(source, eval_share, earlier, listener, forgotten)
     n_gone = len(making.earlier_digests) - len(making.seen_again)
     new = making.finish()
     if earlier is not None and not new.num_rows:
@@ -74,10 +84,15 @@ def grown_corpus(
 
 
 def _read(
-    source: CorpusSource, eval_share: float, earlier: CorpusTable | None, listener: ProgressListener
+    source: CorpusSource,
+    eval_share: float,
+    earlier: CorpusTable | None,
+    listener: ProgressListener,
+    forgotten: Forgotten,
 ) -> TableInMaking:
     """The documents that are new; those of ``earlier`` that are missing are only counted."""
-    making = TableInMaking(source.config.near_duplicates, earlier.table if earlier is not None else None)
+    table = earlier.table if earlier is not None else None
+    making = TableInMaking(source.config.near_duplicates, table, forgotten)
     for document in track(source.documents(), "documents read", listener):
         making.add(document, source.split_of(document.document_id, eval_share))
     n_gone = len(making.earlier_digests) - len(making.seen_again)

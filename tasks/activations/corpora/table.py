@@ -29,6 +29,22 @@ CORPUS_SCHEMA = pa.schema(
 BATCH_DOCUMENTS = 1_000
 
 
+class Forgotten(NamedTuple):
+    """Documents that must not be read: they were forgotten."""
+
+    document_ids: frozenset[str] = frozenset()
+    """Their ids in this corpus."""
+    text_digests: frozenset[str] = frozenset()
+    """SHA-256 of texts, whatever their ids."""
+
+    def has(self, document_id: str, own_digest: str) -> bool:
+        """Whether a document is one of them."""
+        return document_id in self.document_ids or own_digest in self.text_digests
+
+
+NONE_FORGOTTEN = Forgotten()
+
+
 class Generation(NamedTuple):
     """The documents that a corpus gained at one reading of its source."""
 
@@ -60,8 +76,15 @@ class CorpusTable(NamedTuple):
     """Documents of earlier generations that the source no longer has; they stay in the corpus."""
 
 
-def corpus_table(config: SourceConfig, eval_share: float, listener: ProgressListener = silent) -> CorpusTable:
-    """Read the corpus of a configuration; report the number of documents read to the listener.
+def corpus_table(
+    config: SourceConfig,
+    eval_share: float,
+    listener: ProgressListener = silent,
+    forgotten: Forgotten = NONE_FORGOTTEN,
+) -> CorpusTable:
+    """Read the corpus of a configuration without the documents that were forgotten.
+
+    The listener gets the number of documents read.
 
     Half surrogates, which no UTF-8 file can hold, become U+FFFD; nothing else changes.
 
@@ -70,7 +93,7 @@ def corpus_table(config: SourceConfig, eval_share: float, listener: ProgressList
     """
     source = CORPUS_SOURCES[str(getattr(config, "source", ""))](config)
     about = source.describe()
-    table = TableInMaking(config.near_duplicates)
+    table = TableInMaking(config.near_duplicates, forgotten=forgotten)
     for document in track(source.documents(), "documents read", listener):
         table.add(document, source.split_of(document.document_id, eval_share))
     refuse_empty(len(table.text_digests), about)
@@ -102,7 +125,13 @@ def refuse_empty(n_documents: int, about: Mapping[str, str]) -> None:
 class TableInMaking:
     """Takes documents one by one and stores them as Arrow, not as Python objects."""
 
-    def __init__(self, near_duplicates: float | None, earlier: pa.Table | None = None) -> None:
+    def __init__(
+        self,
+        near_duplicates: float | None,
+        earlier: pa.Table | None = None,
+        forgotten: Forgotten = NONE_FORGOTTEN,
+    ) -> None:
+        self._forgotten = forgotten
         self.earlier_digests: dict[str, str] = {}
         self.seen_again: set[str] = set()
         self._earlier = earlier
@@ -124,7 +153,7 @@ class TableInMaking:
         self._batches: list[pa.RecordBatch] = []
 
     def add(self, document: Document, split: str) -> None:
-        """Clean the document and keep it, unless it is empty or (nearly) a duplicate."""
+        """Clean the document and keep it, unless it is empty, forgotten or (nearly) a duplicate."""
         document_id, text = without_surrogates(document.document_id), without_surrogates(document.text)
         if document_id in self._ids_seen:
             raise UserError(
@@ -136,6 +165,9 @@ class TableInMaking:
             self.n_empty += 1
             return
         own_digest = text_digest(text)
+        if self._forgotten.has(document_id, own_digest):
+            self.seen_again.update({document_id} & self.earlier_digests.keys())
+            return
         if document_id in self.earlier_digests:
             self._refuse_changed(document_id, own_digest)
             return
