@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
@@ -14,6 +14,7 @@ from flows.config_entries import (
     HOME_CORPUS,
     AnyCorpus,
     AnyDictionary,
+    BudgetConfig,
     NamedCorpus,
     ObserveConfig,
     UsedDictionary,
@@ -78,6 +79,8 @@ class ScheduleConfig(StrictConfig):
 class PipelineConfig(StrictConfig):
     """One pipeline: its texts, its models, its dictionaries, and how they are processed."""
 
+    later_fields: ClassVar[frozenset[str]] = frozenset({"budget"})
+
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
     """Name of the pipeline: the stem of its file, lower case letters, digits and dashes."""
     description: str = ""
@@ -110,6 +113,8 @@ class PipelineConfig(StrictConfig):
     """Scorers to run on the explanations that they can judge."""
     match: Annotated[tuple[MatchConfig, ...], BeforeValidator(_as_list)] = ()
     """Matchers to run on the pairs of dictionaries that they can compare."""
+    budget: BudgetConfig | None = None
+    """What one run may use: minutes, disk and money; the next run continues."""
     schedule: ScheduleConfig | None = None
     """When the pipeline runs; without a schedule a person starts it."""
 

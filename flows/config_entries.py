@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter
+from pydantic import BeforeValidator, Field, SerializeAsAny, TypeAdapter, model_validator
 
 from tasks.activations.corpora import CorpusConfig
 from tasks.activations.hookpoint import HookpointText
@@ -32,6 +32,23 @@ class UsedDictionary(StrictConfig):
     """Alias, id, or a pattern with ``*`` and ``?`` that aliases or ids match."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How they are measured."""
+
+
+class BudgetConfig(StrictConfig):
+    """What a run may use; then it ends, and the next run goes on."""
+
+    minutes: float | None = Field(default=None, gt=0)
+    """Minutes after which it starts no further stage."""
+    disk_gb: float | None = Field(default=None, gt=0)
+    """Growth of the catalogue in 10^9 bytes after which it starts no further stage."""
+    usd: float | None = Field(default=None, gt=0)
+    """Most that language models may cost; then stages that ask one stop, and the others go on."""
+
+    @model_validator(mode="after")
+    def _limits_something(self) -> "BudgetConfig":
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("a budget needs minutes, disk_gb or usd, for example {minutes: 240}")
+        return self
 
 
 class ObserveConfig(StrictConfig):

@@ -3,6 +3,7 @@
 Prefect shows them as a form; the help text of a field is in the ``Args`` section of the flow's docstring.
 """
 
+import os
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
@@ -12,6 +13,9 @@ from typing import Annotated, Any
 from prefect import Flow, runtime
 from prefect.utilities.callables import parameter_schema
 from pydantic import Field
+
+from catalog.settings import catalogue_root
+from tasks.support.policies import StageContext
 
 PipelineName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,400}$", examples=["demo"])]
 Catalogue = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,400}$")]
@@ -48,3 +52,17 @@ def _made_up_words() -> frozenset[str]:
     lines = [line for file in lists for line in file.read_text(encoding="utf-8").splitlines()]
     words = [line.replace("-", " ").split() for line in lines if not line.startswith("#") and "=" not in line]
     return frozenset(word for line in words for word in line)
+
+
+def stage_context(
+    catalogue: str, run_id: str, forced: frozenset[str], only: frozenset[str] | None
+) -> StageContext:
+    """What the stages of a run share; device and checkpoint interval come from the environment."""
+    return StageContext(
+        root=catalogue_root(catalogue or None),
+        run_id=run_id,
+        forced=forced,
+        only=only,
+        device=os.environ.get("FEATLAS_DEVICE", "auto"),
+        checkpoint_seconds=float(os.environ.get("FEATLAS_CHECKPOINT_SECONDS", "15")),
+    )

@@ -2,13 +2,11 @@
 
 import json
 import logging
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar, cast
-from urllib.parse import urlencode
 
 from prefect import Task, get_run_logger, runtime
 from prefect.context import FlowRunContext
@@ -19,13 +17,17 @@ from catalog.ids import digest, stage_fingerprint
 from catalog.ledger import StageOutcome
 from catalog.rows import rows_of
 from catalog.runs import living_run, record_crashes
-from catalog.settings import catalogue_root
 from catalog.store import SliceWrite, publish_rows
 from catalog.version import code_version
+from flows.config_entries import BudgetConfig
 from flows.endings import ending_of, mark_cancelled, settle
-from flows.parking import Parking
-from tasks.support.policies import LeftOut, StageContext, artifact_key, is_complete
-from tasks.support.reporting import ServerLost, reporting, tell_link, tell_table
+from flows.parameters import stage_context
+from flows.parking import MOST_SECONDS, Parking
+from flows.run_budget import BudgetSpent, RunBudget
+from flows.run_links import publish_summary
+from tasks.autointerp.budget import SPENT_BY_RUN
+from tasks.support.policies import LeftOut, StageContext, is_complete
+from tasks.support.reporting import ServerLost, reporting
 
 MAX_ATTEMPTS = 4
 """A machine may restart during a run, but a run that ends its process every time must stop."""
@@ -70,7 +72,8 @@ class Run:
     notes: list[str] = field(default_factory=list)
     """What a flow without stages did; the summary shows it in place of stages found and recomputed."""
     facts: dict[str, Any] = field(default_factory=dict)
-    """Further values of the summary."""
+    """Further values of the summary; one that its budget ended has ``ended`` (why) and ``left`` (stages)."""
+    budget: RunBudget | None = None
 
     def add(self, label: str, outcome: StageOutcome) -> StageOutcome:
         """Record what a stage did; a stage that is resumed is recorded once."""
@@ -80,17 +83,55 @@ class Run:
         return outcome
 
     def do(self, stage: Task[[StageContext, U], StageOutcome], unit: U) -> StageOutcome:
-        """Run a stage on a unit of work and record the outcome."""
-        return self.add(unit.label, stage(self.context, unit))
+        """Run a stage on a unit of work and record the outcome.
+
+        Raises:
+            BudgetSpent: for a stage that is not in the catalogue once the budget of the run is used up.
+        """
+        self.heed_budget()
+        try:
+            return self.add(unit.label, stage(self.context, unit))
+        except LeftOut as error:
+            if "ended" not in self.facts:
+                raise
+            self._leave(f"{stage.name} {unit.label}")
+            raise BudgetSpent(str(error)) from error
+
+    def limit(self, budget: BudgetConfig | None) -> None:
+        """Begin to count what the run uses of its budget, if it has one."""
+        if budget is not None:
+            self.budget = RunBudget(budget, self.context.root)
+            self.context = replace(self.context, usd=budget.usd)
+
+    def heed_budget(self) -> None:
+        """From now on only find stages that are in the catalogue, if the budget is used up."""
+        reason = self.budget.used_up() if self.budget is not None else None
+        if reason is not None and "ended" not in self.facts:
+            self.facts["ended"] = reason
+            self.context = replace(self.context, only=frozenset())
 
     def finish(self) -> None:
-        """Run what endpoints postponed; a stage that is incomplete after that is a failure."""
-        self.parking.finish()
+        """Run what endpoints postponed; a stage that is incomplete after that is a failure.
+
+        It is none if the budget of the run stopped it: then it is left to the next run.
+        """
+        seconds = self.budget.seconds_left() if self.budget is not None else None
+        self.parking.finish(MOST_SECONDS if seconds is None else min(seconds, MOST_SECONDS))
         for label, outcome in self.outcomes:
             if not is_complete(outcome):
+                stopped = str(outcome.facts["stopped"])
                 n_left = outcome.facts["n_left"] + outcome.facts["n_failed"]
-                reason = f"{n_left} left: {outcome.facts['stopped']}"
-                self.failures.append(f"{outcome.stage} {label}: {reason}")
+                what = f"{outcome.stage} {label}: {n_left} left: {stopped}"
+                if stopped.startswith(SPENT_BY_RUN) or "ended" in self.facts:
+                    self.facts.setdefault("ended", "the budget for language models is used up")
+                    self._leave(what)
+                else:
+                    self.failures.append(what)
+
+    def _leave(self, what: str) -> None:
+        left = self.facts.setdefault("left", [])
+        if what not in left:
+            left.append(what)
 
     @contextmanager
     def branch(self, label: str) -> Iterator[None]:
@@ -159,7 +200,11 @@ class Run:
         """The number of stages found and recomputed, for example ``16 found, 0 recomputed``."""
         n_recomputed = sum(outcome.recomputed for _, outcome in self.outcomes)
         n_found = len(self.outcomes) - n_recomputed
-        return "; ".join(self.notes) or f"{n_found} found, {n_recomputed} recomputed"
+        counted = f"{n_found} found, {n_recomputed} recomputed"
+        if "ended" in self.facts:
+            n_left = len(self.facts.get("left", ()))
+            return f"{counted}; ended by its budget ({self.facts['ended']}), {n_left} left for the next run"
+        return "; ".join(self.notes) or counted
 
     def tell_skipped(self, reasons: Iterable[str]) -> None:
         """Log what a stage left out and why, and list it in the summary as ``skipped``, each reason once."""
@@ -196,20 +241,6 @@ class Run:
         )
 
 
-def _context(
-    catalogue: str, run_id: str, forced: frozenset[str], only: frozenset[str] | None
-) -> StageContext:
-    """What the stages of a run share; device and checkpoint interval come from the environment."""
-    return StageContext(
-        root=catalogue_root(catalogue or None),
-        run_id=run_id,
-        forced=forced,
-        only=only,
-        device=os.environ.get("FEATLAS_DEVICE", "auto"),
-        checkpoint_seconds=float(os.environ.get("FEATLAS_CHECKPOINT_SECONDS", "15")),
-    )
-
-
 @contextmanager
 def started_run(
     flow: str,
@@ -237,14 +268,15 @@ def started_run(
         )
     started_at = datetime.now(UTC)
     run_id = str(runtime.flow_run.id or digest([flow, pipeline, started_at.isoformat()])[:32])
-    context = _context(catalogue, run_id, forced, only)
+    context = stage_context(catalogue, run_id, forced, only)
     run = Run(flow, pipeline, context, started_at, config_digest, runtime.deployment.name)
     label = flow if pipeline is None else f"{flow} of {pipeline}"
     with living_run(context.root, run_id, label), reporting() as reporter:
         record_crashes(context.root)
         run.write_row("running")
         try:
-            yield run
+            with suppress(BudgetSpent):
+                yield run
             run.finish()
             publish_summary(run)
             if run.failures:
@@ -259,25 +291,3 @@ def started_run(
             raise
         run.write_row("completed")
         settle(reporter, is_interrupted=False)
-
-
-def publish_summary(run: Run) -> None:
-    """Store the summary and a link to the run's dashboard page as Prefect artifacts."""
-    summary = run.summary()
-    rows = [
-        {name: stage[name] for name in ("stage", "label", "state", "seconds")}
-        | {"rows": sum(stage["rows"].values()), "fingerprint": stage["fingerprint"][:12]}
-        for stage in summary["stages"]
-    ]
-    tell_table(artifact_key("summary", run.flow, run.pipeline or "all"), rows, run.message)
-    tell_link(
-        artifact_key("catalogue", run.flow, run.pipeline or "all"),
-        dashboard_link("runs", run=run.context.run_id),
-        "Open this run in the catalogue",
-    )
-
-
-def dashboard_link(page: str, **parameters: str) -> str:
-    """The address of a dashboard page; ``FEATLAS_DASHBOARD_URL`` says where the dashboard is."""
-    base = os.environ.get("FEATLAS_DASHBOARD_URL", "http://127.0.0.1:8501").rstrip("/")
-    return f"{base}/{page}?{urlencode(parameters)}"

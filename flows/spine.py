@@ -37,6 +37,7 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = (), *
             a dictionary to start from that is not there, and for more pairs to match than a person means who
             did not say ``yes``.
     """
+    run.limit(config.budget)
     walk = Walk(run, config, with_needs(stages))
     if "describe_model" in walk.chosen:
         check_models(config, run.context.root)

@@ -46,6 +46,7 @@ class Walk:
 
     def may_compute(self, stage: Stage) -> bool:
         """Whether the walk comes to a stage and computes it if it is missing."""
+        self.run.heed_budget()
         return stage in self.chosen and self.run.context.may_compute(stage)
 
     def corpus(self, corpus_id: str | None = None) -> StageOutcome:

@@ -20,6 +20,7 @@ from dashboards.components.blocks import (
     table,
 )
 from dashboards.components.markup import Element, Node, el
+from dashboards.components.run_parts import left_notice
 from dashboards.components.text_marks import label_words
 
 Row = Mapping[str, Any]
@@ -37,7 +38,7 @@ CHANGE_COLUMNS = (Column("change"), Column("where"), Column("before", wide=True)
 
 
 def troubles(runs: Sequence[Row]) -> Iterator[Element]:
-    """A notice for the newest run that ended without being cancelled, if it did not complete.
+    """A notice for the newest run that ended without being cancelled, if it left stages or did not complete.
 
     A run in progress, or one that a person cancelled, hides nothing.
     """
@@ -48,6 +49,8 @@ def troubles(runs: Sequence[Row]) -> Iterator[Element]:
         link = el("a", "See the run", href=links.page("runs", run=run["run_id"]))
         which = "The last run" if run is runs[0] else f"The run of {figures.moment(run['started_at'])}"
         yield notice(f"{which} {run['state']}: {why}", link, bad=True)
+    elif over and (left := left_notice(over[0])) is not None:
+        yield left
 
 
 def massive(rows: Sequence[Row]) -> Iterator[Element]:

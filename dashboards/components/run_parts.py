@@ -27,6 +27,7 @@ from dashboards.components.text_marks import visible
 from dashboards.components.timeline import failures, spans_of, timeline
 
 Row = Mapping[str, Any]
+LEFT_SHOWN = 12
 NO_TRENDS = "Trends appear once a dictionary was trained a second time."
 METRIC_NAMES = {"fvu": "FVU", "l0": "L0", "ce_recovered": "CE recovered"}
 METRIC_HELP = {"fvu": definitions.FVU, "l0": definitions.L0, "ce_recovered": definitions.CE_RECOVERED}
@@ -88,6 +89,7 @@ def run_section(run: Row, prefect: str, answered: bool) -> Element:
             cls="row",
         ),
         notice(run["error"], bad=True) if run["error"] else None,
+        left_notice(run),
         key_figures(items),
         facts(pairs),
         cls="stack wide-gap section",
@@ -101,7 +103,7 @@ def stage_section(
 
     ``option`` names the catalogue for the command.
     """
-    found = [item for item in _summary(run) if item.get("state") == "found"]
+    found = [item for item in _stages(run) if item.get("state") == "found"]
     complete = run["state"] == "completed"
     none = quiet("No stage was recomputed: all were already done." if complete else "No stage ended yet.")
     spans = spans_of(stages, working, typical)
@@ -116,13 +118,28 @@ def stage_section(
     return el("div", *parts, cls="block stack")
 
 
-def _summary(run: Row) -> list[Mapping[str, Any]]:
+def _summary(run: Row) -> Mapping[str, Any]:
+    """A run's summary; empty while it works, and for one in another form."""
+    content = json.loads(run["summary"]) if run["summary"] else {}
+    return content if isinstance(content, dict) else {"stages": content}
+
+
+def _stages(run: Row) -> list[Mapping[str, Any]]:
     """The per-stage entries of a run's summary, ignoring anything else in it."""
-    if not run["summary"]:
-        return []
-    content = json.loads(run["summary"])
-    entries = content.get("stages", []) if isinstance(content, dict) else content
-    return [entry for entry in entries if isinstance(entry, dict)]
+    return [entry for entry in _summary(run).get("stages") or () if isinstance(entry, dict)]
+
+
+def left_notice(run: Row) -> Element | None:
+    """What a run that its budget ended leaves to the next one; nothing for other runs."""
+    summary = _summary(run)
+    if "ended" not in summary:
+        return None
+    left = [str(what) for what in summary.get("left") or ()]
+    shown = [el("li", visible(what)) for what in left[:LEFT_SHOWN]]
+    if left[LEFT_SHOWN:]:
+        shown.append(el("li", f"and {len(left) - LEFT_SHOWN} more"))
+    said = f"Ended by its budget: {summary['ended']}. The next run goes on with {len(left)} stages"
+    return notice(said + (" and what needs them:" if left else "."), el("ul", *shown) if shown else None)
 
 
 def run_table(runs: Sequence[Row], chosen: str) -> Element:
@@ -132,7 +149,7 @@ def run_table(runs: Sequence[Row], chosen: str) -> Element:
         when = figures.moment(run["started_at"])
         href = links.page("runs", run=run["run_id"])
         first: Node = el("strong", when) if run["run_id"] == chosen else el("a", when, href=href)
-        summary = _summary(run)
+        summary = _stages(run)
         recomputed = f"{run['n_stages']} of {len(summary)}" if summary else figures.count(run["n_stages"])
         rows.append(
             (

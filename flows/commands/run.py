@@ -80,6 +80,9 @@ def report(summary: dict[str, Any]) -> str:
             f"{n_rows:>9,} rows {stage['seconds']:>7.1f} s"
         )
     lines += [f"  FAILED     {failure}" for failure in summary["failures"]]
+    lines += [f"  left       {what}" for what in summary.get("left", ())]
+    if "ended" in summary:
+        lines.append(f"ended by its budget: {summary['ended']}; run again to go on")
     lines += _landed(Path(summary["catalogue"]))
     lines += [
         f"{summary['n_recomputed']} stages recomputed, {summary['n_found']} found in {summary['catalogue']}",

@@ -1,4 +1,4 @@
-"""The budget per endpoint and UTC day, counted in a file that all processes share.
+"""The budget per endpoint and UTC day, and that of a run, counted in files that all processes share.
 
 Before a request its maximum cost is reserved; afterwards the actual cost replaces the reservation, so the sum
 never exceeds the limit. A killed process leaves its reservation, which errs on the safe side.
@@ -6,14 +6,18 @@ never exceeds the limit. A killed process leaves its reservation, which errs on 
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock
 
+from catalog.ids import digest
 from tasks.autointerp.chat import Stopped
 from tasks.autointerp.endpoint import EndpointProfile
+
+SPENT_BY_RUN = "the budget of this run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +29,33 @@ class Spend:
 
 
 @dataclass(frozen=True, slots=True)
+class RunLimit:
+    """What all endpoints together may cost in one run."""
+
+    run_id: str
+    usd: float
+
+    @property
+    def spent(self) -> str:
+        """Why a question is not asked any more; begins with `SPENT_BY_RUN`."""
+        return f"{SPENT_BY_RUN} ({self.usd:g} USD) is used up: the next run continues"
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
-    """The maximum cost of a request, on the account of the day when it was made."""
+    """The maximum cost of a request, on the accounts of the day and of the run when it was made."""
 
     most: Spend
-    account: Path | None
+    accounts: tuple[Path, ...]
 
 
 class Budget:
-    """The day's account of one endpoint; without limits nothing is counted."""
+    """The day's account of one endpoint, and that of the run; without limits nothing is counted."""
 
-    def __init__(self, folder: Path, profile: EndpointProfile) -> None:
+    def __init__(self, folder: Path, profile: EndpointProfile, run: RunLimit | None = None) -> None:
         self.profile = profile
         self.folder = folder
+        self.run = run
         self.limited = profile.budget_usd is not None or profile.budget_tokens is not None
 
     def reserve(self, most: Spend) -> Reservation:
@@ -46,30 +64,39 @@ class Budget:
         Raises:
             Stopped: when that would exceed a limit.
         """
-        if not self.limited:
-            return Reservation(most, None)
-        account = self._account()
-        self._add(account, most, enforce=True)
-        return Reservation(most, account)
+        wanted: list[tuple[Path, Callable[[Spend], None]]] = []
+        if self.limited:
+            wanted.append((self._account(), self._refuse_above))
+        if self.run is not None:
+            wanted.append((self._account_of_run(self.run), self._refuse_above_run))
+        reservation = Reservation(most, ())
+        for account, refuse in wanted:
+            try:
+                self._add(account, most, refuse)
+            except Stopped:
+                self.settle(reservation, Spend())
+                raise
+            reservation = Reservation(most, (*reservation.accounts, account))
+        return reservation
 
     def settle(self, reservation: Reservation, actual: Spend) -> None:
         """Replace a reservation by the actual cost, even if its day is over."""
-        if reservation.account is not None:
-            most = reservation.most
-            change = Spend(actual.usd - most.usd, actual.tokens - most.tokens)
-            self._add(reservation.account, change, enforce=False)
+        most = reservation.most
+        change = Spend(actual.usd - most.usd, actual.tokens - most.tokens)
+        for account in reservation.accounts:
+            self._add(account, change)
 
     def spent(self) -> Spend:
         """The sum of the day's account, including reservations."""
         return _read(self._account())
 
-    def _add(self, account: Path, change: Spend, *, enforce: bool) -> None:
+    def _add(self, account: Path, change: Spend, refuse: Callable[[Spend], None] | None = None) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{account}.lock"):
             before = _read(account)
             after = Spend(before.usd + change.usd, before.tokens + change.tokens)
-            if enforce:
-                self._refuse_above(after)
+            if refuse is not None:
+                refuse(after)
             _write(account, after)
 
     def _refuse_above(self, spend: Spend) -> None:
@@ -82,8 +109,15 @@ class Budget:
                 "run again tomorrow or raise the budget in its profile"
             )
 
+    def _refuse_above_run(self, spend: Spend) -> None:
+        if self.run is not None and spend.usd > self.run.usd:
+            raise Stopped(self.run.spent)
+
     def _account(self) -> Path:
         return self.folder / f"{self.profile.name}-{datetime.now(UTC):%Y-%m-%d}.json"
+
+    def _account_of_run(self, run: RunLimit) -> Path:
+        return self.folder / f"run-{digest(run.run_id)[:16]}.json"
 
 
 def _write(account: Path, spend: Spend) -> None:

@@ -14,7 +14,7 @@ import httpx2
 import openai
 
 from tasks.autointerp.asking import Asker
-from tasks.autointerp.budget import Budget
+from tasks.autointerp.budget import Budget, RunLimit
 from tasks.autointerp.chat import ChatRequest, Message, Stopped
 from tasks.autointerp.endpoint import EndpointProfile, load_api_key, load_endpoint
 from tasks.autointerp.prompt_cache import Answers, PromptCache
@@ -35,6 +35,7 @@ def open_client(
     owner: str,
     scratch: Path | None = None,
     forced: bool = False,
+    limit: RunLimit | None = None,
     config_path: Path = Path("featlas.toml"),
 ) -> Asker:
     """A client for a named endpoint profile.
@@ -46,6 +47,7 @@ def open_client(
             got before it was killed counts as new.
         scratch: Working folder of that unit, which holds replies that must stay private to it.
         forced: Whether the unit is repeated on request; then unusable replies are requested again.
+        limit: What all endpoints together may cost in the run.
 
     Raises:
         UserError: for an unknown or wrong profile, or a missing key.
@@ -54,7 +56,7 @@ def open_client(
     wire = OpenAIWire(profile, load_api_key(profile, environ), cache_folder / "shapes")
     own = None if scratch is None else PromptCache(scratch / "answers")
     answers = Answers(PromptCache(cache_folder / profile.name), own, forced=forced)
-    return Asker(profile, wire, answers, Budget(cache_folder / "spend", profile), owner)
+    return Asker(profile, wire, answers, Budget(cache_folder / "spend", profile, limit), owner)
 
 
 class OpenAIWire:

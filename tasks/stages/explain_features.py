@@ -46,7 +46,7 @@ def explain_features(context: StageContext, unit: ExplainUnit) -> StageOutcome:
             **stored.evidence_ids(facts),
             scratch=claim.scratch,
             fingerprint=claim.fingerprint,
-            client=client_of(unit.config.endpoint_name, context.root, claim, forced=STAGE in context.forced),
+            client=client_of(unit.config.endpoint_name, context, claim),
             run_id=context.run_id,
             n_features=n_firing(features),
             position=unit.position,

@@ -44,7 +44,7 @@ def score_explanations(context: StageContext, unit: ScoreUnit) -> StageOutcome:
             unit.config,
             **ids,
             scratch=claim.scratch,
-            client=client_of(unit.config.endpoint_name, context.root, claim, forced=STAGE in context.forced),
+            client=client_of(unit.config.endpoint_name, context, claim),
             run_id=context.run_id,
             position=unit.position,
             listener=listener,

@@ -1,7 +1,6 @@
 """The language model that explains or judges: its name for the fingerprint, a client for the work."""
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog.ledger import Claim
@@ -9,6 +8,7 @@ from tasks.autointerp.endpoint import load_endpoint
 
 if TYPE_CHECKING:
     from tasks.autointerp.chat import ChatClient
+    from tasks.support.policies import StageContext
 
 CACHE_FOLDER = "_cache/llm"
 
@@ -28,24 +28,26 @@ def answering_model(endpoint: str | None) -> Any:
     return {"model": profile.model, **settings} if settings else profile.model
 
 
-def client_of(endpoint: str | None, root: Path, claim: Claim, *, forced: bool) -> "ChatClient | None":
+def client_of(endpoint: str | None, context: "StageContext", claim: Claim) -> "ChatClient | None":
     """A client whose answers and spend are stored with the catalogue; None without an endpoint.
 
     Args:
         endpoint: Name of the profile.
-        root: The catalogue.
+        context: The catalogue, the run and what it may spend. If the stage is repeated on request, unusable
+            replies are requested again.
         claim: The unit of work that pays; its scratch folder holds replies that must stay private to it.
-        forced: Whether the unit is repeated on request; then unusable replies are requested again.
     """
     if endpoint is None:
         return None
+    from tasks.autointerp.budget import RunLimit
     from tasks.autointerp.client import open_client
 
     return open_client(
         endpoint,
         environ=os.environ,
-        cache_folder=root / CACHE_FOLDER,
+        cache_folder=context.root / CACHE_FOLDER,
         owner=claim.fingerprint,
         scratch=claim.scratch,
-        forced=forced,
+        forced=claim.request.stage in context.forced,
+        limit=None if context.usd is None else RunLimit(context.run_id, context.usd),
     )

@@ -56,6 +56,8 @@ class StageContext:
     wait_seconds: float = WAIT_FOR_OTHER_RUN_SECONDS
     only: frozenset[str] | None = None
     """The stages that may be computed; others are found or skipped. None for all."""
+    usd: float | None = None
+    """Most that language models may cost in this run; None for no limit."""
 
     def may_compute(self, stage: str) -> bool:
         """Whether this run computes the stage if it is missing."""
