@@ -31,7 +31,9 @@ with recursive family(corpus_id) as (
 )
 select corpus_id from family join documents using (corpus_id) where document_id = $document_id order by 1
 """
-_SETS = "select activation_set_id, uri from activation_sets where list_contains($corpora, corpus_id) order by 1"
+_SETS = (
+    "select activation_set_id, uri from activation_sets where list_contains($corpora, corpus_id) order by 1"
+)
 _TOUCHED = """
 select distinct dictionary_id, activation_set_id, feature_index
 from examples
@@ -46,7 +48,9 @@ group by all
 """
 _OWN_LABELS = """
 with labelled as (
-    select document_id, unnest(map_values(labels)) as value from documents where list_contains($corpora, corpus_id)
+    select document_id, unnest(map_values(labels)) as value
+    from documents
+    where list_contains($corpora, corpus_id)
 )
 select distinct value from labelled where document_id = $document_id and length(value) >= 3 and value not in (
     select value from labelled where document_id <> $document_id and value is not null

@@ -67,7 +67,9 @@ def sweep(root: Path, corpora: Sequence[str], document_id: str) -> list[str]:
         refuse_workers(root)
         with connect(root, snapshot=newest, comments=False) as connection:
             values = {"corpora": list(corpora)}
-            sql = "select activation_set_id, uri from activation_sets where list_contains($corpora, corpus_id)"
+            sql = (
+                "select activation_set_id, uri from activation_sets where list_contains($corpora, corpus_id)"
+            )
             sets = dict(connection.execute(sql, values).fetchall())
             sql = "select digest from corpora where list_contains($corpora, corpus_id)"
             digests = {digest for (digest,) in connection.execute(sql, values).fetchall()}

@@ -22,7 +22,7 @@ LONGER: dict[str, int] = {
     "tests/dashboards/synthetic.py": 514,
     "tests/dashboards/synthetic.py::explanation_rows": 79,
     "tests/dashboards/test_browser.py": 334,
-    "tests/dashboards/test_pages.py": 462,
+    "tests/dashboards/test_pages.py": 463,
     "tests/end_to_end/test_platform.py": 332,
     "tests/fakes/openai_server.py": 319,
     "tests/fakes/openai_server.py::_handler": 76,

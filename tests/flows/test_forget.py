@@ -1,7 +1,6 @@
 """A forgotten document: no file holds it, the rest stays sound, and a kill leaves nothing half done."""
 
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,6 @@ from catalog.runs import living_run
 from catalog.store import SliceWrite, TableStore, publish_rows
 from flows import comparing, evidence, spine
 from flows import walk as walk_module
-from flows.cli import main
 from flows.config import PipelineConfig
 from flows.forgetting import find_document, forget
 from tasks.activations.caching.cache import open_intact
@@ -29,6 +27,8 @@ from tests.flows.forgotten import (
     SECRET,
     UNIQUE,
     Traces,
+    corpus,
+    featlas,
     forgetter,
     found_in,
     pipeline,
@@ -188,12 +188,10 @@ def test_a_shard_computed_again_holds_the_same_bytes(root: Path) -> None:
     with connect(root) as connection:
         (uri,) = connection.execute("select uri from activation_sets").fetchone() or ("",)
     shard = root / uri / "shard-00000.npy"
-    content = bytearray(shard.read_bytes())
-    content[-100] ^= 0xFF
+    content = shard.read_bytes()
     shard.unlink()
-    shard.write_bytes(content)
-    config = PipelineConfig.model_validate(pipeline(root.parent)).models[0]
-    assert open_intact(root / uri, config, "cpu").verify() == []
+    shard.write_bytes(content[:-100] + bytes(100))
+    assert open_intact(root / uri, pipeline(root.parent).models[0], "cpu").verify() == []
 
 
 def test_a_forgotten_document_is_not_read_again(root: Path, made: tuple[Path, PipelineConfig]) -> None:
@@ -206,6 +204,25 @@ def test_a_forgotten_document_is_not_read_again(root: Path, made: tuple[Path, Pi
     assert again.facts["n_documents"] == 59
     moved = settings.model_copy(update={"id_column": None})
     assert load_corpus.fn(context, CorpusUnit(moved, 0.25)).facts["n_documents"] == 59
+
+
+def test_every_state_of_a_corpus_that_grew_loses_the_document(tmp_path: Path) -> None:
+    root = tmp_path / "catalogue"
+    for night, n in enumerate((40, 50)):
+        config = pipeline(tmp_path, corpus=corpus(tmp_path, n, grows=True))
+        walk(root, config, f"run-{night}", ["cache_activations"])
+    traces = traces_of(root, with_examples=False)
+    assert sum("documents/" in name for name in found_in(root, traces)) == 2
+    found = find_document(root, "parquet", SECRET)
+    assert len(found.evidence.corpora) == 2
+    forget(root, found, "tester", None)
+    assert found_in(root, traces) == {}
+    sound(root)
+    config = pipeline(tmp_path, corpus=corpus(tmp_path, 60, grows=True))
+    run = walk(root, config, "run-3", ["cache_activations"])
+    assert [o.facts["n_documents"] for _, o in run.outcomes if o.recomputed] == [60]
+    assert found_in(root, traces) == {}
+    sound(root)
 
 
 @pytest.mark.parametrize(
@@ -252,13 +269,6 @@ def test_a_wrong_name_is_one_sentence(
     assert words in said.err
     assert (said.out, said.err.count("\n")) == ("", 1)
     assert TableStore(made[0]).snapshot().version == version
-
-
-def featlas(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
-    monkeypatch.setattr(sys, "argv", ["featlas", *arguments])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return int(end.value.code or 0)
 
 
 def test_without_yes_nothing_changes(

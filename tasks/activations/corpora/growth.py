@@ -61,14 +61,10 @@ def grown_corpus(
     if earlier is not None and not new.num_rows:
         return earlier._replace(n_gone=n_gone)
     refuse_empty(new.num_rows, about)
-    before = earlier.generations if earlier is not None else ()
-    generations = (*before, Generation(_digest(new), new.num_rows))
+    generations = (*(earlier.generations if earlier else ()), Generation(_digest(new), new.num_rows))
     new = new.append_column(GENERATION, pa.repeat(pa.scalar(len(generations), pa.int32()), new.num_rows))
-    table = (
-        new
-        if earlier is None
-        else pa.concat_tables([earlier.table.select(new.column_names).cast(new.schema), new])
-    )
+    old = [] if earlier is None else [earlier.table.select(new.column_names).cast(new.schema)]
+    table = pa.concat_tables([*old, new])
     return CorpusTable(
         table=table.sort_by([(GENERATION, "ascending"), ("document_id", "ascending")]),
         source=about["source"],
