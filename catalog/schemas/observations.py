@@ -108,6 +108,17 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
         optional("n_documents_b", I64, "Documents of side b"),
         optional("n_firing_a", I64, "Documents of side a in which it fires"),
         optional("n_firing_b", I64, "Documents of side b in which it fires"),
+        optional(
+            "is_silent", BOOL, "Whether it fires on b at most a twentieth as often as on a; models only"
+        ),
+        optional(
+            "revived",
+            BOOL,
+            "Silent on b: whether a linear probe of b still finds where it fires on a; null if not silent "
+            "or too few tokens decide; models only",
+        ),
+        optional("probe_auroc", F64, "AUROC of this probe on documents that it has not seen; models only"),
+        optional("probe_null", F64, "The largest AUROC of probes for shuffled firing; models only"),
         column(
             "p_value",
             F64,

@@ -14,6 +14,7 @@ from dashboards.components.blocks import (
     label_text,
     section,
     table,
+    term,
 )
 from dashboards.components.charts import Bin, histogram
 from dashboards.components.markup import Element, Node, el
@@ -82,6 +83,8 @@ def headline(found: Changes) -> Iterator[Element]:
         Figure("FVU", _both(row, "fvu", 3), definitions.FVU_SIDES),
         Figure("L0", _both(row, "l0", 1), definitions.L0),
     ]
+    if row["n_silent"] is not None:
+        shown.append(Figure("silent on b", _silent(row), definitions.SILENT_ON_B))
     if row["n_documents_a"] is not None:
         shown.append(Figure("documents", f"{row['n_documents_a']} and {row['n_documents_b']}"))
     charts = [
@@ -91,6 +94,27 @@ def headline(found: Changes) -> Iterator[Element]:
     ]
     title = visible(row["comparison"])
     yield section(title, key_figures(shown), el("div", *charts, cls="pair"), note=sides(row))
+
+
+def _silent(row: Row) -> str:
+    """Silent features, and what probes say of them."""
+    if not row["n_silent"]:
+        return "0"
+    said = f"{figures.count(row['n_revived'])} still decodable, {figures.count(row['n_gone'])} gone"
+    return f"{figures.count(row['n_silent'])}: {said}"
+
+
+def silence(shift: Row) -> Element | None:
+    """A badge for a feature that is silent on b: still decodable, gone, or undecided."""
+    if not shift["is_silent"]:
+        return None
+    if shift["revived"] is None:
+        return el("span", term("silent, undecided", definitions.UNDECIDED), cls="quiet small")
+    auroc = f"AUROC {figures.decimal(shift['probe_auroc'])}, shuffled {figures.decimal(shift['probe_null'])}"
+    name, help = (
+        ("still decodable", definitions.STILL_DECODABLE) if shift["revived"] else ("gone", definitions.GONE)
+    )
+    return el("span", term(f"silent, {name}", help), f" ({auroc})", cls="quiet small")
 
 
 def _both(row: Row, name: str, places: int) -> str:
@@ -123,7 +147,13 @@ def _shift(found: Changes, shift: Row) -> tuple[Node, ...]:
     has_contexts = any((index, side) in found.contexts for side in "ab")
     return (
         el("div", named, el("span", *where, cls="small"), cls="stack") if set_a != set_b else named,
-        el("div", label_text(shift["label"]), *(contexts if has_contexts else ()), cls="stack"),
+        el(
+            "div",
+            label_text(shift["label"]),
+            silence(shift),
+            *(contexts if has_contexts else ()),
+            cls="stack",
+        ),
         interval,
         figures.significant(shift["q_value"], 2),
         figures.percent(shift["density_a"]),

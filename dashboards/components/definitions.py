@@ -79,6 +79,17 @@ DECODABLE_EARLIER = (
     "dictionary's own."
 )
 DECODABLE_SHARE = "Share of the features that a linear probe predicts from this hookpoint of the model."
+SILENT_ON_B = (
+    "Features that fire on b at most a twentieth as often as on a. Still decodable: a linear probe of the "
+    "activations of b finds where they fire on a (AUROC of at least 0.9 on other documents, above shuffled "
+    "labels). Gone: it does not."
+)
+STILL_DECODABLE = (
+    "It is silent on b, but a linear probe of b still finds where it fires on a: the model has the "
+    "information, and this feature does not respond to it."
+)
+GONE = "It is silent on b, and a linear probe of b does not find where it fires on a."
+UNDECIDED = "It is silent on b, and fires on too few tokens of a for a probe to decide."
 SEPARATION = (
     "Mean silhouette of the eval documents by their mean codes and a document label: 1 is far apart, 0 is no "
     "difference."

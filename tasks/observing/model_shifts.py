@@ -19,6 +19,7 @@ from tasks.observing.config import ModelsComparison
 from tasks.observing.documents import Floats, Ints
 from tasks.observing.group_shifts import METRIC_VERSION, Shifted
 from tasks.observing.paired_sums import PairedSums, StreamShifts, read_pairs
+from tasks.observing.revived import Revived, revived, silent_features
 from tasks.observing.sign_flips import sign_flip_p
 from tasks.observing.top_contexts import TopContexts, shared_share
 
@@ -58,6 +59,7 @@ def model_shifts(
         **_stream_columns(shifts, dictionary, feature_F),
     }
     n, n_documents = len(feature_F), a_GL.shape[0]
+    probed = revived(dictionary, sets, config, silent_features(sums, feature_F), listener)
     columns = {
         "feature_index": feature_F.astype(np.int32),
         "density_a": sums.firings[0][feature_F] / sums.n_segments,
@@ -68,11 +70,14 @@ def model_shifts(
         "n_documents_b": np.full(n, n_documents),
         "n_firing_a": _documents_of(a_GL)[feature_F],
         "n_firing_b": _documents_of(b_GL)[feature_F],
+        **_revived_columns(probed, feature_F),
         "p_value": p_F,
         "q_value": q_F,
         "metric_version": np.full(n, METRIC_VERSION, dtype=np.int32),
     }
-    return Shifted(pa.table(columns), _summary(sums, n_documents, q_F, optional))
+    facts = _summary(sums, n_documents, q_F, optional)
+    found = {"n_silent": len(probed.feature_F), "n_revived": int(probed.passes().sum())}
+    return Shifted(pa.table(columns), {**facts, **found})
 
 
 def mean_shift(differences_GF: Any, segments_G: Ints) -> tuple[Floats, Floats]:
@@ -126,6 +131,21 @@ def _stream_columns(
     return {
         "consistency": shifts.consistencies()[feature_F],
         "projected_shift": shifts.projections(directions_LD)[feature_F],
+    }
+
+
+def _revived_columns(probed: Revived, feature_F: Ints) -> dict[str, pa.Array]:
+    """What probes find of silent features, null for all others."""
+    place = np.searchsorted(feature_F, probed.feature_F)
+    auroc, null = np.full(len(feature_F), np.nan), np.full(len(feature_F), np.nan)
+    auroc[place], null[place] = probed.auroc_F, probed.null_F
+    is_silent, is_revived = np.zeros(len(feature_F), dtype=bool), np.zeros(len(feature_F), dtype=bool)
+    is_silent[place], is_revived[place] = True, probed.passes()
+    return {
+        "is_silent": pa.array(is_silent),
+        "revived": pa.array(is_revived, pa.bool_(), mask=~np.isfinite(auroc)),
+        "probe_auroc": _nullable(auroc),
+        "probe_null": _nullable(null),
     }
 
 

@@ -7,7 +7,7 @@ block, G documents, L features, D width.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -110,6 +110,16 @@ class StreamShifts:
         return np.clip(mean, -1.0, 1.0)
 
 
+class PairedBlock(NamedTuple):
+    """Aligned tokens of complete documents: codes and activation vectors of both sides."""
+
+    a_SL: csr_array
+    b_SL: csr_array
+    x_a_SD: npt.NDArray[np.float32]
+    x_b_SD: npt.NDArray[np.float32]
+    document_S: Ints
+
+
 def read_pairs(
     dictionary: Dictionary,
     sets: tuple[ActivationSet, ActivationSet],
@@ -130,6 +140,22 @@ def read_pairs(
     Raises:
         UserError: when the sets share no text.
     """
+    sums = PairedSums(dictionary.d_sae)
+    shifts = StreamShifts(dictionary.d_sae, sets[0].d_in) if follows_stream else None
+    for block in paired_blocks(dictionary, sets, config, listener):
+        sums.add(block.a_SL, block.b_SL, block.document_S)
+        if shifts is not None:
+            shifts.add(block.a_SL, block.x_a_SD, block.x_b_SD)
+    return sums, shifts
+
+
+def paired_blocks(
+    dictionary: Dictionary,
+    sets: tuple[ActivationSet, ActivationSet],
+    config: ModelsComparison,
+    listener: ProgressListener = silent,
+) -> Iterator[PairedBlock]:
+    """The drawn documents block by block; arguments and errors as of `read_pairs`."""
     drawn_G = drawn_documents(sets[0].tokens, config.max_segments, config.seed)
     tokens_a, tokens_b = (_text_of(one.tokens, drawn_G) for one in sets)
     segments = common_segments(tokens_a, tokens_b)
@@ -137,16 +163,11 @@ def read_pairs(
         raise UserError(
             "the two activation sets share no token of any document: cache the same corpus for both models"
         )
-    sums = PairedSums(dictionary.d_sae)
-    shifts = StreamShifts(dictionary.d_sae, sets[0].d_in) if follows_stream else None
     for block in _blocks(segments):
-        a_SL, x_a = _read(dictionary, sets[0], tokens_a, segments.of_a, block)
-        b_SL, x_b = _read(dictionary, sets[1], tokens_b, segments.of_b, block)
-        sums.add(a_SL, b_SL, segments.document[block])
-        if shifts is not None:
-            shifts.add(a_SL, x_a, x_b)
+        a_SL, x_a_SD = _read(dictionary, sets[0], tokens_a, segments.of_a, block)
+        b_SL, x_b_SD = _read(dictionary, sets[1], tokens_b, segments.of_b, block)
+        yield PairedBlock(a_SL, b_SL, x_a_SD, x_b_SD, segments.document[block])
         listener(Progress("tokens compared", block.stop, segments.n))
-    return sums, shifts
 
 
 def drawn_documents(tokens: PackedTokens, max_tokens: int, seed: int) -> Bools:

@@ -57,13 +57,17 @@ def shift_row(index: int, *, models: bool) -> dict[str, Any]:
         "n_documents_a": 20,
         "n_documents_b": 20,
     }
-    paired = {
+    paired: dict[str, Any] = {
         "pearson": 0.99 - index / 400,
         "jaccard": 0.95 - index / 300,
         "overlap_top": 0.7,
         "consistency": 0.2,
     }
-    return {**shared, **(paired if models else {})}
+    is_silent = index in (1, 2, 3)
+    if is_silent:
+        paired |= {"revived": (None, True, False, None)[index], "probe_null": 0.55}
+        paired |= {"probe_auroc": (None, 0.97, 0.61, None)[index]}
+    return {**shared, **({**paired, "is_silent": is_silent} if models else {})}
 
 
 def commit_shifts(commit: Any, columns: Any, dictionary: str, sets: tuple[str, str], n_features: int) -> None:

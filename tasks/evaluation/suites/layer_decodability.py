@@ -25,9 +25,9 @@ from scipy import sparse
 from catalog.schemas import TABLES, Split
 from tasks.common.bootstrap import mean_interval
 from tasks.common.progress import Progress, ProgressListener, silent
-from tasks.evaluation.linear_probes import Bools, Floats, ProbeSums, aurocs
 from tasks.evaluation.suite import SUITES, FeatureSuite, Layer, Metric, Subject, SuiteConfig, Unmeasurable
 from tasks.evaluation.tokens import encoded, token_batches
+from tasks.measures.linear_probes import Bools, Floats, ProbeSums, aurocs
 
 EARLIER, SHARE = "decodable_earlier", "decodable_share"
 _SEQUENCES_AT_ONCE, _TARGETS_AT_ONCE = 64, 256

@@ -12,9 +12,9 @@ import pytest
 
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.sites import SiteActivations
-from tasks.evaluation.linear_probes import ProbeSums, aurocs
 from tasks.evaluation.suite import Layer, Subject, run_suite
 from tasks.evaluation.suites.layer_decodability import LayerDecodabilityConfig
+from tasks.measures.linear_probes import ProbeSums, aurocs
 
 N_SEQUENCES, CONTEXT, WIDTH = 200, 16, 6
 LINEAR, PRODUCT, LATE = 0, 1, 2
