@@ -75,9 +75,7 @@ def model_shifts(
         "q_value": q_F,
         "metric_version": np.full(n, METRIC_VERSION, dtype=np.int32),
     }
-    facts = _summary(sums, n_documents, q_F, optional)
-    found = {"n_silent": len(probed.feature_F), "n_revived": int(probed.passes().sum())}
-    return Shifted(pa.table(columns), {**facts, **found})
+    return Shifted(pa.table(columns), _summary(sums, n_documents, q_F, optional) | probed.facts())
 
 
 def mean_shift(differences_GF: Any, segments_G: Ints) -> tuple[Floats, Floats]:

@@ -46,6 +46,10 @@ class Revived(NamedTuple):
         found: npt.NDArray[np.bool_] = (self.auroc_F >= REVIVED_AUROC) & (self.auroc_F > self.null_F)
         return found
 
+    def facts(self) -> dict[str, int]:
+        """How many features are silent, and how many of them a probe finds."""
+        return {"n_silent": len(self.feature_F), "n_revived": int(self.passes().sum())}
+
 
 def silent_features(sums: PairedSums, feature_F: Ints) -> Ints:
     """Those that fire on a and are silent on b, the most frequent ones of a first."""
