@@ -28,18 +28,16 @@ def dictionary_stages(
         outcome: The outcome of the stage that put the dictionary into the catalogue.
         evaluation: How to measure it.
     """
-    mined = measured_stages(walk, models, outcome, evaluation)
+    measured = EvaluateUnit(evaluation, models, outcome)
+    with walk.run.branch(f"evaluate {measured.label}"):
+        walk.do(evaluate_dictionary, measured)
+    mined = mined_stages(walk, models, outcome)
     for position, explainer in enumerate(walk.config.explain):
         _label_stages(walk, ExplainUnit(explainer, mined, position))
 
 
-def measured_stages(
-    walk: Walk, models: tuple[ModelConfig, ...], outcome: StageOutcome, evaluation: EvaluationConfig
-) -> StageOutcome:
-    """The stages that need no explanation; the outcome of mining."""
-    measured = EvaluateUnit(evaluation, models, outcome)
-    with walk.run.branch(f"evaluate {measured.label}"):
-        walk.do(evaluate_dictionary, measured)
+def mined_stages(walk: Walk, models: tuple[ModelConfig, ...], outcome: StageOutcome) -> StageOutcome:
+    """Mine and compare documents; the outcome of mining."""
     mined = walk.do(mine_examples, MineUnit(walk.config.mining, models, outcome))
     comparison_stages(walk, Observed(outcome, mined))
     return mined

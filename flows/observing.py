@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flows.config_entries import ObserveConfig
-from flows.evidence import dictionary_stages, measured_stages, suite_stages
+from flows.evidence import dictionary_stages, mined_stages, suite_stages
 from flows.members import Trained
 from flows.walk import Walk
 from tasks.activations.models.source import ModelConfig
@@ -15,8 +15,8 @@ from tasks.support.training_units import Site
 def observe_stages(walk: Walk, trained: Sequence[Trained]) -> None:
     """Look at every dictionary on each further set of the pipeline; a set that exists is read.
 
-    If the corpus grew, the first of them is the set of all its documents. There explanations are those of the
-    set on which the dictionary was trained, and nothing is explained or scored again.
+    If the corpus grew, the first of them is the set of all its documents. It is mined and compared; what the
+    dictionary was measured by, and its explanations, stay those of the set on which it was trained.
     """
     if (walk.n_generations() or 1) > 1:
         _observe_growth(walk, trained)
@@ -37,7 +37,7 @@ def _observe_growth(walk: Walk, trained: Sequence[Trained]) -> None:
             with walk.run.branch(f"observe {one.outcome.facts['alias']} on all documents"):
                 for models, unit in _units(walk, one, ObserveConfig()):
                     observed = walk.do(observe_dictionary, unit)
-                    measured_stages(walk, models, observed, one.evaluation)
+                    mined_stages(walk, models, observed)
 
 
 def _units(

@@ -24,6 +24,7 @@ from safetensors.numpy import save_file
 from catalog.durable import flush_file, flush_folder, temporary_beside
 from catalog.errors import UserError
 from catalog.faults import fault_point
+from tasks.activations.reading.shard_files import shard_starts
 from tasks.common.progress import Progress, ProgressListener
 
 if TYPE_CHECKING:
@@ -127,8 +128,9 @@ def encode_to_shards(
     n_sequences, context_length = activation_set.n_sequences, activation_set.context_length
     step = _sequences_per_shard(dictionary, activation_set, shard_tokens)
     shards: list[CodeShard] = []
-    for number, first in enumerate(range(0, n_sequences, step)):
-        rows = np.arange(first, min(first + step, n_sequences))
+    starts = shard_starts(activation_set.tokens.parts, step)
+    for number, (first, end) in enumerate(zip(starts, [*starts[1:], n_sequences], strict=True)):
+        rows = np.arange(first, end)
         path = folder / f"{number:06d}.safetensors"
         shard = _read_shard(path, rows, context_length, dictionary.d_sae)
         if shard is None:
@@ -139,7 +141,7 @@ def encode_to_shards(
         shards.append(shard)
         if number == 0:
             further = rows_bytes(shard) if rows_bytes is not None else 0
-            _check_space(path, -(-n_sequences // step), further)
+            _check_space(path, len(starts), further)
         listener(Progress("sequences encoded", int(rows[-1]) + 1, n_sequences))
     _check_finite(shards, max_nonfinite_share)
     return shards

@@ -15,6 +15,14 @@ from tasks.common.progress import ProgressListener, silent
 from tasks.mining.codes import CodeShard, encode_to_shards
 from tasks.mining.config import MiningConfig
 from tasks.mining.document_firings import document_firings, expected_bytes
+from tasks.mining.earlier_pass import (
+    CODES,
+    Continued,
+    EarlierPass,
+    described,
+    find_earlier,
+    keep_pass,
+)
 from tasks.mining.examples import ExampleMiner
 from tasks.mining.features import FEATURES_SCHEMA, feature_rows, top_tokens
 from tasks.mining.logits import LogitEffects, Unembedding, logit_effects
@@ -22,7 +30,7 @@ from tasks.mining.method_columns import method_columns, typed_columns
 from tasks.mining.nearest import interleave, nearest_by_decoder
 from tasks.mining.special import SpecialTokens
 from tasks.mining.split import split_codes
-from tasks.mining.survey import survey
+from tasks.mining.survey import Survey, survey
 
 if TYPE_CHECKING:
     from tasks.activations.reading.shards import ActivationSet
@@ -42,6 +50,8 @@ class Mined:
     """Tokens mined: the valid ones with finite activations, of both document splits."""
     n_nonfinite: int
     """Tokens left out because of NaN or infinite numbers."""
+    kept: Path | None = None
+    """Folder from which a pass over the set with more documents goes on, if that was asked for."""
 
     @property
     def counts(self) -> dict[str, int]:
@@ -67,6 +77,7 @@ def mine(
     scratch: Path,
     listener: ProgressListener = silent,
     extra_columns: Mapping[str, Sequence[Any]] | None = None,
+    continued: Continued | None = None,
 ) -> Mined:
     """Mine all valid tokens of an activation set, of train and eval documents.
 
@@ -75,17 +86,15 @@ def mine(
         unembedding: The map to logits; None, or one of another width, gives no logits.
         scratch: Folder of the encoded shards; an interrupted run continues from them.
         extra_columns: Further columns of ``features`` measured by the caller, one value per feature.
+        continued: For a set that grows; the result is the same as without it.
 
     Raises:
         UserError: for a dictionary of another width, documents that do not belong to the set, or more
             non-finite tokens than ``config.max_nonfinite_share``.
     """
     _check(dictionary, activation_set, documents)
-    shards = _encode(dictionary, activation_set, scratch, config, listener)
-    tokens = activation_set.tokens
-    split_of_document = split_codes(documents["document_id"].to_pylist(), config.explain_share)
-    special = tuple(activation_set.meta.get("special_token_ids") or ())
-    found = survey(shards, tokens, split_of_document, dictionary.d_sae, config, listener, special)
+    tokens, special = activation_set.tokens, _special_tokens(activation_set)
+    shards, found, kept = _pass(dictionary, activation_set, documents, config, scratch, listener, continued)
     with torch.inference_mode():
         by_decoder = nearest_by_decoder(dictionary.W_dec.detach().float(), config.n_nearest)
         by_coactivation = found.coactivation.nearest(config.n_nearest)
@@ -107,7 +116,39 @@ def mine(
         shards, tokens, documents, found, nearest_Ln, SpecialTokens(tokens, special), config, listener
     )
     by_document = document_firings(shards, tokens, documents, found.statistics.max_L, config, listener)
-    return Mined(features, examples.batches(), by_document, found.n_tokens, _n_nonfinite(shards))
+    return Mined(features, examples.batches(), by_document, found.n_tokens, _n_nonfinite(shards), kept)
+
+
+def _pass(
+    dictionary: "Dictionary",
+    activation_set: "ActivationSet",
+    documents: pa.Table,
+    config: MiningConfig,
+    scratch: Path,
+    listener: ProgressListener,
+    continued: Continued | None,
+) -> tuple[list[CodeShard], Survey, Path | None]:
+    """The codes and what a reading of them leaves behind, and the folder that a later pass goes on from."""
+    special = _special_tokens(activation_set)
+    earlier: EarlierPass | None = None
+    settings: dict[str, Any] = {}
+    if continued is not None:
+        settings = continued.settings(config.canonical(), special)
+        earlier = find_earlier(continued.folders, activation_set, documents, settings)
+    if earlier is not None:
+        earlier.share_codes(scratch / CODES)
+    shards = _encode(dictionary, activation_set, scratch, config, listener)
+    splits = split_codes(documents["document_id"].to_pylist(), config.explain_share)
+    found = survey(
+        shards, activation_set.tokens, splits, dictionary.d_sae, config, listener, special, earlier
+    )
+    if continued is None:
+        return shards, found, None
+    n = activation_set.n_sequences
+    about = described(activation_set, documents, settings, n)
+    assert about is not None
+    keep_pass(scratch / "kept", found, shards, about, n)
+    return shards, found, scratch / "kept"
 
 
 def _encode(
@@ -121,12 +162,16 @@ def _encode(
     return encode_to_shards(
         dictionary,
         activation_set,
-        scratch / "codes",
+        scratch / CODES,
         shard_tokens=config.shard_tokens,
         max_nonfinite_share=config.max_nonfinite_share,
         listener=listener,
         rows_bytes=partial(expected_bytes, tokens=activation_set.tokens) if keeps else None,
     )
+
+
+def _special_tokens(activation_set: "ActivationSet") -> tuple[int, ...]:
+    return tuple(activation_set.meta.get("special_token_ids") or ())
 
 
 def _n_nonfinite(shards: Sequence[CodeShard]) -> int:

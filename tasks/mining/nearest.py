@@ -58,6 +58,11 @@ class Coactivation:
         self._features.append(features_E.astype(np.int32))
         self._positions.append(positions_E)
 
+    def sample(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features (int32) and positions (int64) of all firings that were added, in that order."""
+        features = np.concatenate([np.zeros(0, dtype=np.int32), *self._features])
+        return features, np.concatenate([np.zeros(0, dtype=np.int64), *self._positions])
+
     def nearest(self, n: int) -> Nearest:
         """Highest Jaccard index: tokens on which both fire over tokens on which either does."""
         counts_L = self._counts()
@@ -103,8 +108,7 @@ class Coactivation:
             yield block, row[different], other[different], together.data[different]
 
     def _matrix(self) -> sp.csr_matrix:
-        positions = np.concatenate([np.zeros(0, dtype=np.int64), *self._positions])
-        features = np.concatenate([np.zeros(0, dtype=np.int32), *self._features])
+        features, positions = self.sample()
         tokens, row = np.unique(positions, return_inverse=True)
         ones = np.ones(len(features), dtype=np.float32)
         return sp.csr_matrix((ones, (row, features)), shape=(len(tokens), self.n_features))

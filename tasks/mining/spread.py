@@ -48,6 +48,10 @@ class DocumentSpread:
         self._count(int(whole_m.sum()), int((whole_m**2).sum()), len(whole_m))
         self._extend(last, features_E[documents_E == last], sizes[int(last)])
 
+    def close(self) -> None:
+        """End the open document; whatever is added next is another one."""
+        self._close()
+
     def intervals(self, n_L: np.ndarray) -> tuple[Floats, Floats]:
         """95 % interval of ``n_L`` over all valid tokens, NaN where there is none; ends the last document."""
         self._close()

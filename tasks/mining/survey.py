@@ -13,6 +13,7 @@ import numpy as np
 from tasks.common.progress import Progress, ProgressListener
 from tasks.mining.codes import CodeShard, Firings
 from tasks.mining.config import MiningConfig
+from tasks.mining.earlier_pass import ACCUMULATED, EarlierPass
 from tasks.mining.hashing import hash64, uniform
 from tasks.mining.nearest import Coactivation
 from tasks.mining.selection import BoundedSelection
@@ -50,6 +51,8 @@ class Survey:
     """Tokens mined."""
     spread: DocumentSpread
     """How firings spread over documents."""
+    coactivation_share: float
+    """Share of the sequences that co-activation was counted on."""
 
 
 def survey(
@@ -60,15 +63,23 @@ def survey(
     config: MiningConfig,
     listener: ProgressListener,
     special_token_ids: Sequence[int] = (),
+    earlier: EarlierPass | None = None,
 ) -> Survey:
-    """Read all firings once; activation mass on ``special_token_ids`` is summed apart."""
+    """Read all firings once; activation mass on ``special_token_ids`` is summed apart.
+
+    The pass goes on from ``earlier``, a pass over the first of these shards, with the same result as a pass
+    over all: every sum continues with the same numbers in the same order.
+    """
     n_tokens = sum(shard.n_tokens for shard in shards)
     mean_l0 = sum(shard.n_firings for shard in shards) / max(1, n_tokens)
     n_coactivation = min(config.coactivation_tokens, _MOST_PAIRS / max(1.0, mean_l0**2))
     share = n_coactivation / max(1, n_tokens)
     pass_ = _Pass(tokens, split_of_document, config, n_features, share, special_token_ids)
+    if earlier is not None:
+        pass_.resume(earlier, shards)
     for number, shard in enumerate(shards, start=1):
-        pass_.read(shard)
+        if earlier is None or shard.first_sequence >= earlier.n_sequences:
+            pass_.read(shard)
         listener(Progress("shards surveyed", number, len(shards)))
     return Survey(
         pass_.statistics,
@@ -79,6 +90,7 @@ def survey(
         pass_.n_chunks,
         n_tokens,
         pass_.spread,
+        share,
     )
 
 
@@ -102,6 +114,20 @@ class _Pass:
         self.n_chunks = 0
         self.coactivation_share = coactivation_share
         self.special_token_ids = np.asarray(special_token_ids, dtype=np.int64)
+
+    def resume(self, earlier: EarlierPass, shards: Sequence[CodeShard]) -> None:
+        """Begin where an earlier pass ended."""
+        for name in ACCUMULATED:
+            earlier.restore(name, getattr(self, name))
+        self.n_chunks = earlier.n_chunks
+        if self.coactivation_share <= earlier.coactivation_share:
+            features_E, positions_E = earlier.coactivation
+            sampled = self._is_sampled(positions_E // self.tokens.context_length)
+            self.coactivation.add(features_E[sampled], positions_E[sampled])
+        else:  # the earlier sample lacks sequences of this one
+            for shard in shards:
+                if shard.first_sequence < earlier.n_sequences:
+                    self._read_coactivation(shard, shard.firings())
 
     def read(self, shard: CodeShard) -> None:
         rows = slice(shard.first_sequence, shard.first_sequence + shard.n_sequences)
@@ -162,8 +188,12 @@ class _Pass:
 
     def _read_coactivation(self, shard: CodeShard, firings: Firings) -> None:
         sequences = np.arange(shard.first_sequence, shard.first_sequence + shard.n_sequences)
-        draw = uniform(self.config.seed, sequences, np.full_like(sequences, _TOKENS))
-        sampled = (draw < self.coactivation_share)[
+        sampled = self._is_sampled(sequences)[
             firings.positions_E // shard.context_length - shard.first_sequence
         ]
         self.coactivation.add(firings.features_E[sampled], firings.positions_E[sampled])
+
+    def _is_sampled(self, sequences: np.ndarray) -> np.ndarray:
+        draw = uniform(self.config.seed, sequences, np.full_like(sequences, _TOKENS))
+        sampled: np.ndarray = draw < self.coactivation_share
+        return sampled

@@ -7,9 +7,8 @@ from tasks.activations.models.source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.mining.config import MiningConfig
 from tasks.support import stored
+from tasks.support.mined import MINING, VERSION, continued_mining, mined_results
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
-
-STAGE, VERSION = "mine_examples", 4
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class MineUnit:
         return stored.evidence_label(self.trained.facts)
 
 
-@stage_task(STAGE)
+@stage_task(MINING)
 def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
     """Mine features and examples; facts: ids of dictionary, set and corpus, counts of features."""
     facts = unit.trained.facts
@@ -42,19 +41,19 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
         written = facts["writes"][-1]
         writer = next(model for model in unit.models if model.id == written["model_id"])
         language_model = load_language_model(writer, context.device)
+        inputs = sites.as_read_by(dictionary).inputs
         mined = mine(
             dictionary,
-            sites.as_read_by(dictionary).inputs,
+            inputs,
             stored.stored_documents(context.root, facts["corpus_id"], ["document_id", "text"]),
             unembedding_at(language_model, written["hookpoint"]),
             unit.config,
             claim.scratch,
             listener,
             extra_columns=columns_of_sites(dictionary, sites, language_model),
+            continued=continued_mining(context.root, facts, inputs),
         )
-        rows = {"features": mined.features, "examples": mined.examples, "document_firings": mined.by_document}
-        slices = [stored.evidence_slice(table, facts, of_table) for table, of_table in rows.items()]
-        return Results(slices, {**stored.evidence_facts(facts), **mined.counts})
+        return mined_results(facts, mined)
 
-    key = UnitKey(STAGE, VERSION, unit.label, unit.config.canonical(), [unit.trained.fingerprint])
+    key = UnitKey(MINING, VERSION, unit.label, unit.config.canonical(), [unit.trained.fingerprint])
     return run_unit(context, key, compute, shares_cores=True)

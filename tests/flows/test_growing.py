@@ -1,13 +1,17 @@
 """Nights on which a corpus gains documents, against one run over all of them."""
 
+import itertools
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import tasks.mining.codes
+import tasks.stages.mine_examples
 from catalog.connection import connect
 from flows import spine
 from flows.config import PipelineConfig
@@ -19,7 +23,7 @@ HOOKPOINT = "blocks.1.resid_post"
 N_DOCUMENTS = (40, 46, 52)
 """In the source, night after night."""
 WORDS = ("def", "return", "self", "import", "value", "for", "the", "in", "of", "and", "a", "list", "is", "x")
-ENDS: tuple[Stage, ...] = ("mine_examples", "evaluate_dictionary")
+ENDS: tuple[Stage, ...] = ("mine_examples",)
 TABLES = (
     "corpora",
     "documents",
@@ -28,7 +32,6 @@ TABLES = (
     "features",
     "examples",
     "document_firings",
-    "dictionary_metrics",
 )
 
 
@@ -75,18 +78,31 @@ def night(folder: Path, root: Path, n_documents: int, stages: tuple[Stage, ...] 
 
 
 @pytest.fixture(scope="module")
-def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run]]:
+def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run], list[list[int]]]:
     """``nights``: a catalogue that was brought up to date on three nights.
 
-    ``once``: one in which the documents arrived on the same nights, and all else was done on the last.
+    ``once``: one in which the documents arrived on the same nights, and all else was done on the last, each
+    pass from the first document. Also the runs of the nights, and the sequences that each of them encoded.
     """
     folder = tmp_path_factory.mktemp("grown")
     runs: list[Run] = []
-    for n in N_DOCUMENTS:
-        runs.append(night(folder, folder / "nights", n))
-        night(folder, folder / "once", n, ("load_corpus",))
-    night(folder, folder / "once", N_DOCUMENTS[-1])
-    return folder, runs
+    encoded: list[list[int]] = []
+    write_codes = tasks.mining.codes._write_shard
+
+    def spied(path: Path, rows: np.ndarray, *others: Any) -> None:
+        encoded[-1].extend(rows.tolist())
+        write_codes(path, rows, *others)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks.mining.codes, "_write_shard", spied)
+        for n in N_DOCUMENTS:
+            encoded.append([])
+            runs.append(night(folder, folder / "nights", n))
+            night(folder, folder / "once", n, ("load_corpus",))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks.stages.mine_examples, "continued_mining", lambda *_: None)
+        night(folder, folder / "once", N_DOCUMENTS[-1])
+    return folder, runs, encoded
 
 
 def rows_of(root: Path, table: str, corpus_ids: set[str]) -> list[str]:
@@ -103,8 +119,10 @@ def rows_of(root: Path, table: str, corpus_ids: set[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("table", TABLES)
-def test_nights_end_as_one_run_over_all_documents(grown: tuple[Path, list[Run]], table: str) -> None:
-    folder, runs = grown
+def test_nights_end_as_one_run_over_all_documents(
+    grown: tuple[Path, list[Run], list[list[int]]], table: str
+) -> None:
+    folder, runs, _ = grown
     corpora = [runs[n].outcomes[0][1].facts["corpus_id"] for n in (0, 2)]
     assert len(set(corpora)) == 2
     nights, once = (rows_of(folder / name, table, set(corpora)) for name in ("nights", "once"))
@@ -112,7 +130,15 @@ def test_nights_end_as_one_run_over_all_documents(grown: tuple[Path, list[Run]],
     assert nights == once
 
 
-def test_a_night_without_news_computes_nothing(grown: tuple[Path, list[Run]]) -> None:
-    folder, _ = grown
+def test_only_new_documents_are_encoded(grown: tuple[Path, list[Run], list[list[int]]]) -> None:
+    folder, _, encoded = grown
+    with connect(folder / "nights") as connection:
+        sizes = connection.execute("select n_sequences from activation_sets order by 1").fetchall()
+    ends = [0, *(size for (size,) in sizes)]
+    assert encoded == [list(range(*pair)) for pair in itertools.pairwise(ends)]
+
+
+def test_a_night_without_news_computes_nothing(grown: tuple[Path, list[Run], list[list[int]]]) -> None:
+    folder, *_ = grown
     again = night(folder, folder / "nights", N_DOCUMENTS[-1])
     assert {outcome.recomputed for _, outcome in again.outcomes} == {False}

@@ -1,8 +1,6 @@
 """The last step of caching: shards and tokens become a self-contained activation set."""
 
 import logging
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from tasks.activations.reading.shard_files import ShardRecord, shards_digest, wr
 from tasks.activations.reading.shards import META, TOKENS
 from tasks.activations.text.packing import ARRAYS, PackedTokens
 from tasks.activations.text.token_files import RECORD, file_sha256, read_token_record
+from tasks.common.shared_files import share_file
 
 FORMAT = 1
 logger = logging.getLogger(__name__)
@@ -95,12 +94,3 @@ def _place_tokens(
     sha256 = {**token_record["sha256"], "valid": file_sha256(target / "valid.npy")}
     replace_file(target / RECORD, to_json({**token_record, "sha256": sha256}), "tokens.record")
     return int(np.count_nonzero(valid_ST))
-
-
-def share_file(source: Path, target: Path) -> None:
-    """One file under two names; a copy if the file system does not support that."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)

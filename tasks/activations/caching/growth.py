@@ -22,7 +22,7 @@ from catalog.faults import fault_point
 from catalog.ids import slug
 from tasks.activations.caching.cache import CachedActivations, cache_activations, set_facts
 from tasks.activations.caching.config import ActivationsConfig
-from tasks.activations.caching.finished_set import finish_set, share_file
+from tasks.activations.caching.finished_set import finish_set
 from tasks.activations.caching.plan import CachingPlan
 from tasks.activations.corpora import CorpusTable
 from tasks.activations.corpora.growth import each_generation
@@ -32,6 +32,7 @@ from tasks.activations.reading.shards import META, TOKENS, ActivationSet
 from tasks.activations.text.packing import ARRAYS, PADDING, PackedTokens
 from tasks.activations.text.token_files import read_token_record, write_tokens
 from tasks.common.progress import ProgressListener, silent
+from tasks.common.shared_files import share_file
 
 
 def cache_generations(
