@@ -33,6 +33,22 @@ metrics as (
     where split = 'eval'
     group by dictionary_id, activation_set_id
 ),
+-- The FVU of a dictionary with a random frozen decoder on the same set: a floor that is harder than random directions.
+frozen as (
+    select d.dictionary_id,
+        arg_min(m.fvu, {'width': abs(ln(d.d_sae / f.d_sae)), 'id': f.dictionary_id}) as fvu
+    from dictionaries as d
+    join dictionaries as f on f.activation_set_id = d.activation_set_id and f.dictionary_id <> d.dictionary_id
+    join metrics as m on m.dictionary_id = f.dictionary_id and m.activation_set_id = f.activation_set_id
+    where f.architecture = 'frozen_decoder'
+    group by d.dictionary_id
+),
+random_sets as (
+    select a.activation_set_id
+    from activation_sets as a
+    join models as m using (model_id)
+    where m.source = 'reinitialised'
+),
 current as (
     select alias, dictionary_id from current_aliases
 )
@@ -52,6 +68,7 @@ select
     d.verified,
     d.created_at,
     d.activation_set_id,
+    d.parent_dictionary_id,
     coalesce(current.dictionary_id is null or current.dictionary_id = d.dictionary_id, true) as is_current,
     coalesce(c.n_features, 0) as n_features,
     coalesce(c.n_alive, 0) as n_alive,
@@ -68,10 +85,12 @@ select
     c.median_score,
     m.fvu,
     m.fvu_control,
+    frozen.fvu as fvu_frozen_decoder,
     m.fvu_without_massive,
     m.l0,
-    m.ce_recovered,
-    m.ce_note,
+    case when r.activation_set_id is null then m.ce_recovered end as ce_recovered,
+    case when r.activation_set_id is null then m.ce_note
+        else 'no measure on random weights: the model predicts nothing that a reconstruction could recover' end as ce_note,
     m.n_metric_tokens,
     m.n_metric_documents,
     m.fvu_ci_low,
@@ -83,5 +102,7 @@ from dictionaries as d
 left join counts as c using (dictionary_id)
 left join label_quality as q on q.dictionary_id = c.dictionary_id and q.activation_set_id = c.activation_set_id
 left join metrics as m on m.dictionary_id = d.dictionary_id and m.activation_set_id = d.activation_set_id
+left join frozen on frozen.dictionary_id = d.dictionary_id
+left join random_sets as r on r.activation_set_id = d.activation_set_id
 left join current on current.alias = d.alias
 order by is_current desc, model_id, hookpoint, d.alias, d.created_at desc

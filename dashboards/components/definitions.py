@@ -79,6 +79,7 @@ DECODABLE_EARLIER = (
     "dictionary's own."
 )
 DECODABLE_SHARE = "Share of the features that a linear probe predicts from this hookpoint of the model."
+STARTED_FROM = "Dictionary whose weights this training began with; the optimiser was new."
 SILENT_ON_B = (
     "Features that fire on b at most a twentieth as often as on a. Still decodable: a linear probe of the "
     "activations of b finds where they fire on a (AUROC of at least 0.9 on other documents, above shuffled "

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from dashboards import figures
+from dashboards import figures, links
 from dashboards.components import definitions, measures
 from dashboards.components.blocks import Column, badge, dictionary_term, facts, section, table, term
 from dashboards.components.charts import Bar, bars
@@ -36,10 +36,19 @@ PAIR_COLUMNS = (Column("measure"), Column("first", number=True), Column("second"
 def summary(row: Row) -> str:
     """A dictionary in one line, which opens to all of its data."""
     said = [method_words(row), f"{figures.count(row['d_sae'])} features"]
-    said += [f"FVU {figures.significant(row['fvu'])}"] if row["fvu"] is not None else []
+    said += [f"FVU {figures.significant(row['fvu'])}{_floors(row)}"] if row["fvu"] is not None else []
     said += [f"L0 {figures.significant(row['l0'])}"] if row["l0"] is not None else []
     said += [] if row["verified"] else ["unverified"]
     return ", ".join(said)
+
+
+def _floors(row: Row) -> str:
+    """FVU of the controls of a dictionary in brackets: PCA, random directions, a frozen random decoder."""
+    controls = json.loads(row["fvu_control"]) if row["fvu_control"] else {}
+    known = {"PCA": controls.get("pca"), "random": controls.get("random")}
+    known["frozen decoder"] = row["fvu_frozen_decoder"]
+    said = [f"{name} {figures.significant(value)}" for name, value in known.items() if value is not None]
+    return f" ({', '.join(said)})" if said else ""
 
 
 def method_words(row: Row) -> str:
@@ -84,11 +93,23 @@ def provenance(row: Row) -> Element:
         *reads_and_writes(row),
         ("settings", ", ".join(settings) or figures.MISSING),
         ("origin", el("span", *marks)),
+        *_parent(row),
         ("made", figures.moment(row["created_at"])),
         ("activation set", el("code", row["activation_set_id"])),
         ("id", el("code", row["dictionary_id"])),
     ]
     return el("div", facts(pairs), cls="block")
+
+
+def _parent(row: Row) -> list[tuple[Node, Node]]:
+    """The dictionary whose weights the training started from, if there was one."""
+    parent = row["parent_dictionary_id"]
+    if parent is None:
+        return []
+    href = links.page("browse", dictionary=parent)
+    return [
+        (term("started from", definitions.STARTED_FROM), el("a", el("code", parent), href=href, cls="inline"))
+    ]
 
 
 def _setting(value: Any) -> str:

@@ -99,6 +99,13 @@ _CONTROLS = {
 }
 
 
+_FLOORS = {"frozen_decoder": "frozen decoder", "random_model": "random weights"}
+"""The same metric of other rows of the catalogue: see the query ``dictionary_metrics``."""
+_CONTROLS |= _FLOORS
+_RECOVERED = {"ce_recovered", "kl_recovered"}
+RANDOM_WEIGHTS = "no measure on random weights: the model predicts nothing that could be recovered"
+
+
 class Line(NamedTuple):
     """One value as it is shown."""
 
@@ -145,10 +152,11 @@ def _line(row: Row, measure: Measure) -> Line:
     is_hookpoint = "." in variant and variant.startswith("blocks")
     words = variant if is_hookpoint else _VARIANTS.get(variant, variant.replace("_", " "))
     name = f"{measure.name}, {words}" if words else measure.name
+    key = (row["metric"], row["variant"])
+    if row.get("is_random_model") and row["metric"] in _RECOVERED:
+        return Line(key, name, measure.help, figures.MISSING, RANDOM_WEIGHTS, row["n"])
     beside = (row["note"] or "") if row["value"] is None else beside_value(row, measure)
-    return Line(
-        (row["metric"], row["variant"]), name, measure.help, _with_interval(row, measure), beside, row["n"]
-    )
+    return Line(key, name, measure.help, _with_interval(row, measure), beside, row["n"])
 
 
 def _with_interval(row: Row, measure: Measure) -> str:
@@ -159,8 +167,10 @@ def _with_interval(row: Row, measure: Measure) -> str:
 
 
 def beside_value(row: Row, measure: Measure) -> str:
-    """The same metric of the controls, as text."""
+    """The same metric of the controls and of the floors, as text."""
     controls = json.loads(row["control"]) if row["control"] else {}
+    if row["metric"] not in _RECOVERED:
+        controls |= {name: row[name] for name in _FLOORS if row.get(name) is not None}
     return ", ".join(
         f"{_CONTROLS.get(name, name.replace('_', ' '))} {measure.shown(value)}"
         for name, value in controls.items()

@@ -22,6 +22,9 @@ ROW: dict[str, Any] = {
     "activation_set_id": "m/blocks.1.mlp_in-00000001",
     "created_at": None,
     "fvu": 0.2,
+    "fvu_control": None,
+    "fvu_frozen_decoder": None,
+    "parent_dictionary_id": None,
     "l0": 16.0,
 }
 

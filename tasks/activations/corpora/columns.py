@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import PositiveInt, model_validator
 
@@ -42,12 +42,18 @@ class ColumnsConfig(SourceConfig):
     label_columns: tuple[str, ...] = ()
     """Columns to keep with the text as labels, for example language or topic."""
     max_documents: PositiveInt | None = None
-    """Maximum number of documents to read, from the start."""
+    """Maximum number of rows to read, from the start."""
+    lines_per_document: PositiveInt | None = None
+    """Cut the text of each row into documents of this number of lines, without empty lines; null: no cut."""
+
+    later_fields: ClassVar[frozenset[str]] = SourceConfig.later_fields | {"lines_per_document"}
 
     @model_validator(mode="after")
     def _one_kind_of_text(self) -> Self:
         if (self.text_column is None) == (self.chat is None):
             raise ValueError("give exactly one of text_column and chat")
+        if self.chat is not None and self.lines_per_document is not None:
+            raise ValueError("lines_per_document cuts a text_column, and a conversation stays whole")
         return self
 
     @property
@@ -99,7 +105,11 @@ def row_documents(
                 "leave it out to number the documents"
             )
         labels = {label: _as_label(row[label]) for label in config.label_columns}
-        yield Document(str(name), content or "", labels)
+        if config.lines_per_document is None:
+            yield Document(str(name), content or "", labels)
+            continue
+        for part, text in enumerate(_passages(content or "", config.lines_per_document)):
+            yield Document(f"{name}#{part}", text, labels)
     if n_left_out:
         logger.warning("%d conversations are left out: a message holds a special token itself", n_left_out)
 
@@ -177,6 +187,13 @@ def files_revision(files: Iterable[Path]) -> str:
             raise UserError(f"{file} cannot be read: {error.strerror}") from None
         digest.update(f"{file.name}\t{content}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
+
+
+def _passages(text: str, n_lines: int) -> Iterator[str]:
+    """Pieces of ``n_lines`` lines, each with its line ends; empty lines are left out."""
+    lines = [line for line in text.splitlines(keepends=True) if line.strip()]
+    for start in range(0, len(lines), n_lines):
+        yield "".join(lines[start : start + n_lines])
 
 
 def _as_label(value: object) -> str | None:

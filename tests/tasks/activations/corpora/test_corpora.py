@@ -60,6 +60,30 @@ def test_parquet_rows_become_documents(parquet: Path) -> None:
     assert 0.18 < splits.count("eval") / 600 < 0.32
 
 
+def test_a_row_becomes_documents_of_some_lines(tmp_path: Path) -> None:
+    path = tmp_path / "texts.parquet"
+    text = "first line of five\r\n\nsecond line\n \nthird line here\nfourth line\nthe fifth ends it"
+    pq.write_table(pa.Table.from_pylist([{"name": "a", "body": text, "topic": "art"}]), path)
+    settings = {"source": "parquet", "path": str(path), "text_column": "body", "id_column": "name"}
+    corpus = read(**settings, label_columns=["topic"], lines_per_document=2, near_duplicates=None)
+    assert dict(zip(*(corpus.table[name].to_pylist() for name in ("document_id", "text")), strict=True)) == {
+        "a#0": "first line of five\r\nsecond line\n",
+        "a#1": "third line here\nfourth line\n",
+        "a#2": "the fifth ends it",
+    }
+    assert set(corpus.table["labels"].to_pylist()[2]) == {("topic", "art")}
+    assert read(**settings).table["document_id"].to_pylist() == ["a"]
+
+
+def test_the_setting_of_lines_leaves_fingerprints_as_they_were() -> None:
+    settings = {"source": "parquet", "path": "x.parquet", "text_column": "body"}
+    assert "lines_per_document" not in ANY_CORPUS.validate_python(settings).canonical()
+    chat = {"messages_column": "m", "model": {"id": "pico-a", "source": "embedded"}}
+    both = {"source": "parquet", "path": "x", "chat": chat, "lines_per_document": 2}
+    with pytest.raises(ValidationError, match="a conversation stays whole"):
+        ANY_CORPUS.validate_python(both)
+
+
 def test_the_same_text_in_two_layouts_has_one_digest(parquet: Path, tmp_path: Path) -> None:
     table = pq.read_table(parquet)
     folder = tmp_path / "parts"
