@@ -92,8 +92,8 @@ STILL_DECODABLE = (
 GONE = "It is silent on b, and a linear probe of b does not find where it fires on a."
 UNDECIDED = "It is silent on b, and fires on too few tokens of a for a probe to decide."
 SEPARATION = (
-    "Mean silhouette of the eval documents by their mean codes and a document label: 1 is far apart, 0 is no "
-    "difference."
+    "Mean silhouette of the eval documents by their mean codes and a document label: 1 is far apart. Without "
+    "a difference it is 0 or below, lower with more classes: compare with shuffled labels."
 )
 ACCURACY_KEPT = (
     "Balanced accuracy of a probe for a document label on m features whose own label beats chance, over that "

@@ -1,6 +1,7 @@
 """The measures of dictionaries: names, definitions, units, and the controls shown with each value."""
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -120,11 +121,17 @@ class Line(NamedTuple):
 def lines(rows: Sequence[Row], measures: Sequence[Measure]) -> Iterator[Line]:
     """The values of some measures in their order; totals before variants."""
     for measure in measures:
-        own = [row for row in rows if row["metric"] == measure.metric]
+        own = sorted((row for row in rows if row["metric"] == measure.metric), key=_natural)
         for row in own:
             wanted = measure.variants is None or row["variant"] in (*measure.variants, WITHOUT_MASSIVE)
             if wanted:
                 yield _line(row, measure)
+
+
+def _natural(row: Row) -> list[tuple[bool, int, str]]:
+    """Variants in the order of people: k2 before k20."""
+    parts = re.split(r"(\d+)", row["variant"])
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts]
 
 
 def further(rows: Sequence[Row]) -> Iterator[Line]:

@@ -40,3 +40,12 @@ def test_the_header_names_the_floors_of_fvu() -> None:
     row |= {"fvu_control": ROW["control"], "fvu_frozen_decoder": 0.3}
     said = "topk, 8 features, FVU 0.100 (PCA 0.200, random 0.900, frozen decoder 0.300), L0 4.00"
     assert dictionary_parts.summary(row) == said
+
+
+def test_variants_stand_in_the_order_of_people() -> None:
+    rows = [{**ROW, "metric": "accuracy_kept", "variant": f"kind:m{m}"} for m in (1, 16, 2)]
+    assert [line.key[1] for line in measures.lines(rows, measures.SUITES)] == [
+        "kind:m1",
+        "kind:m2",
+        "kind:m16",
+    ]

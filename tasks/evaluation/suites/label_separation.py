@@ -2,8 +2,9 @@
 
 The codes of a document are averaged over its tokens. The measure is the mean silhouette of the eval documents
 (Rousseeuw 1987) with cosine distance between these means: (b - a) / max(a, b), where a is the mean distance
-to the other documents of the class and b that to the nearest other class. 1 is far apart, 0 is no difference.
-The null gives the same labels to the documents in random order.
+to the other documents of the class and b that to the nearest other class. 1 is far apart. The null gives the
+same labels to the documents in random order; it is 0 or below, because the nearest of several classes is near
+by chance.
 
 Shapes: M documents, F features, C classes.
 """
@@ -37,7 +38,7 @@ class LabelSeparationConfig(LabelConfig):
 
 @SUITES.register("label_separation")
 class LabelSeparation(Suite):
-    """Mean silhouette of the eval documents; about 0 without any difference."""
+    """Mean silhouette of the eval documents."""
 
     purpose = "measures how far the classes of a document label lie apart in latent space"
     Config: ClassVar[type[SuiteConfig]] = LabelSeparationConfig
