@@ -251,6 +251,16 @@ def trends() -> Query:
     return named("trends", locals())
 
 
+def metric_history(*, run_id: str) -> Query:
+    """Main figures of each alias over its trainings, and which of them a run computed."""
+    return named("metric_history", locals())
+
+
+def alarms(*, run_id: str | None = None) -> Query:
+    """Metrics out of their range in a run; by default in the newest run of each pipeline."""
+    return named("alarms", locals())
+
+
 def columns(*, relation: str) -> Query:
     """Columns of a table or view with their DuckDB types."""
     return named("columns", locals())

@@ -13,6 +13,8 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
+from flows.run_links import ALARM_EVENT
+
 WEBHOOK_VARIABLE = "FEATLAS_WEBHOOK_URL"
 WEBHOOK_BLOCK = "featlas-alerts"
 ZOMBIE_SECONDS = 90
@@ -110,6 +112,17 @@ def _pool_not_ready(pools: list[str]) -> EventTrigger:
     )
 
 
+def _alarm() -> EventTrigger:
+    """Fires for each metric that left the range of its past nights (`flows.drift`)."""
+    return EventTrigger(
+        posture=Posture.Reactive,
+        match=ResourceSpecification(root={"prefect.resource.id": "featlas.metric.*"}),
+        for_each={"prefect.resource.id"},
+        expect={ALARM_EVENT},
+        threshold=1,
+    )
+
+
 def _nothing_fresh() -> EventTrigger:
     nightly: dict[str, str | list[str]] = {
         "prefect.resource.role": "flow",
@@ -128,7 +141,8 @@ def _nothing_fresh() -> EventTrigger:
 
 
 def alerts(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:
-    """Alerts for people: a run failed, a run is late, a pool has no worker, no new results for a day.
+    """Alerts for people: a run failed, a run is late, a pool has no worker, no new results for a day,
+    a metric out of its range.
 
     Without a webhook they also fire, and the event feed of the Prefect UI shows them.
     """
@@ -139,6 +153,7 @@ def alerts(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:
         ("a run is late", _presence(pools, "Late"), "flow_run.name ~ ' is late: no worker took it'"),
         ("a pool is not ready", _pool_not_ready(pools), "'no worker polls ' ~ work_pool.name"),
         ("nothing fresh", _nothing_fresh(), f"'{quiet}'"),
+        ("a metric is out of its range", _alarm(), "event.payload.message ~ ' ' ~ event.payload.link"),
     ]
     return [
         AutomationCore(

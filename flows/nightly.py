@@ -6,6 +6,7 @@ from prefect import flow
 
 from catalog.ids import digest
 from flows.config import load_pipeline
+from flows.drift import raise_alarms
 from flows.graph import NEEDS, Stage
 from flows.labelling import run_and_hand_over
 from flows.parameters import Catalogue, Override, PipelineName, run_name
@@ -37,4 +38,6 @@ def nightly(
     forced = frozenset(stages or NEEDS) if force else frozenset()
     with started_run("nightly", config.name, catalogue, forced, digest(config.canonical())) as run:
         run_and_hand_over(run, config, stages, pipeline, overrides, yes=yes)
+        with run.branch("alarms"):
+            raise_alarms(run)
     return run.result()

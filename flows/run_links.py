@@ -10,6 +10,9 @@ from tasks.support.reporting import tell_link, tell_table
 if TYPE_CHECKING:
     from flows.reports import Run
 
+ALARM_EVENT = "featlas.alarm"
+"""Prefect event of a metric that left the range of its past nights."""
+
 
 def publish_summary(run: "Run") -> None:
     """Store the summary and a link to the run's dashboard page as Prefect artifacts."""

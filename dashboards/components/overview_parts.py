@@ -32,6 +32,7 @@ KINDS = {
     "lost_label": ("lost label", "lost labels"),
     "new_match": ("new match", "new matches"),
 }
+ALARMS_SHOWN = 6
 LARGE_SHARE = 0.05  # share of the squared norms from which a few tokens deserve a notice
 LINEAR = (("pca", "PCA"), ("linear", "linear"))
 CHANGE_COLUMNS = (Column("change"), Column("where"), Column("before", wide=True), Column("after"))
@@ -51,6 +52,26 @@ def troubles(runs: Sequence[Row]) -> Iterator[Element]:
         yield notice(f"{which} {run['state']}: {why}", link, bad=True)
     elif over and (left := left_notice(over[0])) is not None:
         yield left
+
+
+def alarms(rows: Sequence[Row]) -> Iterator[Element]:
+    """A notice for the metrics of the last nights that left the range of the nights before."""
+    if not rows:
+        return
+    shown = [
+        el(
+            "li",
+            el("strong", f"{row['metric']} of {row['about']}"),
+            f" is {figures.significant(row['value'])}, expected {figures.significant(row['expected'])} ± "
+            f"{figures.significant(row['tolerance'])} after {row['n_before']} trainings. ",
+            el("a", "See the run", href=links.page("runs", run=row["run_id"])),
+        )
+        for row in rows[:ALARMS_SHOWN]
+    ]
+    if rows[ALARMS_SHOWN:]:
+        shown.append(el("li", f"and {len(rows) - ALARMS_SHOWN} more, in the table “alarms”"))
+    count = "One metric is" if len(rows) == 1 else f"{len(rows)} metrics are"
+    yield notice(f"{count} out of the range of the nights before:", el("ul", *shown), bad=True)
 
 
 def massive(rows: Sequence[Row]) -> Iterator[Element]:

@@ -31,6 +31,14 @@ LEFT_SHOWN = 12
 NO_TRENDS = "Trends appear once a dictionary was trained a second time."
 METRIC_NAMES = {"fvu": "FVU", "l0": "L0", "ce_recovered": "CE recovered"}
 METRIC_HELP = {"fvu": definitions.FVU, "l0": definitions.L0, "ce_recovered": definitions.CE_RECOVERED}
+ALARM_COLUMNS = (
+    Column("metric"),
+    Column("of"),
+    Column("value", number=True),
+    Column("expected", "Median of the earlier values.", number=True),
+    Column("tolerated", "Distance from it that is no alarm: from their spread, with a floor.", number=True),
+    Column("before", "Earlier values, one for each training.", number=True),
+)
 RUN_COLUMNS = (
     Column("began"),
     Column("run"),
@@ -140,6 +148,22 @@ def left_notice(run: Row) -> Element | None:
         shown.append(el("li", f"and {len(left) - LEFT_SHOWN} more"))
     said = f"Ended by its budget: {summary['ended']}. The next run goes on with {len(left)} stages"
     return notice(said + (" and what needs them:" if left else "."), el("ul", *shown) if shown else None)
+
+
+def alarm_table(rows: Sequence[Row]) -> Element:
+    """The metrics of a run that left the range of the runs before."""
+    cells = [
+        (
+            row["metric"],
+            row["about"],
+            figures.significant(row["value"]),
+            figures.significant(row["expected"]),
+            figures.significant(row["tolerance"]),
+            figures.count(row["n_before"]),
+        )
+        for row in rows
+    ]
+    return section("Alarms", table(ALARM_COLUMNS, cells, name="Alarms of this run", fold=True))
 
 
 def run_table(runs: Sequence[Row], chosen: str) -> Element:

@@ -24,7 +24,8 @@ def view() -> None:
         changes = data.rows(shown.catalogue, queries.changes(per_kind=CHANGES_SHOWN))
         dictionaries = data.rows(shown.catalogue, queries.dictionaries())
         massive = data.rows(shown.catalogue, queries.massive_tokens())
-        draw(*parts.troubles(runs), parts.last_run(runs), *parts.massive(massive), key="last-run")
+        alarms = parts.alarms(data.rows(shown.catalogue, queries.alarms()))
+        draw(*alarms, *parts.troubles(runs), parts.last_run(runs), *parts.massive(massive), key="last-run")
         if not dictionaries:
             frame.empty_state()
         current = [row for row in dictionaries if row["is_current"]]
@@ -43,6 +44,7 @@ def view() -> None:
                 "Dictionaries": queries.dictionaries(),
                 "Changes": queries.changes(per_kind=1000, limit=1000),
                 "Runs": queries.runs(limit=RUNS_SHOWN),
+                "Alarms": queries.alarms(),
             }
         )
 

@@ -29,6 +29,9 @@ def view() -> None:
             server = prefect.address()
             answered = bool(chosen["prefect_flow_run_id"]) and prefect.answers(server)
             draw(parts.run_section(chosen, server, answered), key="run")
+            alarms = data.rows(shown.catalogue, queries.alarms(run_id=chosen["run_id"]))
+            if alarms:
+                draw(parts.alarm_table(alarms), key="alarms")
             st.fragment(stages, run_every=AGAIN_SECONDS if chosen["state"] == "running" else None)(chosen)
         draw(parts.run_table(runs, asked), key="runs")
         trends = data.rows(shown.catalogue, queries.trends())
@@ -36,6 +39,7 @@ def view() -> None:
         draw_sql(
             {
                 "Runs": queries.runs(limit=RUNS_SHOWN),
+                "Alarms of the run": queries.alarms(run_id=asked),
                 "Stages of the run": queries.stage_runs(run_id=asked),
                 "Trends": queries.trends(),
             }

@@ -81,6 +81,7 @@ def report(summary: dict[str, Any]) -> str:
         )
     lines += [f"  FAILED     {failure}" for failure in summary["failures"]]
     lines += [f"  left       {what}" for what in summary.get("left", ())]
+    lines += [f"  ALARM      {alarm}" for alarm in summary.get("alarms", ())]
     if "ended" in summary:
         lines.append(f"ended by its budget: {summary['ended']}; run again to go on")
     lines += _landed(Path(summary["catalogue"]))

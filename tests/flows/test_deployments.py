@@ -151,6 +151,7 @@ def test_killed_runs_come_back_by_two_automations() -> None:
 def test_alerts_call_the_webhook_if_there_is_one() -> None:
     webhook = uuid4()
     names = ["a run failed", "a run is late", "a pool is not ready", "nothing fresh"]
+    names.append("a metric is out of its range")
     assert [one.name for one in alerts(list(POOLS), None)] == [f"featlas: {name}" for name in names]
     assert {one.actions[0].type for one in alerts(list(POOLS), None)} == {"do-nothing"}
     assert {one.actions[0].block_document_id for one in alerts(list(POOLS), webhook)} == {webhook}
