@@ -139,9 +139,8 @@ def test_browse_tells_about_the_chosen_dictionary(open_page: Open, synthetic: Mo
         "absorbed",
     ):
         assert expected in text, expected
-    assert any(
-        "topk (imported), 160 features, FVU 0.112, L0 16.0, unverified" in e.label for e in app.expander
-    )
+    said_of_it = "topk (imported), 160 features, FVU 0.112 (PCA 0.310, random 0.940), L0 16.0, unverified"
+    assert any(said_of_it in e.label for e in app.expander)
     assert "Import certificate" not in said(open_page("browse"))
 
 
