@@ -33,13 +33,16 @@ metrics as (
     where split = 'eval'
     group by dictionary_id, activation_set_id
 ),
--- The FVU of a dictionary with a random frozen decoder on the same set: a floor that is harder than random directions.
+-- A dictionary with a random frozen decoder on the same set: a floor that is harder than random directions.
 frozen as (
     select d.dictionary_id,
-        arg_min(m.fvu, {'width': abs(ln(d.d_sae / f.d_sae)), 'id': f.dictionary_id}) as fvu
+        arg_min(m.fvu, {'width': abs(ln(d.d_sae / f.d_sae)), 'id': f.dictionary_id}) as fvu,
+        arg_min(q.above_share, {'width': abs(ln(d.d_sae / f.d_sae)), 'id': f.dictionary_id}) filter (where q.n_scored > 0)
+            as above_share
     from dictionaries as d
     join dictionaries as f on f.activation_set_id = d.activation_set_id and f.dictionary_id <> d.dictionary_id
     join metrics as m on m.dictionary_id = f.dictionary_id and m.activation_set_id = f.activation_set_id
+    left join label_quality as q on q.dictionary_id = f.dictionary_id
     where f.architecture = 'frozen_decoder'
     group by d.dictionary_id
 ),
@@ -48,6 +51,14 @@ random_sets as (
     from activation_sets as a
     join models as m using (model_id)
     where m.source = 'reinitialised'
+),
+-- The dictionary itself on a model with random weights.
+on_random as (
+    select m.dictionary_id, arg_min(m.fvu, m.activation_set_id) as fvu
+    from metrics as m
+    join random_sets using (activation_set_id)
+    join dictionaries as d on d.dictionary_id = m.dictionary_id and d.activation_set_id <> m.activation_set_id
+    group by m.dictionary_id
 ),
 current as (
     select alias, dictionary_id from current_aliases
@@ -79,6 +90,7 @@ select
     coalesce(q.n_above_chance, 0) as n_above_chance,
     q.random_above_share,
     q.random_dictionary_id,
+    frozen.above_share as frozen_above_share,
     -- Null if it was never compared: 0 would mean that no feature was found again.
     case when d.dictionary_id in (select dictionary_a from matches union all select dictionary_b from matches)
         then coalesce(c.n_matched, 0) end as n_matched,
@@ -86,6 +98,7 @@ select
     m.fvu,
     m.fvu_control,
     frozen.fvu as fvu_frozen_decoder,
+    on_random.fvu as fvu_random_model,
     m.fvu_without_massive,
     m.l0,
     case when r.activation_set_id is null then m.ce_recovered end as ce_recovered,
@@ -103,6 +116,7 @@ left join counts as c using (dictionary_id)
 left join label_quality as q on q.dictionary_id = c.dictionary_id and q.activation_set_id = c.activation_set_id
 left join metrics as m on m.dictionary_id = d.dictionary_id and m.activation_set_id = d.activation_set_id
 left join frozen on frozen.dictionary_id = d.dictionary_id
+left join on_random on on_random.dictionary_id = d.dictionary_id
 left join random_sets as r on r.activation_set_id = d.activation_set_id
 left join current on current.alias = d.alias
 order by is_current desc, model_id, hookpoint, d.alias, d.created_at desc

@@ -112,6 +112,7 @@ ABOVE_CHANCE = (
     "that of shuffled labels on the same examples lies above 0. Labels without information reach 2.5 %."
 )
 BESIDE_RANDOM = "In brackets: the same share for random directions, whose labels describe no feature."
+BESIDE_FROZEN = "Then the same share for a dictionary with a random frozen decoder."
 NO_RANDOM = (
     "Train a dictionary of the architecture random_directions to see what labels without a feature reach."
 )

@@ -43,10 +43,10 @@ def summary(row: Row) -> str:
 
 
 def _floors(row: Row) -> str:
-    """FVU of the controls of a dictionary in brackets: PCA, random directions, a frozen random decoder."""
+    """FVU of the controls and of the floors, in brackets."""
     controls = json.loads(row["fvu_control"]) if row["fvu_control"] else {}
     known = {"PCA": controls.get("pca"), "random": controls.get("random")}
-    known["frozen decoder"] = row["fvu_frozen_decoder"]
+    known |= {"frozen decoder": row["fvu_frozen_decoder"], "random weights": row["fvu_random_model"]}
     said = [f"{name} {figures.significant(value)}" for name, value in known.items() if value is not None]
     return f" ({', '.join(said)})" if said else ""
 

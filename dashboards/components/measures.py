@@ -176,8 +176,8 @@ def _with_interval(row: Row, measure: Measure) -> str:
 def beside_value(row: Row, measure: Measure) -> str:
     """The same metric of the controls and of the floors, as text."""
     controls = json.loads(row["control"]) if row["control"] else {}
-    if row["metric"] not in _RECOVERED:
-        controls |= {name: row[name] for name in _FLOORS if row.get(name) is not None}
+    floors = set(_FLOORS) - ({"random_model"} if row["metric"] in _RECOVERED else set())
+    controls |= {name: row[name] for name in sorted(floors) if row.get(name) is not None}
     return ", ".join(
         f"{_CONTROLS.get(name, name.replace('_', ' '))} {measure.shown(value)}"
         for name, value in controls.items()

@@ -179,8 +179,13 @@ def _above_chance(row: Row, n_firing: int) -> Figure:
     if row["random_above_share"] is None:
         advice = "" if row["origin"] == "baseline" else f" {definitions.NO_RANDOM}"
         return Figure("above chance", share, definitions.ABOVE_CHANCE + advice)
-    beside = f"{share} ({figures.percent(row['random_above_share'], 2)})"
-    return Figure("above chance (random)", beside, f"{definitions.ABOVE_CHANCE} {definitions.BESIDE_RANDOM}")
+    floors = [row["random_above_share"], row["frozen_above_share"]]
+    beside = ", ".join(figures.percent(floor, 2) for floor in floors if floor is not None)
+    name = "random" if row["frozen_above_share"] is None else "random, frozen"
+    help = f"{definitions.ABOVE_CHANCE} {definitions.BESIDE_RANDOM}"
+    if row["frozen_above_share"] is not None:
+        help += f" {definitions.BESIDE_FROZEN}"
+    return Figure(f"above chance ({name})", f"{share} ({beside})", help)
 
 
 def _card(row: Row) -> Element:

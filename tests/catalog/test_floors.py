@@ -67,6 +67,8 @@ def test_a_metric_stands_beside_its_floors(
     assert (own["is_random_model"], redrawn["is_random_model"]) == (False, True)
     assert (redrawn["frozen_decoder"], redrawn["random_model"]) == (None, None)
     assert by_id[small.DICTIONARY]["fvu_frozen_decoder"] == 0.3, "the one nearest in width"
+    assert by_id[small.DICTIONARY]["fvu_random_model"] == 0.8
+    assert by_id[REDRAWN]["fvu_random_model"] is None, "its own set"
     assert by_id[FROZEN]["fvu_frozen_decoder"] == 0.2, "not its own"
 
 

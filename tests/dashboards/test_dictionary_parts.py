@@ -24,6 +24,7 @@ ROW: dict[str, Any] = {
     "fvu": 0.2,
     "fvu_control": None,
     "fvu_frozen_decoder": None,
+    "fvu_random_model": None,
     "parent_dictionary_id": None,
     "l0": 16.0,
 }

@@ -26,7 +26,7 @@ def test_recovered_cross_entropy_of_random_weights_is_no_number() -> None:
     ce = {"metric": "ce_recovered", "variant": "mean_ablation", "value": 0.9, "control": None}
     assert line(**ce, is_random_model=True)[3:5] == ("–", measures.RANDOM_WEIGHTS)
     plain = line(**ce)
-    assert (plain.value, plain.beside) == ("0.900", ""), "such a floor says nothing"
+    assert (plain.value, plain.beside) == ("0.900", "frozen decoder 0.300"), "a random model is no floor here"
 
 
 @pytest.mark.parametrize(("parent", "shown"), [(None, False), ("pico-a/x/topk-s0-00000001", True)])
@@ -37,9 +37,9 @@ def test_the_dictionary_that_a_training_started_from_is_shown(parent: str | None
 
 def test_the_header_names_the_floors_of_fvu() -> None:
     row = {"architecture": "topk", "origin": "trained", "d_sae": 8, "fvu": 0.1, "l0": 4.0, "verified": True}
-    row |= {"fvu_control": ROW["control"], "fvu_frozen_decoder": 0.3}
-    said = "topk, 8 features, FVU 0.100 (PCA 0.200, random 0.900, frozen decoder 0.300), L0 4.00"
-    assert dictionary_parts.summary(row) == said
+    row |= {"fvu_control": ROW["control"], "fvu_frozen_decoder": 0.3, "fvu_random_model": 1.8}
+    floors = "PCA 0.200, random 0.900, frozen decoder 0.300, random weights 1.80"
+    assert dictionary_parts.summary(row) == f"topk, 8 features, FVU 0.100 ({floors}), L0 4.00"
 
 
 def test_variants_stand_in_the_order_of_people() -> None:
