@@ -104,6 +104,10 @@ _FLOORS = {"frozen_decoder": "frozen decoder", "random_model": "random weights"}
 """The same metric of other rows of the catalogue: see the query ``dictionary_metrics``."""
 _CONTROLS |= _FLOORS
 _RECOVERED = {"ce_recovered", "kl_recovered"}
+_SAME_ON_RANDOM = {"encoder_decoder_cosine", "nearest_decoder_cosine", "relative_norm", "first_last_cosine"}
+"""They read the dictionary's weights alone."""
+_NO_RANDOM_MODEL = _RECOVERED | _SAME_ON_RANDOM | {"delta_ce"}
+"""Metrics that say nothing on a model with random weights."""
 RANDOM_WEIGHTS = "no measure on random weights: the model predicts nothing that could be recovered"
 
 
@@ -176,7 +180,7 @@ def _with_interval(row: Row, measure: Measure) -> str:
 def beside_value(row: Row, measure: Measure) -> str:
     """The same metric of the controls and of the floors, as text."""
     controls = json.loads(row["control"]) if row["control"] else {}
-    floors = set(_FLOORS) - ({"random_model"} if row["metric"] in _RECOVERED else set())
+    floors = set(_FLOORS) - ({"random_model"} if row["metric"] in _NO_RANDOM_MODEL else set())
     controls |= {name: row[name] for name in sorted(floors) if row.get(name) is not None}
     return ", ".join(
         f"{_CONTROLS.get(name, name.replace('_', ' '))} {measure.shown(value)}"
