@@ -76,9 +76,11 @@ def shift_contexts(
     label: str | None = None,
     value_a: str | None = None,
     value_b: str | None = None,
+    newest: bool = False,
 ) -> Query:
     """The strongest context of some features on both sides of a comparison.
 
-    With ``label`` only documents with ``value_a`` count on side a, and those with ``value_b`` on side b.
+    With ``label`` only documents with ``value_a`` count on side a, and those with ``value_b`` on side b. With
+    ``newest`` the documents that came last into a growing corpus count on side b, all earlier ones on side a.
     """
     return named("shift_contexts", locals())

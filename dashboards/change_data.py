@@ -56,7 +56,7 @@ def gather(catalogue: Catalogue, row: Row) -> Changes:
     shifts = data.rows(catalogue, asked)
     indices = [int(shift["feature_index"]) for shift in shifts[:CONTEXTS_SHOWN]]
     sides = {name: row[name] for name in ("dictionary_id", "set_a", "set_b")}
-    contexts = queries.shift_contexts(**sides, feature_indices=indices, **_values(str(row["comparison"])))
+    contexts = queries.shift_contexts(**sides, feature_indices=indices, **_documents(row))
     spread = queries.shift_distribution(**key)
     return Changes(
         row=row,
@@ -67,7 +67,9 @@ def gather(catalogue: Catalogue, row: Row) -> Changes:
     )
 
 
-def _values(comparison: str) -> dict[str, str]:
-    """The label and the values that a comparison of labels names; nothing for the other kinds."""
-    found = _LABELS.fullmatch(comparison)
+def _documents(row: Row) -> dict[str, Any]:
+    """What tells the documents of both sides apart, where both are in one set."""
+    if row["kind"] == "growth":
+        return {"newest": True}
+    found = _LABELS.fullmatch(str(row["comparison"]))
     return {"label": found["label"], "value_a": found["a"], "value_b": found["b"]} if found else {}

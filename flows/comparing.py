@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from catalog.errors import UserError
 from flows.graph import Stage
 from flows.walk import Walk
-from tasks.observing.config import CorporaComparison, ModelsComparison
+from tasks.observing.config import CorporaComparison, GrowthComparison, ModelsComparison
 from tasks.stages.associate_labels import AssociateUnit, associate_labels
 from tasks.stages.compare_observations import compare_observations
 from tasks.support.compare_units import CompareUnit
-from tasks.support.observed import Observed, label_counts
+from tasks.support.observed import Observed, label_counts, newest_documents
 
 STAGES: frozenset[Stage] = frozenset({"associate_labels", "compare_observations"})
 _VALUES_SHOWN = 10
@@ -52,7 +52,9 @@ def comparison_stages(walk: Walk, observed: Observed) -> None:
             found = walk.do(associate_labels, AssociateUnit(config.associate, observed))
             walk.run.tell_skipped(found.facts.get("skipped", ()))
     for comparison in config.compare:
-        if comparison.kind == "labels":
+        if comparison.kind == "growth":
+            _compare_growth(walk, comparison, observed)
+        elif comparison.kind == "labels":
             if {comparison.a, comparison.b} <= labels.get(comparison.label, {}).keys():
                 _compare(walk, CompareUnit(comparison, observed, observed))
             else:
@@ -64,13 +66,24 @@ def set_comparison_stages(walk: Walk) -> None:
     if "compare_observations" not in walk.chosen:
         return
     for comparison in walk.config.compare:
-        if comparison.kind == "labels":
+        if comparison.kind == "labels" or comparison.kind == "growth":
             continue
         pairs = _pairs(walk, comparison)
         for a, b in pairs:
             _compare(walk, CompareUnit(comparison, a, b))
         if not pairs:
             walk.run.tell_skipped([f"comparison {comparison.name} found no dictionary on both sides"])
+
+
+def _compare_growth(walk: Walk, comparison: GrowthComparison, observed: Observed) -> None:
+    """The documents of the last night against all earlier ones, where there are enough."""
+    corpus_id = str(observed.facts["corpus_id"])
+    n = newest_documents(walk.run.context.root, corpus_id)
+    if n >= comparison.min_documents:
+        _compare(walk, CompareUnit(comparison, observed, observed))
+    elif n:
+        few = f"{corpus_id} gained {n} documents, fewer than {comparison.min_documents}"
+        walk.run.tell_skipped([f"comparison {comparison.name}: {few}"])
 
 
 def _labels(walk: Walk, corpus_id: str) -> Mapping[str, Mapping[str, int]]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from flows.config_entries import NamedCorpus, ObserveConfig
-from tasks.observing.config import CompareConfig
+from tasks.observing.config import WITHIN_A_SET, CompareConfig
 
 
 def check_comparisons(
@@ -20,7 +20,9 @@ def check_comparisons(
     known = {"model": models, "corpus": [one.id for one in corpora]}
     observed = {"model": {one.model for one in observe}, "corpus": {one.corpus for one in observe}}
     for comparison in compare:
-        if comparison.kind == "labels":
+        if comparison.kind == "growth" and not any(one.texts.grows for one in corpora):
+            raise ValueError(f"comparison {comparison.name!r} needs a corpus with grows: true")
+        if comparison.kind in WITHIN_A_SET:
             continue
         what = "model" if comparison.kind == "models" else "corpus"
         sides = (comparison.a, comparison.b)

@@ -16,6 +16,7 @@ from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.preflight import check_models
 from flows.reports import started_run
 from flows.walk import Walk
+from tasks.observing.config import WITHIN_A_SET
 
 Pattern = Annotated[str, Field(min_length=1, max_length=400, examples=["pico-a/*/topk-*"])]
 STAGES: tuple[Stage, ...] = tuple(stage for stage in NEEDS if "observe_dictionary" in with_needs([stage]))
@@ -87,5 +88,5 @@ def _observing(
     return config.with_sections(
         dictionaries=[{"use": pattern} for pattern in dictionaries],
         observe=[{name: value for name, value in entry.items() if value}],
-        compare=tuple(one for one in config.compare if one.kind == "labels"),
+        compare=tuple(one for one in config.compare if one.kind in WITHIN_A_SET),
     )

@@ -74,10 +74,25 @@ class ModelsComparison(Comparison):
         return f"models {self.a} | {self.b}"
 
 
+class GrowthComparison(Comparison):
+    """The newest documents of a corpus that grows against all earlier ones."""
+
+    kind: Literal["growth"] = "growth"
+    a: Literal["earlier"] = "earlier"
+    """Always the earlier documents."""
+    b: Literal["newest"] = "newest"
+    """Always those that came last."""
+
+    @property
+    def name(self) -> str:
+        return "growth: earlier | newest"
+
+
 _KINDS: dict[str, type[Comparison]] = {
     "labels": LabelsComparison,
     "corpora": CorporaComparison,
     "models": ModelsComparison,
+    "growth": GrowthComparison,
 }
 
 
@@ -95,5 +110,8 @@ def _of_its_kind(value: Any) -> Any:
 
 
 CompareConfig = Annotated[
-    SerializeAsAny[LabelsComparison | CorporaComparison | ModelsComparison], BeforeValidator(_of_its_kind)
+    SerializeAsAny[LabelsComparison | CorporaComparison | ModelsComparison | GrowthComparison],
+    BeforeValidator(_of_its_kind),
 ]
+WITHIN_A_SET = ("labels", "growth")
+"""Kinds that compare groups of documents of one set."""

@@ -9,7 +9,7 @@ import pyarrow as pa
 from catalog.rows import with_constants
 from catalog.slices import SliceWrite
 from tasks.common.progress import ProgressListener
-from tasks.observing.config import CorporaComparison, LabelsComparison, ModelsComparison
+from tasks.observing.config import CompareConfig, ModelsComparison
 from tasks.support.observed import Observed, observed_documents, stored_firings, stored_top_contexts
 from tasks.support.policies import StageContext, UnitKey
 from tasks.support.stored import open_sites, stored_dictionary
@@ -24,7 +24,7 @@ STAGE, VERSION = "compare_observations", 1
 class CompareUnit:
     """One dictionary on two sets, or on one set with two values of a label."""
 
-    config: LabelsComparison | CorporaComparison | ModelsComparison
+    config: CompareConfig
     a: Observed
     b: Observed
 
@@ -57,7 +57,7 @@ def shifts_of(context: StageContext, unit: CompareUnit, listener: ProgressListen
 
     if unit.config.kind == "models":
         return _models(context, unit, unit.config, listener)
-    a, b = _label_groups(context, unit) if unit.config.kind == "labels" else _corpora(context, unit)
+    a, b = _corpora(context, unit) if unit.config.kind == "corpora" else _groups(context, unit)
     sides = {unit.config.a: a.n_documents, unit.config.b: b.n_documents}
     check_sizes(unit.config.name, sides, unit.config.min_documents)
     return group_shifts(a, b, unit.config.min_documents)
@@ -84,16 +84,19 @@ def _models(
     )
 
 
-def _label_groups(context: StageContext, unit: CompareUnit) -> "list[GroupCounts]":
+def _groups(context: StageContext, unit: CompareUnit) -> "list[GroupCounts]":
     from tasks.observing.documents import label_columns
     from tasks.observing.group_shifts import count_groups
 
-    assert unit.config.kind == "labels"
     facts = unit.a.facts
     documents, tokens_G = observed_documents(context.root, facts)
-    none = np.full(len(tokens_G), None, dtype=object)
-    value_G = label_columns(documents["labels"]).get(unit.config.label, none)
-    group_G = np.select([value_G == unit.config.a, value_G == unit.config.b], [0, 1], -1)
+    if unit.config.kind == "labels":
+        none = np.full(len(tokens_G), None, dtype=object)
+        value_G = label_columns(documents["labels"]).get(unit.config.label, none)
+        group_G = np.select([value_G == unit.config.a, value_G == unit.config.b], [0, 1], -1)
+    else:
+        generation_G = documents["generation"].to_numpy()
+        group_G = (generation_G == generation_G.max()).astype(np.int64)
     firings = stored_firings(context.root, facts, documents)
     return count_groups(firings, group_G, tokens_G, unit.a.mined.facts["n_features"])
 

@@ -56,8 +56,17 @@ def label_counts(root: Path, corpus_id: str) -> dict[str, dict[str, int]]:
     return counts
 
 
+def newest_documents(root: Path, corpus_id: str) -> int:
+    """Documents that came last into a corpus after earlier ones; 0 if it has only its first."""
+    (row,) = stored_rows(root, "corpora", ["n_generations"], corpus_id=corpus_id).to_pylist()
+    if (row["n_generations"] or 1) == 1:
+        return 0
+    generation = stored_documents(root, corpus_id, ["generation"])["generation"]
+    return int(pc.sum(pc.equal(generation, row["n_generations"])).as_py())
+
+
 def observed_documents(root: Path, facts: Mapping[str, Any]) -> "tuple[pa.Table, Ints]":
-    """``document_id`` and ``labels`` of the corpus, and the valid tokens that the set has of each document.
+    """Documents of the corpus without their texts, and the valid tokens that the set has of each document.
 
     Args:
         root: The catalogue.
@@ -65,7 +74,8 @@ def observed_documents(root: Path, facts: Mapping[str, Any]) -> "tuple[pa.Table,
     """
     from tasks.observing.documents import tokens_of_documents
 
-    documents = stored_documents(root, facts["corpus_id"], ["document_id", "labels"]).combine_chunks()
+    columns = ["document_id", "labels", "generation"]
+    documents = stored_documents(root, facts["corpus_id"], columns).combine_chunks()
     tokens = open_sites(root, facts).inputs.tokens
     return documents, tokens_of_documents(tokens, documents.num_rows)
 

@@ -1,6 +1,7 @@
 """Nights on which a corpus gains documents, against one run over all of them."""
 
 import itertools
+import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import tasks.mining.codes
 import tasks.stages.mine_examples
 from catalog.connection import connect
+from catalog.faults import ENVIRONMENT
 from flows import spine
 from flows.config import PipelineConfig
 from flows.graph import Stage
@@ -23,7 +25,8 @@ HOOKPOINT = "blocks.1.resid_post"
 N_DOCUMENTS = (40, 46, 52)
 """In the source, night after night."""
 WORDS = ("def", "return", "self", "import", "value", "for", "the", "in", "of", "and", "a", "list", "is", "x")
-ENDS: tuple[Stage, ...] = ("mine_examples",)
+NEWS = ("12", "Long", "Street", "York", "UK", "7", "Park", "Lane", "Leeds", "31", "High", "Road", "N1")
+ENDS: tuple[Stage, ...] = ("mine_examples", "compare_observations")
 TABLES = (
     "corpora",
     "documents",
@@ -32,14 +35,21 @@ TABLES = (
     "features",
     "examples",
     "document_firings",
+    "feature_shifts",
 )
 
 
 def write_source(folder: Path, n_documents: int) -> Path:
-    """The first documents of a fixed list; ids that do not sort in the order of arrival."""
+    """The first documents of a fixed list; ids that do not sort in the order of arrival.
+
+    Those of the last night are addresses, the others code.
+    """
     rng = np.random.default_rng(0)
     rows = [
-        {"doc": f"{(7 * i) % 100:02d}", "text": " ".join(rng.choice(WORDS, rng.integers(20, 120)))}
+        {
+            "doc": f"{(7 * i) % 100:02d}",
+            "text": " ".join(rng.choice(WORDS if i < N_DOCUMENTS[-2] else NEWS, rng.integers(20, 120))),
+        }
         for i in range(max(N_DOCUMENTS))
     ]
     path = folder / "texts.parquet"
@@ -62,27 +72,31 @@ def pipeline(folder: Path, **sections: object) -> PipelineConfig:
             "batch_sequences": 8,
             "shard_mebibytes": 0.1,
         },
-        "dictionaries": [{**topk, "evaluation": {"fidelity_sequences": 4}}],
+        "dictionaries": [topk],
         "mining": {"shard_tokens": 512},
+        "compare": {"kind": "growth"},
         **sections,
     }
     return PipelineConfig.model_validate(values)
 
 
-def night(folder: Path, root: Path, n_documents: int, stages: tuple[Stage, ...] = ENDS) -> Run:
+def night(
+    folder: Path, root: Path, n_documents: int, stages: tuple[Stage, ...] = ENDS, n_failures: int = 0
+) -> Run:
     write_source(folder, n_documents)
     run = Run("test", "growing", StageContext(root, "run-1", device="cpu"), datetime.now(UTC), "0")
     spine.run_stages(run, pipeline(folder), stages)
-    assert run.failures == []
+    assert len(run.failures) == n_failures
     return run
 
 
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run], list[list[int]]]:
-    """``nights``: a catalogue that was brought up to date on three nights.
+    """``nights``: a catalogue that was brought up to date on three nights, the last after a failure.
 
-    ``once``: one in which the documents arrived on the same nights, and all else was done on the last, each
-    pass from the first document. Also the runs of the nights, and the sequences that each of them encoded.
+    ``once``: one with the same dictionary, in which the documents arrived on the same nights, and all that
+    follows was done on the last, each pass from the first document. Also the runs of the nights, and the
+    sequences that each of them encoded.
     """
     folder = tmp_path_factory.mktemp("grown")
     runs: list[Run] = []
@@ -95,8 +109,14 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run], li
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks.mining.codes, "_write_shard", spied)
+        night(folder, folder / "nights", N_DOCUMENTS[0], ("train_dictionary",))
+        shutil.copytree(folder / "nights", folder / "once")
         for n in N_DOCUMENTS:
             encoded.append([])
+            if n == N_DOCUMENTS[-1]:
+                patch.setenv(ENVIRONMENT, "cache.together:1:raise")
+                night(folder, folder / "nights", n, n_failures=1)
+                patch.delenv(ENVIRONMENT)
             runs.append(night(folder, folder / "nights", n))
             night(folder, folder / "once", n, ("load_corpus",))
     with pytest.MonkeyPatch.context() as patch:
@@ -111,7 +131,7 @@ def rows_of(root: Path, table: str, corpus_ids: set[str]) -> list[str]:
         columns = [row[0] for row in connection.execute(f"describe {table}").fetchall()]
         kept = ", ".join(name for name in columns if name != "created_at")
         sets = connection.execute("select activation_set_id, corpus_id from activation_sets").fetchall()
-        by = "activation_set_id" if "activation_set_id" in columns else "corpus_id"
+        by = next(name for name in ("activation_set_id", "set_b", "corpus_id") if name in columns)
         names = {s for s, corpus in sets if corpus in corpus_ids} if by != "corpus_id" else corpus_ids
         listed = ", ".join(f"'{name}'" for name in sorted(names))
         rows = connection.execute(f"select {kept} from {table} where {by} in ({listed})").fetchall()
@@ -142,3 +162,20 @@ def test_a_night_without_news_computes_nothing(grown: tuple[Path, list[Run], lis
     folder, *_ = grown
     again = night(folder, folder / "nights", N_DOCUMENTS[-1])
     assert {outcome.recomputed for _, outcome in again.outcomes} == {False}
+
+
+def test_what_the_last_night_added_is_found(grown: tuple[Path, list[Run], list[list[int]]]) -> None:
+    folder, runs, _ = grown
+    assert "skipped" not in runs[0].summary()
+    with connect(folder / "nights") as connection:
+        rows = connection.execute(
+            """select comparison, n_documents_a, n_documents_b, effect, q_value, n_firing_a, n_firing_b
+               from feature_shifts where kind = 'growth' order by n_documents_a, q_value"""
+        ).fetchall()
+    assert {row[:3] for row in rows} == {
+        ("growth: earlier | newest", 40, 6),
+        ("growth: earlier | newest", 46, 6),
+    }
+    more_code, addresses = ([row for row in rows if row[1] == n] for n in (40, 46))
+    assert max(row[3] for row in addresses if row[4] < 1e-4) > 3
+    assert sum(row[4] <= 0.05 for row in more_code) <= 0.05 * len(more_code)

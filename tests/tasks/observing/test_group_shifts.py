@@ -88,6 +88,17 @@ def test_shuffled_documents_differ_in_nothing(make) -> None:
     assert max(shares) <= 0.05
 
 
+def test_shuffled_nights_add_nothing(make) -> None:
+    """Few documents against all earlier ones, as when a corpus grows."""
+    max_GL = make[1](N, 300)
+    shares = []
+    for seed in range(20):
+        newest = np.random.default_rng(seed).permutation(N) < 6
+        found = shifts(make, max_GL, newest.astype(int))
+        shares.append(found.facts["n_found"] / found.facts["n_features"])
+    assert max(shares) <= 0.05
+
+
 def test_groups_without_documents_are_refused() -> None:
     with pytest.raises(UserError, match="'addresses' has 0 documents"):
         check_sizes("labels source: reviews | addresses", {"reviews": 9, "addresses": 0}, 5)
