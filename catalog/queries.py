@@ -189,6 +189,11 @@ def feature_judgements(*, dictionary_id: str, feature_index: int, explanation_id
     return named("feature_judgements", locals())
 
 
+def feature_neighbours(*, dictionary_id: str, activation_set_id: str, feature_index: int) -> Query:
+    """The near features of one, with geometry flags and what they share of documents."""
+    return named("feature_neighbours", locals())
+
+
 def feature_matches(*, dictionary_id: str, feature_index: int, limit: int = 24) -> Query:
     """Matching features of other dictionaries, best first."""
     return named("feature_matches", locals())

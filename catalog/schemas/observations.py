@@ -16,9 +16,51 @@ from catalog.schemas.spec import (
     optional,
     table,
 )
-from catalog.schemas.values import ComparisonKind
+from catalog.schemas.values import ComparisonKind, Geometry
 
 OBSERVATIONS: tuple[TableSpec, ...] = (
+    table(
+        "feature_neighbours",
+        "feature and near feature of the same dictionary",
+        ("dictionary_id", "activation_set_id", "feature_index", "neighbour_index"),
+        DICTIONARY,
+        SET,
+        FEATURE,
+        column("neighbour_index", I32, "Near feature: by decoder cosine, by co-activation, or by both"),
+        optional("cosine", F32, "Cosine of the decoder rows; null if one is zero"),
+        optional(
+            "cosine_null",
+            F32,
+            "Cosine that 95 % of random directions of the activations' covariance have at most with their "
+            "nearest one; null if the dictionary does not write what it reads",
+        ),
+        column("n_both", I64, "Tokens of the sample on which both fire"),
+        column("n_tokens", I64, "Tokens of the sample"),
+        optional("jaccard", F32, "n_both over the tokens on which one of them fires"),
+        optional("pearson", F32, "Correlation of the activations over the tokens of the sample"),
+        optional(
+            "geometry",
+            TEXT,
+            "Of pairs with a cosine over 0.3 and over cosine_null. constructive: they fire together more "
+            "than independent features would; interference: less",
+            Geometry,
+        ),
+        optional("context_lift", F64, "Contexts in which both fire, over those of independent features"),
+        optional(
+            "document_lift",
+            F64,
+            "Documents of which one context has only this and the other only the neighbour, over those of "
+            "independent features",
+        ),
+        optional("document_q", F64, "One-sided q-value of document_lift over all rows of the dictionary"),
+        optional(
+            "confounded",
+            BOOL,
+            "Whether document_q is at most 0.05: the corpus brings them together, beyond common contexts",
+        ),
+        column("n_documents", I64, "Documents of the sample, each with two contexts"),
+        column("metric_version", I32, "Version of the definition of these figures"),
+    ),
     table(
         "document_firings",
         "feature and document in which it fires",

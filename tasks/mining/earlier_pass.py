@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 ACCUMULATED = ("statistics", "spread", "top", "sample", "pool")
 """Parts of a survey that grow shard by shard."""
 CODES = "codes"
+_FORMAT = 2
+"""Of what is kept; a pass does not go on from another one."""
+_SAMPLE = ("features", "positions", "values")
 _SURVEY, _RECORD = "survey.safetensors", "kept.json"
 logger = logging.getLogger(__name__)
 
@@ -71,9 +74,10 @@ class EarlierPass:
         return float(self.arrays["coactivation_share"].item())
 
     @property
-    def coactivation(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features and positions of the firings in the sample."""
-        return self.arrays["coactivation.features"], self.arrays["coactivation.positions"]
+    def coactivation(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features, positions and activations of the firings in the sample."""
+        features, positions, values = (self.arrays[f"coactivation.{name}"] for name in _SAMPLE)
+        return features, positions, values
 
     def restore(self, name: str, part: Any) -> None:
         """Give a part of a survey the numbers that it had."""
@@ -93,13 +97,15 @@ def keep_pass(
 ) -> None:
     """Write what `find_earlier` reads into ``folder``; ``about`` is `described` of these sequences."""
     found.spread.close()
-    features, positions = found.coactivation.sample()
+    chunks, bits = found.contexts.numbers()
     arrays = {
         "n_chunks": np.asarray(found.n_chunks),
         "coactivation_share": np.asarray(found.coactivation_share, dtype=np.float64),
-        "coactivation.features": features,
-        "coactivation.positions": positions,
+        "contexts.chunks": chunks,
+        "contexts.bits": bits,
     }
+    for name, value in zip(_SAMPLE, found.coactivation.sample(), strict=True):
+        arrays[f"coactivation.{name}"] = value
     for name in ACCUMULATED:
         numbers = _numbers(getattr(found, name))
         arrays |= {f"{name}.{attribute}": np.asarray(value) for attribute, value in numbers.items()}
@@ -145,7 +151,7 @@ def described(
         total.update(np.ascontiguousarray(array[:n_sequences]).data)
     last = int(np.max(tokens.document_index[:n_sequences], initial=-1))
     return {
-        "settings": digest(dict(settings)),
+        "settings": digest({"format": _FORMAT, **settings}),
         "shards": shards_digest(records),
         "tokens": total.hexdigest(),
         "documents": digest(documents["document_id"][: last + 1].to_pylist()),

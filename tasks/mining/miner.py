@@ -28,6 +28,7 @@ from tasks.mining.features import FEATURES_SCHEMA, feature_rows, top_tokens
 from tasks.mining.logits import LogitEffects, Unembedding, logit_effects
 from tasks.mining.method_columns import method_columns, typed_columns
 from tasks.mining.nearest import interleave, nearest_by_decoder
+from tasks.mining.neighbours import nearest_cosine_of_random, neighbour_rows
 from tasks.mining.special import SpecialTokens
 from tasks.mining.split import split_codes
 from tasks.mining.survey import Survey, survey
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Mined:
-    """The rows of three tables, ids of dictionary and activation set left out."""
+    """The rows of four tables, ids of dictionary and activation set left out."""
 
     features: pa.Table
+    neighbours: pa.Table
+    """Rows of ``feature_neighbours``."""
     examples: Iterator[pa.RecordBatch]
     """Sorted by feature, band and rank; cut while they are read, from files in the scratch folder."""
     by_document: Iterator[pa.RecordBatch]
@@ -92,13 +95,11 @@ def mine(
         UserError: for a dictionary of another width, documents that do not belong to the set, or more
             non-finite tokens than ``config.max_nonfinite_share``.
     """
-    _check(dictionary, activation_set, documents)
     tokens, special = activation_set.tokens, _special_tokens(activation_set)
     shards, found, kept = _pass(dictionary, activation_set, documents, config, scratch, listener, continued)
-    with torch.inference_mode():
-        by_decoder = nearest_by_decoder(dictionary.W_dec.detach().float(), config.n_nearest)
-        by_coactivation = found.coactivation.nearest(config.n_nearest)
-        effects = _effects(dictionary.last_written.detach().float(), unembedding, config)
+    by_decoder = nearest_by_decoder(dictionary.W_dec.detach().float(), config.n_nearest)
+    by_coactivation = found.coactivation.nearest(config.n_nearest)
+    effects = _effects(dictionary.last_written.detach().float(), unembedding, config)
     features = feature_rows(
         dictionary,
         found,
@@ -115,8 +116,11 @@ def mine(
     examples = ExampleMiner(
         shards, tokens, documents, found, nearest_Ln, SpecialTokens(tokens, special), config, listener
     )
+    null = nearest_cosine_of_random(dictionary, activation_set, config.seed)
+    neighbours = neighbour_rows(dictionary, by_decoder, by_coactivation, found, null)
     by_document = document_firings(shards, tokens, documents, found.statistics.max_L, config, listener)
-    return Mined(features, examples.batches(), by_document, found.n_tokens, _n_nonfinite(shards), kept)
+    n_nonfinite = _n_nonfinite(shards)
+    return Mined(features, neighbours, examples.batches(), by_document, found.n_tokens, n_nonfinite, kept)
 
 
 def _pass(
@@ -129,6 +133,7 @@ def _pass(
     continued: Continued | None,
 ) -> tuple[list[CodeShard], Survey, Path | None]:
     """The codes and what a reading of them leaves behind, and the folder that a later pass goes on from."""
+    _check(dictionary, activation_set, documents)
     special = _special_tokens(activation_set)
     earlier: EarlierPass | None = None
     settings: dict[str, Any] = {}
@@ -183,7 +188,8 @@ def _effects(
 ) -> LogitEffects | None:
     if unembedding is None or unembedding.W_U.shape[0] != w_dec_LD.shape[1]:
         return None
-    return logit_effects(w_dec_LD, unembedding, config.n_logits, config.seed)
+    with torch.inference_mode():
+        return logit_effects(w_dec_LD, unembedding, config.n_logits, config.seed)
 
 
 def _check(dictionary: "Dictionary", activation_set: "ActivationSet", documents: pa.Table) -> None:

@@ -5,12 +5,15 @@ Shapes: L features, D ``d_in``, n nearest, N tokens.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
 import torch
 
 _CELLS_AT_ONCE = 16_000_000
+_PLACE_BITS = 6
+"""Sampled tokens come in complete sequences: 64 positions at once are kept or left out."""
 
 
 @dataclass(frozen=True)
@@ -48,24 +51,45 @@ def nearest_by_decoder(w_dec_LD: torch.Tensor, n: int) -> Nearest:
 class Coactivation:
     """Counts on a sample of tokens which features fire together."""
 
-    def __init__(self, n_features: int) -> None:
+    def __init__(self, n_features: int, n_tokens: int = 0) -> None:
         self.n_features = n_features
-        self._features: list[np.ndarray] = []
-        self._positions: list[np.ndarray] = []
+        self.n_tokens = n_tokens
+        """Sampled tokens, also those on which no feature fires."""
+        self._firings: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
 
-    def add(self, features_E: np.ndarray, positions_E: np.ndarray) -> None:
-        """Add the firings of sampled tokens."""
-        self._features.append(features_E.astype(np.int32))
-        self._positions.append(positions_E)
+    def add(self, features_E: np.ndarray, positions_E: np.ndarray, values_E: np.ndarray) -> None:
+        """Add the firings of sampled tokens, for each feature in the order of their positions."""
+        self._firings.append((features_E.astype(np.int32), positions_E, values_E.astype(np.float32)))
 
-    def sample(self) -> tuple[np.ndarray, np.ndarray]:
-        """Features (int32) and positions (int64) of all firings that were added, in that order."""
-        features = np.concatenate([np.zeros(0, dtype=np.int32), *self._features])
-        return features, np.concatenate([np.zeros(0, dtype=np.int64), *self._positions])
+    def sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Features (int32), positions (int64) and activations (float32) of the firings, as added."""
+        nothing = (np.zeros(0, np.int32), np.zeros(0, np.int64), np.zeros(0, np.float32))
+        features, positions, values = (
+            np.concatenate(part) for part in zip(nothing, *self._firings, strict=True)
+        )
+        return features, positions, values
+
+    @cached_property
+    def matrix(self) -> sp.csr_matrix:
+        """Activations of every feature on the sampled tokens, after the last ``add``: (L, N) places."""
+        features, positions, values = self.sample()
+        blocks = positions >> _PLACE_BITS
+        present = np.zeros(int(blocks.max(initial=-1)) + 1, dtype=bool)
+        present[blocks] = True
+        rank = np.cumsum(present) - 1
+        places = (rank[blocks] << _PLACE_BITS) + (positions & ((1 << _PLACE_BITS) - 1))
+        shape = (self.n_features, int(present.sum()) << _PLACE_BITS)
+        return sp.csr_matrix((values, (features, places)), shape=shape)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Sampled tokens on which each feature fires: (L,) float32."""
+        counts: np.ndarray = np.diff(self.matrix.indptr).astype(np.float32)
+        return counts
 
     def nearest(self, n: int) -> Nearest:
         """Highest Jaccard index: tokens on which both fire over tokens on which either does."""
-        counts_L = self._counts()
+        counts_L = self.counts
         features = np.full((self.n_features, n), -1, dtype=np.int32)
         scores = np.zeros((self.n_features, n), dtype=np.float32)
         for block, row, other, both in self._together():
@@ -78,7 +102,7 @@ class Coactivation:
 
         Among equals the one that fires more rarely, because it is more specific; -1 if none fires with it.
         """
-        counts_L = self._counts()
+        counts_L = self.counts
         parents_L = np.full(self.n_features, -1, dtype=np.int32)
         for block, row, other, both in self._together():
             earlier = groups_L[other] < groups_L[row + block.start]
@@ -88,17 +112,12 @@ class Coactivation:
             parents_L[rows + block.start] = other[order][best]
         return parents_L
 
-    def _counts(self) -> np.ndarray:
-        """Sampled tokens on which each feature fires: (L,) float32."""
-        counts = np.zeros(self.n_features, dtype=np.int64)
-        for features in self._features:
-            counts += np.bincount(features, minlength=self.n_features)
-        return counts.astype(np.float32)
-
     def _together(self) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
         """Blocks of features: ``(block, row in it, other feature, tokens on which both fire)``."""
-        fires_NL = self._matrix()
-        fires_LN = fires_NL.T.tocsr()
+        values_LN = self.matrix
+        ones = np.ones(values_LN.nnz, dtype=np.float32)
+        fires_LN = sp.csr_matrix((ones, values_LN.indices, values_LN.indptr), shape=values_LN.shape)
+        fires_NL = fires_LN.T.tocsr()
         step = max(1, _CELLS_AT_ONCE // self.n_features)
         for first in range(0, self.n_features, step):
             together = (fires_LN[first : first + step] @ fires_NL).tocoo()
@@ -106,12 +125,6 @@ class Coactivation:
             different = other != row + first
             block = slice(first, min(first + step, self.n_features))
             yield block, row[different], other[different], together.data[different]
-
-    def _matrix(self) -> sp.csr_matrix:
-        features, positions = self.sample()
-        tokens, row = np.unique(positions, return_inverse=True)
-        ones = np.ones(len(features), dtype=np.float32)
-        return sp.csr_matrix((ones, (row, features)), shape=(len(tokens), self.n_features))
 
 
 def _keep_best(

@@ -13,6 +13,7 @@ import numpy as np
 from tasks.common.progress import Progress, ProgressListener
 from tasks.mining.codes import CodeShard, Firings
 from tasks.mining.config import MiningConfig
+from tasks.mining.context_pairs import ContextPairs, draw_contexts
 from tasks.mining.earlier_pass import ACCUMULATED, EarlierPass
 from tasks.mining.hashing import hash64, uniform
 from tasks.mining.nearest import Coactivation
@@ -53,6 +54,8 @@ class Survey:
     """How firings spread over documents."""
     coactivation_share: float
     """Share of the sequences that co-activation was counted on."""
+    contexts: ContextPairs
+    """Firings in two contexts of each document of a sample."""
 
 
 def survey(
@@ -74,12 +77,15 @@ def survey(
     mean_l0 = sum(shard.n_firings for shard in shards) / max(1, n_tokens)
     n_coactivation = min(config.coactivation_tokens, _MOST_PAIRS / max(1.0, mean_l0**2))
     share = n_coactivation / max(1, n_tokens)
-    pass_ = _Pass(tokens, split_of_document, config, n_features, share, special_token_ids)
+    drawn = draw_contexts(shards, tokens, len(split_of_document), config.chunk_tokens, config.seed)
+    contexts = ContextPairs(drawn, n_features)
+    pass_ = _Pass(tokens, split_of_document, config, contexts, n_features, share, special_token_ids)
     if earlier is not None:
         pass_.resume(earlier, shards)
     for number, shard in enumerate(shards, start=1):
         if earlier is None or shard.first_sequence >= earlier.n_sequences:
             pass_.read(shard)
+        pass_.count_sampled(shard)
         listener(Progress("shards surveyed", number, len(shards)))
     return Survey(
         pass_.statistics,
@@ -91,6 +97,7 @@ def survey(
         n_tokens,
         pass_.spread,
         share,
+        pass_.contexts,
     )
 
 
@@ -100,6 +107,7 @@ class _Pass:
         tokens: "PackedTokens",
         split_of_document: np.ndarray,
         config: MiningConfig,
+        contexts: ContextPairs,
         n_features: int,
         coactivation_share: float,
         special_token_ids: Sequence[int],
@@ -111,6 +119,7 @@ class _Pass:
         self.sample = BoundedSelection(2 * n_features, config.n_per_band * config.bands)
         self.pool = BoundedSelection(2, POOL_CHUNKS)
         self.coactivation = Coactivation(n_features)
+        self.contexts = contexts
         self.n_chunks = 0
         self.coactivation_share = coactivation_share
         self.special_token_ids = np.asarray(special_token_ids, dtype=np.int64)
@@ -120,10 +129,11 @@ class _Pass:
         for name in ACCUMULATED:
             earlier.restore(name, getattr(self, name))
         self.n_chunks = earlier.n_chunks
+        self.contexts.take(earlier.arrays["contexts.chunks"], earlier.arrays["contexts.bits"])
         if self.coactivation_share <= earlier.coactivation_share:
-            features_E, positions_E = earlier.coactivation
+            features_E, positions_E, values_E = earlier.coactivation
             sampled = self._is_sampled(positions_E // self.tokens.context_length)
-            self.coactivation.add(features_E[sampled], positions_E[sampled])
+            self.coactivation.add(features_E[sampled], positions_E[sampled], values_E[sampled])
         else:  # the earlier sample lacks sequences of this one
             for shard in shards:
                 if shard.first_sequence < earlier.n_sequences:
@@ -178,6 +188,7 @@ class _Pass:
     ) -> None:
         peaks = find_peaks(firings, chunk_of_position, shard.first_position)
         self.statistics.add_chunks(peaks.features_R)
+        self.contexts.add(peaks.features_R, peaks.chunks_R, shard.first_position, shard.end_position)
         documents_R = document_of_position[peaks.positions_R - shard.first_position]
         slots_R = peaks.features_R * 2 + self.split_of_document[documents_R]
         self.top.offer(slots_R, -peaks.values_R.astype(np.float64), peaks.positions_R, peaks.values_R)
@@ -191,7 +202,14 @@ class _Pass:
         sampled = self._is_sampled(sequences)[
             firings.positions_E // shard.context_length - shard.first_sequence
         ]
-        self.coactivation.add(firings.features_E[sampled], firings.positions_E[sampled])
+        parts = (firings.features_E, firings.positions_E, firings.values_E)
+        self.coactivation.add(*(part[sampled] for part in parts))
+
+    def count_sampled(self, shard: CodeShard) -> None:
+        """Add the tokens of a shard that co-activation is counted on."""
+        sequences = np.arange(shard.first_sequence, shard.first_sequence + shard.n_sequences)
+        rows = sequences[self._is_sampled(sequences)]
+        self.coactivation.n_tokens += int(np.count_nonzero(np.asarray(self.tokens.valid[rows])))
 
     def _is_sampled(self, sequences: np.ndarray) -> np.ndarray:
         draw = uniform(self.config.seed, sequences, np.full_like(sequences, _TOKENS))

@@ -18,8 +18,13 @@ MINING, VERSION = "mine_examples", 4
 
 
 def mined_results(facts: Mapping[str, Any], mined: "Mined") -> Results:
-    """The rows of three tables, and the folder that the pass over more documents goes on from."""
-    rows = {"features": mined.features, "examples": mined.examples, "document_firings": mined.by_document}
+    """The rows of four tables, and the folder that the pass over more documents goes on from."""
+    rows = {
+        "features": mined.features,
+        "feature_neighbours": mined.neighbours,
+        "examples": mined.examples,
+        "document_firings": mined.by_document,
+    }
     slices = [evidence_slice(table, facts, of_table) for table, of_table in rows.items()]
     told = {**evidence_facts(facts), **mined.counts}
     if mined.kept is None:

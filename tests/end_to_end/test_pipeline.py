@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
 FILLED = (
     *("runs", "stage_runs", "slices", "models", "corpora", "documents", "activation_sets", "sequences"),
     *("dictionaries", "dictionary_metrics", "training_log", "features", "examples", "explanations"),
-    *("scores", "judgements", "matches", "aliases", "document_firings"),
+    *("scores", "judgements", "matches", "aliases", "document_firings", "feature_neighbours"),
 )
 
 

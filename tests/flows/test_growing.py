@@ -36,6 +36,7 @@ TABLES = (
     "examples",
     "document_firings",
     "feature_shifts",
+    "feature_neighbours",
 )
 
 

@@ -106,7 +106,8 @@ def test_parents_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch, ce
     coactivation = Coactivation(5)
     fires = {0: [0, 1, 2, 3, 4, 5], 1: [0, 1, 2], 2: [0, 1], 3: [3], 4: [9]}
     pairs = sorted((feature, token) for feature, tokens in fires.items() for token in tokens)
-    coactivation.add(np.array([f for f, _ in pairs]), np.array([t for _, t in pairs]))
+    firings = np.array(sorted(pairs))
+    coactivation.add(*firings.T, np.ones(len(pairs)))
     # 2 fires with 0 and 1 alike: 1 is the rarer, and so the more specific; 4 fires alone.
     assert coactivation.parents(np.array([0, 1, 2, 2, 2])).tolist() == [-1, 0, 1, 0, -1]
 

@@ -26,7 +26,8 @@ def test_coactivation_is_the_jaccard_index(monkeypatch: pytest.MonkeyPatch, cell
     coactivation = Coactivation(30)
     for rows in np.array_split(np.arange(500), 3):
         token, feature = np.nonzero(fires[rows])
-        coactivation.add(feature, rows[token])
+        fired = np.ones(len(token), np.float32)
+        coactivation.add(feature, rows[token], fired)
     found, expected = coactivation.nearest(5), _jaccard(fires)
     for feature in range(30):
         best = np.sort(expected[feature])[::-1][:5]
@@ -40,7 +41,8 @@ def test_coactivation_is_the_jaccard_index(monkeypatch: pytest.MonkeyPatch, cell
 def test_jaccard_of_the_worked_example() -> None:
     """a = [1, 0, 2, 0, 3] and b = [2, 1, 2, 0, 5] fire together on three of four tokens."""
     coactivation = Coactivation(2)
-    coactivation.add(np.array([0, 0, 0, 1, 1, 1, 1]), np.array([0, 2, 4, 0, 1, 2, 4]))
+    features, tokens = np.array([0, 0, 0, 1, 1, 1, 1]), np.array([0, 2, 4, 0, 1, 2, 4])
+    coactivation.add(features, tokens, np.array([1, 2, 3, 2, 1, 2, 5]))
     found = coactivation.nearest(1)
     assert found.features_Ln.tolist() == [[1], [0]]
     assert found.scores_Ln[:, 0] == pytest.approx([0.75, 0.75])
