@@ -21,6 +21,7 @@ class Evidence:
     explanations: list[Row]
     scores: list[Row]
     matches: list[Row]
+    near: list[Row]
     stages: list[Row]
     sets: list[Row]
     associations: list[Row]
@@ -64,6 +65,7 @@ def gather(catalogue: Catalogue, selection: FeatureSelection) -> Evidence:
         explanations=explanations,
         scores=data.rows(catalogue, shown["Their scores"]),
         matches=matches,
+        near=data.rows(catalogue, shown["Its near features"]),
         stages=data.rows(catalogue, queries.provenance(fingerprints=made_by)),
         sets=data.rows(catalogue, shown["Its activation sets"]),
         associations=data.rows(catalogue, shown["Its document labels"]),
@@ -86,6 +88,7 @@ def _queries(dictionary: str, index: int, activation_set: str) -> dict[str, Quer
         "Its document labels": queries.feature_associations(**where, feature_index=index),
         "Labels tested on this set": queries.association_tests(**where),
         "Where it is decodable": queries.feature_decodability(**where, feature_index=index),
+        "Its near features": queries.feature_neighbours(**where, feature_index=index),
         "Its activation sets": queries.feature_sets(**key),
         "Its explanations": queries.feature_explanations(**key, activation_set_id=activation_set),
         "Their scores": queries.feature_scores(**key),

@@ -133,6 +133,17 @@ SCORE = (
 )
 COACTIVATION = "Tokens on which both fire over tokens on which either fires (Jaccard)."
 COSINE = "Cosine of the decoder directions."
+COSINE_NULL = (
+    "Cosine that 95 % of random directions with the covariance of the activations have at most with their "
+    "nearest one."
+)
+CONSTRUCTIVE = "They point alike, beyond random directions, and fire together more often than by chance."
+INTERFERENCE = "They point alike, beyond random directions, but fire together less often than by chance."
+CONFOUNDED = (
+    "Documents of which one context has only this feature and another only that one are more frequent than "
+    "by chance (q at most 0.05): the corpus brings the two together. Beside it how often one context has "
+    "both. 1 is chance."
+)
 DECODER_NORM = "Euclidean length of the feature's decoder row."
 ENCODER_COSINE = "Cosine between the feature's encoder column and decoder row."
 LOGITS = (

@@ -22,6 +22,7 @@ from dashboards.components.blocks import (
 from dashboards.components.charts import Bar, Bin, bars, histogram
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.method_parts import method, reads_and_writes
+from dashboards.components.near_parts import neighbours
 from dashboards.components.scores import Score, score_block
 from dashboards.components.text_marks import label_words, token_label
 
@@ -113,7 +114,12 @@ def examples_note(row: Row) -> str:
 
 
 def evidence(
-    row: Row, labels: Labels, found: Sequence[Row], stages: Sequence[Row], further: Sequence[Element] = ()
+    row: Row,
+    labels: Labels,
+    found: Sequence[Row],
+    stages: Sequence[Row],
+    near: Sequence[Row] = (),
+    further: Sequence[Element] = (),
 ) -> list[Element]:
     """The right column: distribution, ``further`` sections, logits, neighbours, matches and provenance."""
     parts = [
@@ -121,7 +127,7 @@ def evidence(
         *further,
         logits(row),
         method(row, labels),
-        neighbours(row, labels),
+        neighbours(row, labels, near),
         matches(row, found, labels),
         provenance(row, stages),
     ]
@@ -194,34 +200,6 @@ def _all_logits(row: Row) -> Iterator[Element]:
 
 def _against_random(name: str, value: float, null: float, help: str) -> Figure:
     return Figure(f"{name} (random {figures.decimal(null)})", figures.decimal(value), help)
-
-
-def neighbours(row: Row, labels: Labels) -> Element:
-    """Nearest features by direction and by coactivation."""
-
-    def side(title: str, help: str, items: Sequence[Row]) -> Element:
-        drawn = [
-            Bar(
-                _neighbour(row["dictionary_id"], i["feature_index"], labels),
-                i["score"],
-                f"{i['score']:.2f}",
-            )
-            for i in items[:6]
-        ]
-        found: Node = bars(drawn) if drawn else el("span", "none", cls="quiet small")
-        return el("div", el("span", term(title, help), cls="quiet small"), found, cls="stack")
-
-    return section(
-        "Nearest features",
-        side("by direction (cosine)", definitions.COSINE, row["nearest_by_decoder"]),
-        side("by firing together (Jaccard)", definitions.COACTIVATION, row["nearest_by_coactivation"]),
-    )
-
-
-def _neighbour(dictionary: str, index: int, labels: Labels) -> Element:
-    label = labels.get((dictionary, index))
-    shown = el("span", " ", label_words(label) if label else "no label", cls="quiet isolate")
-    return el("span", el("a", f"#{index}", href=links.feature(dictionary, index), cls="inline"), shown)
 
 
 def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:

@@ -42,8 +42,8 @@ def view() -> None:
             examples(shown.catalogue, found, selection.example)
         with right:
             further = observation_parts.further(found)
-            parts = feature_parts.evidence(found.row, found.labels, found.matches, found.stages, further)
-            draw(*parts, key="evidence")
+            rows = (found.row, found.labels, found.matches, found.stages, found.near)
+            draw(*feature_parts.evidence(*rows, further), key="evidence")
         draw_sql(found.queries)
 
 

@@ -133,7 +133,38 @@ def commit_decodability(commit: Any, columns: Any, dictionary: str, activation_s
     commit("evaluate_suite", subject, [SliceWrite("decodability", subject, columns("decodability", rows))])
 
 
+def commit_neighbours(commit: Any, columns: Any, dictionary: str, activation_set: str) -> None:
+    """Commit the near features of feature 5: one of each flag, one without figures of documents."""
+    ids = {"dictionary_id": dictionary, "activation_set_id": activation_set, "feature_index": 5}
+    shared = {"cosine_null": 0.31, "n_both": 40, "n_tokens": 200_000, "n_documents": 400, "metric_version": 1}
+    pairs = (
+        (6, 0.7, 0.12, "constructive", 1.1, 0.6, False),
+        (7, 0.6, -0.02, "interference", None, None, None),
+        (9, 0.4, 0.2, None, 3.4, 0.001, True),
+    )
+    rows = [
+        {
+            **ids,
+            **shared,
+            "neighbour_index": neighbour,
+            "cosine": cosine,
+            "jaccard": 0.4,
+            "pearson": pearson,
+            "geometry": geometry,
+            "context_lift": None if lift is None else lift / 2,
+            "document_lift": lift,
+            "document_q": q,
+            "confounded": confounded,
+        }
+        for neighbour, cosine, pearson, geometry, lift, q, confounded in pairs
+    ]
+    subject = f"{dictionary} on {activation_set} neighbours"
+    slices = [SliceWrite("feature_neighbours", subject, columns("feature_neighbours", rows))]
+    commit("mine_examples", subject, slices)
+
+
 def commit_measures(commit: Any, columns: Any, dictionary: str, activation_set: str) -> None:
     """Commit what a page shows of a feature besides its examples."""
     commit_associations(commit, columns, dictionary, activation_set)
     commit_decodability(commit, columns, dictionary, activation_set)
+    commit_neighbours(commit, columns, dictionary, activation_set)
