@@ -58,8 +58,9 @@ def continued_mining(root: Path, facts: Mapping[str, Any], inputs: Any) -> "Cont
     }
     found.pop(_kept_uri(facts), None)
     longest = sorted(found, key=lambda uri: -found[uri])
-    folders = tuple(blob_folder(root, uri, "the folder of an earlier pass") for uri in longest)
-    return Continued(f"{facts['dictionary_id']} {VERSION}", folders)
+    folders = [blob_folder(root, uri, "the folder of an earlier pass") for uri in longest]
+    there = tuple(folder for folder in folders if folder.is_dir())  # not of a set that lost a document
+    return Continued(f"{facts['dictionary_id']} {VERSION}", there)
 
 
 def _kept_uri(facts: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,25 @@ from prefect import Task
 
 from catalog.connection import connect
 from catalog.errors import UserError
-from flows import comparing, evidence, reports, run_budget, spine
+from flows import comparing, evidence, observing, reports, run_budget, spine
 from flows import walk as walk_module
 from flows.commands.run import report
 from flows.config import load_pipeline
+from flows.config_entries import BudgetConfig
 from flows.nightly import nightly
+from flows.reports import Run
 from flows.run_budget import folder_bytes
 from tasks.autointerp.budget import SPENT_BY_RUN, Budget, RunLimit, Spend
 from tasks.autointerp.chat import Stopped
 from tasks.autointerp.endpoint import EndpointProfile
+from tasks.autointerp.explainer import EXPLAINERS
+from tasks.stages.explain_features import ExplainUnit, explain_features
+from tasks.support.policies import StageContext
+from tests.fakes.openai_server import FakeOpenAI, explanation
+from tests.tasks.stages.labelled import mined
 
 MINUTE = 60.0
+MONEY = 0.5
 TABLES = {
     "features": "feature_index, n_tokens, density, max_activation",
     "examples": "feature_index, band, rank, document_id, char_start, activations",
@@ -49,7 +58,7 @@ SECTIONS: dict[str, Any] = {
 def without_prefect() -> Iterator[None]:
     """The flow calls the functions of its tasks: no server is needed."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (spine, evidence, walk_module, comparing):
+        for module in (spine, evidence, walk_module, comparing, observing):
             for name, task in vars(module).copy().items():
                 if isinstance(task, Task):
                     task.fn.name = task.name
@@ -185,3 +194,33 @@ def test_all_endpoints_of_a_run_share_its_money(tmp_path: Path) -> None:
     account(tmp_path, "run-2").reserve(Spend(0.5, 10))
     with pytest.raises(Stopped, match="the day's budget of endpoint 'judge'"):
         account(tmp_path, "run-3").reserve(Spend(0.5, 10))
+
+
+def test_money_of_a_run_stops_the_questions_and_the_next_run_asks_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer costs 0.15, at most 0.2: of four questions the first run pays three, and the second one."""
+    root, n = tmp_path / "catalogue", 4
+    values = {"model": "m", "probe": False, "attempts": 1, "concurrency": 1}
+    values |= {"input_usd_per_million": 0, "output_usd_per_million": 1000}
+    with FakeOpenAI(lambda question: explanation("a text"), completion_tokens=150) as fake:
+        for field, value in {**values, "base_url": fake.base_url}.items():
+            monkeypatch.setenv(f"FEATLAS_ENDPOINT_JUDGE_{field.upper()}", str(value))
+        config = EXPLAINERS["contexts"].Config(explainer="contexts", endpoint="judge")
+        unit = ExplainUnit(config, mined(root, n))
+        asked, runs = [], []
+        for number in range(4):
+            run = Run("nightly", "p", StageContext(root, f"run-{number}"), datetime.now(UTC), "0")
+            run.limit(BudgetConfig(usd=MONEY))
+            run.add(unit.label, explain_features.fn(run.context, unit))
+            run.finish()
+            assert run.failures == []
+            runs.append(run)
+            asked.append(fake.n_questions)
+    first, last = runs[0], runs[-1]
+    assert asked == [3, 4, 4, 4]
+    assert first.facts["ended"] == "the budget for language models is used up"
+    assert first.facts["left"][0].endswith(
+        f"{SPENT_BY_RUN} ({MONEY:g} USD) is used up: the next run continues"
+    )
+    assert {"ended", "left"}.isdisjoint(last.facts)

@@ -13,7 +13,7 @@ from catalog.errors import UserError
 from catalog.rows import rows_of
 from catalog.runs import living_run
 from catalog.store import SliceWrite, TableStore, publish_rows
-from flows import comparing, evidence, spine
+from flows import comparing, evidence, observing, spine
 from flows import walk as walk_module
 from flows.config import PipelineConfig
 from flows.forgetting import find_document, forget
@@ -55,7 +55,7 @@ MORE_MOMENTS = (
 def without_prefect() -> Iterator[None]:
     """The flow calls the functions of its tasks: no server is needed."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (spine, evidence, walk_module, comparing):
+        for module in (spine, evidence, walk_module, comparing, observing):
             for name, task in vars(module).copy().items():
                 if isinstance(task, Task):
                     task.fn.name = task.name
@@ -207,20 +207,26 @@ def test_a_forgotten_document_is_not_read_again(root: Path, made: tuple[Path, Pi
 
 
 def test_every_state_of_a_corpus_that_grew_loses_the_document(tmp_path: Path) -> None:
+    """Three nights, the document is forgotten before the last; mining then starts from the first document."""
     root = tmp_path / "catalogue"
     for night, n in enumerate((40, 50)):
         config = pipeline(tmp_path, corpus=corpus(tmp_path, n, grows=True))
-        walk(root, config, f"run-{night}", ["cache_activations"])
-    traces = traces_of(root, with_examples=False)
+        walk(root, config, f"run-{night}", ["mine_examples"])
+    traces = traces_of(root)
     assert sum("documents/" in name for name in found_in(root, traces)) == 2
+    assert list(root.glob("_blobs/activations/*/mined"))
     found = find_document(root, "parquet", SECRET)
-    assert len(found.evidence.corpora) == 2
+    assert (len(found.evidence.corpora), len(found.evidence.sets)) == (2, 2)
     forget(root, found, "tester", None)
     assert found_in(root, traces) == {}
+    assert not list(root.glob("_blobs/activations/*/mined"))
     sound(root)
     config = pipeline(tmp_path, corpus=corpus(tmp_path, 60, grows=True))
-    run = walk(root, config, "run-3", ["cache_activations"])
-    assert [o.facts["n_documents"] for _, o in run.outcomes if o.recomputed] == [60]
+    run = walk(root, config, "run-3", ["mine_examples"])
+    done = [o for _, o in run.outcomes if o.recomputed]
+    assert [o.stage for o in done][:2] == ["load_corpus", "cache_activations"]
+    assert "mine_examples" in [o.stage for o in done]
+    assert done[0].facts["n_documents"] == 60
     assert found_in(root, traces) == {}
     sound(root)
 

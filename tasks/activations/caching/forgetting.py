@@ -6,7 +6,6 @@ is recomputed from the tokens has the same bytes. Norms and counts of massive to
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,7 +18,6 @@ import numpy.typing as npt
 from catalog.durable import flush_file, make_folder, replace_file, to_json
 from catalog.faults import fault_point
 from tasks.activations.reading.shard_files import (
-    INDEX,
     CorruptShard,
     ShardRecord,
     is_intact,
@@ -30,6 +28,7 @@ from tasks.activations.reading.shard_files import (
 from tasks.activations.reading.shards import META, TOKENS
 from tasks.activations.text.packing import ARRAYS, PADDING
 from tasks.activations.text.token_files import RECORD, corrupt_token_files, file_sha256
+from tasks.common.shared_files import share_file
 
 Places = npt.NDArray[np.int64]
 """Sequence × context length + position of each token, ascending."""
@@ -56,8 +55,9 @@ class SetWithout:
 def set_without(source: Path, target: Path, places: Places) -> SetWithout:
     """Write the set of ``source`` to ``target`` without the tokens at ``places``.
 
-    Files that do not change are shared between both folders, so only the shards that hold the document take
-    space until the old folder is deleted.
+    Shards that do not change are shared between both folders, so only those that hold the document take
+    space until the old folder is deleted. What mining kept of its pass over the set is left out: the next
+    pass starts from the first document.
 
     Raises:
         CorruptShard: when one of these shards or a token file is damaged: a new digest would hide that.
@@ -66,14 +66,10 @@ def set_without(source: Path, target: Path, places: Places) -> SetWithout:
     meta: dict[str, Any] = json.loads((source / META).read_text("utf-8"))
     records = read_index(source)
     changed = {number: _within(record, meta, places) for number, record in records.items()}
-    shards = {records[number].file for number, here in changed.items() if here.size}
     _refuse_damage(source, [records[number] for number, here in changed.items() if here.size])
-    own = {META, INDEX, *shards, *(f"{TOKENS}/{name}.npy" for name in ARRAYS), f"{TOKENS}/{RECORD}"}
-    for path in sorted(path for path in source.rglob("*") if path.is_file()):
-        name = path.relative_to(source).as_posix()
-        if name not in own:
-            make_folder((target / name).parent)
-            _share(path, target / name)
+    for number, record in records.items():
+        if not changed[number].size:
+            share_file(source / record.file, target / record.file)
     n_tokens, n_valid = _write_tokens(source / TOKENS, target / TOKENS, places)
     for number, here in changed.items():
         if here.size:
@@ -146,12 +142,3 @@ def _write_shard(source: Path, target: Path, record: ShardRecord, here: Places) 
         massive=tuple(place for place, _ in massive),
         massive_norms=tuple(norm for _, norm in massive),
     )
-
-
-def _share(source: Path, target: Path) -> None:
-    """One file under two names; a copy if the file system does not support that."""
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
