@@ -177,6 +177,8 @@ def _marked(table: pa.Table, evidence: Evidence, version: int, counts: Counts) -
             row |= {"status": "withdrawn", "text": None, "predicate": None, "token_shares": None}
             row["error"] = WITHDRAWN
             counts.n_withdrawn += 1
+        elif evidence.unsupported(key, row["error"]):
+            row["error"] = WITHDRAWN  # it may quote a reply
     return pa.Table.from_pylist(rows, schema=table.schema)
 
 

@@ -8,12 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
-from prefect import Task
 
 from catalog.connection import connect
 from catalog.errors import UserError
-from flows import comparing, evidence, observing, reports, run_budget, spine
-from flows import walk as walk_module
+from flows import reports, run_budget
 from flows.commands.run import report
 from flows.config import load_pipeline
 from flows.config_entries import BudgetConfig
@@ -27,6 +25,7 @@ from tasks.autointerp.explainer import EXPLAINERS
 from tasks.stages.explain_features import ExplainUnit, explain_features
 from tasks.support.policies import StageContext
 from tests.fakes.openai_server import FakeOpenAI, explanation
+from tests.flows.serverless import tasks_as_functions
 from tests.tasks.stages.labelled import mined
 
 MINUTE = 60.0
@@ -45,7 +44,7 @@ SECTIONS: dict[str, Any] = {
     "models": [{"id": "pico-b", "source": "embedded", "hookpoints": ["blocks.1.resid_post"]}],
     "activations": {"context_length": 64, "n_tokens": 6_000, "eval_share": 0.25, "batch_sequences": 16},
     "dictionaries": [
-        {"architecture": "topk", "d_sae": 32, "k": 4, "n_tokens": 6_000, "seed": seed} for seed in (0, 1)
+        {"architecture": "topk", "d_sae": 32, "k": 4, "n_tokens": 2_000, "seed": seed} for seed in (0, 1)
     ],
     "mining": {"n_top": 8, "n_per_band": 4, "n_random": 8, "n_neighbour": 4},
     "explain": {"explainer": "lexical"},
@@ -56,13 +55,7 @@ SECTIONS: dict[str, Any] = {
 
 @pytest.fixture(scope="module", autouse=True)
 def without_prefect() -> Iterator[None]:
-    """The flow calls the functions of its tasks: no server is needed."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (spine, evidence, walk_module, comparing, observing):
-            for name, task in vars(module).copy().items():
-                if isinstance(task, Task):
-                    task.fn.name = task.name
-                    patch.setattr(module, name, task.fn)
+    with tasks_as_functions():
         yield
 
 
@@ -130,7 +123,7 @@ def test_nights_with_a_budget_end_with_the_tables_of_one_without(
     assert summary["message"].endswith("ended by its budget (3 minutes are over), 2 left for the next run")
     n_found = [3]
     while "ended" in summary:
-        summary = night(path, root, minutes=n_found[-1] + 5)
+        summary = night(path, root, minutes=n_found[-1] + 8)
         assert summary["n_found"] >= n_found[-1]
         assert summary["state"] == "completed"
         n_found.append(len(summary["stages"]))

@@ -6,15 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from prefect import Task
 
 from catalog.connection import connect
 from catalog.errors import UserError
 from catalog.rows import rows_of
 from catalog.runs import living_run
 from catalog.store import SliceWrite, TableStore, publish_rows
-from flows import comparing, evidence, observing, spine
-from flows import walk as walk_module
 from flows.config import PipelineConfig
 from flows.forgetting import find_document, forget
 from tasks.activations.caching.cache import open_intact
@@ -36,10 +33,12 @@ from tests.flows.forgotten import (
     traces_of,
     walk,
 )
+from tests.flows.serverless import tasks_as_functions
 
 KILLED = -9
-MOMENTS = ("forget.shard:1", "folder.rename:1", "delta.commit:3", "forget.sweep:1")
+MOMENTS = ("folder.rename:1", "delta.commit:3", "forget.sweep:1")
 MORE_MOMENTS = (
+    "forget.shard:1",
     "shard.index.rename:1",
     "parquet.rename:1",
     "parquet.rename:6",
@@ -53,13 +52,7 @@ MORE_MOMENTS = (
 
 @pytest.fixture(scope="module", autouse=True)
 def without_prefect() -> Iterator[None]:
-    """The flow calls the functions of its tasks: no server is needed."""
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (spine, evidence, walk_module, comparing, observing):
-            for name, task in vars(module).copy().items():
-                if isinstance(task, Task):
-                    task.fn.name = task.name
-                    patch.setattr(module, name, task.fn)
+    with tasks_as_functions():
         yield
 
 
