@@ -262,7 +262,7 @@ def metric_history(*, run_id: str) -> Query:
 
 
 def alarms(*, run_id: str | None = None) -> Query:
-    """Metrics out of their range in a run; by default in the newest run of each pipeline."""
+    """Metrics out of their range in a run; by default in the newest of each pipeline that computed any."""
     return named("alarms", locals())
 
 
