@@ -84,6 +84,11 @@ class Found:
         """Tokens of the document in all sets."""
         return sum(len(places) for places in self.places.values())
 
+    @property
+    def is_gone(self) -> bool:
+        """Whether it was forgotten and nothing of it came back."""
+        return self.before is not None and not (self.evidence.text or self.evidence.kept or self.n_tokens)
+
 
 @dataclass(frozen=True)
 class Forgotten:
@@ -141,7 +146,7 @@ def forget(root: Path, found: Found, by: str | None, reason: str | None) -> Forg
     """
     refuse_workers(root)
     counts = None
-    if found.before is None or found.evidence.text or found.evidence.kept or found.n_tokens:
+    if not found.is_gone:
         with _sets_without(root, found) as (folders, sets):
             counts = _commit(root, found, folders, sets, by, reason)
     evidence = found.evidence

@@ -294,4 +294,5 @@ def test_forgetting_twice_keeps_the_first_record(root: Path) -> None:
     version = TableStore(root).snapshot().version
     again = forget(root, find_document(root, "parquet", SECRET), "other", None)
     assert (again.counts, again.n_deleted) == (None, 0)
+    assert find_document(root, "parquet", SECRET).is_gone
     assert TableStore(root).snapshot().version == version
