@@ -22,18 +22,29 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 def decimal(value: float | None, places: int = 2) -> str:
     """``value`` with a fixed number of decimals, for columns of comparable numbers."""
-    return MISSING if value is None or not math.isfinite(value) else f"{value:.{places}f}"
+    return MISSING if value is None or not math.isfinite(value) else _unsigned_zero(f"{value:.{places}f}")
 
 
 def interval(row: Mapping[str, Any]) -> str:
     """The interval of a row's value in brackets, with a space before; empty if none was measured."""
     low, high = row["ci_low"], row["ci_high"]
-    return "" if low is None or high is None else f" ({decimal(low)}–{decimal(high)})"
+    return "" if low is None or high is None else f" ({between(decimal(low), decimal(high))})"
+
+
+def between(low: str, high: str) -> str:
+    """Both ends of a range: a dash, or a word where it would stand beside a minus."""
+    return f"{low} to {high}" if "-" in (low[:1], high[:1]) else f"{low}–{high}"
 
 
 def signed(value: float, places: int = 2) -> str:
-    """``value`` with its sign; plus and minus are equally wide."""
-    return f"{value:+.{places}f}".replace("-", "\u2212")
+    """``value`` with its sign, none if it rounds to zero; plus and minus are equally wide."""
+    text = _unsigned_zero(f"{value:+.{places}f}")
+    return text.replace("-", "\u2212")
+
+
+def _unsigned_zero(text: str) -> str:
+    """A number as text, without a sign if all its digits are zero."""
+    return text if any(digit in text for digit in "123456789") else text.lstrip("+-")
 
 
 def power_of_ten(exponent: int) -> str:

@@ -67,11 +67,7 @@ def score_table(scores: Sequence[Row]) -> Element:
     """Every score of one explanation."""
     rows = []
     for s in scores:
-        interval = (
-            f" ({figures.decimal(s['ci_low'])}–{figures.decimal(s['ci_high'])})"
-            if s["ci_low"] is not None
-            else ""
-        )
+        interval = figures.interval(s)
         rows.append(
             (
                 s["scorer"],

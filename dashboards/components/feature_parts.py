@@ -209,7 +209,9 @@ def matches(row: Row, found: Sequence[Row], labels: Labels) -> Element:
     for match in found[:8]:
         there = f"{match['dictionary_id']}#{match['feature_index']}"
         label = labels.get((match["dictionary_id"], match["feature_index"]))
-        words = [f"{match['method'].replace('_', ' ')} {match['score']:.2f}{figures.interval(match)}"]
+        words = [
+            f"{match['method'].replace('_', ' ')} {figures.decimal(match['score'])}{figures.interval(match)}"
+        ]
         if match["floor_score"] is not None:
             words.append(f"random direction {figures.decimal(match['floor_score'])}")
         q = f"q = {figures.significant(match['q_value'], 2)}" if match["q_value"] is not None else None

@@ -174,7 +174,11 @@ def _with_interval(row: Row, measure: Measure) -> str:
     """The value with its interval over documents, if one was measured."""
     low, high = row.get("ci_low"), row.get("ci_high")
     shown = measure.shown(row["value"])
-    return shown if low is None or high is None else f"{shown} ({measure.shown(low)}–{measure.shown(high)})"
+    return (
+        shown
+        if low is None or high is None
+        else f"{shown} ({figures.between(measure.shown(low), measure.shown(high))})"
+    )
 
 
 def beside_value(row: Row, measure: Measure) -> str:

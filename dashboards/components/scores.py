@@ -64,7 +64,7 @@ def score_block(score: Score, *, brief: bool = False) -> Element:
     """Value, bar and text; ``brief`` leaves out the sentence, as in a table."""
     if score.value is None:
         return el("span", NOT_SCORED, cls="quiet small")
-    interval = f"{figures.decimal(score.low)}–{figures.decimal(score.high)}"
+    interval = figures.between(figures.decimal(score.low), figures.decimal(score.high))
     value = el(
         "span",
         term(figures.decimal(score.value), explanation_of(score)),

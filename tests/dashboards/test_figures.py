@@ -45,6 +45,16 @@ def test_other_figures() -> None:
     assert figures.compact(1_400_000) == "1.40 M"
     assert figures.money(0.0042) == "$0.0042"
     assert figures.signed(-1.5) == "\u22121.50"
+    assert figures.signed(-0.001) == figures.signed(0.0) == "0.00"
+
+
+def test_no_zero_is_negative_and_no_dash_stands_beside_a_minus() -> None:
+    assert figures.decimal(-0.0049) == figures.decimal(-0.0) == "0.00"
+    assert figures.decimal(-0.0051) == "-0.01"
+    ends = ((-0.10, -0.07, " (-0.10 to -0.07)"), (-0.1, 0.2, " (-0.10 to 0.20)"), (0.1, 0.2, " (0.10–0.20)"))
+    for low, high, expected in ends:
+        assert figures.interval({"ci_low": low, "ci_high": high}) == expected
+    assert figures.interval({"ci_low": -0.001, "ci_high": 0.2}) == " (0.00–0.20)"
     assert figures.power_of_ten(-5) == "10⁻⁵"
 
 
