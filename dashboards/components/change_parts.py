@@ -26,6 +26,7 @@ NOTHING = (
     "source, a: reviews, b: addresses}”, and run it."
 )
 BEFORE, AFTER = 8, 4
+PARTLY = 0.7
 MEASURES = {
     "pearson": ("Correlation", "correlation", definitions.PEARSON),
     "jaccard": ("Overlap of firing", "Jaccard index", definitions.JACCARD),
@@ -100,20 +101,23 @@ def _silent(row: Row) -> str:
     """Silent features, and what probes say of them."""
     if not row["n_silent"]:
         return "0"
-    said = f"{figures.count(row['n_revived'])} still decodable, {figures.count(row['n_gone'])} gone"
+    said = f"{figures.count(row['n_revived'])} still decodable, {figures.count(row['n_gone'])} not"
     return f"{figures.count(row['n_silent'])}: {said}"
 
 
 def silence(shift: Row) -> Element | None:
-    """A badge for a feature that is silent on b: still decodable, gone, or undecided."""
+    """A badge for a feature that is silent on b: whether the model still has its information."""
     if not shift["is_silent"]:
         return None
     if shift["revived"] is None:
         return el("span", term("silent, undecided", definitions.UNDECIDED), cls="quiet small")
     auroc = f"AUROC {figures.decimal(shift['probe_auroc'])}, shuffled {figures.decimal(shift['probe_null'])}"
-    name, help = (
-        ("still decodable", definitions.STILL_DECODABLE) if shift["revived"] else ("gone", definitions.GONE)
-    )
+    if shift["revived"]:
+        name, help = "still decodable", definitions.STILL_DECODABLE
+    elif shift["probe_auroc"] >= PARTLY and shift["probe_auroc"] > shift["probe_null"]:
+        name, help = "partly decodable", definitions.PARTLY_DECODABLE
+    else:
+        name, help = "gone", definitions.GONE
     return el("span", term(f"silent, {name}", help), f" ({auroc})", cls="quiet small")
 
 

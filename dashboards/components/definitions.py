@@ -83,11 +83,15 @@ STARTED_FROM = "Dictionary whose weights this training began with; the optimiser
 SILENT_ON_B = (
     "Features that fire on b at most a twentieth as often as on a. Still decodable: a linear probe of the "
     "activations of b finds where they fire on a (AUROC of at least 0.9 on other documents, above shuffled "
-    "labels). Gone: it does not."
+    "labels)."
 )
 STILL_DECODABLE = (
     "It is silent on b, but a linear probe of b still finds where it fires on a: the model has the "
     "information, and this feature does not respond to it."
+)
+PARTLY_DECODABLE = (
+    "It is silent on b, and a linear probe of b finds where it fires on a better than chance, with an AUROC "
+    "between 0.7 and 0.9."
 )
 GONE = "It is silent on b, and a linear probe of b does not find where it fires on a."
 UNDECIDED = "It is silent on b, and fires on too few tokens of a for a probe to decide."

@@ -47,13 +47,14 @@ def test_the_headline_and_the_features_that_changed_stand_first(rows: list[data.
 def test_a_silent_feature_is_gone_only_where_a_probe_does_not_find_it(rows: list[data.Row]) -> None:
     found = change_data.gather(data.current(), rows[1])
     headline = str(list(change_parts.headline(found)))
-    assert "3: 1 still decodable, 1 gone" in headline
+    assert "3: 1 still decodable, 1 not" in headline
     said = [str(change_parts.silence(shift)) for shift in found.shifts[:4]]
     assert said[0] == "None"
     assert "silent, still decodable" in said[1]
     assert "AUROC 0.97, shuffled 0.55" in said[1]
     assert "silent, gone" in said[2]
     assert "silent, undecided" in said[3]
+    assert "silent, partly decodable" in str(change_parts.silence({**found.shifts[2], "probe_auroc": 0.8}))
     assert rows[0]["n_silent"] is None, "two groups of documents have one model"
 
 
