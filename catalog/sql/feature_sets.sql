@@ -1,4 +1,5 @@
 -- The activation sets on which a feature was looked at, its home first: model, hookpoint, corpus and firing on each.
+-- Of a corpus that grows the newest set comes first.
 select
     f.activation_set_id,
     f.is_home,
@@ -6,6 +7,8 @@ select
     f.set_hookpoint,
     f.corpus_id,
     c.source as corpus_source,
+    c.n_generations,
+    c.n_documents,
     f.status,
     f.density,
     f.max_activation,
@@ -19,5 +22,5 @@ select
 from feature_observations as f
 left join corpora as c using (corpus_id)
 where f.dictionary_id = $dictionary_id and f.feature_index = $feature_index
-order by f.is_home desc, f.set_model_id, f.corpus_id, f.activation_set_id
+order by f.is_home desc, f.set_model_id, c.n_generations desc nulls last, f.corpus_id, f.activation_set_id
 limit 200

@@ -39,6 +39,14 @@ def switch(dictionary: str, feature_index: int, shown: str, rows: Sequence[Row])
     return [heading("Activation sets", note), table(COLUMNS, cells, name="Activation sets", fold=True)]
 
 
+def _grown(row: Row) -> str:
+    """How many documents of a corpus that grows the set holds; nothing for another corpus."""
+    if row["n_generations"] is None:
+        return ""
+    times = "first documents" if row["n_generations"] == 1 else f"grown {row['n_generations'] - 1} times"
+    return f", {times}: {figures.count(row['n_documents'])}"
+
+
 def _cells(dictionary: str, feature_index: int, shown: str, row: Row) -> tuple[Node, ...]:
     is_shown = row["activation_set_id"] == shown
     href = links.feature(dictionary, feature_index, None if row["is_home"] else row["activation_set_id"])
@@ -47,9 +55,8 @@ def _cells(dictionary: str, feature_index: int, shown: str, row: Row) -> tuple[N
         where = term("home", "The set on which the dictionary was trained.")
     else:
         where = term(row["set_hookpoint"] or "other set", row["activation_set_id"])
-    named = el(
-        "div", el("strong", link) if is_shown else link, el("span", where, cls="quiet small"), cls="stack"
-    )
+    said = el("span", where, _grown(row), cls="quiet small")
+    named = el("div", el("strong", link) if is_shown else link, said, cls="stack")
     return (
         named,
         figures.percent(row["density"]),

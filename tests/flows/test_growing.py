@@ -58,10 +58,11 @@ def write_source(folder: Path, n_documents: int) -> Path:
     return path
 
 
-def pipeline(folder: Path, **sections: object) -> PipelineConfig:
+def settings(folder: Path) -> dict[str, Any]:
+    """A pipeline file on a corpus that grows."""
     source = {"source": "parquet", "path": str(folder / "texts.parquet"), "text_column": "text"}
     topk = {"architecture": "topk", "d_sae": 64, "k": 4, "n_tokens": 4_000, "seed": 0}
-    values = {
+    return {
         "name": "growing",
         "corpus": {**source, "id_column": "doc", "grows": True},
         "models": [{"id": "pico-a", "source": "embedded"}],
@@ -76,9 +77,7 @@ def pipeline(folder: Path, **sections: object) -> PipelineConfig:
         "dictionaries": [topk],
         "mining": {"shard_tokens": 512},
         "compare": {"kind": "growth"},
-        **sections,
     }
-    return PipelineConfig.model_validate(values)
 
 
 def night(
@@ -86,7 +85,7 @@ def night(
 ) -> Run:
     write_source(folder, n_documents)
     run = Run("test", "growing", StageContext(root, "run-1", device="cpu"), datetime.now(UTC), "0")
-    spine.run_stages(run, pipeline(folder), stages)
+    spine.run_stages(run, PipelineConfig.model_validate(settings(folder)), stages)
     assert len(run.failures) == n_failures
     return run
 
