@@ -35,6 +35,7 @@ TABLES = (
     "features",
     "examples",
     "document_firings",
+    "feature_neighbours",
     "feature_shifts",
     "feature_neighbours",
 )
