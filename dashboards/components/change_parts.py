@@ -81,9 +81,10 @@ def headline(found: Changes) -> Iterator[Element]:
     row = found.row
     shown = [
         Figure("changed", f"{row['n_changed']} of {figures.count(row['n_features'])}", definitions.CHANGED),
-        Figure("FVU", _both(row, "fvu", 3), definitions.FVU_SIDES),
-        Figure("L0", _both(row, "l0", 1), definitions.L0),
     ]
+    if row["fvu_a"] is not None or row["fvu_b"] is not None:
+        shown.append(Figure("FVU", _both(row, "fvu", 3), definitions.FVU_SIDES))
+        shown.append(Figure("L0", _both(row, "l0", 1), definitions.L0))
     if row["n_silent"] is not None:
         shown.append(Figure("silent on b", _silent(row), definitions.SILENT_ON_B))
     if row["n_documents_a"] is not None:

@@ -41,10 +41,12 @@ def switch(dictionary: str, feature_index: int, shown: str, rows: Sequence[Row])
 
 def _grown(row: Row) -> str:
     """How many documents of a corpus that grows the set holds; nothing for another corpus."""
-    if row["n_generations"] is None:
+    n = row["n_generations"]
+    if n is None:
         return ""
-    times = "first documents" if row["n_generations"] == 1 else f"grown {row['n_generations'] - 1} times"
-    return f", {times}: {figures.count(row['n_documents'])}"
+    return (
+        f", {'reading 1' if n == 1 else f'readings 1 to {n}'}: {figures.count(row['n_documents'])} documents"
+    )
 
 
 def _cells(dictionary: str, feature_index: int, shown: str, row: Row) -> tuple[Node, ...]:

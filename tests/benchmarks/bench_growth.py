@@ -4,9 +4,8 @@ Processor time is measured, of this process and of those that it starts, which o
 change less than wall time. The model is loaded before, so that both runs find it in the cache of the system.
 """
 
+import hashlib
 import os
-import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,7 +21,8 @@ from tasks.activations.models.language_model import ModelConfig, load_language_m
 from tasks.common.progress import StageEvent
 from tasks.support.policies import StageContext, stage_listener
 
-ENGLISH = Path(__file__).parents[3] / "shared" / "data" / "english.parquet"
+VARIABLE = "FEATLAS_ENGLISH"
+"""Names a Parquet file with the columns ``doc_id`` and ``text``."""
 N_DOCUMENTS = (2_970, 3_000)
 HOOKPOINT = "blocks.2.resid_post"
 ENDS = ("mine_examples", "evaluate_dictionary")
@@ -31,6 +31,8 @@ TOPK = {"architecture": "topk", "expansion_factor": 8, "k": 16, "lr": 0.004, "n_
 
 def main() -> str:
     """One table: processor seconds of each stage on the first night and on the second."""
+    if VARIABLE not in os.environ:
+        return f"set {VARIABLE} to a Parquet file with the columns doc_id and text"
     load_language_model(ModelConfig(id="pico-a", source="embedded"), "cpu")
     with TemporaryDirectory() as folder:
         nights = [_night(Path(folder), n) for n in N_DOCUMENTS]
@@ -46,7 +48,7 @@ def main() -> str:
 
 def _night(folder: Path, n_documents: int) -> dict[str, float]:
     """Processor seconds by stage, what lies between stages included."""
-    rows = pq.read_table(os.environ.get("FEATLAS_ENGLISH", ENGLISH))
+    rows = pq.read_table(os.environ[VARIABLE])
     order = sorted(range(rows.num_rows), key=lambda row: hash_of(rows["doc_id"][row].as_py()))
     pq.write_table(rows.take(order[:n_documents]), folder / "texts.parquet")
     context = StageContext(folder / "catalogue", f"night-{n_documents}", device="cpu")
@@ -60,8 +62,6 @@ def _night(folder: Path, n_documents: int) -> dict[str, float]:
 
 def hash_of(name: str) -> str:
     """A fixed random order of documents."""
-    import hashlib
-
     return hashlib.sha256(name.encode()).hexdigest()
 
 
@@ -87,14 +87,14 @@ def pipeline(folder: Path) -> PipelineConfig:
 @contextmanager
 def _listening() -> Iterator[dict[str, float]]:
     spent: dict[str, float] = {}
-    last = [_processor_seconds(), time.monotonic()]
+    last = _processor_seconds()
 
     def listen(event: StageEvent) -> None:
+        nonlocal last
         if event.state in ("computed", "found"):
             now = _processor_seconds()
-            spent[event.stage] = spent.get(event.stage, 0.0) + now - last[0]
-            last[0] = now
-            print(event.stage, event.label, event.state, f"{event.seconds:.1f}", file=sys.stderr)
+            spent[event.stage] = spent.get(event.stage, 0.0) + now - last
+            last = now
 
     token = stage_listener.set(listen)
     try:

@@ -173,6 +173,7 @@ def test_labels_that_the_corpus_lacks_are_refused(
         ("compare=[{kind: models, a: pico-a, b: x}]", ["names 'x'; models: pico-a, pico-b"]),
         ("compare=[{kind: corpora, a: main, b: x}]", ["names 'x'; corpora: main"]),
         ("compare=[{kind: models, a: pico-a, b: pico-b}]", ["add {model: pico-b} to observe"]),
+        ("compare=[{kind: growth}]", ["'growth: earlier | newest' needs a corpus with grows: true"]),
         ("associate.min_documents=1", ["associate.min_documents"]),
     ],
 )
