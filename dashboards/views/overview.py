@@ -7,6 +7,7 @@ from dashboards import data, frame
 from dashboards.components import overview_parts as parts
 from dashboards.components.canvas import draw
 from dashboards.components.filters import draw_change_pages
+from dashboards.components.markup import el
 from dashboards.components.sql_text import draw_sql
 
 RUNS_SHOWN = 14
@@ -25,7 +26,8 @@ def view() -> None:
         dictionaries = data.rows(shown.catalogue, queries.dictionaries())
         massive = data.rows(shown.catalogue, queries.massive_tokens())
         alarms = parts.alarms(data.rows(shown.catalogue, queries.alarms()))
-        draw(*alarms, *parts.troubles(runs), parts.last_run(runs), *parts.massive(massive), key="last-run")
+        notices = [*alarms, *parts.troubles(runs), parts.last_run(runs), *parts.massive(massive)]
+        draw(el("div", *notices, cls="stack wide-gap"), key="last-run")
         if not dictionaries:
             frame.empty_state()
         current = [row for row in dictionaries if row["is_current"]]

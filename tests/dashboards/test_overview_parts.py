@@ -1,5 +1,6 @@
 """Models and dictionaries on the overview: one word has one value, and the order says what it goes by."""
 
+import json
 from collections import defaultdict
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from dashboards.components import measures
 from dashboards.components.markup import Element, strings
-from dashboards.components.overview_parts import dictionary_cards, massive, model_sections
+from dashboards.components.overview_parts import alarms, dictionary_cards, massive, model_sections, troubles
 
 MODEL = {
     "model_id": "m",
@@ -82,3 +83,26 @@ def test_tokens_of_several_sets_are_not_added_up() -> None:
 def test_a_measure_on_eval_tokens_has_another_name_than_the_count_on_the_whole_set() -> None:
     assert "unseen" in list(strings(dictionary_cards([dictionary("a", 0.3)])))
     assert "unseen" not in {measure.name for measure in (*measures.CORE, *measures.SUITES)}
+
+
+def run(summary: dict[str, Any], state: str = "completed") -> dict[str, Any]:
+    return {"run_id": "r", "state": state, "error": None, "summary": json.dumps(summary), "started_at": None}
+
+
+def test_a_run_that_its_budget_ended_says_what_is_left() -> None:
+    (notice,) = troubles([run({"stages": [], "ended": "4 minutes are over", "left": ["mine_examples d"]})])
+    assert "Ended by its budget: 4 minutes are over." in said(notice)
+    assert "mine_examples d" in said(notice)
+    assert list(troubles([run({"stages": []})])) == []
+
+
+def test_alarms_are_named_with_what_was_expected() -> None:
+    row = {"run_id": "r", "about": "m/h/topk", "metric": "fvu", "value": 0.4, "expected": 0.2}
+    row |= {"tolerance": 0.01, "n_before": 8}
+    (notice,) = alarms([row])
+    assert "One metric is out of the range of the nights before:" in said(notice)
+    words = " ".join(said(notice).split())
+    assert "fvu of m/h/topk is 0.400, expected 0.200 ± 0.0100 after 8 trainings." in words
+    (many,) = alarms([row] * 9)
+    assert "and 3 more" in said(many)
+    assert list(alarms([])) == []
