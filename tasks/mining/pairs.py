@@ -52,9 +52,12 @@ def _pearson(
     coactivation: Coactivation, first_P: np.ndarray, second_P: np.ndarray, products_P: np.ndarray
 ) -> np.ndarray:
     """n Σab - Σa Σb over the root of the product of the same with a² and b² (methods B13.3), in float64."""
-    n, matrix = coactivation.n_tokens, coactivation.matrix.astype(np.float64)
-    sum_L = np.asarray(matrix.sum(axis=1)).ravel()
-    spread_L = np.sqrt(np.maximum(n * np.asarray(matrix.multiply(matrix).sum(axis=1)).ravel() - sum_L**2, 0))
+    n, matrix = coactivation.n_tokens, coactivation.matrix
+    feature_E = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
+    values_E = matrix.data.astype(np.float64)
+    sum_L = np.bincount(feature_E, values_E, matrix.shape[0])
+    square_sum_L = np.bincount(feature_E, values_E**2, matrix.shape[0])
+    spread_L = np.sqrt(np.maximum(n * square_sum_L - sum_L**2, 0))
     covariance_P = n * products_P - sum_L[first_P] * sum_L[second_P]
     scale_P = spread_L[first_P] * spread_L[second_P]
     pearson: np.ndarray = np.divide(
