@@ -31,8 +31,9 @@ def band_words(band: str, n_bands: int | None = None) -> tuple[str, str]:
     n = n_bands or DEFAULT_BANDS
     ordinal = "lowest" if number == n else _ORDINALS[number - 1]
     part = f"{ordinal} {_PARTS.get(n, f'of {n} parts')}"
-    title = _FIFTHS[number - 1] if n == len(_FIFTHS) else part.capitalize()
-    return title, f"{part} of the contexts by activation"
+    if n == len(_FIFTHS):
+        return _FIFTHS[number - 1], f"{part} of the contexts by activation"
+    return part.capitalize(), "of the contexts by activation"
 
 
 def name_of(row: Mapping[str, Any]) -> str:
