@@ -71,20 +71,23 @@ def _together(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Common tokens of each pair, and the sum of the products of activations over them.
 
-    The activations of one feature are laid out over all places, those of its partners look them up.
+    The activations of the more frequent feature are laid out over all places, those of its rarer partners
+    look them up.
     """
     matrix = coactivation.matrix
-    low_P, high_P = np.minimum(first_P, second_P), np.maximum(first_P, second_P)
-    keys, pair_P = np.unique(low_P.astype(np.int64) * matrix.shape[0] + high_P, return_inverse=True)
-    low_K, high_K = np.divmod(keys, matrix.shape[0])
-    begin_K, n_K = matrix.indptr[high_K], np.diff(matrix.indptr)[high_K]
+    order_L = np.argsort(np.argsort(np.diff(matrix.indptr), kind="stable"))
+    swapped_P = order_L[first_P] < order_L[second_P]
+    laid_P, sought_P = np.where(swapped_P, second_P, first_P), np.where(swapped_P, first_P, second_P)
+    keys, pair_P = np.unique(laid_P.astype(np.int64) * matrix.shape[0] + sought_P, return_inverse=True)
+    laid_K, sought_K = np.divmod(keys, matrix.shape[0])
+    begin_K, n_K = matrix.indptr[sought_K], np.diff(matrix.indptr)[sought_K]
     n_both_K, products_K = np.zeros(len(keys)), np.zeros(len(keys))
     laid_N = np.zeros(matrix.shape[1], dtype=np.float32)
-    usable = np.flatnonzero((n_K > 0) & (np.diff(matrix.indptr)[low_K] > 0))
-    edges = np.flatnonzero(np.diff(low_K[usable], prepend=-1, append=-1))
+    usable = np.flatnonzero((n_K > 0) & (np.diff(matrix.indptr)[laid_K] > 0))
+    edges = np.flatnonzero(np.diff(laid_K[usable], prepend=-1, append=-1))
     for start, stop in pairwise(edges):
         group = usable[start:stop]
-        own = slice(*matrix.indptr[low_K[group[0]] : low_K[group[0]] + 2])
+        own = slice(*matrix.indptr[laid_K[group[0]] : laid_K[group[0]] + 2])
         laid_N[matrix.indices[own]] = matrix.data[own]
         parts = [slice(begin, begin + n) for begin, n in zip(begin_K[group], n_K[group], strict=True)]
         found = laid_N[np.concatenate([matrix.indices[part] for part in parts])]
