@@ -95,8 +95,8 @@ class SiteActivations:
         """The hookpoints that are written, each with its model if there are several models."""
         return site_names(self.targets)
 
-    def sequence_rows(self, split: Split | None = None) -> NDArray[Any]:
-        """The sequences of a split, or of all, ascending."""
+    def sequence_rows(self, split: Split) -> NDArray[Any]:
+        """The sequences of a split, ascending."""
         return self._all[0].sequence_rows(split)
 
     def read(self, rows: NDArray[Any]) -> NDArray[Any]:

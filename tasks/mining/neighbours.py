@@ -100,7 +100,7 @@ def nearest_cosine_of_random(
     """
     if not dictionary.reconstructs_input or dictionary.W_dec.shape[1] != activation_set.d_in:
         return None
-    rows = activation_set.sequence_rows()
+    rows = np.arange(activation_set.n_sequences)
     rows = rows[:: max(1, len(rows) * activation_set.context_length // _TOKENS)]
     valid = np.asarray(activation_set.tokens.valid[rows], dtype=bool)
     x_ND = torch.from_numpy(np.ascontiguousarray(activation_set.read(rows)[valid])).float()[:_TOKENS]
