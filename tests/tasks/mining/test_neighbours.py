@@ -171,7 +171,7 @@ def set_of(x_STD: np.ndarray) -> SimpleNamespace:
         d_in=x_STD.shape[2],
         context_length=x_STD.shape[1],
         tokens=SimpleNamespace(valid=np.ones(x_STD.shape[:2], bool)),
-        sequence_rows=lambda: np.arange(len(x_STD)),
+        n_sequences=len(x_STD),
         read=lambda rows: x_STD[rows],
     )
 
