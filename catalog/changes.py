@@ -59,8 +59,7 @@ def share_files(
 
     An append-only table skips rows whose key it already has. In tables of `REPLACED_BY` the new rows replace
     those of the same slice. In the other tables they replace those of ``subjects`` (slugs; by default those
-    of
-    the rows). Files that readers skip stay as they are, for ``featlas repair``, and so do those of
+    of the rows). Files that readers skip stay as they are, for ``featlas repair``, and so do those of
     ``left_out`` (path → reason).
     """
     spec = TABLES[table]

@@ -5,6 +5,7 @@ does it again. Lost rows of ``slices`` are rebuilt from the data that they descr
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,11 @@ from catalog.changes import Change, share_files
 from catalog.commit import commit_changes
 from catalog.connection import connect
 from catalog.durable import said_plainly
+from catalog.errors import CatalogueError
 from catalog.repair_versions import aside
 from catalog.rows import conform
 from catalog.schemas import TABLES
-from catalog.snapshot import Snapshot
+from catalog.snapshot import Snapshot, read_snapshot, versions
 from catalog.soundness import Damage, content_fault, sound_files
 
 if TYPE_CHECKING:
@@ -55,15 +57,21 @@ _UNLISTED = """
 with done as (
     select fingerprint, max(finished_at) as finished_at
     from stage_runs where state = 'committed' group by fingerprint
+),
+unlisted as (
+    select
+        t.slice, t.subject, t.fingerprint, count(*) as n,
+        coalesce(any_value(done.finished_at), $now::timestamptz) as done_at
+    from {table} as t
+    left join done using (fingerprint)
+    where t.slice not in (select slice from slices where table_name = $table)
+    group by t.slice, t.subject, t.fingerprint
 )
 select
-    t.slice, t.subject, t.fingerprint, count(*) as n,
-    coalesce(any_value(done.finished_at), $now::timestamptz) as done_at
-from {table} as t
-left join done using (fingerprint)
-where t.slice not in (select slice from slices where table_name = $table)
-group by t.slice, t.subject, t.fingerprint
-order by done_at, t.slice
+    slice, subject, fingerprint, n, done_at,
+    (select max(committed_in) from slices where committed_at <= done_at) as listed_before
+from unlisted
+order by done_at, slice
 """
 
 
@@ -151,14 +159,19 @@ def _lost_runs(connection: "DuckDBPyConnection", lost: list[str], done: list[str
 def _unlisted_slices(
     connection: "DuckDBPyConnection", base: Snapshot, reasons: Mapping[str, str]
 ) -> pa.Table:
-    """Rows of ``slices`` for slices of the other tables that no readable row describes."""
+    """Rows of ``slices`` for slices of the other tables that no readable row describes.
+
+    The version that committed a slice is the newest one that names its fingerprint. When housekeeping has
+    removed that version's file, it is the version of the last listed slice before the unit of work ended.
+    """
     rows: list[dict[str, Any]] = []
+    committed = _newest_versions(base.root)
     for name, spec in TABLES.items():
         if name in LEDGER or name not in base.tables:
             continue
         files = [file for file in base.files(name) if file.path not in reasons]
         values = {"table": name, "now": datetime.now(UTC)}
-        for slice_, subject, fingerprint, n, at in connection.execute(
+        for slice_, subject, fingerprint, n, at, before in connection.execute(
             _UNLISTED.format(table=name), values
         ).fetchall():
             own = [f for f in files if not spec.partition_by or f.partition.get("subject") == subject]
@@ -173,6 +186,7 @@ def _unlisted_slices(
                     "bytes": sum(f.n_bytes for f in own),
                     "schema_version": spec.version,
                     "committed_at": at,
+                    "committed_in": committed.get(fingerprint, before),
                     "fingerprint": fingerprint,
                     "slice": slice_,
                     "subject": subject,
@@ -180,3 +194,12 @@ def _unlisted_slices(
             )
     spec = TABLES["slices"]
     return conform(pa.Table.from_pylist(rows, schema=spec.schema.remove_metadata()), spec, common=True)
+
+
+def _newest_versions(root: Path) -> dict[str, int]:
+    """Fingerprint of a unit of work → the newest version of the catalogue that it committed."""
+    found: dict[str, int] = {}
+    for version in versions(root):
+        with suppress(CatalogueError):
+            found[read_snapshot(root, version).fingerprint] = version
+    return found

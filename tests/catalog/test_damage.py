@@ -181,3 +181,29 @@ def test_what_was_lost_is_named_and_done_again(
     assert small.do_stage(root, 1), "it is not taken for done"
     assert not small.do_stage(root, 1), "and then it is"
     assert generations(root) == {1}
+
+
+@pytest.mark.parametrize(("damage", "lost"), [("truncated", 1), ("flipped", 1), ("deleted", 2)])
+@pytest.mark.parametrize("versions_kept", [True, False])
+def test_slices_keep_their_order_through_a_repair(
+    made: Path, tmp_path: Path, damage: str, lost: int, versions_kept: bool
+) -> None:
+    """A slice without rows may go with its description; what is left is as old as it was."""
+
+    def order(root: Path) -> list[tuple[str, str]]:
+        with connect(root) as connection:
+            text = "select table_name, slice from commit_order order by table_name, place, slice"
+            return connection.execute(text).fetchall()
+
+    root = Path(shutil.copytree(made, tmp_path / "catalogue"))
+    before = order(root)
+    files = sorted((root / "slices").glob("*.parquet"), key=lambda path: path.stat().st_mtime_ns)
+    for path in files[-lost:]:
+        DAMAGES[damage](path)
+    if not versions_kept:
+        (root / "_catalogue" / "1.json").unlink()
+    TableStore(root).repair()
+    kept = order(root)
+    assert kept == [one for one in before if one in kept]
+    assert {table for table, _ in kept} == {table for table, _ in before}
+    assert [fault for fault in TableStore(root).verify(deep=True) if "sae_weights" not in fault] == []
