@@ -1,23 +1,35 @@
 """Paths that a user wrote, with clear errors, and the folder for this machine's state."""
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from catalog.errors import UserError
+
+_SHOWN = 60
+"""Characters of a path that is too long in its error message: enough to recognise it."""
 
 
 def user_path(text: str) -> Path:
     """The path that a text means, with ``~`` and ``~name`` replaced by the home.
 
     Raises:
-        UserError: for a home that does not exist and for a character that no path can have.
+        UserError: for a home that does not exist, for a character that no path can have and for a name that
+            is too long for the file system.
     """
     if "\0" in text:
         raise UserError(f"{text!r} is not a path: it holds a null character")
     try:
-        return Path(text).expanduser()
+        path = Path(text).expanduser()
+        with suppress(ValueError):  # a character that the file system cannot encode: no such file exists
+            path.lstat()
     except RuntimeError:
         raise UserError(f"{text!r} is not a path here: the home folder does not exist") from None
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"{text[:_SHOWN]!r}… is not a path here: a name in it is too long") from None
+    return path
 
 
 def state_folder() -> Path:

@@ -60,6 +60,8 @@ def test_any_setting_of_an_import_is_taken_or_one_sentence(settings_: list[str])
     name=st.sampled_from(["format", "path", "pipeline", "model", "hookpoint", "name"]),
     value=ODD | st.text(max_size=12),
 )
+@example(name="path", value="x" * 300)
+@example(name="pipeline", value="x" * 300 + ".yaml")
 @BOUNDED
 def test_any_part_of_an_import_is_taken_or_one_sentence(name: str, value: str) -> None:
     assert len(told(lambda: request(**{name: value})).splitlines()) == 1
