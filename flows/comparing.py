@@ -96,11 +96,11 @@ def _labels(walk: Walk, corpus_id: str) -> Mapping[str, Mapping[str, int]]:
 def _pairs(walk: Walk, comparison: CorporaComparison | ModelsComparison) -> list[tuple[Observed, Observed]]:
     """One dictionary on two sets that differ in the model, or in the corpus, and in nothing else."""
 
-    def place(one: Observed, side: str) -> tuple[object, ...] | None:
+    def hookpoints_of(one: Observed, side: str) -> tuple[object, ...] | None:
         """What both sides have in common, for an observation that belongs to a side; else None."""
-        sites = [*one.facts["reads"], *one.facts["writes"]]
-        hookpoints = tuple(site["hookpoint"] for site in sites)
-        models = tuple(site["model_id"] for site in sites)
+        points = [*one.facts["reads"], *one.facts["writes"]]
+        hookpoints = tuple(point["hookpoint"] for point in points)
+        models = tuple(point["model_id"] for point in points)
         corpus = one.facts["corpus_id"]
         if comparison.kind == "models":
             common: tuple[object, ...] = (corpus,)
@@ -110,8 +110,8 @@ def _pairs(walk: Walk, comparison: CorporaComparison | ModelsComparison) -> list
             belongs = corpus == walk.corpus(side).facts["corpus_id"]
         return (one.facts["dictionary_id"], hookpoints, *common) if belongs else None
 
-    of_b = {place(one, comparison.b): one for one in walk.observed}
-    found = ((one, of_b.get(place(one, comparison.a) or ())) for one in walk.observed)
+    of_b = {hookpoints_of(one, comparison.b): one for one in walk.observed}
+    found = ((one, of_b.get(hookpoints_of(one, comparison.a) or ())) for one in walk.observed)
     return [(a, b) for a, b in found if b is not None]
 
 

@@ -223,7 +223,7 @@ class PipelineConfig(StrictConfig):
 
 
 def _full_name(dictionary: DictionaryConfig) -> str:
-    return " ".join([*(dictionary.models or ()), dictionary.place, dictionary.name()]).strip()
+    return " ".join([*(dictionary.models or ()), dictionary.hookpoints_name, dictionary.name()]).strip()
 
 
 def pipeline_names() -> list[str]:

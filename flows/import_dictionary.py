@@ -24,7 +24,7 @@ from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.foreign.format import FORMATS
 from tasks.foreign.gate import GateConfig
-from tasks.foreign.sample import Place
+from tasks.foreign.sample import Hookpoints
 from tasks.stages.cache_activations import CacheUnit, cache_activations
 from tasks.stages.describe_model import ModelUnit, describe_model
 from tasks.stages.gate_dictionary import GateUnit, gate_dictionary
@@ -94,7 +94,7 @@ def import_dictionary(
     request = import_request(**given)
     forced = frozenset(LABELLING if found_only else FORCED) if force else frozenset()
     only = frozenset(LABELLING) if found_only else None
-    where = [list(part) for part in request.place]
+    where = [list(part) for part in request.hookpoints]
     described = digest([request.config.canonical(), request.source.described(), where])
     with started_run("import-dictionary", request.config.name, catalogue, forced, described, only) as run:
         landed = _landed(run, request, accept_unverified)
@@ -123,22 +123,22 @@ def _landed(run: Run, request: ImportRequest, accept_unverified: bool) -> StageO
     """Gate the dictionary, cache what it reads, and put it into the catalogue."""
     check_import(request)
     check_with(request.config, run.context.root)
-    config, source, models, place, name = request
+    config, source, models, hookpoints, name = request
     corpus = run.do(load_corpus, CorpusUnit(config.all_corpora[0].texts, config.activations.eval_share))
     described = tuple(run.do(describe_model, ModelUnit(model)) for model in models)
     gate_unit = GateUnit(
-        source, place, GateConfig(), models, config.activations, corpus, described, accept_unverified
+        source, hookpoints, GateConfig(), models, config.activations, corpus, described, accept_unverified
     )
     gated = run.do(gate_dictionary, gate_unit)
     first = 1 if "generations" in corpus.facts else None
     cached = tuple(
         run.do(
             cache_activations,
-            CacheUnit(*_caching(model, config.activations, place), corpus, outcome, first),
+            CacheUnit(*_caching(model, config.activations, hookpoints), corpus, outcome, first),
         )
         for model, outcome in zip(models, described, strict=True)
     )
-    return run.do(land_dictionary, ImportUnit(source, name, place, models, cached, gated))
+    return run.do(land_dictionary, ImportUnit(source, name, hookpoints, models, cached, gated))
 
 
 def _follow(run: Run, request: ImportRequest, landed: StageOutcome, stages: frozenset[Stage]) -> None:
@@ -161,10 +161,10 @@ def _match_stages(run: Run, config: PipelineConfig, landed: StageOutcome) -> Non
 
 
 def _caching(
-    model: ModelConfig, activations: ActivationsConfig, place: Place
+    model: ModelConfig, activations: ActivationsConfig, hookpoints: Hookpoints
 ) -> tuple[ModelConfig, ActivationsConfig]:
     """The pipeline's own caching if it has the hookpoints, so that it is found; else these hookpoints."""
-    needed = tuple(dict.fromkeys(place.reads + place.writes))
+    needed = tuple(dict.fromkeys(hookpoints.reads + hookpoints.writes))
     if set(needed) <= set(activations.for_model(model).hookpoints):
         return model, activations
     return model.model_copy(update={"hookpoints": needed}), activations

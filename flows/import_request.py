@@ -15,7 +15,7 @@ from tasks.common.paths import user_path
 from tasks.common.plain_files import parse_yaml
 from tasks.foreign.reading import ReadingConfig
 from tasks.foreign.record import Foreign
-from tasks.foreign.sample import Place
+from tasks.foreign.sample import Hookpoints
 from tasks.foreign.source import ForeignSource
 
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
@@ -28,7 +28,7 @@ class ImportRequest(NamedTuple):
     source: ForeignSource
     models: tuple[ModelConfig, ...]
     """One model, or the two that a crosscoder reads together."""
-    place: Place
+    hookpoints: Hookpoints
     name: str
 
 
@@ -59,17 +59,17 @@ def import_request(
     )
     foreign = source.read()
     models = _models(config, model, foreign)
-    place = Place.parse(hookpoint) if hookpoint else Place.of(foreign.reads, foreign.writes)
-    if not place.reads or (foreign.kind == "transcoder" and not foreign.writes and "," not in hookpoint):
+    hookpoints = Hookpoints.parse(hookpoint) if hookpoint else Hookpoints.of(foreign.reads, foreign.writes)
+    if not hookpoints.reads or (foreign.kind == "transcoder" and not foreign.writes and "," not in hookpoint):
         raise UserError(
             f"{path} does not say which hookpoints it belongs to: pass --hookpoint, for example "
             "blocks.2.resid_post, or blocks.2.mlp_in,blocks.2.mlp_out for a transcoder"
         )
     if len(models) > 1:
-        place = place._replace(models=tuple(chosen.id for chosen in models))
-    _check_sites(foreign, place)
+        hookpoints = hookpoints._replace(models=tuple(chosen.id for chosen in models))
+    _check_hookpoints(foreign, hookpoints)
     last = name or f"{format}-{_ODD.sub('-', source.path.stem).strip('-.') or 'dictionary'}"
-    return ImportRequest(config, source.pinned(foreign), models, place, check_name(last, "name"))
+    return ImportRequest(config, source.pinned(foreign), models, hookpoints, check_name(last, "name"))
 
 
 def _reading(settings: Sequence[str]) -> ReadingConfig:
@@ -108,13 +108,14 @@ def _models(config: PipelineConfig, text: str, foreign: Foreign) -> tuple[ModelC
     return tuple(by_id[name] for name in names)
 
 
-def _check_sites(foreign: Foreign, place: Place) -> None:
+def _check_hookpoints(foreign: Foreign, hookpoints: Hookpoints) -> None:
     """Refuse a crosscoder that was trained on a different number of hookpoints than are named."""
-    n_models = max(len(place.models), 1)
-    if foreign.kind != "crosscoder" or len(place.reads) * n_models == foreign.n_sites:
+    n_models = max(len(hookpoints.models), 1)
+    if foreign.kind != "crosscoder" or len(hookpoints.reads) * n_models == foreign.n_hookpoints:
         return
     of = f" of each of {n_models} models" if n_models > 1 else ""
     raise UserError(
-        f"{foreign.source} reads {foreign.n_sites} hookpoints, but {len(place.reads)}{of} are named: pass "
-        "--hookpoint READ+READ for layers of one model, --model FIRST --model SECOND for two models"
+        f"{foreign.source} reads {foreign.n_hookpoints} hookpoints, but {len(hookpoints.reads)}{of} are "
+        "named: pass --hookpoint READ+READ for layers of one model, "
+        "--model FIRST --model SECOND for two models"
     )

@@ -18,7 +18,7 @@ class Trained(NamedTuple):
     """A dictionary of the pipeline, trained or taken from the catalogue, and its position in the pipeline."""
 
     models: tuple[ModelConfig, ...]
-    place: str
+    hookpoints_key: str
     """Where it reads and writes; the position of its hookpoint if the pipeline iterates over hookpoints."""
     config: DictionaryConfig
     outcome: StageOutcome
@@ -37,8 +37,8 @@ class Trained(NamedTuple):
     def is_sibling(self, other: "Trained") -> bool:
         """Whether the other reads the same hookpoints of the same models and differs only in its seeds."""
         seeds = {"seed": 0, "data_seed": 0}
-        same_place = (self.model_ids, self.place) == (other.model_ids, other.place)
-        return same_place and self.config.training() | seeds == other.config.training() | seeds
+        same_hookpoints = (self.model_ids, self.hookpoints_key) == (other.model_ids, other.hookpoints_key)
+        return same_hookpoints and self.config.training() | seeds == other.config.training() | seeds
 
 
 def used_dictionaries(config: PipelineConfig, root: Path) -> list[Trained]:
@@ -54,20 +54,20 @@ def used_dictionaries(config: PipelineConfig, root: Path) -> list[Trained]:
     found: dict[str, Trained] = {}
     for entry in config.used:
         for outcome in find_dictionaries(root, [entry.use]):
-            sites = [*outcome.facts["reads"], *outcome.facts["writes"]]
-            names = dict.fromkeys(str(site["model_id"]) for site in sites)
+            points = [*outcome.facts["reads"], *outcome.facts["writes"]]
+            names = dict.fromkeys(str(point["model_id"]) for point in points)
             models = tuple(by_id[name] for name in names) if names.keys() <= by_id.keys() else ()
             settings, d_in = stored_settings(root, outcome)
             settings = settings.model_copy(update={"evaluation": entry.evaluation})
-            one = Trained(models, _place(config, models, outcome.facts), settings, outcome, d_in)
+            one = Trained(models, _hookpoints_key(config, models, outcome.facts), settings, outcome, d_in)
             found.setdefault(str(outcome.facts["dictionary_id"]), one)
     return list(found.values())
 
 
-def _place(config: PipelineConfig, models: Sequence[ModelConfig], facts: dict[str, Any]) -> str:
+def _hookpoints_key(config: PipelineConfig, models: Sequence[ModelConfig], facts: dict[str, Any]) -> str:
     """As for a dictionary of the pipeline: the position of its hookpoint if the pipeline caches it."""
-    place = str(facts["place"])
+    hookpoints_key = str(facts["place"])
     if len(models) != 1:
-        return place
+        return hookpoints_key
     hookpoints = config.activations.for_model(models[0]).hookpoints
-    return str(hookpoints.index(place)) if place in hookpoints else place
+    return str(hookpoints.index(hookpoints_key)) if hookpoints_key in hookpoints else hookpoints_key

@@ -9,7 +9,7 @@ from flows.walk import Walk
 from tasks.activations.models.source import ModelConfig
 from tasks.stages.observe_dictionary import ObserveUnit, observe_dictionary
 from tasks.support.policies import LeftOut
-from tasks.support.training_units import Site
+from tasks.support.training_units import CachedHookpoint
 
 
 def observe_stages(walk: Walk, trained: Sequence[Trained]) -> None:
@@ -55,16 +55,16 @@ def _units(
     model = next((model for model in config.models if model.id == entry.model), homes[0])
     models = homes if len(homes) > 1 else (model,)
     by_id = {model.id: model for model in models}
-    sides: list[tuple[Site, ...]] = []
+    sides: list[tuple[CachedHookpoint, ...]] = []
     for side in ("reads", "writes"):
-        sites = []
-        for site in facts[side]:
-            of = by_id.get(site["model_id"], model)
-            hookpoint = entry.hookpoint or site["hookpoint"]
+        points = []
+        for point in facts[side]:
+            of = by_id.get(point["model_id"], model)
+            hookpoint = entry.hookpoint or point["hookpoint"]
             if hookpoint not in config.activations.for_model(of).hookpoints:
                 raise LeftOut(f"{hookpoint} of {of.id} is not cached")
-            sites.append(Site(walk.cached(of, entry.corpus), hookpoint, of))
-        sides.append(tuple(sites))
+            points.append(CachedHookpoint(walk.cached(of, entry.corpus), hookpoint, of))
+        sides.append(tuple(points))
     unit = ObserveUnit(one.outcome, *sides)
     is_home = unit.facts["activation_set_id"] == facts["activation_set_id"]
     several = entry.hookpoint is not None and (len(sides[0]) > 1 or facts["reads"] != facts["writes"])

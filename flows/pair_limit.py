@@ -69,10 +69,10 @@ def check_number(n_pairs: int, what: str, *, yes: bool) -> None:
 def _n_planned(config: PipelineConfig) -> int:
     """At most how many dictionaries the pipeline trains that are no controls."""
     cached = {model.id: set(config.activations.for_model(model).hookpoints) for model in config.models}
-    return sum(_n_places(one, cached) for one in config.trained if not one.is_control)
+    return sum(_n_hookpoints(one, cached) for one in config.trained if not one.is_control)
 
 
-def _n_places(dictionary: DictionaryConfig, cached: Mapping[str, set[str]]) -> int:
+def _n_hookpoints(dictionary: DictionaryConfig, cached: Mapping[str, set[str]]) -> int:
     if dictionary.models is not None:
         return 1
     found = [hookpoints for model, hookpoints in cached.items() if dictionary.trains_on(model)]

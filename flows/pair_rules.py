@@ -24,17 +24,17 @@ class Rule(NamedTuple):
     """Whether it chooses two dictionaries, among all of the pipeline."""
 
 
-def _same_place(first: Trained, second: Trained, among: Sequence[Trained]) -> bool:
-    return _models(first) == _models(second) and first.place == second.place
+def _same_hookpoints(first: Trained, second: Trained, among: Sequence[Trained]) -> bool:
+    return _models(first) == _models(second) and first.hookpoints_key == second.hookpoints_key
 
 
 def _seeds(first: Trained, second: Trained, among: Sequence[Trained]) -> bool:
-    return _same_place(first, second, among) and first.is_sibling(second)
+    return _same_hookpoints(first, second, among) and first.is_sibling(second)
 
 
 def _layers(first: Trained, second: Trained, among: Sequence[Trained]) -> bool:
     same_models = _models(first) == _models(second)
-    return same_models and _same_kind(first, second) and first.place != second.place
+    return same_models and _same_kind(first, second) and first.hookpoints_key != second.hookpoints_key
 
 
 def _adjacent_layers(first: Trained, second: Trained, among: Sequence[Trained]) -> bool:
@@ -57,7 +57,7 @@ def _other_models(first: Trained, second: Trained, among: Sequence[Trained]) -> 
 
 RULES: Mapping[PairRule, Rule] = {
     "same_place": Rule(
-        "chooses different dictionaries of one model at one hookpoint, other seeds included", _same_place
+        "chooses different dictionaries of one model at one hookpoint, other seeds included", _same_hookpoints
     ),
     "seeds": Rule("chooses dictionaries that differ in their seeds alone", _seeds),
     "layers": Rule("chooses one kind of dictionary at any two hookpoints of one model", _layers),
@@ -81,13 +81,13 @@ def chosen_pairs(trained: Sequence[Trained], rules: Iterable[PairRule]) -> list[
     ]
 
 
-def _sites(one: Trained) -> list[Mapping[str, Any]]:
+def _points(one: Trained) -> list[Mapping[str, Any]]:
     return [*one.outcome.facts["reads"], *one.outcome.facts["writes"]]
 
 
 def _models(one: Trained) -> tuple[str, ...]:
     """The models of all its hookpoints, each once."""
-    return tuple(dict.fromkeys(str(site["model_id"]) for site in _sites(one)))
+    return tuple(dict.fromkeys(str(point["model_id"]) for point in _points(one)))
 
 
 def _same_kind(first: Trained, second: Trained) -> bool:
@@ -95,14 +95,14 @@ def _same_kind(first: Trained, second: Trained) -> bool:
 
 
 def _same_position(first: Trained, second: Trained) -> bool:
-    """Whether both have one position in the lists of hookpoints, or one place where one has no position."""
-    if first.place.isdigit() and second.place.isdigit():
-        return first.place == second.place
+    """Whether both have the same position in the lists of hookpoints, else the same hookpoints."""
+    if first.hookpoints_key.isdigit() and second.hookpoints_key.isdigit():
+        return first.hookpoints_key == second.hookpoints_key
     return bool(first.outcome.facts["place"] == second.outcome.facts["place"])
 
 
 def _layer(one: Trained) -> tuple[int, str]:
     """The layer of its first hookpoint, and its hookpoints without layers; -1 if they name no layer."""
-    text = " ".join(str(site["hookpoint"]) for site in _sites(one))
+    text = " ".join(str(point["hookpoint"]) for point in _points(one))
     layer = _NUMBER.search(text)
     return (int(layer[0]) if layer else -1), _NUMBER.sub("#", text)

@@ -37,8 +37,8 @@ def pipeline_units(
 
 
 def landed_units(matchers: Sequence[MatcherConfig], landed: StageOutcome, root: Path) -> list[MatchUnit]:
-    """What the matchers of a pipeline compare an imported dictionary with: all others at its place on its
-    texts if ``pairs`` has ``same_place``, and those that ``with`` names.
+    """What the matchers of a pipeline compare an imported dictionary with: all others at its hookpoints on
+    its texts if ``pairs`` has ``same_place``, and those that ``with`` names.
 
     Raises:
         UserError: for a pattern of ``with`` that finds nothing.

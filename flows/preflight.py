@@ -54,7 +54,7 @@ def _check_observed(config: PipelineConfig, used: Sequence[Trained]) -> None:
 
 
 def _models_of(one: Trained) -> list[str]:
-    return list(dict.fromkeys(str(site["model_id"]) for site in one.outcome.facts["reads"]))
+    return list(dict.fromkeys(str(point["model_id"]) for point in one.outcome.facts["reads"]))
 
 
 def _width(model: ModelConfig) -> int | None:
@@ -97,7 +97,7 @@ def check_import(request: ImportRequest) -> None:
     Raises:
         UserError: one sentence for the first model that cannot do what the import requests.
     """
-    hookpoints = tuple(dict.fromkeys((*request.place.reads, *request.place.writes)))
+    hookpoints = tuple(dict.fromkeys((*request.hookpoints.reads, *request.hookpoints.writes)))
     activations = request.config.activations.model_copy(update={"hookpoints": hookpoints})
     for model in request.models:
         check_model(model.model_copy(update={"hookpoints": ()}), activations)

@@ -26,7 +26,7 @@ from tasks.dictionaries.config import DictionaryConfig
 from tasks.stages.match_features import match_features
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.stages.train_together import train_together
-from tasks.support.training_units import Site, TrainGroup, TrainUnit
+from tasks.support.training_units import CachedHookpoint, TrainGroup, TrainUnit
 
 
 def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = (), *, yes: bool = False) -> None:
@@ -84,22 +84,20 @@ def _dictionaries_of(walk: Walk, model: ModelConfig, cached: StageOutcome) -> li
     for dictionary in config.trained:
         if not dictionary.trains_on(model.id):
             continue
-        for place, reads in _places(dictionary, hookpoints).items():
-            read = tuple(Site(cached, name, model) for name in reads)
-            written = tuple(Site(cached, name, model) for name in dictionary.writes or ())
+        for key, reads in _read_by_key(dictionary, hookpoints).items():
+            read = tuple(CachedHookpoint(cached, name, model) for name in reads)
+            written = tuple(CachedHookpoint(cached, name, model) for name in dictionary.writes or ())
             unit = TrainUnit(dictionary, read, written or None, config.training)
-            units.append((unit.started(walk.run.context.root), place))
+            units.append((unit.started(walk.run.context.root), key))
     group = TrainGroup(model.id, tuple(unit for unit, _ in units))
     trains = group.is_wanted and walk.may_compute("train_dictionary")
     together = train_together(walk.run.context, group) if trains else {}
     return [
-        trained
-        for unit, place in units
-        for trained in _train_stages(walk, unit, place, together.get(unit.label))
+        trained for unit, key in units for trained in _train_stages(walk, unit, key, together.get(unit.label))
     ]
 
 
-def _places(dictionary: DictionaryConfig, hookpoints: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def _read_by_key(dictionary: DictionaryConfig, hookpoints: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """What a dictionary reads at each hookpoint of a model that caches these hookpoints."""
     if dictionary.reads is None:
         return {str(position): (name,) for position, name in enumerate(hookpoints)}
@@ -107,7 +105,7 @@ def _places(dictionary: DictionaryConfig, hookpoints: Sequence[str]) -> dict[str
         return {}
     if dictionary.hookpoints == dictionary.reads[:1]:
         return {str(hookpoints.index(dictionary.reads[0])): dictionary.reads}
-    return {dictionary.place: dictionary.reads}
+    return {dictionary.hookpoints_name: dictionary.reads}
 
 
 def _dictionaries_of_two(walk: Walk, cached: Mapping[str, StageOutcome]) -> list[Trained]:
@@ -118,17 +116,17 @@ def _dictionaries_of_two(walk: Walk, cached: Mapping[str, StageOutcome]) -> list
         if dictionary.models is None or not cached.keys() >= set(dictionary.models):
             continue
         reads = tuple(
-            Site(cached[model], hookpoint, by_id[model])
+            CachedHookpoint(cached[model], hookpoint, by_id[model])
             for model in dictionary.models
             for hookpoint in dictionary.reads or ()
         )
         unit = TrainUnit(dictionary, reads, None, walk.config.training).started(walk.run.context.root)
-        trained += _train_stages(walk, unit, dictionary.place)
+        trained += _train_stages(walk, unit, dictionary.hookpoints_name)
     return trained
 
 
 def _train_stages(
-    walk: Walk, unit: TrainUnit, place: str, ended: StageOutcome | UserError | None = None
+    walk: Walk, unit: TrainUnit, key: str, ended: StageOutcome | UserError | None = None
 ) -> list[Trained]:
     """A dictionary and all that follows; ``ended`` says how its training ended if it was tried before."""
     trained: list[Trained] = []
@@ -136,7 +134,7 @@ def _train_stages(
         if isinstance(ended, UserError):
             raise ended
         outcome = walk.run.add(unit.label, ended) if ended else walk.do(train_dictionary, unit)
-        trained.append(Trained(unit.models, place, unit.config, outcome))
+        trained.append(Trained(unit.models, key, unit.config, outcome))
         dictionary_stages(walk, unit.models, outcome, unit.config.evaluation)
     return trained
 

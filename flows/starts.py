@@ -9,18 +9,18 @@ from tasks.support.lineage import Hooks, find_parent
 
 
 def check_starts(config: PipelineConfig, root: Path) -> None:
-    """Look for what every training of a pipeline starts from, at each of its places.
+    """Look for what every training of a pipeline starts from, at each of its hookpoints.
 
     Raises:
         UserError: one sentence for the first one that is not there or is no start.
     """
     for dictionary in config.trained:
         if dictionary.starts_from is not None:
-            for reads, writes in _places(config, dictionary):
+            for reads, writes in _hookpoints(config, dictionary):
                 find_parent(root, dictionary, reads, writes)
 
 
-def _places(config: PipelineConfig, dictionary: DictionaryConfig) -> Iterator[tuple[Hooks, Hooks]]:
+def _hookpoints(config: PipelineConfig, dictionary: DictionaryConfig) -> Iterator[tuple[Hooks, Hooks]]:
     """Where the pipeline trains a dictionary: the hookpoints that it reads and writes."""
     if dictionary.models is not None:
         both = [(model, hookpoint) for model in dictionary.models for hookpoint in dictionary.reads or ()]

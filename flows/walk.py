@@ -53,11 +53,11 @@ class Walk:
         """A corpus of the pipeline; by default the one on which dictionaries are trained."""
         by_id = {corpus.id: corpus.texts for corpus in self.config.all_corpora}
         name = corpus_id or next(iter(by_id))
-        place = ("corpus", name)
-        if place not in self.read:
+        key = ("corpus", name)
+        if key not in self.read:
             unit = CorpusUnit(by_id[name], self.config.activations.eval_share)
-            self.read[place] = self.run.do(load_corpus, unit)
-        return self.read[place]
+            self.read[key] = self.run.do(load_corpus, unit)
+        return self.read[key]
 
     def n_generations(self, corpus_id: str | None = None) -> int | None:
         """How many times a corpus gained documents; None for one that does not grow."""
@@ -74,15 +74,15 @@ class Walk:
 
     def _cached(self, model: ModelConfig, corpus_id: str | None, n_generations: int | None) -> StageOutcome:
         corpus, described = self.corpus(corpus_id), self.described(model)
-        place = ("cached", model.id, corpus.fingerprint, str(n_generations))
-        if place not in self.read:
+        key = ("cached", model.id, corpus.fingerprint, str(n_generations))
+        if key not in self.read:
             unit = CacheUnit(model, self.config.activations, corpus, described, n_generations)
-            self.read[place] = self.do(cache_activations, unit)
-        return self.read[place]
+            self.read[key] = self.do(cache_activations, unit)
+        return self.read[key]
 
     def described(self, model: ModelConfig) -> StageOutcome:
         """A model of the pipeline in the catalogue."""
-        place = ("model", model.id)
-        if place not in self.read:
-            self.read[place] = self.do(describe_model, ModelUnit(model))
-        return self.read[place]
+        key = ("model", model.id)
+        if key not in self.read:
+            self.read[key] = self.do(describe_model, ModelUnit(model))
+        return self.read[key]

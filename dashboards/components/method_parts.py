@@ -42,16 +42,17 @@ def method(row: Row, labels: Labels) -> Element | None:
         pairs.append((term("on special tokens", definitions.SPECIAL_SHARE), share))
     parts: list[Node] = [facts(pairs)] if pairs else []
     if len(row["site_norms"] or ()) > 1:
-        parts.append(_sites(row["site_norms"], row["writes"]))
+        parts.append(_norms(row["site_norms"], row["writes"]))
     if row["head_shares"]:
         parts.append(_heads(row["head_shares"]))
     return section("Method", *parts, note=str(row["architecture"]).replace("_", " ")) if parts else None
 
 
-def hookpoints(sites: Sequence[Row]) -> list[str]:
+def hookpoints(points: Sequence[Row]) -> list[str]:
     """A hookpoint of a dictionary; with the model if there are several."""
-    several = len({site["model_id"] for site in sites}) > 1
-    return [f"{site['model_id']} {site['hookpoint']}" if several else site["hookpoint"] for site in sites]
+    several = len({point["model_id"] for point in points}) > 1
+    named = [(point["model_id"], point["hookpoint"]) for point in points]
+    return [f"{model} {hookpoint}" if several else hookpoint for model, hookpoint in named]
 
 
 def reads_and_writes(row: Row) -> list[tuple[str, Node]]:
@@ -88,9 +89,9 @@ def _parent(row: Row, labels: Labels) -> Element:
     return el("span", link, shown)
 
 
-def _sites(norms: Sequence[float], sites: Sequence[Row]) -> Element:
-    named = zip(hookpoints(sites), norms, strict=True)
-    drawn = [Bar(site, norm, figures.significant(norm)) for site, norm in named]
+def _norms(norms: Sequence[float], points: Sequence[Row]) -> Element:
+    named = zip(hookpoints(points), norms, strict=True)
+    drawn = [Bar(name, norm, figures.significant(norm)) for name, norm in named]
     title = el("span", term("decoder norm by hookpoint", definitions.SITE_NORMS), cls="quiet small")
     return el("div", title, bars(drawn), cls="stack")
 

@@ -77,11 +77,11 @@ class DictionaryConfig(StrictConfig):
         return self
 
     @model_validator(mode="after")
-    def _sites_fit(self) -> Self:
+    def _hookpoints_fit(self) -> Self:
         for name, hookpoints in (("reads", self.reads), ("writes", self.writes)):
             if hookpoints is not None and (not hookpoints or len(set(hookpoints)) < len(hookpoints)):
                 raise ValueError(f"{name} needs at least one hookpoint, each only once")
-        self.check_sites()
+        self.check_hookpoints()
         return self
 
     def check_latents(self) -> None:
@@ -93,7 +93,7 @@ class DictionaryConfig(StrictConfig):
         if (self.expansion_factor is None) == (self.d_sae is None):
             raise ValueError("give exactly one of expansion_factor and d_sae")
 
-    def check_sites(self) -> None:
+    def check_hookpoints(self) -> None:
         """Refuse hookpoints that the architecture does not support.
 
         Raises:
@@ -150,9 +150,9 @@ class DictionaryConfig(StrictConfig):
         return (*(self.reads or ()), *(self.writes or ()))
 
     @property
-    def place(self) -> str:
+    def hookpoints_name(self) -> str:
         """Its hookpoints, if it names any; empty for one dictionary at every hookpoint."""
-        return "" if self.reads is None else place_name(self.reads, self.writes)
+        return "" if self.reads is None else name_of_hookpoints(self.reads, self.writes)
 
     def name(self) -> str:
         """Readable name, for example topk-x8-k32-s0."""
@@ -169,7 +169,7 @@ class DictionaryConfig(StrictConfig):
             raise UserError(f"dictionary {self.name()!r}: inputs need at least one dimension, not {d_in}")
 
 
-def place_name(reads: Sequence[str], writes: Sequence[str] | None = None) -> str:
+def name_of_hookpoints(reads: Sequence[str], writes: Sequence[str] | None = None) -> str:
     """Hookpoints as a part of an alias.
 
     ``blocks.2.resid_post`` stays, ``blocks.1.mlp_in`` to ``blocks.1.mlp_out`` becomes

@@ -23,8 +23,8 @@ from catalog.errors import UserError
 from catalog.schemas import Origin, UnitType
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary, HowTrained
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.metrics import MetricName, ReconstructionSums
-from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.sparse_codes import top_per_token
 from tasks.dictionaries.stream import Counts, sample_rows
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
@@ -68,7 +68,7 @@ class FitBatch(NamedTuple):
 class Fitting:
     """The data of a fit, its working folder, and its listener."""
 
-    activations: SiteActivations
+    activations: HookpointActivations
     scratch: Path
     """Working folder; a long fit stores its checkpoints in ``scratch/checkpoints``."""
     labels: Path | None = None
@@ -121,7 +121,7 @@ class Fitting:
         values = {"l0": n_active / len(sample_ND), **({} if fvu is None else {"fvu": fvu})}
         log.add(step, self.counts.n_read, values)
         seconds = max(time.monotonic() - self.began_at, 1e-9)
-        scales = (1.0,) * len(self.activations.site_widths)
+        scales = (1.0,) * len(self.activations.hookpoint_widths)
         return TrainedDictionary(
             dictionary, log.table(), scales, self.counts.n_nonfinite, self.counts.n_read / seconds
         )

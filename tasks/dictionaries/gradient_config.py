@@ -21,7 +21,7 @@ class GradientConfig(DictionaryConfig):
     """Seed of the order of the data; dictionaries with the same one can share one pass over the data."""
     init_from: str | None = Field(default=None, min_length=1, max_length=400)
     """Dictionary of the catalogue to start from instead of random weights: alias, id, or last part of an
-    alias at the same place. The optimiser and the schedule start fresh."""
+    alias at the same hookpoints. The optimiser and the schedule start fresh."""
     n_tokens: int = Field(ge=1)
     """Training tokens in total; the activation set is read repeatedly until they are used."""
     batch_tokens: int = Field(default=2048, ge=1)

@@ -15,7 +15,7 @@ from scipy import sparse
 from catalog.schemas import Split
 from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.evaluation.tokens import TokenBatch, document_of, encoded, token_batches
 
 
@@ -36,7 +36,7 @@ class Pooled:
 
 
 def pool_documents(
-    activations: SiteActivations,
+    activations: HookpointActivations,
     split: Split,
     n_tokens: int,
     dictionaries: Mapping[str, Dictionary],
@@ -78,7 +78,9 @@ class _Part:
     codes: Mapping[str, Any]
 
 
-def _part(batch: TokenBatch, activations: SiteActivations, dictionaries: Mapping[str, Dictionary]) -> _Part:
+def _part(
+    batch: TokenBatch, activations: HookpointActivations, dictionaries: Mapping[str, Dictionary]
+) -> _Part:
     documents, group_N = np.unique(document_of(activations, batch), return_inverse=True)
     group = torch.from_numpy(group_N)
     codes = {

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from catalog.schemas import Split
 from tasks.common.progress import ProgressListener, silent
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.evaluation.tokens import TokenBatch, token_batches
 
 _READ_WIDTH = 1024
@@ -42,7 +42,7 @@ class LetterTokens:
 
 
 def letter_tokens(
-    activations: SiteActivations,
+    activations: HookpointActivations,
     texts: Sequence[str],
     split: Split,
     n_tokens: int,
@@ -68,7 +68,7 @@ def letter_tokens(
 
 
 def _words(
-    activations: SiteActivations, batch: TokenBatch, texts: Sequence[str], min_letters: int
+    activations: HookpointActivations, batch: TokenBatch, texts: Sequence[str], min_letters: int
 ) -> list[tuple[int, str]]:
     tokens = activations.tokens
     columns = [

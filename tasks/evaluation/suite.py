@@ -18,7 +18,7 @@ from tasks.common.registry import Registry
 
 if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
-    from tasks.dictionaries.sites import SiteActivations
+    from tasks.dictionaries.hookpoint_activations import HookpointActivations
     from tasks.dictionaries.stream import ActivationReader
 
 
@@ -52,7 +52,7 @@ class Subject:
 
     dictionary: "Dictionary"
     """The dictionary with folded normalisation, on the device where it runs."""
-    activations: "SiteActivations"
+    activations: "HookpointActivations"
     """Activations of its hookpoints, in context if it reads context."""
     scratch: Path
     """An empty folder for files of a suite."""
@@ -73,7 +73,7 @@ class Subject:
     def of(
         cls,
         dictionary: "Dictionary",
-        sites: "SiteActivations",
+        activations: "HookpointActivations",
         scratch: Path,
         documents: pa.Table | None,
         siblings: Sequence["Dictionary"] = (),
@@ -84,7 +84,7 @@ class Subject:
 
         Args:
             dictionary: What is measured.
-            sites: The activation sets it reads and writes.
+            activations: The activation sets it reads and writes.
             scratch: An empty folder.
             documents: The columns of `Suite.document_columns`; None where the suite reads no document.
             siblings: See the field.
@@ -96,10 +96,10 @@ class Subject:
         if documents is not None:
             texts = documents["text"].to_pylist() if "text" in documents.column_names else []
             labels = documents["labels"].to_pylist()
-        special = getattr(sites.reads[0], "meta", {}).get("special_token_ids") or ()
+        special = getattr(activations.reads[0], "meta", {}).get("special_token_ids") or ()
         return cls(
             dictionary=dictionary,
-            activations=sites.as_read_by(dictionary),
+            activations=activations.as_read_by(dictionary),
             scratch=scratch,
             texts=texts,
             labels=[{k: v for k, v in row or [] if v is not None} for row in labels],

@@ -14,7 +14,7 @@ from torch import Tensor
 from catalog.schemas import Split
 from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.dictionaries.base import Dictionary
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.stream import sample_rows
 from tasks.evaluation.suite import Unmeasurable
 from tasks.measures.controls import Pca, fit_pca, fit_random
@@ -38,7 +38,7 @@ class TokenBatch(NamedTuple):
 
 
 def token_batches(
-    activations: SiteActivations,
+    activations: HookpointActivations,
     split: Split,
     n_tokens: int,
     d_sae: int,
@@ -76,7 +76,7 @@ class Controls(NamedTuple):
 
 @torch.no_grad()
 def fit_controls(
-    dictionary: Dictionary, activations: SiteActivations, seed: int, listener: ProgressListener = silent
+    dictionary: Dictionary, activations: HookpointActivations, seed: int, listener: ProgressListener = silent
 ) -> Controls:
     """A random dictionary of the same width and realised k, and PCA with k components, on the inputs.
 
@@ -126,6 +126,6 @@ def refuse_unlike_output(dictionary: Dictionary) -> None:
         raise Unmeasurable("the dictionary explains a token by the tokens before it, not only by directions")
 
 
-def document_of(activations: SiteActivations, batch: TokenBatch) -> NDArray[Any]:
+def document_of(activations: HookpointActivations, batch: TokenBatch) -> NDArray[Any]:
     """Document of each token of a batch: (N,)."""
     return np.asarray(activations.tokens.document_index)[batch.rows_N, batch.positions_N]

@@ -16,7 +16,7 @@ from tasks.foreign.folding import (
 )
 from tasks.foreign.reading import before_gain, first_reading
 from tasks.foreign.record import PER_TOKEN, Foreign
-from tasks.foreign.sample import Place
+from tasks.foreign.sample import Hookpoints
 from tasks.foreign.source import ForeignSource
 
 _AUTOENCODERS = {
@@ -59,19 +59,19 @@ def assemble(foreign: Foreign) -> Dictionary:
 
 
 def assemble_gated(
-    source: ForeignSource, place: Place, verdict: Mapping[str, Any]
+    source: ForeignSource, hookpoints: Hookpoints, verdict: Mapping[str, Any]
 ) -> tuple[Foreign, Dictionary]:
     """The dictionary of a file as the import gate read it, and the record it was made from.
 
     Args:
         source: The file and how it is read.
-        place: Where it belongs.
+        hookpoints: Where it belongs.
         verdict: What `tasks.foreign.examination.Examination.run` gave.
 
     Raises:
         UserError: when the file changed, or for a combination of conventions that ours cannot express.
     """
-    foreign = first_reading(source.read().with_(**place._asdict()), source.reading)
+    foreign = first_reading(source.read().with_(**hookpoints._asdict()), source.reading)
     if source.reading.normalisation == "before_gain":
         foreign = before_gain(foreign, *map(torch.tensor, verdict["norm"]))
     read_with = {name: verdict[name] for name in ("scale", "token_norm")}
@@ -122,10 +122,11 @@ def _config_fields(foreign: Foreign) -> dict[str, Any]:
 def _hookpoints(foreign: Foreign) -> dict[str, Any]:
     n_writes = 1 if foreign.kind == "transcoder" else 0
     n_reads = len(foreign.reads) * max(len(foreign.models), 1)
-    if n_reads != foreign.n_sites or len(foreign.writes) < n_writes:
+    if n_reads != foreign.n_hookpoints or len(foreign.writes) < n_writes:
         raise UserError(
-            f"{foreign.source}: a {foreign.kind} with {foreign.n_sites} inputs needs to know its hookpoints: "
-            "pass --hookpoint READ,WRITTEN, or for a crosscoder READ+READ or two models, --model FIRST+SECOND"
+            f"{foreign.source}: a {foreign.kind} with {foreign.n_hookpoints} inputs needs to know its "
+            "hookpoints: pass --hookpoint READ,WRITTEN, or for a crosscoder READ+READ or two models, "
+            "--model FIRST+SECOND"
         )
     named = {"writes": foreign.writes} if n_writes else {}
     return {"reads": foreign.reads, **named, **({"models": foreign.models} if foreign.models else {})}

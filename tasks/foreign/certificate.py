@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from catalog.errors import UserError
 from catalog.ids import canonical_json
-from tasks.foreign.sample import Place
+from tasks.foreign.sample import Hookpoints
 
 VERSION = 1
 METRIC_VERSION = 1
@@ -39,7 +39,7 @@ class Certificate:
     verified: bool
     reason: str | None
     """Why it is not verified, as a clause."""
-    place: Place
+    hookpoints: Hookpoints
     settings: Mapping[str, Any]
     """How the file was read, if not as it states."""
     figures: Figures
@@ -53,9 +53,9 @@ class Certificate:
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         tried = [_plain(entry) for entry in self.tried]
-        place = {name: list(value) for name, value in self.place._asdict().items() if value}
-        plain = {**asdict(self), "figures": _plain(self.figures), "place": place}
-        return {"version": VERSION, **plain, "tried": tried}
+        plain = {"place" if name == "hookpoints" else name: value for name, value in asdict(self).items()}
+        place = {name: list(value) for name, value in self.hookpoints._asdict().items() if value}
+        return {"version": VERSION, **plain, "place": place, "figures": _plain(self.figures), "tried": tried}
 
 
 def refuse_unverified(source: str, certificate: Certificate) -> None:
@@ -66,15 +66,15 @@ def refuse_unverified(source: str, certificate: Certificate) -> None:
     """
     if certificate.verified:
         return
-    place, figures = certificate.place, certificate.figures
-    whose = "these models" if place.models else "this model"
+    hookpoints, figures = certificate.hookpoints, certificate.figures
+    whose = "these models" if hookpoints.models else "this model"
     remedy = (
         f"with {_flags(certificate.fitting)} it is {certificate.fitting_fvu:.3g}"
         if certificate.fitting
         else f"no other reading fits either: is it made for {whose}?"
     )
     raise UserError(
-        f"{source} does not fit {place.name()}: {certificate.reason} (FVU {figures.fvu:.3g}, L0 "
+        f"{source} does not fit {hookpoints.name()}: {certificate.reason} (FVU {figures.fvu:.3g}, L0 "
         f"{figures.l0:.3g}, {figures.unseen_share:.0%} of latents unseen on {figures.n} tokens); {remedy}; "
         "--accept-unverified imports it anyway"
     )

@@ -15,7 +15,7 @@ from tasks.common.progress import Progress, ProgressListener, silent
 from tasks.foreign.alternatives import read_as
 from tasks.foreign.certificate import refuse_unverified
 from tasks.foreign.gate import GateConfig, examine
-from tasks.foreign.sample import Place, Sample, check_same_tokens, gather_sample, side_by_side
+from tasks.foreign.sample import Hookpoints, Sample, check_same_tokens, gather_sample, side_by_side
 from tasks.foreign.source import ForeignSource
 
 _SPARE = 2
@@ -27,19 +27,19 @@ class Examination:
     """A foreign dictionary, and the hookpoints and models to which it is said to belong."""
 
     source: ForeignSource
-    place: Place
+    hookpoints: Hookpoints
     config: GateConfig
     models: tuple[ModelConfig, ...]
-    """The models of the place, in its order."""
+    """The models of the hookpoints, in their order."""
     activations: ActivationsConfig
     """How texts are packed; its hookpoints do not matter."""
 
     def canonical(self) -> dict[str, Any]:
         """Everything that decides the verdict, beside the texts."""
-        packing = self.activations.model_copy(update={"hookpoints": self.place.reads})
+        packing = self.activations.model_copy(update={"hookpoints": self.hookpoints.reads})
         return {
             "source": self.source.described(),
-            "place": [list(self.place.reads), list(self.place.writes)],
+            "place": [list(self.hookpoints.reads), list(self.hookpoints.writes)],
             "gate": self.config.canonical(),
             "model": "+".join(model.id for model in self.models),
             "dtype": "+".join(model.dtype for model in self.models),
@@ -70,17 +70,17 @@ class Examination:
         Raises:
             UserError: when it does not fit and ``accept_unverified`` is false.
         """
-        place, reading, found = self.place, self.source.reading, self.source.read()
-        named = Place.of(found.reads, found.writes, place.models) if found.reads else None
-        foreign = found.with_(**place._asdict())
+        hookpoints, reading, found = self.hookpoints, self.source.reading, self.source.read()
+        named = Hookpoints.of(found.reads, found.writes, hookpoints.models) if found.reads else None
+        foreign = found.with_(**hookpoints._asdict())
         in_sequences = foreign.attention is not None
         sample = self._sample(documents, scratch, device, named, in_sequences=in_sequences)
         listener(Progress("import gate", 1, 2))
-        certificate = examine(foreign, reading, place, sample, self.config, named)
+        certificate = examine(foreign, reading, hookpoints, sample, self.config, named)
         if not accept_unverified:
             refuse_unverified(foreign.source, certificate)
         listener(Progress("import gate", 2, 2))
-        inputs = sample.inputs_of(place)
+        inputs = sample.inputs_of(hookpoints)
         given = read_as(foreign, reading, inputs)
         facts: dict[str, Any] = {"scale": given.scale, "token_norm": given.token_norm, "norm": None}
         facts["site_scales"] = list(given.site_scales)
@@ -89,11 +89,11 @@ class Examination:
         return {**facts, "certificate": certificate.as_json()}
 
     def _sample(
-        self, documents: pa.Table, scratch: Path, device: str, named: Place | None, *, in_sequences: bool
+        self, documents: pa.Table, scratch: Path, device: str, named: Hookpoints | None, *, in_sequences: bool
     ) -> Sample:
         """A few thousand tokens, packed as they would be cached; models run one after the other."""
         n_tokens = min(_SPARE * self.config.n_tokens, self.activations.n_tokens)
-        wanted = {"hookpoints": self.place.reads, "n_tokens": n_tokens}
+        wanted = {"hookpoints": self.hookpoints.reads, "n_tokens": n_tokens}
         packing = self.activations.model_copy(update=wanted)
         packed: dict[str, PackedTokens] = {}
         samples: dict[str, Sample] = {}
@@ -105,10 +105,10 @@ class Examination:
             samples[model.id] = gather_sample(
                 language_model,
                 packed[model.id],
-                self.place,
+                self.hookpoints,
                 self.config.n_tokens,
                 named=named,
                 in_sequences=in_sequences,
             )
             del language_model
-        return side_by_side(samples).finite(self.place)
+        return side_by_side(samples).finite(self.hookpoints)

@@ -50,8 +50,8 @@ def fold_input_scale(foreign: Foreign) -> Foreign:
     ``site_scales`` of a crosscoder are kept: norms of its directions count in their units.
     """
     if foreign.kind == "crosscoder":
-        scales = foreign.site_scales or (foreign.scale,) * foreign.n_sites
-        scale_D = torch.tensor(scales).repeat_interleave(foreign.d_in // foreign.n_sites)
+        scales = foreign.site_scales or (foreign.scale,) * foreign.n_hookpoints
+        scale_D = torch.tensor(scales).repeat_interleave(foreign.d_in // foreign.n_hookpoints)
         return foreign.with_(
             W_enc=foreign.W_enc * scale_D.unsqueeze(1),
             W_dec=foreign.W_dec / scale_D,

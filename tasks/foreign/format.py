@@ -71,8 +71,12 @@ def format_named(name: str) -> Format:
 
 def _check_said_sizes(foreign: Foreign) -> None:
     """Refuse tensors of other sizes than the configuration says, by whatever name its tool calls them."""
-    per_site = foreign.d_in // foreign.n_sites
-    sizes = {"d_in": per_site, "activation_dim": per_site, "d_out": foreign.d_out // foreign.n_sites}
+    per_hookpoint = foreign.d_in // foreign.n_hookpoints
+    sizes = {
+        "d_in": per_hookpoint,
+        "activation_dim": per_hookpoint,
+        "d_out": foreign.d_out // foreign.n_hookpoints,
+    }
     sizes |= dict.fromkeys(("d_sae", "dict_size", "num_latents"), foreign.d_sae)
     said = {name: foreign.described[name] for name in sizes if foreign.described.get(name) not in (None, 0)}
     check_sizes(foreign.source, said, sizes)

@@ -34,7 +34,7 @@ from tasks.foreign.certificate import Certificate, Figures, Tried
 from tasks.foreign.folding import unfold_signs
 from tasks.foreign.reading import ReadingConfig
 from tasks.foreign.record import Foreign
-from tasks.foreign.sample import Place, Sample
+from tasks.foreign.sample import Hookpoints, Sample
 from tasks.measures.controls import fit_random
 
 _CODES_PER_BATCH = 2**24
@@ -54,7 +54,7 @@ class GateConfig(StrictConfig):
     n_quick_tokens: int = Field(default=1_024, ge=64)
     """Tokens each other way to read it is measured on."""
     min_gain: float = Field(default=0.2, gt=0, lt=1)
-    """Another reading fits better when it leaves this share less unexplained, or at another place
+    """Another reading fits better when it leaves this share less unexplained, or at other hookpoints
     explains this share more."""
     seed: int = 0
     """Seed of the random dictionary it is compared with."""
@@ -63,7 +63,7 @@ class GateConfig(StrictConfig):
 class _Reading(NamedTuple):
     """A way to read the file, at a hookpoint."""
 
-    place: Place
+    hookpoints: Hookpoints
     reading: ReadingConfig
     fvu: float
 
@@ -72,17 +72,17 @@ class _Reading(NamedTuple):
 def examine(
     foreign: Foreign,
     reading: ReadingConfig,
-    place: Place,
+    hookpoints: Hookpoints,
     sample: Sample,
     config: GateConfig,
-    named: Place | None = None,
+    named: Hookpoints | None = None,
 ) -> Certificate:
     """Measure a dictionary as given and under other readings, and decide whether it is verified.
 
     Args:
         foreign: The record as the file states it.
         reading: Settings of the user.
-        place: Hookpoints that the user names, or those of the file.
+        hookpoints: Those that the user names, or those of the file.
         sample: Activations there and at neighbouring hookpoints.
         config: Sizes, and the gain that is required.
         named: Hookpoints that the file names; others must fit clearly better to be verified.
@@ -90,23 +90,23 @@ def examine(
     Raises:
         UserError: when the widths differ or the settings do not go together.
     """
-    given = check_widths(read_as(foreign, reading, sample.inputs_of(place)), place, sample)
+    given = check_widths(read_as(foreign, reading, sample.inputs_of(hookpoints)), hookpoints, sample)
     dictionary = assemble(given)
-    figures = measure(dictionary, *sample.seen_by(dictionary, place))
-    random_fvu = _random_fvu(unfold_signs(given), place, sample, figures, config)
+    figures = measure(dictionary, *sample.seen_by(dictionary, hookpoints))
+    random_fvu = _random_fvu(unfold_signs(given), hookpoints, sample, figures, config)
     quick = sample.first(config.n_quick_tokens)
-    best, tried = _search(foreign, reading, place, quick, config)
-    fits_better = (best.place, best.reading) != (place, reading) and best.fvu < 1
+    best, tried = _search(foreign, reading, hookpoints, quick, config)
+    fits_better = (best.hookpoints, best.reading) != (hookpoints, reading) and best.fvu < 1
     reason = _fault(given, figures, random_fvu, fits_better=fits_better)
     if reason is None and named is not None:
-        best = _as_named(foreign, reading, place, named, quick, config) or best
-        if best.place != place:
+        best = _as_named(foreign, reading, hookpoints, named, quick, config) or best
+        if best.hookpoints != hookpoints:
             reason = f"its file names {named.name()}, and it is not clearly better here"
-    fitting = _difference(best, reading, place) if best.fvu < 1 else {}
+    fitting = _difference(best, reading, hookpoints) if best.fvu < 1 else {}
     return Certificate(
         verified=reason is None,
         reason=reason,
-        place=place,
+        hookpoints=hookpoints,
         settings=settings(reading),
         figures=figures,
         random_fvu=random_fvu,
@@ -132,44 +132,44 @@ def measure(dictionary: Dictionary, x_ND: Tensor, y_NE: Tensor) -> Figures:
     return Figures(float("inf") if fvu is None else fvu, n_active / len(x_ND), unseen, len(x_ND))
 
 
-def check_widths(foreign: Foreign, place: Place, sample: Sample) -> Foreign:
+def check_widths(foreign: Foreign, hookpoints: Hookpoints, sample: Sample) -> Foreign:
     """Refuse a dictionary whose widths are not those of the hookpoints; returns it.
 
     Raises:
         UserError: naming both widths.
     """
-    for hookpoints, width, verb in (
-        (place.inputs, foreign.d_in, "reads"),
-        (place.outputs, foreign.d_out, "writes"),
+    for names, width, verb in (
+        (hookpoints.inputs, foreign.d_in, "reads"),
+        (hookpoints.outputs, foreign.d_out, "writes"),
     ):
-        there = sum(sample.width(hookpoint) for hookpoint in hookpoints)
+        there = sum(sample.width(name) for name in names)
         if there != width:
             raise UserError(
-                f"{foreign.source} {verb} activations of width {width}, {' and '.join(hookpoints)} here "
+                f"{foreign.source} {verb} activations of width {width}, {' and '.join(names)} here "
                 f"has {there}: choose the model and the hookpoint that it was made for"
             )
     return foreign
 
 
 def _search(
-    foreign: Foreign, reading: ReadingConfig, place: Place, sample: Sample, config: GateConfig
+    foreign: Foreign, reading: ReadingConfig, hookpoints: Hookpoints, sample: Sample, config: GateConfig
 ) -> tuple[_Reading, list[Tried]]:
     """The best reading, found by changing one thing at a time as long as that gains enough."""
-    best = _Reading(place, reading, _fvu(foreign, reading, place, sample)[0])
+    best = _Reading(hookpoints, reading, _fvu(foreign, reading, hookpoints, sample)[0])
     tried: list[Tried] = []
     for _ in range(_ROUNDS):
         candidates: list[tuple[Alternative | None, _Reading]] = []
-        for other in sample.neighbours(best.place):
+        for other in sample.neighbours(best.hookpoints):
             fvu, l0 = _fvu(foreign, best.reading, other, sample)
             candidates.append((None, _Reading(other, best.reading, fvu)))
-            ((setting, value),) = _changes(best.place, other).items()
+            ((setting, value),) = _changes(best.hookpoints, other).items()
             tried.append(Tried(setting, value, fvu, l0))
-        for alternative in alternatives(foreign, best.reading, sample.inputs_of(best.place)):
-            fvu, l0 = _fvu(foreign, alternative.reading, best.place, sample)
-            candidates.append((alternative, _Reading(best.place, alternative.reading, fvu)))
+        for alternative in alternatives(foreign, best.reading, sample.inputs_of(best.hookpoints)):
+            fvu, l0 = _fvu(foreign, alternative.reading, best.hookpoints, sample)
+            candidates.append((alternative, _Reading(best.hookpoints, alternative.reading, fvu)))
             tried.append(Tried(alternative.setting, alternative.value, fvu, l0))
         found = _best(candidates)
-        lacks_threshold = read_as(foreign, best.reading, sample.inputs_of(best.place)).lacks_threshold
+        lacks_threshold = read_as(foreign, best.reading, sample.inputs_of(best.hookpoints)).lacks_threshold
         if found is None or not (lacks_threshold or _is_gain(best, found, config.min_gain)):
             break
         best = found
@@ -177,12 +177,17 @@ def _search(
 
 
 def _as_named(
-    foreign: Foreign, reading: ReadingConfig, place: Place, named: Place, sample: Sample, config: GateConfig
+    foreign: Foreign,
+    reading: ReadingConfig,
+    hookpoints: Hookpoints,
+    named: Hookpoints,
+    sample: Sample,
+    config: GateConfig,
 ) -> _Reading | None:
     """The hookpoint that the file names, unless another is clearly better."""
-    if not sample.can_move(place, named):
+    if not sample.can_move(hookpoints, named):
         return None
-    here, there = (_Reading(at, reading, _fvu(foreign, reading, at, sample)[0]) for at in (place, named))
+    here, there = (_Reading(at, reading, _fvu(foreign, reading, at, sample)[0]) for at in (hookpoints, named))
     return there if there.fvu < 1 and not _is_gain(there, here, config.min_gain) else None
 
 
@@ -195,7 +200,11 @@ def _is_gain(best: _Reading, found: _Reading, least: float) -> bool:
     """
     if best.fvu < _NOTHING_LEFT:
         return False
-    if found.place != best.place and 1 - found.fvu >= (1 + least) * (1 - best.fvu) and found.fvu < 1:
+    if (
+        found.hookpoints != best.hookpoints
+        and 1 - found.fvu >= (1 + least) * (1 - best.fvu)
+        and found.fvu < 1
+    ):
         return True
     return found.fvu <= (1 - least) * best.fvu
 
@@ -216,18 +225,20 @@ def _best(candidates: Sequence[tuple[Alternative | None, _Reading]]) -> _Reading
     return by_k[0] if by_k else same[0][1]
 
 
-def _fvu(foreign: Foreign, reading: ReadingConfig, place: Place, sample: Sample) -> tuple[float, float]:
-    dictionary = assemble(read_as(foreign, reading, sample.inputs_of(place)))
-    figures = measure(dictionary, *sample.seen_by(dictionary, place))
+def _fvu(
+    foreign: Foreign, reading: ReadingConfig, hookpoints: Hookpoints, sample: Sample
+) -> tuple[float, float]:
+    dictionary = assemble(read_as(foreign, reading, sample.inputs_of(hookpoints)))
+    figures = measure(dictionary, *sample.seen_by(dictionary, hookpoints))
     return figures.fvu, figures.l0
 
 
 def _random_fvu(
-    foreign: Foreign, place: Place, sample: Sample, figures: Figures, config: GateConfig
+    foreign: Foreign, hookpoints: Hookpoints, sample: Sample, figures: Figures, config: GateConfig
 ) -> float | None:
     if foreign.kind == "transcoder":
         return None
-    x_ND = sample.inputs(place)
+    x_ND = sample.inputs(hookpoints)
     random = fit_random(x_ND, max(round(figures.l0), 1), foreign.d_sae, config.seed)
     return measure(random, x_ND, x_ND).fvu
 
@@ -244,15 +255,15 @@ def _fault(foreign: Foreign, figures: Figures, random_fvu: float | None, *, fits
     return None
 
 
-def _difference(best: _Reading, reading: ReadingConfig, place: Place) -> dict[str, Any]:
+def _difference(best: _Reading, reading: ReadingConfig, hookpoints: Hookpoints) -> dict[str, Any]:
     changed = {
         name: value for name, value in settings(best.reading).items() if value != getattr(reading, name)
     }
-    return {**({} if best.place == place else _changes(place, best.place)), **changed}
+    return {**({} if best.hookpoints == hookpoints else _changes(hookpoints, best.hookpoints)), **changed}
 
 
-def _changes(place: Place, other: Place) -> dict[str, str]:
+def _changes(hookpoints: Hookpoints, other: Hookpoints) -> dict[str, str]:
     """The options with which a user selects the other hookpoint."""
-    said = {"model": "+".join(other.models)} if other.models != place.models else {}
-    moved = (other.reads, other.writes) != (place.reads, place.writes)
+    said = {"model": "+".join(other.models)} if other.models != hookpoints.models else {}
+    moved = (other.reads, other.writes) != (hookpoints.reads, hookpoints.writes)
     return {**said, **({"hookpoint": other.name()} if moved else {})}

@@ -116,8 +116,8 @@ def with_norms(foreign: Foreign, reading: ReadingConfig, inputs: Inputs) -> Fore
         return foreign.with_(scale=1.0, site_scales=(), token_norm="none")
     if reading.normalisation not in ("dataset_rms", "unit_rms"):
         return foreign
-    sites = torch.chunk(inputs.sample_ND, foreign.n_sites, dim=1)
-    scales = tuple(_scale(x_ND, reading.normalisation) for x_ND in sites)
+    parts_ND = torch.chunk(inputs.sample_ND, foreign.n_hookpoints, dim=1)
+    scales = tuple(_scale(x_ND, reading.normalisation) for x_ND in parts_ND)
     if foreign.kind == "crosscoder":
         return foreign.with_(scale=1.0, site_scales=scales, token_norm="none")
     return foreign.with_(scale=scales[0], token_norm="none")

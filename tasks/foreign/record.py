@@ -85,7 +85,7 @@ class Foreign:
     """What a temporal dictionary predicts of a token from the codes of those before it."""
     groups: tuple[int, ...] | None = None
     """Sizes of the nested groups of a Matryoshka dictionary."""
-    n_sites: int = 1
+    n_hookpoints: int = 1
     """Hookpoints that a crosscoder reads and writes."""
     reads: tuple[str, ...] = ()
     """Hookpoints in our vocabulary, as far as the file names them."""
@@ -111,7 +111,7 @@ class Foreign:
     @property
     def widths(self) -> Widths:
         """Widths of the hookpoints it reads and writes."""
-        n = self.n_sites
+        n = self.n_hookpoints
         return Widths((self.d_in // n,) * n, (self.d_out // n,) * n)
 
     @property

@@ -28,7 +28,7 @@ _SEQUENCES_PER_BATCH = 8
 _NORM_BEFORE = ("pre_norm", "sandwich_norm")
 
 
-class Place(NamedTuple):
+class Hookpoints(NamedTuple):
     """Hookpoints that a dictionary reads and those it writes; the same if it reconstructs its input."""
 
     reads: tuple[str, ...]
@@ -40,12 +40,12 @@ class Place(NamedTuple):
     @classmethod
     def of(
         cls, reads: tuple[str, ...], writes: tuple[str, ...] = (), models: tuple[str, ...] = ()
-    ) -> "Place":
-        """A place; without ``writes`` it reconstructs what it reads."""
+    ) -> "Hookpoints":
+        """Hookpoints; without ``writes`` it reconstructs what it reads."""
         return cls(reads, writes or reads, models)
 
     @classmethod
-    def parse(cls, text: str) -> "Place":
+    def parse(cls, text: str) -> "Hookpoints":
         """Parse the output of `name`: ``blocks.1.resid_post`` or ``blocks.1.mlp_in,blocks.1.mlp_out``.
 
         Raises:
@@ -74,27 +74,29 @@ class Place(NamedTuple):
         """What is written, likewise."""
         return self._of_all_models(self.writes)
 
-    def moved(self, by: int) -> "Place":
-        """The same place some blocks later."""
+    def moved(self, by: int) -> "Hookpoints":
+        """The same hookpoints some blocks later."""
         reads, writes = (tuple(_moved(h, by) for h in side) for side in (self.reads, self.writes))
         return self._replace(reads=reads, writes=writes)
 
-    def renamed(self, name: str) -> "Place":
+    def renamed(self, name: str) -> "Hookpoints":
         """Another hookpoint of the same block, read and written."""
         read = Hookpoint.in_block(self.reads[0])
-        return Place.of((str(read.renamed(name)),), models=self.models) if read else self
+        return Hookpoints.of((str(read.renamed(name)),), models=self.models) if read else self
 
-    def swapped(self) -> "Place":
+    def swapped(self) -> "Hookpoints":
         """The same hookpoints of the models in the other order."""
         return self._replace(models=self.models[::-1])
 
     def _of_all_models(self, hookpoints: tuple[str, ...]) -> tuple[str, ...]:
         if not self.models:
             return hookpoints
-        return tuple(site_name(model, hookpoint) for model in self.models for hookpoint in hookpoints)
+        return tuple(
+            hookpoint_of_model(model, hookpoint) for model in self.models for hookpoint in hookpoints
+        )
 
 
-def site_name(model: str, hookpoint: str) -> str:
+def hookpoint_of_model(model: str, hookpoint: str) -> str:
     """A hookpoint of one of several models."""
     return f"{model}/{hookpoint}"
 
@@ -113,44 +115,44 @@ class Sample:
         """Width of a hookpoint."""
         return int(self.values[hookpoint].shape[1])
 
-    def inputs(self, place: Place) -> Tensor:
-        """What a dictionary at this place reads: (N, D)."""
-        return torch.cat([self.values[hookpoint] for hookpoint in place.inputs], dim=1)
+    def inputs(self, hookpoints: Hookpoints) -> Tensor:
+        """What a dictionary at these hookpoints reads: (N, D)."""
+        return torch.cat([self.values[hookpoint] for hookpoint in hookpoints.inputs], dim=1)
 
-    def inputs_of(self, place: Place) -> Inputs:
+    def inputs_of(self, hookpoints: Hookpoints) -> Inputs:
         """The same, with what is known of the norm before it."""
-        if len(place.inputs) == 1 and place.inputs[0] in self.norms:
-            return Inputs(self.inputs(place), *self.norms[place.inputs[0]])
-        return Inputs(self.inputs(place))
+        if len(hookpoints.inputs) == 1 and hookpoints.inputs[0] in self.norms:
+            return Inputs(self.inputs(hookpoints), *self.norms[hookpoints.inputs[0]])
+        return Inputs(self.inputs(hookpoints))
 
-    def pair(self, place: Place) -> tuple[Tensor, Tensor]:
+    def pair(self, hookpoints: Hookpoints) -> tuple[Tensor, Tensor]:
         """What it reads and what it should write."""
-        x_ND = self.inputs(place)
-        if place.reads == place.writes:
+        x_ND = self.inputs(hookpoints)
+        if hookpoints.reads == hookpoints.writes:
             return x_ND, x_ND
-        return x_ND, torch.cat([self.values[hookpoint] for hookpoint in place.outputs], dim=1)
+        return x_ND, torch.cat([self.values[hookpoint] for hookpoint in hookpoints.outputs], dim=1)
 
-    def seen_by(self, dictionary: Dictionary, place: Place) -> tuple[Tensor, Tensor]:
-        """What a dictionary encodes at this place, and what it should write."""
-        x_ND, y_NE = self.pair(place)
+    def seen_by(self, dictionary: Dictionary, hookpoints: Hookpoints) -> tuple[Tensor, Tensor]:
+        """What a dictionary encodes at these hookpoints, and what it should write."""
+        x_ND, y_NE = self.pair(hookpoints)
         if not dictionary.reads_context:
             return x_ND, y_NE
         if self.whole is None:
             raise ValueError("a dictionary that reads context needs a sample of whole sequences")
-        return self.whole.rows(dictionary, place.inputs), y_NE
+        return self.whole.rows(dictionary, hookpoints.inputs), y_NE
 
-    def finite(self, place: Place) -> "Sample":
-        """Only tokens that are finite at the place; neighbours that are not finite there are left out.
+    def finite(self, hookpoints: Hookpoints) -> "Sample":
+        """Only tokens that are finite at these hookpoints; neighbours that are not finite there are left out.
 
         Raises:
             UserError: when there is no such token.
         """
         good_N = torch.ones(len(next(iter(self.values.values()))), dtype=torch.bool)
-        for hookpoint in place.inputs + place.outputs:
+        for hookpoint in hookpoints.inputs + hookpoints.outputs:
             good_N &= torch.isfinite(self.values[hookpoint]).all(dim=1)
         if not bool(good_N.any()):
             raise UserError(
-                f"{place.name()}: no token has finite activations there: choose another model format"
+                f"{hookpoints.name()}: no token has finite activations there: choose another model format"
             )
         kept = {name: value_ND[good_N] for name, value_ND in self.values.items()}
         values = {name: x_ND for name, x_ND in kept.items() if bool(x_ND.isfinite().all())}
@@ -161,60 +163,60 @@ class Sample:
         values = {name: value_ND[:n] for name, value_ND in self.values.items()}
         return Sample(values, self.norms, self.whole and self.whole.taken(slice(n)))
 
-    def neighbours(self, place: Place) -> Iterator[Place]:
-        """Nearby places with the same widths whose activations differ from those of the place itself."""
-        for other in near(place):
-            if self.can_move(place, other):
+    def neighbours(self, hookpoints: Hookpoints) -> Iterator[Hookpoints]:
+        """Nearby hookpoints with the same widths and other activations."""
+        for other in near(hookpoints):
+            if self.can_move(hookpoints, other):
                 yield other
 
-    def can_move(self, place: Place, other: Place) -> bool:
-        """Whether another place was sampled, has the same width, and has other activations."""
+    def can_move(self, hookpoints: Hookpoints, other: Hookpoints) -> bool:
+        """Whether other hookpoints were sampled, have the same width, and have other activations."""
         if not set(other.inputs + other.outputs) <= self.values.keys():
             return False
-        x_ND, y_NE = self.pair(place)
+        x_ND, y_NE = self.pair(hookpoints)
         other_ND, other_NE = self.pair(other)
         if (other_ND.shape, other_NE.shape) != (x_ND.shape, y_NE.shape):
             return False
         return not (torch.equal(x_ND, other_ND) and torch.equal(y_NE, other_NE))
 
 
-def near(place: Place) -> list[Place]:
+def near(hookpoints: Hookpoints) -> list[Hookpoints]:
     """The models in another order, the same hookpoints up to two blocks away, the others of the block."""
-    others = [place.swapped()]
-    if all(Hookpoint.in_block(hookpoint) for hookpoint in place.reads + place.writes):
-        others += [place.moved(by) for by in _NEAR]
-        if len(place.reads) == 1 and place.reads == place.writes:
-            others += [place.renamed(name) for name in NAMES]
-    return [other for other in others if other != place]
+    others = [hookpoints.swapped()]
+    if all(Hookpoint.in_block(hookpoint) for hookpoint in hookpoints.reads + hookpoints.writes):
+        others += [hookpoints.moved(by) for by in _NEAR]
+        if len(hookpoints.reads) == 1 and hookpoints.reads == hookpoints.writes:
+            others += [hookpoints.renamed(name) for name in NAMES]
+    return [other for other in others if other != hookpoints]
 
 
 @torch.no_grad()
 def gather_sample(
     language_model: LanguageModel,
     packed: PackedTokens,
-    place: Place,
+    hookpoints: Hookpoints,
     n_tokens: int,
     *,
-    named: Place | None = None,
+    named: Hookpoints | None = None,
     in_sequences: bool = False,
 ) -> Sample:
-    """Run the model on a few sequences and keep the valid tokens at the place and near it.
+    """Run the model on a few sequences and keep the valid tokens at the hookpoints and near them.
 
     Args:
         language_model: The model that the dictionary is said to belong to, or one of them.
         packed: Tokens; those of the eval split are taken where there are enough.
-        place: Where the dictionary reads and writes.
+        hookpoints: Where the dictionary reads and writes.
         n_tokens: Tokens to keep.
         named: Hookpoints that its file names, kept too if the model has them.
         in_sequences: Keep the whole sequences beside them, for a dictionary that reads context.
 
     Raises:
-        UserError: when the place does not exist in the model.
+        UserError: when a hookpoint does not exist in the model.
     """
-    wanted = dict.fromkeys(place.reads + place.writes)
+    wanted = dict.fromkeys(hookpoints.reads + hookpoints.writes)
     for hookpoint in wanted:
         resolve_hookpoint(language_model.model, hookpoint)
-    for other in near(place) + ([] if named is None else [named]):
+    for other in near(hookpoints) + ([] if named is None else [named]):
         wanted |= {name: None for name in other.reads + other.writes if _exists(language_model, name)}
     kept: dict[str, list[Tensor]] = {hookpoint: [] for hookpoint in wanted}
     whole: dict[str, list[Tensor]] = {hookpoint: [] for hookpoint in wanted if in_sequences}
@@ -246,7 +248,11 @@ def side_by_side(samples: Mapping[str, Sample]) -> Sample:
     if len(samples) == 1:
         return next(iter(samples.values()))
     return Sample(
-        {site_name(model, name): x for model, sample in samples.items() for name, x in sample.values.items()}
+        {
+            hookpoint_of_model(model, name): x
+            for model, sample in samples.items()
+            for name, x in sample.values.items()
+        }
     )
 
 

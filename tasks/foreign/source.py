@@ -13,6 +13,8 @@ from tasks.foreign.format import read_foreign
 from tasks.foreign.reading import ReadingConfig
 from tasks.foreign.record import Foreign
 
+_NAME_IN_DIGEST = {"n_hookpoints": "n_sites"}
+"""Fields whose names changed after digests of them were stored."""
 _NOT_OF_THE_FILE = ("source", "described", "models", "site_scales", "attention")
 
 
@@ -66,7 +68,7 @@ def foreign_digest(foreign: Foreign) -> str:
 def _parts(foreign: Foreign) -> Iterable[tuple[str, object]]:
     for field in fields(foreign):
         if field.name not in _NOT_OF_THE_FILE:
-            yield field.name, getattr(foreign, field.name)
+            yield _NAME_IN_DIGEST.get(field.name, field.name), getattr(foreign, field.name)
     if foreign.attention is not None:
         for field in fields(foreign.attention):
             if field.name != "tensors":

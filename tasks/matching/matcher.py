@@ -26,9 +26,9 @@ class Candidate:
     """One of two dictionaries as the catalogue describes it, before its weights are opened."""
 
     reads: tuple[str, ...]
-    """Model and hookpoint of each place it reads."""
+    """Model and name of each hookpoint it reads."""
     writes: tuple[str, ...]
-    """Model and hookpoint of each place it writes: the space of its directions."""
+    """Model and name of each hookpoint it writes: the space of its directions."""
     corpus_id: str
     """The texts it was looked at on."""
 

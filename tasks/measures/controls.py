@@ -145,10 +145,10 @@ def fit_random_transcoder(x_ND: Tensor, y_NE: Tensor, k: int, d_sae: int, seed: 
     Row i of the decoder is the least-squares fit of the target's deviation from its mean by only latent i,
     and one factor for all corrects for their overlap: the best untrained transcoder.
     """
-    sites = {"reads": ["module:source"], "writes": ["module:target"]}
+    hookpoints = {"reads": ["module:source"], "writes": ["module:target"]}
     config = dictionary_config(
         {"architecture": "topk_transcoder", "k": min(k, d_sae), "d_sae": d_sae, "n_tokens": 1}
-        | sites
+        | hookpoints
         | {"seed": _unrelated(seed)}
     )
     widths = Widths((x_ND.shape[1],), (y_NE.shape[1],))

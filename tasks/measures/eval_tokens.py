@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tasks.common.progress import Progress, ProgressListener, silent
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.stream import ActivationReader, Counts, read_valid, sample_rows
 
 _CODES_PER_BATCH = 2**24
@@ -28,7 +28,7 @@ class EvalTokens(NamedTuple):
 
 
 def eval_tokens(
-    activations: SiteActivations,
+    activations: HookpointActivations,
     n_tokens: int,
     d_sae: int,
     what: str = "",
@@ -72,13 +72,15 @@ def eval_batches(activations: ActivationReader, n_tokens: int, d_sae: int) -> It
             yield values_NW.float()
 
 
-def massive_mask(activations: SiteActivations) -> NDArray[np.bool_] | None:
+def massive_mask(activations: HookpointActivations) -> NDArray[np.bool_] | None:
     """Tokens whose norm is massive at any of the hookpoints: (S, T); None if none is known."""
-    masks = [site.massive for site in (*activations.reads, *activations.targets) if hasattr(site, "massive")]
+    masks = [
+        reader.massive for reader in (*activations.reads, *activations.targets) if hasattr(reader, "massive")
+    ]
     return np.logical_or.reduce(masks) if masks else None
 
 
-def has_massive(activations: SiteActivations) -> bool:
+def has_massive(activations: HookpointActivations) -> bool:
     """Whether any token of the set has a massive norm."""
     mask = massive_mask(activations)
     return mask is not None and bool(mask.any())

@@ -20,6 +20,7 @@ from tasks.dictionaries import metrics
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.families.crosscoder_family import Crosscoding
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.metrics import (
     WITHOUT_MASSIVE,
     Intervals,
@@ -29,7 +30,6 @@ from tasks.dictionaries.metrics import (
     SparsitySums,
     Values,
 )
-from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.stream import ActivationReader, sample_tokens
 from tasks.measures.controls import Controls, fit_controls
 from tasks.measures.eval_tokens import EvalTokens, eval_batches, eval_tokens, has_massive
@@ -45,7 +45,7 @@ __all__ = ["SCHEMA", "eval_batches", "evaluate"]
 
 def evaluate(
     dictionary: Dictionary,
-    activations: ActivationReader | SiteActivations,
+    activations: ActivationReader | HookpointActivations,
     language_model: LanguageModel | None,
     config: EvaluationConfig,
     *,
@@ -67,22 +67,29 @@ def evaluate(
     Raises:
         UserError: when the widths differ or the set has no valid eval tokens.
     """
-    sites = SiteActivations.of(activations)
-    if dictionary.widths != sites.widths:
+    activations = HookpointActivations.of(activations)
+    if dictionary.widths != activations.widths:
         raise UserError(
             f"the dictionary reads activations of width {dictionary.d_in} and writes {dictionary.d_out}; "
-            f"these have {sites.widths.d_in} and {sites.widths.d_out}: choose the sets of its own hookpoints"
+            f"these have {activations.widths.d_in} and {activations.widths.d_out}: choose the sets of its "
+            "own hookpoints"
         )
     device = language_model.device if language_model is not None else dictionary.W_dec.device
     dictionary = copy.deepcopy(dictionary).to(device)
-    own = _measure(dictionary, sites.as_read_by(dictionary), config, "sequences reconstructed", listener)
-    controls = (shared or SharedControls()).of(
-        sites, dictionary, own.k, config, lambda: _controls(sites, dictionary, own.k, config, listener)
+    own = _measure(
+        dictionary, activations.as_read_by(dictionary), config, "sequences reconstructed", listener
     )
-    own.values |= metrics.decoder_geometry(dictionary) | _of_sites(dictionary)
+    controls = (shared or SharedControls()).of(
+        activations,
+        dictionary,
+        own.k,
+        config,
+        lambda: _controls(activations, dictionary, own.k, config, listener),
+    )
+    own.values |= metrics.decoder_geometry(dictionary) | _of_hookpoints(dictionary)
     rows = own.rows(controls)
     models = [model for model in (language_model, second_model) if model is not None]
-    rows += fidelity_rows(dictionary, controls, sites, models, config, listener)
+    rows += fidelity_rows(dictionary, controls, activations, models, config, listener)
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
 
@@ -90,16 +97,16 @@ def evaluate(
 class _TargetSums:
     """Reconstruction of all targets together and, if there are several, of each."""
 
-    sites: SiteActivations
+    activations: HookpointActivations
 
     def __post_init__(self) -> None:
         self.together = ReconstructionSums()
-        several = len(self.sites.targets) > 1
-        self.each = {name: ReconstructionSums() for name in self.sites.target_names if several}
+        several = len(self.activations.targets) > 1
+        self.each = {name: ReconstructionSums() for name in self.activations.target_names if several}
 
     def add(self, y_NE: Tensor, recon_NE: Tensor, document_N: NDArray[Any]) -> None:
         self.together.add(y_NE, recon_NE, document_N)
-        widths = list(self.sites.widths.writes)
+        widths = list(self.activations.widths.writes)
         parts = zip(torch.split(y_NE, widths, 1), torch.split(recon_NE, widths, 1), strict=True)
         for sums, (target, recon) in zip(self.each.values(), parts, strict=False):
             sums.add(target, recon, document_N)
@@ -186,17 +193,17 @@ def _without(name: MetricName) -> MetricName:
 
 def _measure(
     dictionary: Dictionary,
-    sites: SiteActivations,
+    activations: HookpointActivations,
     config: EvaluationConfig,
     what: str,
     listener: ProgressListener,
 ) -> _Measured:
-    is_split = has_massive(sites)
-    reconstruction = _Twice(lambda: _TargetSums(sites), is_split=is_split)
+    is_split = has_massive(activations)
+    reconstruction = _Twice(lambda: _TargetSums(activations), is_split=is_split)
     skip = _Twice(SkipSums, is_split=is_split)
     sparsity = SparsitySums(dictionary.d_sae)
-    for batch in eval_tokens(sites, config.max_tokens, dictionary.d_sae, what, listener):
-        x_ND, y_NE = sites.split(batch.values_NW.to(dictionary.W_dec.device))
+    for batch in eval_tokens(activations, config.max_tokens, dictionary.d_sae, what, listener):
+        x_ND, y_NE = activations.split(batch.values_NW.to(dictionary.W_dec.device))
         codes = dictionary.encode_sparse(x_ND)
         sparsity.add(*codes, batch.document_N)
         reconstruction.add(batch, y_NE, dictionary.decode_sparse(*codes, x_ND))
@@ -218,7 +225,7 @@ def _measure(
 
 
 def _controls(
-    sites: SiteActivations,
+    activations: HookpointActivations,
     dictionary: Dictionary,
     k: int,
     config: EvaluationConfig,
@@ -226,23 +233,25 @@ def _controls(
 ) -> Controls:
     """Both controls at a k, fitted on train tokens and measured on eval tokens."""
     listener(Progress("controls fitted", 0, 1))
-    x_ND, y_NE = sites.split(sample_tokens(sites, "train", config.max_control_tokens))
-    reconstructs = sites.writes is None
+    x_ND, y_NE = activations.split(sample_tokens(activations, "train", config.max_control_tokens))
+    reconstructs = activations.writes is None
     controls = fit_controls(x_ND, y_NE, k, dictionary.d_sae, config.seed, reconstructs=reconstructs)
     listener(Progress("controls fitted", 1, 1))
     controls.random.to(dictionary.W_dec.device)
-    linear = _Twice(lambda: _TargetSums(sites), is_split=has_massive(sites))
+    linear = _Twice(lambda: _TargetSums(activations), is_split=has_massive(activations))
     d_sae = controls.random.d_sae
-    for batch in eval_tokens(sites, config.max_tokens, d_sae, "sequences for the linear control", listener):
-        x_ND, y_NE = sites.split(batch.values_NW)
+    for batch in eval_tokens(
+        activations, config.max_tokens, d_sae, "sequences for the linear control", listener
+    ):
+        x_ND, y_NE = activations.split(batch.values_NW)
         linear.add(batch, y_NE, controls.linear(x_ND))
-    measured = _measure(controls.random, sites, config, "sequences for the random control", listener)
+    measured = _measure(controls.random, activations, config, "sequences for the random control", listener)
     random = measured.values | metrics.decoder_geometry(controls.random)
     controls.measured.update(linear=linear.results()[0], random=random)
     return controls
 
 
-def _of_sites(dictionary: Dictionary) -> Values:
+def _of_hookpoints(dictionary: Dictionary) -> Values:
     """How the latents of a crosscoder share its hookpoints."""
     if not isinstance(dictionary, Crosscoding):
         return {}

@@ -14,7 +14,7 @@ KL(clean || replaced) are means over the same P tokens, in nats.
 A replacement may be computed from other hookpoints than the replaced one (a transcoder reads the input of
 an MLP and writes its output). These are read in the unmodified run, which is exact if they come first. For
 several hookpoints replaced at once see `tasks.measures.fidelity_layers`, for crosscoders
-`tasks.measures.fidelity_sites`.
+`tasks.measures.fidelity_hookpoints`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -17,8 +17,8 @@ from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.families.cross_layer_family import CrossLayer
 from tasks.dictionaries.families.crosscoder_family import Crosscoding
+from tasks.dictionaries.hookpoint_activations import HookpointActivations, hookpoint_names
 from tasks.dictionaries.metrics import Intervals, MetricName, Values
-from tasks.dictionaries.sites import SiteActivations, site_names
 from tasks.dictionaries.stream import sample_rows
 from tasks.measures.controls import Controls
 from tasks.measures.fidelity import (
@@ -29,8 +29,8 @@ from tasks.measures.fidelity import (
     measure_fidelity,
     why_unmeasurable,
 )
+from tasks.measures.fidelity_hookpoints import Spot, measure_hookpoint
 from tasks.measures.fidelity_layers import Layers, measure_layers, why_not_in_layers
-from tasks.measures.fidelity_sites import Spot, measure_site
 from tasks.measures.fidelity_sums import CLEAN, Fidelity
 from tasks.measures.metric_rows import metric_row
 
@@ -45,7 +45,7 @@ _NAMES = (
 def fidelity_rows(
     dictionary: Dictionary,
     controls: Controls,
-    sites: SiteActivations,
+    activations: HookpointActivations,
     language_models: Sequence[LanguageModel],
     config: EvaluationConfig,
     listener: ProgressListener = silent,
@@ -55,13 +55,13 @@ def fidelity_rows(
     For a crosscoder one hookpoint at a time; the variants then end with its name, and those without are null.
     """
     if isinstance(dictionary, Crosscoding):
-        return _rows_of_crosscoder(dictionary, controls, sites, language_models, config, listener)
-    reason = _why_not(dictionary, sites, language_models, config)
+        return _rows_of_crosscoder(dictionary, controls, activations, language_models, config, listener)
+    reason = _why_not(dictionary, activations, language_models, config)
     if reason is not None:
         return [_row(name, None, 0, None, reason) for name in _NAMES]
-    measured = _measured(dictionary, controls, sites, language_models[0], config, listener)
-    several = len(sites.targets) > 1
-    note = f"all {len(sites.targets)} written hookpoints replaced in one pass" if several else None
+    measured = _measured(dictionary, controls, activations, language_models[0], config, listener)
+    several = len(activations.targets) > 1
+    note = f"all {len(activations.targets)} written hookpoints replaced in one pass" if several else None
     return _rows_of(measured, controls, note)
 
 
@@ -125,33 +125,41 @@ def _at(name: MetricName, hookpoint: str) -> MetricName:
 def _rows_of_crosscoder(
     dictionary: Dictionary,
     controls: Controls,
-    sites: SiteActivations,
+    activations: HookpointActivations,
     language_models: Sequence[LanguageModel],
     config: EvaluationConfig,
     listener: ProgressListener,
 ) -> list[dict[str, Any]]:
     by_id = {model.spec.model_id: model for model in language_models}
-    model_ids = [str(getattr(site, "meta", {}).get("model_id", "")) for site in sites.targets]
+    model_ids = [str(getattr(reader, "meta", {}).get("model_id", "")) for reader in activations.targets]
     reason = None
     if config.fidelity_sequences == 0:
         reason = "fidelity_sequences is 0"
     elif not by_id.keys() >= set(model_ids):
         reason = "no language model was given"
     else:
-        hookpoints = [str(getattr(site, "hookpoint", "")) for site in sites.targets]
+        hookpoints = [str(getattr(reader, "hookpoint", "")) for reader in activations.targets]
         spots = [Spot(by_id[model], name) for model, name in zip(model_ids, hookpoints, strict=True)]
         reasons = (why_unmeasurable(*spot) for spot in spots)
         reason = next((found for found in reasons if found is not None), None)
-    told = reason or f"{len(sites.targets)} hookpoints are written, one is replaced at a time: see their rows"
+    n_written = len(activations.targets)
+    told = reason or f"{n_written} hookpoints are written, one is replaced at a time: see their rows"
     rows = [_row(name, None, 0, None, told) for name in _NAMES]
     if reason is not None:
         return rows
-    means = torch.split(controls.mean_target, list(sites.widths.writes))
-    chosen = sample_rows(sites.sequence_rows("eval"), config.fidelity_sequences)
-    for number, name in enumerate(sites.target_names):
+    means = torch.split(controls.mean_target, list(activations.widths.writes))
+    chosen = sample_rows(activations.sequence_rows("eval"), config.fidelity_sequences)
+    for number, name in enumerate(activations.target_names):
         measured = _shared(
             partial(
-                measure_site, spots, number, sites.tokens, chosen, means, seed=config.seed, listener=listener
+                measure_hookpoint,
+                spots,
+                number,
+                activations.tokens,
+                chosen,
+                means,
+                seed=config.seed,
+                listener=listener,
             ),
             dictionary,
             controls,
@@ -163,45 +171,47 @@ def _rows_of_crosscoder(
 
 def _why_not(
     dictionary: Dictionary,
-    sites: SiteActivations,
+    activations: HookpointActivations,
     language_models: Sequence[LanguageModel],
     config: EvaluationConfig,
 ) -> str | None:
     if config.fidelity_sequences == 0:
         return "fidelity_sequences is 0"
-    if len(sites.targets) > 1 and not isinstance(dictionary, CrossLayer):
-        return f"{len(sites.targets)} hookpoints are written: no single place to put the output"
+    if len(activations.targets) > 1 and not isinstance(dictionary, CrossLayer):
+        return f"{len(activations.targets)} hookpoints are written: no single place to put the output"
     if not language_models:
         return "no language model was given"
-    if len(sites.targets) > 1:
-        return why_not_in_layers(language_models[0], site_names(sites.reads), sites.target_names)
-    return why_unmeasurable(language_models[0], sites.target_names[0])
+    if len(activations.targets) > 1:
+        return why_not_in_layers(
+            language_models[0], hookpoint_names(activations.reads), activations.target_names
+        )
+    return why_unmeasurable(language_models[0], activations.target_names[0])
 
 
 def _measured(
     dictionary: Dictionary,
     controls: Controls,
-    sites: SiteActivations,
+    activations: HookpointActivations,
     language_model: LanguageModel,
     config: EvaluationConfig,
     listener: ProgressListener,
 ) -> Fidelity:
-    rows = sample_rows(sites.sequence_rows("eval"), config.fidelity_sequences)
-    reads, written, seed = site_names(sites.reads), sites.target_names, config.seed
+    rows = sample_rows(activations.sequence_rows("eval"), config.fidelity_sequences)
+    reads, written, seed = hookpoint_names(activations.reads), activations.target_names, config.seed
     if len(written) > 1:
-        layers = Layers(reads, written, sites.widths, controls.mean_input, controls.mean_target)
+        layers = Layers(reads, written, activations.widths, controls.mean_input, controls.mean_target)
         measure = partial(
-            measure_layers, language_model, sites.tokens, rows, layers, seed=seed, listener=listener
+            measure_layers, language_model, activations.tokens, rows, layers, seed=seed, listener=listener
         )
         return _shared(measure, dictionary, controls)
     measure = partial(
         measure_fidelity,
         language_model,
-        sites.tokens,
+        activations.tokens,
         rows,
         written[0],
         controls.mean_target,
-        reads=None if sites.writes is None else reads,
+        reads=None if activations.writes is None else reads,
         seed=seed,
         clean=controls.clean,
         listener=listener,

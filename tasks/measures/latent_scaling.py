@@ -13,7 +13,7 @@ first one has the direction too: in its error (``error_ratio``; the L1 penalty s
 in what other latents reconstruct (``reconstruction_ratio``). Both are low for a latent of only the last
 one.
 
-Legend: N tokens, D d_in, L d_sae. Activations are in comparable units (see ``several_sites``).
+Legend: N tokens, D d_in, L d_sae. Activations are in comparable units (see ``several_hookpoints``).
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from tasks.dictionaries.families.crosscoder_family import Crosscoding
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.measures.evaluation import eval_batches
 
 MAX_TOKENS = 200_000
@@ -35,7 +35,7 @@ def best_factor(products: Tensor, squares: Tensor, direction_squared: Tensor) ->
 
 
 @dataclass
-class _SiteSums:
+class _HookpointSums:
     """Sums over tokens of ``f (e . d)`` and ``f (recon . d)`` at one hookpoint: (L,) each."""
 
     errors: Tensor
@@ -45,35 +45,35 @@ class _SiteSums:
 @dataclass
 class _Sums:
     d_sae: int
-    first: _SiteSums = field(init=False)
-    last: _SiteSums = field(init=False)
+    first: _HookpointSums = field(init=False)
+    last: _HookpointSums = field(init=False)
     squares: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
         def zeros() -> Tensor:
             return torch.zeros(self.d_sae, dtype=torch.float64)
 
-        self.first, self.last = _SiteSums(zeros(), zeros()), _SiteSums(zeros(), zeros())
+        self.first, self.last = _HookpointSums(zeros(), zeros()), _HookpointSums(zeros(), zeros())
         self.squares = zeros()
 
 
 @torch.no_grad()
 def latent_scaling(
-    dictionary: Crosscoding, sites: SiteActivations, max_tokens: int = MAX_TOKENS
+    dictionary: Crosscoding, activations: HookpointActivations, max_tokens: int = MAX_TOKENS
 ) -> dict[str, list[float | None]]:
     """Columns ``error_ratio`` and ``reconstruction_ratio`` of ``features``, first over last hookpoint.
 
     Measured on eval tokens. Null if a latent never fires there, or if beta at the last hookpoint is not
     positive, so that a ratio is meaningless. Empty for hookpoints of unequal widths.
     """
-    first_LD, *_, last_LD = (part.double() for part in dictionary.site_directions())
+    first_LD, *_, last_LD = (part.double() for part in dictionary.hookpoint_directions())
     if first_LD.shape != last_LD.shape:
         return {}
     scales = dictionary.site_scales.double()
     first_LD, last_LD = first_LD * scales[0], last_LD * scales[-1]
     sums = _Sums(dictionary.d_sae)
-    for batch_NW in eval_batches(sites, max_tokens, dictionary.d_sae):
-        x_ND, y_NE = sites.split(batch_NW.to(dictionary.W_dec.device))
+    for batch_NW in eval_batches(activations, max_tokens, dictionary.d_sae):
+        x_ND, y_NE = activations.split(batch_NW.to(dictionary.W_dec.device))
         _add(sums, dictionary, x_ND, y_NE, last_LD)
     squared_L = last_LD.square().sum(dim=1).cpu()
     own_first_L = (first_LD * last_LD).sum(dim=1).cpu() * sums.squares
@@ -94,11 +94,11 @@ def _add(sums: _Sums, dictionary: Crosscoding, x_ND: Tensor, y_NE: Tensor, last_
     acts_NL = acts_NL.double()
     widths = list(dictionary.widths.writes)
     targets, recons = torch.split(y_NE, widths, dim=1), torch.split(recon_NE, widths, dim=1)
-    for place, site in ((0, sums.first), (-1, sums.last)):
-        scale = dictionary.site_scales[place]
-        error_ND, recon_ND = ((targets[place] - recons[place]) * scale), recons[place] * scale
-        site.errors += ((error_ND.double() @ last_LD.T) * acts_NL).sum(dim=0).cpu()
-        site.recons += ((recon_ND.double() @ last_LD.T) * acts_NL).sum(dim=0).cpu()
+    for number, one in ((0, sums.first), (-1, sums.last)):
+        scale = dictionary.site_scales[number]
+        error_ND, recon_ND = ((targets[number] - recons[number]) * scale), recons[number] * scale
+        one.errors += ((error_ND.double() @ last_LD.T) * acts_NL).sum(dim=0).cpu()
+        one.recons += ((recon_ND.double() @ last_LD.T) * acts_NL).sum(dim=0).cpu()
     sums.squares += acts_NL.square().sum(dim=0).cpu()
 
 

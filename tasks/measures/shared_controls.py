@@ -14,7 +14,7 @@ from catalog.ids import digest
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.config import EvaluationConfig
 from tasks.dictionaries.families.crosscoder_family import Crosscoding
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.measures.clean_runs import CleanRuns
 from tasks.measures.controls import Controls
 from tasks.measures.fidelity_sums import Fidelity
@@ -34,7 +34,7 @@ class SharedControls:
 
     def of(
         self,
-        sites: SiteActivations,
+        activations: HookpointActivations,
         dictionary: Dictionary,
         k: int,
         config: EvaluationConfig,
@@ -44,14 +44,16 @@ class SharedControls:
 
         Activations without a digest never count as equal to others.
         """
-        digests = [getattr(site, "meta", {}).get("digest") for site in (*sites.reads, *sites.targets)]
+        digests = [
+            getattr(reader, "meta", {}).get("digest") for reader in (*activations.reads, *activations.targets)
+        ]
         if None in digests:
             return make()
-        place = [digests, sites.writes is None, isinstance(dictionary, Crosscoding)]
-        place += [str(dictionary.W_dec.device), config.canonical()]
-        ablated = _newest(self._ablated, digest(place), dict, self._n_kept)
-        clean = _newest(self._clean, digest(place), CleanRuns, 1)  # large: only of the last hookpoint
-        key = digest([place, k, dictionary.d_sae])
+        data = [digests, activations.writes is None, isinstance(dictionary, Crosscoding)]
+        data += [str(dictionary.W_dec.device), config.canonical()]
+        ablated = _newest(self._ablated, digest(data), dict, self._n_kept)
+        clean = _newest(self._clean, digest(data), CleanRuns, 1)  # large: only of the last hookpoint
+        key = digest([data, k, dictionary.d_sae])
         controls = _newest(self._kept, key, lambda: replace(make(), ablated=ablated), self._n_kept)
         return replace(controls, clean=clean)
 

@@ -17,7 +17,7 @@ from tasks.mining.survey import Survey
 if TYPE_CHECKING:
     from tasks.activations.models.language_model import LanguageModel
     from tasks.dictionaries.base import Dictionary
-    from tasks.dictionaries.sites import SiteActivations
+    from tasks.dictionaries.hookpoint_activations import HookpointActivations
 
 
 def method_columns(
@@ -49,16 +49,16 @@ def typed_columns(columns: Mapping[str, Sequence[Any]], schema: pa.Schema) -> di
     return {name: pa.array(values, schema.field(name).type) for name, values in columns.items()}
 
 
-def columns_of_sites(
-    dictionary: "Dictionary", sites: "SiteActivations", language_model: "LanguageModel"
+def columns_of_hookpoints(
+    dictionary: "Dictionary", activations: "HookpointActivations", language_model: "LanguageModel"
 ) -> dict[str, list[Any]]:
     """What follows from the hookpoints that a dictionary reads.
 
     A crosscoder: which model a latent belongs to. A dictionary of ``attn_z``: its heads and their sources.
     """
     if isinstance(dictionary, Crosscoding):
-        return dict(latent_scaling(dictionary, sites))
-    site: Any = sites.reads[0]
-    if len(sites.reads) > 1 or sites.writes is not None:
+        return dict(latent_scaling(dictionary, activations))
+    reader: Any = activations.reads[0]
+    if len(activations.reads) > 1 or activations.writes is not None:
         return {}
-    return attention_columns(dictionary, language_model, site.hookpoint, site.tokens)
+    return attention_columns(dictionary, language_model, reader.hookpoint, reader.tokens)

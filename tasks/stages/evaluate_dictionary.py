@@ -7,7 +7,7 @@ from catalog.ledger import Claim, StageOutcome
 from tasks.activations.models.source import ModelConfig
 from tasks.common.progress import ProgressListener
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.support.stored import evidence_ids, evidence_label, evidence_slice, open_sites, stored_dictionary
+from tasks.support.stored import evidence_ids, evidence_label, evidence_slice, open_sets, stored_dictionary
 
 if TYPE_CHECKING:
     from tasks.dictionaries.config import EvaluationConfig
@@ -39,11 +39,11 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
         from tasks.measures.metric_rows import headline
         from tasks.measures.shared_controls import controls_of_process
 
-        sites = open_sites(context.root, facts, unit.models, context.device)
+        activations = open_sets(context.root, facts, unit.models, context.device)
         language_model, *others = (load_language_model(model, context.device) for model in unit.models)
         metrics = evaluate(
             stored_dictionary(context.root, facts, context.device),
-            sites,
+            activations,
             language_model,
             unit.config,
             second_model=others[0] if others else None,

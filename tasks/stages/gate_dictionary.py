@@ -13,7 +13,7 @@ STAGE, VERSION = "gate_dictionary", 3
 
 @dataclass(frozen=True)
 class GateUnit(Examination):
-    """A foreign dictionary, the place it is said to belong to, and the texts it is examined on."""
+    """A foreign dictionary, the hookpoints to which it is said to belong, and the texts it is examined on."""
 
     corpus: StageOutcome
     described: tuple[StageOutcome, ...]
@@ -22,7 +22,7 @@ class GateUnit(Examination):
     @property
     def label(self) -> str:
         models = "+".join(model.id for model in self.models)
-        return f"{self.source.path.name} at {models}/{self.place.name()}"
+        return f"{self.source.path.name} at {models}/{self.hookpoints.name()}"
 
 
 @stage_task(STAGE)

@@ -14,7 +14,7 @@ def import_dictionary(context: StageContext, unit: ImportUnit) -> StageOutcome:
         from tasks.dictionaries.weights import save_dictionary
         from tasks.foreign.assembly import assemble_gated
 
-        foreign, dictionary = assemble_gated(unit.source, unit.place, unit.gated.facts)
+        foreign, dictionary = assemble_gated(unit.source, unit.hookpoints, unit.gated.facts)
         folder = claim.scratch / "dictionary"
         digest = save_dictionary(dictionary, folder, unit.metadata(foreign))
         return results_of(unit, claim, dictionary, digest, folder)

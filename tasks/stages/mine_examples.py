@@ -33,15 +33,15 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.activations.models.language_model import load_language_model
         from tasks.mining.logits import unembedding_at
-        from tasks.mining.method_columns import columns_of_sites
+        from tasks.mining.method_columns import columns_of_hookpoints
         from tasks.mining.miner import mine
 
         dictionary = stored.stored_dictionary(context.root, facts, context.device)
-        sites = stored.open_sites(context.root, facts, unit.models, context.device)
+        activations = stored.open_sets(context.root, facts, unit.models, context.device)
         written = facts["writes"][-1]
         writer = next(model for model in unit.models if model.id == written["model_id"])
         language_model = load_language_model(writer, context.device)
-        inputs = sites.as_read_by(dictionary).inputs
+        inputs = activations.as_read_by(dictionary).inputs
         mined = mine(
             dictionary,
             inputs,
@@ -50,7 +50,7 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
             unit.config,
             claim.scratch,
             listener,
-            extra_columns=columns_of_sites(dictionary, sites, language_model),
+            extra_columns=columns_of_hookpoints(dictionary, activations, language_model),
             continued=continued_mining(context.root, facts, inputs),
         )
         return mined_results(facts, mined)

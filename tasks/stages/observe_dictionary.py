@@ -7,8 +7,8 @@ from catalog.errors import UserError
 from catalog.ledger import Claim, StageOutcome
 from tasks.common.progress import ProgressListener
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
-from tasks.support.stored import evidence_label, open_sites, stored_dictionary
-from tasks.support.training_units import Site
+from tasks.support.stored import evidence_label, open_sets, stored_dictionary
+from tasks.support.training_units import CachedHookpoint
 
 STAGE, VERSION = "observe_dictionary", 1
 
@@ -18,13 +18,13 @@ class ObserveUnit:
     """A dictionary of the catalogue, and the hookpoints at which it is looked at."""
 
     landed: StageOutcome
-    reads: tuple[Site, ...]
-    writes: tuple[Site, ...]
+    reads: tuple[CachedHookpoint, ...]
+    writes: tuple[CachedHookpoint, ...]
 
     @property
     def facts(self) -> dict[str, Any]:
         """The facts of the dictionary, with these sets in place of those that it was trained on."""
-        reads, writes = [site.facts for site in self.reads], [site.facts for site in self.writes]
+        reads, writes = [point.facts for point in self.reads], [point.facts for point in self.writes]
         corpus_id = self.reads[0].cached.facts["corpus_id"]
         of_set = {"activation_set_id": reads[0]["activation_set_id"], "corpus_id": corpus_id}
         return {**self.landed.facts, "reads": reads, "writes": writes, **of_set, "observed": True}
@@ -44,7 +44,7 @@ def observe_dictionary(context: StageContext, unit: ObserveUnit) -> StageOutcome
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         dictionary = stored_dictionary(context.root, unit.facts, "cpu")
-        widths = open_sites(context.root, unit.facts).widths
+        widths = open_sets(context.root, unit.facts).widths
         if (dictionary.d_in, dictionary.d_out) != (widths.d_in, widths.d_out):
             raise UserError(
                 f"{unit.landed.facts['alias']} reads {dictionary.d_in} numbers per token, but "
@@ -52,7 +52,7 @@ def observe_dictionary(context: StageContext, unit: ObserveUnit) -> StageOutcome
             )
         return Results([], unit.facts)
 
-    sites = (*unit.reads, *unit.writes)
-    parents = [unit.landed.fingerprint, *dict.fromkeys(site.cached.fingerprint for site in sites)]
-    config = {"sites": [[site.model.id, site.hookpoint] for site in sites]}
+    points = (*unit.reads, *unit.writes)
+    parents = [unit.landed.fingerprint, *dict.fromkeys(point.cached.fingerprint for point in points)]
+    config = {"sites": [[point.model.id, point.hookpoint] for point in points]}
     return run_unit(context, UnitKey(STAGE, VERSION, unit.label, config, parents), compute)

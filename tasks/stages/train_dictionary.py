@@ -5,7 +5,7 @@ from catalog.ledger import Claim, StageOutcome
 from tasks.common.progress import ProgressListener
 from tasks.support.aliases import point_alias
 from tasks.support.policies import Results, StageContext, run_unit, stage_task
-from tasks.support.stored import open_sites
+from tasks.support.stored import open_sets
 from tasks.support.training_units import STAGE, TrainUnit, facts_of, request_for, results_of, trained_in_child
 
 
@@ -17,12 +17,12 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
     """
 
     def compute(claim: Claim, listener: ProgressListener) -> Results:
-        sites = open_sites(context.root, facts_of(unit, claim.fingerprint), unit.models, context.device)
+        activations = open_sets(context.root, facts_of(unit, claim.fingerprint), unit.models, context.device)
         request = request_for(context, unit, claim)
         ((_, trained),) = trained_in_child(context, unit.training, [request], listener)
         if isinstance(trained, UserError):
             raise trained
-        return results_of(unit, claim, trained, sites)
+        return results_of(unit, claim, trained, activations)
 
     outcome = run_unit(context, unit.key, compute)
     if not outcome.recomputed:

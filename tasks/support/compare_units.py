@@ -12,7 +12,7 @@ from tasks.common.progress import ProgressListener
 from tasks.observing.config import CompareConfig, ModelsComparison
 from tasks.support.observed import Observed, observed_documents, stored_firings, stored_top_contexts
 from tasks.support.policies import StageContext, UnitKey
-from tasks.support.stored import open_sites, stored_dictionary
+from tasks.support.stored import open_sets, stored_dictionary
 
 if TYPE_CHECKING:
     from tasks.observing.group_shifts import GroupCounts, Shifted
@@ -70,7 +70,7 @@ def _models(
 
     facts = unit.a.facts
     dictionary = stored_dictionary(context.root, facts, context.device)
-    a, b = (open_sites(context.root, side.facts).as_read_by(dictionary).inputs for side in (unit.a, unit.b))
+    a, b = (open_sets(context.root, side.facts).as_read_by(dictionary).inputs for side in (unit.a, unit.b))
     contexts_a, contexts_b = (stored_top_contexts(context.root, side.facts) for side in (unit.a, unit.b))
     writes_its_input = facts["reads"] == facts["writes"] and a.d_in == dictionary.W_dec.shape[1]
     contexts = (contexts_a, contexts_b)

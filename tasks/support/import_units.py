@@ -9,7 +9,7 @@ from catalog.ledger import Claim, StageOutcome
 from catalog.rows import rows_of
 from catalog.store import SliceWrite
 from tasks.activations.models.source import ModelConfig
-from tasks.dictionaries.config import place_name
+from tasks.dictionaries.config import name_of_hookpoints
 from tasks.support.aliases import alias_write
 from tasks.support.policies import Results, UnitKey
 from tasks.support.registration import dictionary_row, landing_facts, weights_metadata
@@ -18,7 +18,7 @@ from tasks.support.stored import evidence_ids
 if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
     from tasks.foreign.record import Foreign
-    from tasks.foreign.sample import Place
+    from tasks.foreign.sample import Hookpoints
     from tasks.foreign.source import ForeignSource
 
 STAGE, VERSION = "import_dictionary", 1
@@ -31,9 +31,9 @@ class ImportUnit:
     source: "ForeignSource"
     name: str
     """Last part of its alias."""
-    place: "Place"
+    hookpoints: "Hookpoints"
     models: tuple[ModelConfig, ...]
-    """The models of the place, in its order."""
+    """The models of the hookpoints, in their order."""
     cached: tuple[StageOutcome, ...]
     """One caching run of each model."""
     gated: StageOutcome
@@ -41,7 +41,7 @@ class ImportUnit:
     @property
     def alias(self) -> str:
         models = "-and-".join(model.id for model in self.models)
-        return f"{models}/{place_name(self.place.reads, self.place.writes)}/{self.name}"
+        return f"{models}/{name_of_hookpoints(self.hookpoints.reads, self.hookpoints.writes)}/{self.name}"
 
     @property
     def label(self) -> str:
@@ -53,7 +53,7 @@ class ImportUnit:
         config = {
             "name": self.name,
             "source": self.source.described(),
-            "place": [list(self.place.reads), list(self.place.writes)],
+            "place": [list(self.hookpoints.reads), list(self.hookpoints.writes)],
         }
         parents = [*(cached.fingerprint for cached in self.cached), self.gated.fingerprint]
         return UnitKey(STAGE, VERSION, self.label, config, parents)
@@ -61,7 +61,9 @@ class ImportUnit:
     def metadata(self, foreign: "Foreign") -> dict[str, Any]:
         """Metadata of ``cfg.json``: where it belongs, what its file says, its certificate."""
         return {
-            **weights_metadata([model.id for model in self.models], self.place.reads, self.place.writes),
+            **weights_metadata(
+                [model.id for model in self.models], self.hookpoints.reads, self.hookpoints.writes
+            ),
             "imported": {**self.source.described(), "file_says": dict(foreign.described), **foreign.remarks},
             "certificate": self.gated.facts["certificate"],
         }
@@ -77,9 +79,9 @@ def results_of(
     facts = landing_facts(
         unit.alias,
         claim.fingerprint,
-        reads=_sites(unit, unit.place.reads),
-        writes=_sites(unit, unit.place.writes),
-        place=place_name(unit.place.reads, unit.place.writes),
+        reads=_facts_of(unit, unit.hookpoints.reads),
+        writes=_facts_of(unit, unit.hookpoints.writes),
+        hookpoints_name=name_of_hookpoints(unit.hookpoints.reads, unit.hookpoints.writes),
         corpus_id=unit.cached[0].facts["corpus_id"],
     )
     row = dictionary_row(
@@ -100,7 +102,7 @@ def results_of(
     return Results(slices, facts, {facts["weights_uri"]: folder})
 
 
-def _sites(unit: ImportUnit, hookpoints: Sequence[str]) -> list[dict[str, str]]:
+def _facts_of(unit: ImportUnit, hookpoints: Sequence[str]) -> list[dict[str, str]]:
     """All hookpoints of the first model, then those of the second if there is one."""
     return [
         {"model_id": model.id, "hookpoint": hookpoint, **cached.facts["activation_sets"][hookpoint]}

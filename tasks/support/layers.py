@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class LayerSet(NamedTuple):
-    """An activation set with the place of its hookpoint in the model."""
+    """An activation set with the position of its hookpoint in the model."""
 
     depth: tuple[int, int]
     hookpoint: str
@@ -26,10 +26,10 @@ def layer_sets(root: Path, facts: Mapping[str, Any]) -> list[LayerSet]:
     Args:
         root: The catalogue.
         facts: ``reads`` of a dictionary on a set. A dictionary that reads several models has none. Outputs
-            of modules are left out, because their place in the model is unknown.
+            of modules are left out, because their position in the model is unknown.
     """
     reads = facts["reads"]
-    if len({site["model_id"] for site in reads}) != 1:
+    if len({point["model_id"] for point in reads}) != 1:
         return []
     own = stored_rows(
         root, "activation_sets", ["fingerprint"], activation_set_id=reads[0]["activation_set_id"]

@@ -5,12 +5,12 @@ from pathlib import Path
 
 from catalog.errors import UserError
 from catalog.ledger import StageOutcome
-from tasks.dictionaries.config import DictionaryConfig, place_name
+from tasks.dictionaries.config import DictionaryConfig, name_of_hookpoints
 from tasks.support.catalogued import find_dictionaries
 from tasks.support.stored import weights_folder
 
 Hooks = Sequence[tuple[str, str]]
-"""Model id and hookpoint of each site."""
+"""Model id and hookpoint of each activation set."""
 
 
 def find_parent(root: Path, config: DictionaryConfig, reads: Hooks, writes: Hooks) -> StageOutcome | None:
@@ -18,7 +18,8 @@ def find_parent(root: Path, config: DictionaryConfig, reads: Hooks, writes: Hook
 
     Args:
         root: The catalogue.
-        config: The dictionary to train. A name without a slash is the last part of an alias at its place.
+        config: The dictionary to train. A name without a slash is the last part of an alias at the same
+            hookpoints.
         reads: The hookpoints that it reads.
         writes: Those that it writes; the same if it reconstructs its input.
 
@@ -38,12 +39,13 @@ def find_parent(root: Path, config: DictionaryConfig, reads: Hooks, writes: Hook
         raise UserError(f"{what}, which matches {len(found)} dictionaries: name one of them")
     (parent,) = found
     theirs = [
-        [(site["model_id"], site["hookpoint"]) for site in parent.facts[side]] for side in ("reads", "writes")
+        [(point["model_id"], point["hookpoint"]) for point in parent.facts[side]]
+        for side in ("reads", "writes")
     ]
     if theirs != [list(reads), list(writes)]:
         raise UserError(
             f"{what}: that one belongs to {_told(*theirs)}, not to {_told(reads, writes)}; leave the model "
-            "and the hookpoint out of init_from to start each from its own place"
+            "and the hookpoint out of init_from to start each from its own hookpoint"
         )
     settings, widths = stored_settings(weights_folder(root, parent.facts))
     check_start(config, settings, widths)
@@ -54,7 +56,7 @@ def _prefix(reads: Hooks, writes: Hooks) -> str:
     """The first parts of an alias at these hookpoints."""
     models = "-and-".join(dict.fromkeys(model for model, _ in (*reads, *writes)))
     read, written = ([*dict.fromkeys(hookpoint for _, hookpoint in side)] for side in (reads, writes))
-    return f"{models}/{place_name(read, written)}"
+    return f"{models}/{name_of_hookpoints(read, written)}"
 
 
 def _told(reads: Hooks, writes: Hooks) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from catalog.ledger import StageOutcome
 from tasks.support.policies import StageContext, UnitKey
-from tasks.support.stored import open_sites, weights_folder
+from tasks.support.stored import open_sets, weights_folder
 
 if TYPE_CHECKING:
     from tasks.matching.matcher import Candidate, Side
@@ -53,7 +53,7 @@ def side_of(context: StageContext, landed: StageOutcome) -> "Side":
         facts["dictionary_id"],
         facts["activation_set_id"],
         dictionary,
-        open_sites(context.root, facts).as_read_by(dictionary).inputs,
+        open_sets(context.root, facts).as_read_by(dictionary).inputs,
         _hooks(facts, "writes"),
     )
 
@@ -65,5 +65,5 @@ def _candidate(landed: StageOutcome) -> "Candidate":
     return Candidate(_hooks(facts, "reads"), _hooks(facts, "writes"), facts["corpus_id"])
 
 
-def _hooks(facts: Mapping[str, Any], sites: str) -> tuple[str, ...]:
-    return tuple(f"{site['model_id']} {site['hookpoint']}" for site in facts[sites])
+def _hooks(facts: Mapping[str, Any], side: str) -> tuple[str, ...]:
+    return tuple(f"{point['model_id']} {point['hookpoint']}" for point in facts[side])

@@ -15,7 +15,7 @@ from catalog.ledger import StageOutcome
 from catalog.schemas import TABLES
 from catalog.store import TableStore
 from tasks.support.policies import is_complete
-from tasks.support.stored import evidence_ids, evidence_subject, open_sites, stored_documents, stored_rows
+from tasks.support.stored import evidence_ids, evidence_subject, open_sets, stored_documents, stored_rows
 
 if TYPE_CHECKING:
     from tasks.observing.documents import FiringBlock, Ints
@@ -76,7 +76,7 @@ def observed_documents(root: Path, facts: Mapping[str, Any]) -> "tuple[pa.Table,
 
     columns = ["document_id", "labels", "generation"]
     documents = stored_documents(root, facts["corpus_id"], columns).combine_chunks()
-    tokens = open_sites(root, facts).inputs.tokens
+    tokens = open_sets(root, facts).inputs.tokens
     return documents, tokens_of_documents(tokens, documents.num_rows)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from tasks.activations.caching.cache import CachedActivations
     from tasks.dictionaries.base import Dictionary
 
-Sites = Sequence[Mapping[str, str]]
+HookpointFacts = Sequence[Mapping[str, str]]
 """Hookpoints, each with model_id, hookpoint, activation_set_id and uri."""
 
 
@@ -69,9 +69,9 @@ def landing_facts(
     alias: str,
     fingerprint: str,
     *,
-    reads: Sites,
-    writes: Sites,
-    place: str,
+    reads: HookpointFacts,
+    writes: HookpointFacts,
+    hookpoints_name: str,
     corpus_id: str,
     parent_dictionary_id: str | None = None,
 ) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def landing_facts(
         "weights_uri": f"_blobs/dictionaries/{slug(dictionary_id)}",
         "reads": reads,
         "writes": writes,
-        "place": place,
+        "place": hookpoints_name,
         "activation_set_id": reads[0]["activation_set_id"],
         "corpus_id": corpus_id,
     }
@@ -114,14 +114,14 @@ def dictionary_row(
         imported: The file that it was read from and how, stored with its configuration.
     """
     names = ("dictionary_id", "alias", "weights_uri", "activation_set_id")
-    sites = {
-        name: [{key: site[key] for key in ("model_id", "hookpoint")} for site in facts[name]]
+    hookpoints = {
+        name: [{key: point[key] for key in ("model_id", "hookpoint")} for point in facts[name]]
         for name in ("reads", "writes")
     }
     config = dictionary.config.canonical()
     row = {
         **{name: facts[name] for name in names},
-        **sites,
+        **hookpoints,
         "unit_type": dictionary.unit_type,
         "architecture": dictionary.config.architecture,
         "d_in": dictionary.d_in,

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tasks.activations.corpora import CorpusTable, Forgotten
     from tasks.autointerp.records import FeatureEvidence
     from tasks.dictionaries.base import Dictionary
-    from tasks.dictionaries.sites import SiteActivations
+    from tasks.dictionaries.hookpoint_activations import HookpointActivations
 
 DOCUMENT_ORDER = ("generation", "document_id")
 _LANDING = ("train_dictionary", "import_dictionary")
@@ -201,13 +201,15 @@ def landed_beside(root: Path, facts: Mapping[str, Any]) -> list[StageOutcome]:
     outcomes = (
         Ledger(root).outcome(fingerprint)
         for alias, (fingerprint, found) in sorted(newest.items())
-        if alias != facts["alias"] and _place(found) == _place(facts)
+        if alias != facts["alias"] and _hookpoints(found) == _hookpoints(facts)
     )
     return [outcome for outcome in outcomes if outcome is not None]
 
 
-def _place(facts: Mapping[str, Any]) -> list[Any]:
-    sides = ([(site["model_id"], site["hookpoint"]) for site in facts[side]] for side in ("reads", "writes"))
+def _hookpoints(facts: Mapping[str, Any]) -> list[Any]:
+    sides = (
+        [(point["model_id"], point["hookpoint"]) for point in facts[side]] for side in ("reads", "writes")
+    )
     return [facts["corpus_id"], *sides]
 
 
@@ -232,21 +234,21 @@ def stored_dictionary(root: Path, facts: Mapping[str, Any], device: str) -> "Dic
     return load_dictionary(weights_folder(root, facts)).to(choose_device(device))
 
 
-def shards_folder(root: Path, site: Mapping[str, Any]) -> Path:
+def shards_folder(root: Path, point: Mapping[str, Any]) -> Path:
     """The folder of the shards of an activation set.
 
     Raises:
         CatalogueError: when it names a folder outside the catalogue, or one reached through a link.
     """
-    return blob_folder(root, site["uri"], "the activation folder")
+    return blob_folder(root, point["uri"], "the activation folder")
 
 
-def open_sites(
+def open_sets(
     root: Path,
     facts: Mapping[str, Any],
     models: Sequence[ModelConfig] | None = None,
     device: str = "auto",
-) -> "SiteActivations":
+) -> "HookpointActivations":
     """The activation sets that a dictionary reads and writes.
 
     Args:
@@ -258,13 +260,13 @@ def open_sites(
     """
     from tasks.activations.caching.cache import open_intact
     from tasks.activations.reading.shards import ActivationSet
-    from tasks.dictionaries.sites import SiteActivations
+    from tasks.dictionaries.hookpoint_activations import HookpointActivations
 
     by_id = {model.id: model for model in models or ()}
 
-    def open_set(site: Mapping[str, str]) -> ActivationSet:
-        folder = shards_folder(root, site)
-        return open_intact(folder, by_id[site["model_id"]], device) if by_id else ActivationSet.open(folder)
+    def open_set(point: Mapping[str, str]) -> ActivationSet:
+        folder = shards_folder(root, point)
+        return open_intact(folder, by_id[point["model_id"]], device) if by_id else ActivationSet.open(folder)
 
     writes = facts["writes"] if facts["writes"] != facts["reads"] else ()
-    return SiteActivations([open_set(s) for s in facts["reads"]], [open_set(s) for s in writes] or None)
+    return HookpointActivations([open_set(s) for s in facts["reads"]], [open_set(s) for s in writes] or None)

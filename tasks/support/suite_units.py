@@ -13,7 +13,7 @@ from tasks.activations.models.source import ModelConfig
 from tasks.evaluation.suite import Subject, SuiteConfig, suite_of
 from tasks.support.layers import LayerSet, layer_sets, open_layers
 from tasks.support.policies import StageContext, UnitKey
-from tasks.support.stored import evidence_ids, evidence_label, open_sites, stored_dictionary, stored_documents
+from tasks.support.stored import evidence_ids, evidence_label, open_sets, stored_dictionary, stored_documents
 
 if TYPE_CHECKING:
     from tasks.evaluation.suite import Suite
@@ -79,7 +79,7 @@ class SuiteRequest:
     def subject(self, scratch: Path) -> Subject:
         """The dictionary with the data that its suite may use."""
         context, facts = self.context, self.unit.trained.facts
-        sites = open_sites(context.root, facts, self.unit.models, context.device)
+        activations = open_sets(context.root, facts, self.unit.models, context.device)
         columns = self.suite.document_columns
         documents = stored_documents(context.root, facts["corpus_id"], columns) if columns else None
         dictionary, *others = (
@@ -87,4 +87,4 @@ class SuiteRequest:
             for one in (self.unit.trained, *self.siblings)
         )
         layers = open_layers(context.root, self.layers)
-        return Subject.of(dictionary, sites, scratch, documents, others, layers, self.labelled)
+        return Subject.of(dictionary, activations, scratch, documents, others, layers, self.labelled)

@@ -8,11 +8,11 @@ from catalog.errors import UserError
 from catalog.ids import canonical_json
 from catalog.ledger import Claim, StageOutcome
 from tasks.support.policies import StageContext, report_outcome
-from tasks.support.stored import open_sites
+from tasks.support.stored import open_sets
 from tasks.support.training_units import TrainGroup, TrainUnit, facts_of, request_for, results_of
 
 if TYPE_CHECKING:
-    from tasks.dictionaries.sites import SiteActivations
+    from tasks.dictionaries.hookpoint_activations import HookpointActivations
     from tasks.training.request import TrainingRequest
     from tasks.training.supervisor import ChildTraining
 
@@ -22,7 +22,7 @@ class _Waiting(NamedTuple):
 
     unit: TrainUnit
     claim: Claim
-    sites: "SiteActivations"
+    activations: "HookpointActivations"
     request: "TrainingRequest"
 
 
@@ -39,16 +39,16 @@ class GroupTraining:
         self.ended: dict[str, StageOutcome | UserError] = {}
         """By label: committed, or refused for good."""
         self._waiting: list[_Waiting] = []
-        opened: dict[str, SiteActivations] = {}
+        opened: dict[str, HookpointActivations] = {}
         for number, claim in claims.items():
             unit = group.units[number]
             with self._ending(unit, claim):
                 facts = facts_of(unit, claim.fingerprint)
-                place = canonical_json([facts["reads"], facts["writes"]])
-                if place not in opened:
-                    opened[place] = open_sites(context.root, facts, unit.models, context.device)
+                key = canonical_json([facts["reads"], facts["writes"]])
+                if key not in opened:
+                    opened[key] = open_sets(context.root, facts, unit.models, context.device)
                 request = request_for(context, unit, claim)
-                self._waiting.append(_Waiting(unit, claim, opened[place], request))
+                self._waiting.append(_Waiting(unit, claim, opened[key], request))
 
     @property
     def requests(self) -> "list[TrainingRequest]":
@@ -57,11 +57,11 @@ class GroupTraining:
 
     def end(self, number: int, trained: "ChildTraining | UserError") -> None:
         """Commit a dictionary, or keep why it could not be trained; ``number`` counts the requests."""
-        unit, claim, sites, _ = self._waiting[number]
+        unit, claim, activations, _ = self._waiting[number]
         with self._ending(unit, claim):
             if isinstance(trained, UserError):
                 raise trained
-            results = results_of(unit, claim, trained, sites)
+            results = results_of(unit, claim, trained, activations)
             outcome = claim.commit(results.slices, facts=results.facts, folders=results.folders)
             report_outcome(unit.key, outcome)
             self.ended[unit.label] = outcome

@@ -13,7 +13,7 @@ from catalog.rows import with_constants
 from catalog.store import SliceWrite
 from tasks.activations.models.source import ModelConfig
 from tasks.common.progress import ProgressListener
-from tasks.dictionaries.config import TrainingConfig, place_name
+from tasks.dictionaries.config import TrainingConfig, name_of_hookpoints
 from tasks.support.aliases import alias_write
 from tasks.support.catalogued import find_dictionaries
 from tasks.support.lineage import find_parent
@@ -24,7 +24,7 @@ from tasks.support.stored import shards_folder, stored_documents, weights_folder
 if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.config import DictionaryConfig
-    from tasks.dictionaries.sites import SiteActivations
+    from tasks.dictionaries.hookpoint_activations import HookpointActivations
     from tasks.training.request import TrainingRequest
     from tasks.training.supervisor import ChildTraining
 
@@ -34,7 +34,7 @@ VERIFIED_TOKENS = 4_096
 
 
 @dataclass(frozen=True)
-class Site:
+class CachedHookpoint:
     """A hookpoint of a caching run."""
 
     cached: StageOutcome
@@ -56,8 +56,8 @@ class TrainUnit:
     """A dictionary to train on hookpoints of one caching run, or of the runs of several models."""
 
     config: "DictionaryConfig"
-    reads: tuple[Site, ...]
-    writes: tuple[Site, ...] | None = None
+    reads: tuple[CachedHookpoint, ...]
+    writes: tuple[CachedHookpoint, ...] | None = None
     """Empty if the dictionary reconstructs its input."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """How it is trained; not part of its identity."""
@@ -67,18 +67,18 @@ class TrainUnit:
     @property
     def models(self) -> tuple[ModelConfig, ...]:
         """The models of all its hookpoints, each once."""
-        return tuple({site.model.id: site.model for site in (*self.reads, *(self.writes or ()))}.values())
+        return tuple({point.model.id: point.model for point in (*self.reads, *(self.writes or ()))}.values())
 
     @property
-    def place(self) -> str:
+    def hookpoints_name(self) -> str:
         """Its hookpoints, for example blocks.1.mlp_in-to-mlp_out."""
         writes = None if self.writes is None else _hookpoints(self.writes)
-        return place_name(_hookpoints(self.reads), writes)
+        return name_of_hookpoints(_hookpoints(self.reads), writes)
 
     @property
     def alias(self) -> str:
         models = "-and-".join(model.id for model in self.models)
-        return f"{models}/{self.place}/{self.config.name()}"
+        return f"{models}/{self.hookpoints_name}/{self.config.name()}"
 
     @property
     def label(self) -> str:
@@ -87,13 +87,13 @@ class TrainUnit:
     @property
     def key(self) -> UnitKey:
         """The identity of this training."""
-        sites = [site.facts for site in self.reads], [site.facts for site in self.writes or ()]
+        reads, writes = ([point.facts for point in side] for side in (self.reads, self.writes or ()))
         config = {
             "dictionary": self.config.training(),
-            "reads": [[site["model_id"], site["hookpoint"]] for site in sites[0]],
-            "writes": [[site["model_id"], site["hookpoint"]] for site in sites[1]],
+            "reads": [[point["model_id"], point["hookpoint"]] for point in reads],
+            "writes": [[point["model_id"], point["hookpoint"]] for point in writes],
         }
-        parents = dict.fromkeys(site.cached.fingerprint for site in (*self.reads, *(self.writes or ())))
+        parents = dict.fromkeys(point.cached.fingerprint for point in (*self.reads, *(self.writes or ())))
         if self.parent is not None:
             config["init_from"] = self.parent.facts["dictionary_id"]
             parents[self.parent.fingerprint] = None
@@ -113,8 +113,10 @@ class TrainUnit:
         Raises:
             UserError: when there is no such dictionary, or its weights are no start, see `find_parent`.
         """
-        reads = [(site.model.id, site.hookpoint) for site in self.reads]
-        writes = reads if self.writes is None else [(site.model.id, site.hookpoint) for site in self.writes]
+        reads = [(point.model.id, point.hookpoint) for point in self.reads]
+        writes = (
+            reads if self.writes is None else [(point.model.id, point.hookpoint) for point in self.writes]
+        )
         parent = find_parent(root, self.config, reads, writes)
         if parent is not None and "parent_dictionary_id" in parent.facts:
             (before,) = find_dictionaries(root, [parent.facts["parent_dictionary_id"]])
@@ -148,10 +150,10 @@ def request_for(context: StageContext, unit: TrainUnit, claim: Claim) -> "Traini
         pq.write_table(stored_documents(context.root, facts["corpus_id"], ["document_id", "labels"]), labels)
     return TrainingRequest(
         config=unit.config,
-        reads=tuple(shards_folder(context.root, site) for site in facts["reads"]),
+        reads=tuple(shards_folder(context.root, point) for point in facts["reads"]),
         writes=None
         if unit.writes is None
-        else tuple(shards_folder(context.root, site) for site in facts["writes"]),
+        else tuple(shards_folder(context.root, point) for point in facts["writes"]),
         scratch=claim.scratch,
         metadata=_metadata(unit),
         labels=labels,
@@ -191,7 +193,9 @@ def trained_in_child(
     return train_many_in_child(requests, options, supervision, listener)
 
 
-def results_of(unit: TrainUnit, claim: Claim, trained: "ChildTraining", sites: "SiteActivations") -> Results:
+def results_of(
+    unit: TrainUnit, claim: Claim, trained: "ChildTraining", activations: "HookpointActivations"
+) -> Results:
     """The rows and files of a trained dictionary."""
     facts = facts_of(unit, claim.fingerprint)
     dictionary_id = facts["dictionary_id"]
@@ -201,7 +205,7 @@ def results_of(unit: TrainUnit, claim: Claim, trained: "ChildTraining", sites: "
         dictionary,
         trained.result.weights_digest,
         origin=dictionary.origin,
-        verified=_reconstructs(dictionary, sites),
+        verified=_reconstructs(dictionary, activations),
     )
     slices = [
         SliceWrite("dictionaries", dictionary_id, row),
@@ -211,32 +215,32 @@ def results_of(unit: TrainUnit, claim: Claim, trained: "ChildTraining", sites: "
     return Results(slices, facts, {facts["weights_uri"]: trained.folder})
 
 
-def _hookpoints(sites: Sequence[Site]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(site.hookpoint for site in sites))
+def _hookpoints(points: Sequence[CachedHookpoint]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(point.hookpoint for point in points))
 
 
 def facts_of(unit: TrainUnit, fingerprint: str) -> dict[str, Any]:
     """Facts for later stages."""
-    reads = [site.facts for site in unit.reads]
+    reads = [point.facts for point in unit.reads]
     return landing_facts(
         unit.alias,
         fingerprint,
         reads=reads,
-        writes=reads if unit.writes is None else [site.facts for site in unit.writes],
-        place=unit.place,
+        writes=reads if unit.writes is None else [point.facts for point in unit.writes],
+        hookpoints_name=unit.hookpoints_name,
         corpus_id=unit.reads[0].cached.facts["corpus_id"],
         parent_dictionary_id=None if unit.parent is None else str(unit.parent.facts["dictionary_id"]),
     )
 
 
-def _reconstructs(dictionary: "Dictionary", sites: "SiteActivations") -> bool:
+def _reconstructs(dictionary: "Dictionary", activations: "HookpointActivations") -> bool:
     """Whether the weights, saved and read back, explain more of held-out targets than their mean does."""
     from tasks.dictionaries.metrics import MetricName, ReconstructionSums
     from tasks.measures.evaluation import eval_batches
 
     sums = ReconstructionSums()
-    for values_NW in eval_batches(sites, VERIFIED_TOKENS, dictionary.d_sae):
-        x_ND, y_NE = sites.split(values_NW)
+    for values_NW in eval_batches(activations, VERIFIED_TOKENS, dictionary.d_sae):
+        x_ND, y_NE = activations.split(values_NW)
         sums.add(y_NE, dictionary(x_ND))
     fvu = sums.values()[MetricName("fvu")] if sums.n else None
     return fvu is not None and fvu < 1

@@ -38,7 +38,7 @@ def calibrate(
     values_NW: Tensor,
     normalisation: Normalisation,
     bias_start: BiasStart,
-    site_widths: Sequence[int],
+    hookpoint_widths: Sequence[int],
     n_reads: int | None = None,
 ) -> Calibration:
     """Estimate the constants from a sample of train tokens (float32).
@@ -50,16 +50,18 @@ def calibrate(
         values_NW: Activations of all hookpoints, concatenated; they are scaled in place.
         normalisation: Whether they are scaled.
         bias_start: How b_dec starts.
-        site_widths: Width of each hookpoint.
+        hookpoint_widths: Width of each hookpoint.
         n_reads: How many of them are read, the rest being written; None if the input is reconstructed.
 
     Raises:
         UserError: when the activations of a hookpoint are all equal, or all zero.
     """
-    widths = list(site_widths)
-    scales = tuple(_scale(site_ND, normalisation) for site_ND in torch.split(values_NW, widths, dim=1))
-    for site_ND, scale in zip(torch.split(values_NW, widths, dim=1), scales, strict=True):
-        site_ND.mul_(scale)
+    widths = list(hookpoint_widths)
+    scales = tuple(
+        _scale(hookpoint_ND, normalisation) for hookpoint_ND in torch.split(values_NW, widths, dim=1)
+    )
+    for hookpoint_ND, scale in zip(torch.split(values_NW, widths, dim=1), scales, strict=True):
+        hookpoint_ND.mul_(scale)
     d_in = sum(widths[:n_reads])
     x_ND, y_NE = values_NW[:, :d_in], values_NW if n_reads is None else values_NW[:, d_in:]
     mean_E = _mean(y_NE)

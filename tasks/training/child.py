@@ -32,7 +32,7 @@ from catalog.errors import UserError
 from tasks.activations.reading.shards import ActivationSet
 from tasks.common.cores import shared_cores
 from tasks.common.progress import Progress
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.weights import save_dictionary
 from tasks.training.request import (
     Refusal,
@@ -88,29 +88,29 @@ def _wait_for_parent() -> None:
 
 def _train(requests: Sequence[TrainingRequest], options: TrainingOptions, stop: threading.Event) -> None:
     """Train what can be opened; every training leaves a result or a refusal."""
-    opened: dict[tuple[tuple[Path, ...], tuple[Path, ...] | None], SiteActivations] = {}
+    opened: dict[tuple[tuple[Path, ...], tuple[Path, ...] | None], HookpointActivations] = {}
     jobs: dict[int, TrainingJob] = {}
     for number, request in enumerate(requests):
-        place = (request.reads, request.writes)
+        key = (request.reads, request.writes)
         try:
-            if place not in opened:
-                opened[place] = _open(*place)
+            if key not in opened:
+                opened[key] = _open(*key)
         except UserError as error:
             _leave(number, request, error)
             continue
-        jobs[number] = TrainingJob.of(request, opened[place])
+        jobs[number] = TrainingJob.of(request, opened[key])
     numbers = list(jobs)
 
-    def leave(place: int, outcome: Outcome) -> None:
-        _leave(numbers[place], requests[numbers[place]], outcome)
+    def leave(position: int, outcome: Outcome) -> None:
+        _leave(numbers[position], requests[numbers[position]], outcome)
 
     with shared_cores():
         train_many(list(jobs.values()), options, leave, listener=_tell, should_stop=stop.is_set)
 
 
-def _open(reads: tuple[Path, ...], writes: tuple[Path, ...] | None) -> SiteActivations:
+def _open(reads: tuple[Path, ...], writes: tuple[Path, ...] | None) -> HookpointActivations:
     written = None if writes is None else [ActivationSet.open(folder) for folder in writes]
-    return SiteActivations([ActivationSet.open(folder) for folder in reads], written)
+    return HookpointActivations([ActivationSet.open(folder) for folder in reads], written)
 
 
 def _leave(number: int, training: TrainingRequest, outcome: Outcome) -> None:

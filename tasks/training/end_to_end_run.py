@@ -28,7 +28,7 @@ from tasks.activations.reading.capture import splice, watch
 from tasks.activations.text.inputs import model_inputs
 from tasks.dictionaries.architectures.end_to_end import EndToEndConfig
 from tasks.dictionaries.gradient_config import GradientConfig
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.stream import Cursor, TokenStream
 from tasks.dictionaries.training_state import TrainingStep
 from tasks.measures.fidelity import why_unmeasurable
@@ -74,7 +74,7 @@ class SequenceStream(TokenStream):
 class SequenceFeed(Feed):
     """Batches of whole sequences; measures of the data are those of its activations."""
 
-    def __init__(self, activations: SiteActivations, config: GradientConfig) -> None:
+    def __init__(self, activations: HookpointActivations, config: GradientConfig) -> None:
         super().__init__(activations, config)
         self.stream = SequenceStream(
             activations,
@@ -105,12 +105,12 @@ class EndToEndRun(TrainingRun):
         replicas: Replicas | None = None,
         parent: Path | None = None,
     ) -> None:
-        sites = SiteActivations.of(activations)
-        own_feed = feed or SequenceFeed(sites, config)
-        super().__init__(config, sites, device, own_feed, replicas, "float32", parent)
+        together = HookpointActivations.of(activations)
+        own_feed = feed or SequenceFeed(together, config)
+        super().__init__(config, together, device, own_feed, replicas, "float32", parent)
         self.language_model = _loaded(model, config, device)
-        self.site: Any = self.activations.reads[0]
-        self.hookpoint = _checked_hookpoint(self.language_model, self.site, config)
+        self.reader: Any = self.activations.reads[0]
+        self.hookpoint = _checked_hookpoint(self.language_model, self.reader, config)
         self.later = _later_blocks(self.language_model, self.hookpoint, config)
         self.part_tokens = min(
             self.part_tokens, max(_LOGITS_PER_PART // self.language_model.spec.vocab_size, 1)
@@ -142,10 +142,10 @@ class EndToEndRun(TrainingRun):
 
     def _measure_sequence(self) -> int:
         """The maximum memory of the loss of one sequence and its gradient."""
-        valid_ST = self.site.tokens.valid
+        valid_ST = self.reader.tokens.valid
         row = next(row for row in self.feed.stream.rows if valid_ST[row].any())
         valid_1T = torch.from_numpy(np.asarray(valid_ST[[row]], dtype=bool))
-        x_ND = torch.from_numpy(np.ascontiguousarray(self.site.read([row])))[valid_1T].float()
+        x_ND = torch.from_numpy(np.ascontiguousarray(self.reader.read([row])))[valid_1T].float()
         scaled_ND, _ = self.scaled(x_ND)
         with self.own_surroundings(), StorageMeter() as meter:
             step = self._part_loss(np.array([row]), valid_1T.to(self.device), scaled_ND)
@@ -158,11 +158,11 @@ class EndToEndRun(TrainingRun):
         """The valid tokens of this process's sequences; a batch is the numbers of all of them (S,)."""
         n_tokens = int(self._valid(values_NW.numpy()).sum())
         self._rows_S = values_NW[self.replicas.part(len(values_NW))].numpy()
-        x_STD = torch.from_numpy(np.ascontiguousarray(self.site.read(self._rows_S)))
+        x_STD = torch.from_numpy(np.ascontiguousarray(self.reader.read(self._rows_S)))
         return *self.scaled(x_STD[self._valid(self._rows_S)].float()), n_tokens
 
     def _valid(self, rows_S: Any) -> Tensor:
-        return torch.from_numpy(np.asarray(self.site.tokens.valid[rows_S], dtype=bool))
+        return torch.from_numpy(np.asarray(self.reader.tokens.valid[rows_S], dtype=bool))
 
     def _check_processes(self) -> None:
         n_processes, context = self.replicas.n_processes, self.activations.context_length
@@ -215,7 +215,7 @@ class EndToEndRun(TrainingRun):
             result_BTD[valid_BT] = raw_ND.to(value_BTD)
             return result_BTD
 
-        inputs = model_inputs(self.language_model, self.site.tokens, rows_B)
+        inputs = model_inputs(self.language_model, self.reader.tokens, rows_B)
         with watch(self.language_model, self.later) as seen:
             with torch.no_grad():
                 clean_NV = torch.log_softmax(model(**inputs).logits[valid_BT].float(), dim=-1)
@@ -252,9 +252,9 @@ def _loaded(
     return load_language_model(model, device.type)
 
 
-def _checked_hookpoint(language_model: LanguageModel, site: Any, config: EndToEndConfig) -> str:
-    hookpoint = str(site.hookpoint)
-    site.check_tokenizer(language_model.spec.tokenizer_digest)
+def _checked_hookpoint(language_model: LanguageModel, reader: Any, config: EndToEndConfig) -> str:
+    hookpoint = str(reader.hookpoint)
+    reader.check_tokenizer(language_model.spec.tokenizer_digest)
     reason = why_unmeasurable(language_model, hookpoint)
     if reason is not None:
         raise UserError(f"dictionary {config.name()!r} cannot be trained at {hookpoint}: {reason}")

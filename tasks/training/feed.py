@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from tasks.dictionaries.gradient_config import BiasStart, GradientConfig, Normalisation
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.stream import Counts, Cursor, TokenStream, sample_tokens
 from tasks.training.calibration import SAMPLE_TOKENS, Calibration, calibrate
 
@@ -31,7 +31,7 @@ class Feed:
     exactly as it would be alone.
     """
 
-    def __init__(self, activations: SiteActivations, config: GradientConfig) -> None:
+    def __init__(self, activations: HookpointActivations, config: GradientConfig) -> None:
         self.activations = activations
         self.stream = TokenStream(
             activations,
@@ -81,6 +81,6 @@ class Feed:
             sample_tokens(activations, "train", SAMPLE_TOKENS, counts),
             normalisation,
             bias_start,
-            activations.site_widths,
+            activations.hookpoint_widths,
             None if activations.writes is None else len(activations.reads),
         )

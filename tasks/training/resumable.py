@@ -12,7 +12,7 @@ from catalog.errors import UserError
 from tasks.common.checkpoint import Checkpoint
 from tasks.dictionaries.base import build_dictionary
 from tasks.dictionaries.gradient_config import GradientConfig
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.stream import Counts, Cursor
 from tasks.dictionaries.training_log import TrainingLog
 from tasks.dictionaries.training_state import TrainingState
@@ -34,7 +34,7 @@ class Resumable:
     def __init__(
         self,
         config: GradientConfig,
-        activations: SiteActivations,
+        activations: HookpointActivations,
         n_sequences: int,
         device: torch.device,
         part_tokens: int,
@@ -52,7 +52,7 @@ class Resumable:
         self.log = TrainingLog()
         self.position = Position()
         self.sample_counts = Counts()
-        self.scales = (1.0,) * len(activations.site_widths)
+        self.scales = (1.0,) * len(activations.hookpoint_widths)
         self.n_threads = torch.get_num_threads()
         self.randomness = torch.Generator().manual_seed(config.seed).get_state()
         self.state = TrainingState(
@@ -142,10 +142,10 @@ class Resumable:
 
 
 def config_digest(
-    config: GradientConfig, activations: SiteActivations, n_sequences: int, start: str = ""
+    config: GradientConfig, activations: HookpointActivations, n_sequences: int, start: str = ""
 ) -> str:
     """Digest of what determines the weights, ``start`` included, and of the shape of the data."""
-    shape = [activations.site_widths, activations.context_length, n_sequences]
+    shape = [activations.hookpoint_widths, activations.context_length, n_sequences]
     text = json.dumps([config.training(), shape, *([start] if start else [])], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 

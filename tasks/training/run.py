@@ -14,7 +14,7 @@ from catalog.errors import UserError
 from catalog.faults import fault_point
 from tasks.dictionaries.config import Precision
 from tasks.dictionaries.gradient_config import GradientConfig
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.stream import ActivationReader, sample_tokens
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
 from tasks.dictionaries.training_state import TrainingStep
@@ -72,7 +72,7 @@ class TrainingRun(Resumable):
         parent: Path | None = None,
     ) -> None:
         self.parent = parent
-        self.feed = feed or Feed(SiteActivations.of(activations), config)
+        self.feed = feed or Feed(HookpointActivations.of(activations), config)
         self.activations, self.replicas = self.feed.activations, replicas or Replicas()
         self.half = is_half(precision, device)
         widths = self.activations.widths
@@ -234,7 +234,7 @@ class TrainingRun(Resumable):
 
     def scale_vector(self) -> Tensor:
         """The factor on each activation: (W,)."""
-        widths = torch.tensor(self.activations.site_widths)
+        widths = torch.tensor(self.activations.hookpoint_widths)
         return torch.tensor(self.scales).repeat_interleave(widths).to(self.device)
 
     def scaled(self, values_NW: Tensor) -> tuple[Tensor, Tensor]:

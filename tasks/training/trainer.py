@@ -17,7 +17,7 @@ from tasks.dictionaries.base import ARCHITECTURES, HowTrained, imported_only
 from tasks.dictionaries.config import DictionaryConfig, Precision
 from tasks.dictionaries.fitted import FittedDictionary, Fitting
 from tasks.dictionaries.gradient_config import GradientConfig
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.stream import ActivationReader
 from tasks.dictionaries.trained import TrainedDictionary, TrainingInterrupted
 from tasks.training.feed import Feed
@@ -182,8 +182,8 @@ def _fit(
     if not is_first:
         return UserError("only the first process fits what is not trained by steps")
     architecture = cast(type[FittedDictionary], ARCHITECTURES[job.config.architecture])
-    sites = SiteActivations.of(job.activations)
-    fitting = Fitting(sites, job.scratch, job.labels, listener, should_stop)
+    activations = HookpointActivations.of(job.activations)
+    fitting = Fitting(activations, job.scratch, job.labels, listener, should_stop)
     try:
         with torch_threads(None):  # a resumed fit takes the number of its checkpoint
             return architecture.fit(job.config, fitting)
@@ -218,7 +218,7 @@ def _train_together(
 
 
 def _feed(job: TrainingJob) -> Feed:
-    return Feed(SiteActivations.of(job.activations), _gradient_config(job))
+    return Feed(HookpointActivations.of(job.activations), _gradient_config(job))
 
 
 def _run(
@@ -234,7 +234,7 @@ def _run(
 def _sequence_feed(job: TrainingJob) -> Feed:
     from tasks.training.end_to_end_run import SequenceFeed  # brings the language models with it
 
-    return SequenceFeed(SiteActivations.of(job.activations), _gradient_config(job))
+    return SequenceFeed(HookpointActivations.of(job.activations), _gradient_config(job))
 
 
 def _end_to_end_run(

@@ -33,7 +33,7 @@ from tasks.activations.models.language_model import LanguageModel, ModelConfig, 
 from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import Dictionary, dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 from tasks.evaluation.suite import Subject, run_suite
 from tasks.evaluation.suites.first_letter import FirstLetterConfig
@@ -189,8 +189,8 @@ def _train(world: World, method: str, seed: int, setting: float) -> Training:
 
 def _l0(world: World, dictionary: Dictionary) -> float:
     n_active = n_tokens = 0
-    sites = SiteActivations.of(activations_of(world))
-    for batch in token_batches(sites, "eval", EVAL_TOKENS, dictionary.d_sae):
+    activations = HookpointActivations.of(activations_of(world))
+    for batch in token_batches(activations, "eval", EVAL_TOKENS, dictionary.d_sae):
         n_active += int((encoded(dictionary, batch.x_ND) > 0).sum())
         n_tokens += len(batch.x_ND)
     return n_active / n_tokens
@@ -222,8 +222,8 @@ def _measured(world: World, dictionary: Dictionary) -> tuple[dict[str, Any], dic
 def _suites(world: World, first: Dictionary, second: Dictionary) -> dict[str, Any]:
     """Agreement of two seeds, and what the first-letter task says of the first."""
     texts = corpus_of(world).table["text"].to_pylist()
-    sites = SiteActivations.of(activations_of(world))
-    subject = Subject(first, sites, world.folder, texts, siblings=[second])
+    activations = HookpointActivations.of(activations_of(world))
+    subject = Subject(first, activations, world.folder, texts, siblings=[second])
     letters = FirstLetterConfig(max_tokens=EVAL_TOKENS, max_words=3000, max_main=4)
     values: dict[str, Any] = {}
     for config in (SeedConsistencyConfig(max_tokens=40_000), letters):

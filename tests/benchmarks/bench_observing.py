@@ -26,7 +26,7 @@ from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.stages.observe_dictionary import ObserveUnit, observe_dictionary
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.policies import StageContext
-from tasks.support.training_units import Site, TrainUnit
+from tasks.support.training_units import CachedHookpoint, TrainUnit
 
 ROUNDS = 5
 HOOKPOINT = "blocks.2.resid_post"
@@ -38,12 +38,12 @@ DICTIONARY: dict[str, Any] = {"architecture": "topk", "expansion_factor": 8, "k"
 
 @dataclass(frozen=True)
 class Sides:
-    """A dictionary at home, and the site of the tuned model."""
+    """A dictionary at home, and the hookpoint of the tuned model."""
 
     context: StageContext
     trained: StageOutcome
-    home: Site
-    away: Site
+    home: CachedHookpoint
+    away: CachedHookpoint
 
     def mine_home(self, config: MiningConfig) -> None:
         mine_examples.fn(self.context, MineUnit(config, (self.home.model,), self.trained))
@@ -82,11 +82,11 @@ def main() -> str:
 def _sides(folder: Path) -> Sides:
     context = StageContext(folder / "catalogue", "run-1", device="cpu")
     corpus = load_corpus.fn(context, CorpusUnit(CORPUS_SOURCES["stdlib"].Config(), 0.25))
-    sites = []
+    points = []
     for name in ("pico-a", "pico-a-tuned"):
         model = ModelConfig(id=name, source="embedded")
         described = describe_model.fn(context, ModelUnit(model))
         cached = cache_activations.fn(context, CacheUnit(model, ACTIVATIONS, corpus, described))
-        sites.append(Site(cached, HOOKPOINT, model))
-    trained = train_dictionary.fn(context, TrainUnit(dictionary_config(DICTIONARY), (sites[0],), None))
-    return Sides(context, trained, *sites)
+        points.append(CachedHookpoint(cached, HOOKPOINT, model))
+    trained = train_dictionary.fn(context, TrainUnit(dictionary_config(DICTIONARY), (points[0],), None))
+    return Sides(context, trained, *points)

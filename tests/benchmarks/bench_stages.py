@@ -34,7 +34,7 @@ from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.policies import StageContext
 from tasks.support.stored import shards_folder
-from tasks.support.training_units import Site, TrainUnit
+from tasks.support.training_units import CachedHookpoint, TrainUnit
 
 SHAPE = {"hidden_size": 768, "intermediate_size": 3_072, "num_hidden_layers": 12, "num_attention_heads": 12}
 HOOKPOINT = "blocks.6.resid_post"
@@ -100,7 +100,9 @@ def _measure(context: StageContext, model: ModelConfig) -> tuple[list[str], int]
     stages.context = context
     trained: list[StageOutcome] = []
     for number, fields in enumerate(DICTIONARIES, start=1):
-        of_dictionary = TrainUnit(dictionary_config(fields), (Site(cached, HOOKPOINT, model),), None)
+        of_dictionary = TrainUnit(
+            dictionary_config(fields), (CachedHookpoint(cached, HOOKPOINT, model),), None
+        )
         trained.append(train_dictionary.fn(context, of_dictionary))
         evaluated = EvaluateUnit(EVALUATION, (model,), trained[-1])
         stages.time(

@@ -8,7 +8,7 @@ import pytest
 from dashboards.components import dictionary_parts, measures
 from dashboards.components.markup import strings
 
-SITE = [{"model_id": "m", "hookpoint": "blocks.1.mlp_in"}]
+POINTS = [{"model_id": "m", "hookpoint": "blocks.1.mlp_in"}]
 ROW: dict[str, Any] = {
     "dictionary_id": "m/blocks.1.mlp_in/topk-x8-k16-s0-12345678",
     "architecture": "skip_transcoder",
@@ -16,7 +16,7 @@ ROW: dict[str, Any] = {
     "verified": True,
     "unit_type": "latent",
     "d_sae": 2048,
-    "reads": SITE,
+    "reads": POINTS,
     "writes": [{"model_id": "m", "hookpoint": "blocks.1.mlp_out"}],
     "config": json.dumps({"k": 16, "lr": 0.004, "n_tokens": 2_000_000, "secret": "not shown"}),
     "activation_set_id": "m/blocks.1.mlp_in-00000001",

@@ -114,6 +114,6 @@ def test_a_crosscoder_of_two_models_is_imported_like_any_other(user: Any) -> Non
         ).fetchall()[0]
     assert (row["origin"], row["verified"]) == ("imported", True)
     assert row["alias"] == "pico-a-and-again/blocks.2.resid_post/crosscoder-shared"
-    assert [site["model_id"] for site in row["reads"]] == ["pico-a", "again"]
+    assert [point["model_id"] for point in row["reads"]] == ["pico-a", "again"]
     assert shared == 2 * WIDTH
     assert labelled > 0

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(600)
 
 STREAM, LATER, COMPARED = (f"blocks.{block}.resid_post" for block in (1, 2, 3))
 NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].how_trained != "imported")
-PLACES = (STREAM, LATER, "blocks.1.mlp_out", "blocks.2.mlp_out")
+HOOKPOINTS = (STREAM, LATER, "blocks.1.mlp_out", "blocks.2.mlp_out")
 WORDS = {
     "code": "def return self None import class for in if else value list raise error ( ) : = .",
     "prose": "the of a is that when this function object returns string with not be used, by and .",
@@ -80,8 +80,8 @@ def write_pipeline(folder: Path) -> Path:
         for name in NAMES
         if "reads" not in {**ARCHITECTURES[name].Config.example, **SETTINGS.get(name, {})}
     ]
-    places = {name: PLACES[n % len(PLACES)] for n, name in enumerate(anywhere)}
-    dictionaries = [dictionary(name, places.get(name, STREAM)) for name in NAMES]
+    hookpoints = {name: HOOKPOINTS[n % len(HOOKPOINTS)] for n, name in enumerate(anywhere)}
+    dictionaries = [dictionary(name, hookpoints.get(name, STREAM)) for name in NAMES]
     sections = {
         "name": "methods",
         "corpus": {
@@ -168,7 +168,7 @@ def test_dictionaries_say_what_they_read_and_write(root: Path) -> None:
     rows = rows_of(root, "select architecture, alias, reads, writes, unit_type, origin from dictionaries")
     by_name = {row["architecture"]: row for row in rows if "-and-" not in row["alias"].split("/")[0]}
     read, written = (
-        [site["hookpoint"] for site in by_name["skip_transcoder"][name]] for name in ("reads", "writes")
+        [point["hookpoint"] for point in by_name["skip_transcoder"][name]] for name in ("reads", "writes")
     )
     assert (read, written) == (["blocks.1.mlp_in"], ["blocks.1.mlp_out"])
     assert by_name["cross_layer_transcoder"]["alias"].startswith("pico-a/blocks.1_2.mlp_in-to-mlp_out/")

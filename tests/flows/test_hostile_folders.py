@@ -19,7 +19,7 @@ from catalog.store import TableStore, publish_rows
 from flows.commands.export import export_command
 from flows.commands.upkeep import shard_units
 from tasks.activations.reading.shard_files import CorruptShard, ShardRecord, read_index, write_index
-from tasks.support.stored import open_sites, shards_folder, weights_folder
+from tasks.support.stored import open_sets, shards_folder, weights_folder
 
 SECRET = "a secret of the person who opens the catalogue"
 BLANKS = {"string": "x", "float": 1.0, "double": 1.0, "bool": True}
@@ -85,7 +85,7 @@ def export_for_saebench(root: Path) -> None:
 READERS: dict[str, Callable[[Path, str], object]] = {
     "weights of a stage": lambda root, uri: weights_folder(root, {"weights_uri": uri}),
     "shards of a training": lambda root, uri: shards_folder(root, {"uri": uri}),
-    "sites": lambda root, uri: open_sites(root, {"reads": [{"uri": uri}], "writes": [{"uri": uri}]}),
+    "sites": lambda root, uri: open_sets(root, {"reads": [{"uri": uri}], "writes": [{"uri": uri}]}),
     "export": lambda root, uri: export_command("saelens", "d", root.parent / "out", str(root)),
     "saebench": lambda root, uri: export_for_saebench(root),
     "scrub of weights": lambda root, uri: data_units(root),

@@ -17,7 +17,7 @@ from flows.walk import Walk
 
 SAELENS = Path(__file__).resolve().parents[1] / "golden" / "formats" / "saelens" / "topk"
 ASKING = ["explain={explainer: contexts, endpoint: judge}"]
-PLACE = {"model": "pico-a", "hookpoint": "blocks.1.resid_post", "settings": ["k=3"]}
+WHERE = {"model": "pico-a", "hookpoint": "blocks.1.resid_post", "settings": ["k=3"]}
 
 
 class Stages:
@@ -53,7 +53,7 @@ def by_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(tmp_path: Path, overrides: list[str], **fields: Any) -> None:
     import_dictionary.fn(
-        "saelens", str(SAELENS), "demo", **PLACE, catalogue=str(tmp_path), overrides=overrides, **fields
+        "saelens", str(SAELENS), "demo", **WHERE, catalogue=str(tmp_path), overrides=overrides, **fields
     )
 
 

@@ -20,7 +20,7 @@ from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.match_features import match_features
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.policies import StageContext
-from tasks.support.training_units import Site, TrainUnit
+from tasks.support.training_units import CachedHookpoint, TrainUnit
 
 MODEL = ModelConfig(id="pico-a", source="embedded")
 LAYERS = [f"blocks.{layer}.resid_post" for layer in range(4)]
@@ -39,7 +39,8 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], di
     cached = cache_activations.fn(context, CacheUnit(MODEL, caching, corpus, described))
     config = dictionary_config(TOPK)
     outcomes = [
-        train_dictionary.fn(context, TrainUnit(config, (Site(cached, name, MODEL),))) for name in LAYERS
+        train_dictionary.fn(context, TrainUnit(config, (CachedHookpoint(cached, name, MODEL),)))
+        for name in LAYERS
     ]
     trained = [Trained((MODEL,), str(place), config, one) for place, one in enumerate(outcomes)]
     matcher = TypeAdapter(MatchConfig).validate_python(MATCHER)

@@ -35,17 +35,17 @@ def matcher(name: str = "decoder_cosine", **settings: Any) -> MatcherConfig:
 
 
 def landed(model: str, hookpoint: str, name: str, corpus: str = "texts") -> StageOutcome:
-    site = {"model_id": model, "hookpoint": hookpoint}
+    point = {"model_id": model, "hookpoint": hookpoint}
     alias = f"{model}/{hookpoint}/{name}"
-    facts = {"dictionary_id": alias, "alias": alias, "reads": [site], "writes": [site], "place": hookpoint}
+    facts = {"dictionary_id": alias, "alias": alias, "reads": [point], "writes": [point], "place": hookpoint}
     return StageOutcome(f"of {alias}", "train_dictionary", False, facts={**facts, "corpus_id": corpus})
 
 
 def trained(
-    model: str, hookpoint: str, settings: dict[str, Any] = TOPK, *, place: str = "", **other: Any
+    model: str, hookpoint: str, settings: dict[str, Any] = TOPK, *, hookpoints_key: str = "", **other: Any
 ) -> Trained:
     config = dictionary_config({**settings, **other})
-    position = place or str(STREAM.index(hookpoint))
+    position = hookpoints_key or str(STREAM.index(hookpoint))
     outcome = landed(model, hookpoint, config.name())
     return Trained((ModelConfig(id=model, source="embedded"),), position, config, outcome)
 
@@ -72,7 +72,7 @@ def said(pairs: Sequence[tuple[Trained, Trained]]) -> set[tuple[str, str]]:
 def matched_before(one: Trained, other: Trained) -> bool:
     """The rule of releases that had no ``pairs``."""
     same_kind, same_models = one.config.name() == other.config.name(), one.model_ids == other.model_ids
-    return one.place == other.place and (same_models or same_kind)
+    return one.hookpoints_key == other.hookpoints_key and (same_models or same_kind)
 
 
 def test_by_default_the_pairs_are_those_of_earlier_releases_in_their_order() -> None:
@@ -111,7 +111,7 @@ def test_a_rule_chooses_its_pairs(rules: list[PairRule], n_pairs: int, of: tuple
     assert len(said(pairs)) == len(pairs) == n_pairs
     for first, second in pairs:
         same = {
-            "place": first.place == second.place,
+            "place": first.hookpoints_key == second.hookpoints_key,
             "model": first.model_ids == second.model_ids,
             "name": first.config.name() == second.config.name(),
             "kind": first.config.architecture == second.config.architecture,
@@ -130,23 +130,26 @@ def test_adjacent_layers_have_no_other_of_the_kind_between_them() -> None:
 
 def test_adjacent_layers_are_those_of_one_hookpoint() -> None:
     names = ("blocks.1.mlp_out", "blocks.1.resid_post", "blocks.2.mlp_out", "module:model.layers.2.mlp")
-    found = [trained("pico-a", name, place=str(number)) for number, name in enumerate(names)]
+    found = [trained("pico-a", name, hookpoints_key=str(number)) for number, name in enumerate(names)]
     assert said(chosen_pairs(found, ["adjacent_layers"])) == said([(found[0], found[2])])
     assert len(chosen_pairs(found, ["layers"])) == 6
 
 
 def test_modules_of_a_model_have_layers_too() -> None:
     names = ("module:transformer.h.9.mlp", "module:transformer.h.10.mlp", "module:transformer.h.11.mlp")
-    found = [trained("pico-a", name, place=str(number)) for number, name in enumerate(names)]
+    found = [trained("pico-a", name, hookpoints_key=str(number)) for number, name in enumerate(names)]
     assert len(chosen_pairs(found, ["adjacent_layers"])) == 2, "ten comes after nine"
 
 
 def test_models_are_compared_by_position_and_by_name_where_there_is_no_position() -> None:
-    shifted = [trained("pico-a", STREAM[0], place="0"), trained("pico-b", STREAM[1], place="0")]
+    shifted = [
+        trained("pico-a", STREAM[0], hookpoints_key="0"),
+        trained("pico-b", STREAM[1], hookpoints_key="0"),
+    ]
     assert len(chosen_pairs(shifted, ["models"])) == 1
-    used = [trained("pico-a", STREAM[1]), trained("other", STREAM[1], place=STREAM[1])]
+    used = [trained("pico-a", STREAM[1]), trained("other", STREAM[1], hookpoints_key=STREAM[1])]
     assert len(chosen_pairs(used, ["models"])) == 1
-    assert not chosen_pairs([used[0], trained("other", STREAM[2], place=STREAM[2])], ["models"])
+    assert not chosen_pairs([used[0], trained("other", STREAM[2], hookpoints_key=STREAM[2])], ["models"])
 
 
 def test_every_rule_says_its_purpose_and_stands_in_the_readme() -> None:

@@ -20,7 +20,7 @@ from tasks.activations.models.embedded import EMBEDDED_MODELS
 from tasks.activations.models.language_model import LanguageModel, ModelConfig, ModelSpec, load_language_model
 from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.stream import read_valid
 
 HOOKPOINT = "blocks.1.resid_post"
@@ -63,7 +63,7 @@ class PlantedActivations:
         return torch.from_numpy(self.values[rows][self.tokens.valid[rows]]).float()
 
 
-class PlantedSite:
+class PlantedHookpoint:
     """One hookpoint of several: the same strengths of the same latents, along directions of its own."""
 
     def __init__(self, strengths_ST: Any, directions: Any, like: PlantedActivations, offset: float) -> None:
@@ -79,7 +79,7 @@ class PlantedSite:
 class Planted:
     """What a dictionary learns from, and what it should find: unit rows of all that a latent writes."""
 
-    activations: SiteActivations
+    activations: HookpointActivations
     directions: np.ndarray[Any, Any]
     read_directions: np.ndarray[Any, Any] | None = None
     """Of a transcoder: along what each latent is seen in the input."""
@@ -90,7 +90,7 @@ class Planted:
         return self.activations.split(read_valid(self.activations, rows)[:n].float())
 
 
-def planted_sites(kind: str, like: PlantedActivations) -> Planted:
+def planted_hookpoints(kind: str, like: PlantedActivations) -> Planted:
     """Two latents on every token, one of either half of 32, seen at two to four hookpoints of width 16.
 
     ``transcoder``: read at one, written to another. ``crosscoder``: read and written at two.
@@ -107,19 +107,19 @@ def planted_sites(kind: str, like: PlantedActivations) -> Planted:
     along = [spread_directions(random, 32, 16) for _ in range(3)]
     first, second = np.arange(32)[:, None] < 16, np.arange(32)[:, None] >= 16
 
-    def site(directions: Any, offset: float = 0.5) -> PlantedSite:
-        return PlantedSite(strengths, directions, like, offset)
+    def one(directions: Any, offset: float = 0.5) -> PlantedHookpoint:
+        return PlantedHookpoint(strengths, directions, like, offset)
 
     if kind == "transcoder":
-        return Planted(SiteActivations([site(along[0])], [site(along[1], -0.3)]), along[1], along[0])
+        return Planted(HookpointActivations([one(along[0])], [one(along[1], -0.3)]), along[1], along[0])
     if kind == "crosscoder":
         both = np.concatenate(along[:2], axis=1) / np.sqrt(2)
-        return Planted(SiteActivations([site(along[0]), site(along[1], -0.3)]), both)
+        return Planted(HookpointActivations([one(along[0]), one(along[1], -0.3)]), both)
     to_later = along[1] * first / np.sqrt(2) + along[2] * second
-    reads = [site(along[0] * first), site(along[0] * second)]
-    writes = [site(along[0] * first), site(to_later * np.where(first, np.sqrt(2), 1))]
+    reads = [one(along[0] * first), one(along[0] * second)]
+    writes = [one(along[0] * first), one(to_later * np.where(first, np.sqrt(2), 1))]
     return Planted(
-        SiteActivations(reads, writes), np.concatenate([along[0] * first / np.sqrt(2), to_later], axis=1)
+        HookpointActivations(reads, writes), np.concatenate([along[0] * first / np.sqrt(2), to_later], axis=1)
     )
 
 
@@ -143,11 +143,11 @@ def planted() -> PlantedActivations:
 @pytest.fixture(scope="session")
 def planted_for(planted: PlantedActivations) -> Callable[[str], Planted]:
     """Planted activations for an architecture, at as many hookpoints as its example reads and writes."""
-    single = Planted(SiteActivations.of(planted), planted.directions)
+    single = Planted(HookpointActivations.of(planted), planted.directions)
 
     @cache
     def by_kind(kind: str) -> Planted:
-        return planted_sites(kind, planted) if kind else single
+        return planted_hookpoints(kind, planted) if kind else single
 
     def choose(name: str) -> Planted:
         example = ARCHITECTURES[name].Config.example

@@ -122,8 +122,8 @@ def check_hookpoints(files: ModelFiles, hookpoints: Sequence[str], context_lengt
                 f"hookpoint {hookpoint!r}: model type {files.model_type!r} is not in the table (known: "
                 f"{', '.join(sorted(LAYOUTS))}): name the module itself, module:PATH"
             )
-        if wanted.name not in files.layout.sites:
-            known = ", ".join(files.layout.sites)
+        if wanted.name not in files.layout.hookpoints:
+            known = ", ".join(files.layout.hookpoints)
             raise UserError(
                 f"hookpoint {hookpoint!r}: a {files.model_type} block has no {wanted.name!r}; it has {known}"
             )

@@ -18,7 +18,7 @@ Family = Literal["pre_norm", "parallel", "sandwich_norm", "post_norm"]
 
 
 @dataclass(frozen=True, slots=True)
-class Site:
+class BlockHookpoint:
     """The position of a value in a block: the input or output of a module below it ("" is the block)."""
 
     module: str
@@ -34,7 +34,7 @@ class Layout:
     family: Family
     blocks: str
     """Path of the list of blocks below the base model."""
-    sites: Mapping[str, Site]
+    hookpoints: Mapping[str, BlockHookpoint]
     final_norm: str | None
     """Path of the norm before the unembedding, below the base model."""
     norm_offset: float = 0.0
@@ -47,7 +47,7 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class HookSite:
+class ResolvedHookpoint:
     """A resolved hookpoint: module, side, width."""
 
     hookpoint: str
@@ -58,61 +58,65 @@ class HookSite:
     replaceable: bool
 
 
-def _sites(attention: str, attn_output: str, mid: Site, mlp: str, mlp_output: str) -> dict[str, Site]:
+def _hookpoints(
+    attention: str, attn_output: str, mid: BlockHookpoint, mlp: str, mlp_output: str
+) -> dict[str, BlockHookpoint]:
     return {
-        "resid_pre": Site("", "input"),
-        "attn_z": Site(f"{attention}.{attn_output}", "input"),
-        "attn_out": Site(attention, "output"),
+        "resid_pre": BlockHookpoint("", "input"),
+        "attn_z": BlockHookpoint(f"{attention}.{attn_output}", "input"),
+        "attn_out": BlockHookpoint(attention, "output"),
         "resid_mid": mid,
-        "mlp_in": Site(mlp, "input"),
-        "mlp_act": Site(f"{mlp}.{mlp_output}", "input"),
-        "mlp_out": Site(mlp, "output"),
-        "resid_post": Site("", "output"),
+        "mlp_in": BlockHookpoint(mlp, "input"),
+        "mlp_act": BlockHookpoint(f"{mlp}.{mlp_output}", "input"),
+        "mlp_out": BlockHookpoint(mlp, "output"),
+        "resid_post": BlockHookpoint("", "output"),
     }
 
 
-def _stream_before(norm: str) -> Site:
+def _stream_before(norm: str) -> BlockHookpoint:
     """The stream as a norm reads it: replacing it there would not change the residual branch."""
-    return Site(norm, "input", replaceable=False)
+    return BlockHookpoint(norm, "input", replaceable=False)
 
 
 _LLAMA = Layout(
     "pre_norm",
     "layers",
-    _sites("self_attn", "o_proj", _stream_before("post_attention_layernorm"), "mlp", "down_proj"),
+    _hookpoints("self_attn", "o_proj", _stream_before("post_attention_layernorm"), "mlp", "down_proj"),
     "norm",
 )
 _GEMMA2 = Layout(
     "sandwich_norm",
     "layers",
     {
-        **_sites("self_attn", "o_proj", _stream_before("pre_feedforward_layernorm"), "mlp", "down_proj"),
-        "attn_out": Site("post_attention_layernorm", "output"),
-        "mlp_out": Site("post_feedforward_layernorm", "output"),
+        **_hookpoints("self_attn", "o_proj", _stream_before("pre_feedforward_layernorm"), "mlp", "down_proj"),
+        "attn_out": BlockHookpoint("post_attention_layernorm", "output"),
+        "mlp_out": BlockHookpoint("post_feedforward_layernorm", "output"),
     },
     "norm",
     norm_offset=1.0,
     masks_by_layer_type=True,
 )
-_GPT2 = Layout("pre_norm", "h", _sites("attn", "c_proj", _stream_before("ln_2"), "mlp", "c_proj"), "ln_f")
+_GPT2 = Layout(
+    "pre_norm", "h", _hookpoints("attn", "c_proj", _stream_before("ln_2"), "mlp", "c_proj"), "ln_f"
+)
 _NEOX = Layout(
     "pre_norm",
     "layers",
-    _sites("attention", "dense", _stream_before("post_attention_layernorm"), "mlp", "dense_4h_to_h"),
+    _hookpoints("attention", "dense", _stream_before("post_attention_layernorm"), "mlp", "dense_4h_to_h"),
     "final_layer_norm",
 )
 _BERT = Layout(
     "post_norm",
     "encoder.layer",
     {
-        "resid_pre": Site("", "input"),
-        "attn_z": Site("attention.output.dense", "input"),
-        "attn_out": Site("attention.output.dense", "output"),
-        "resid_mid": Site("attention", "output"),
-        "mlp_in": Site("intermediate", "input"),
-        "mlp_act": Site("output.dense", "input"),
-        "mlp_out": Site("output.dense", "output"),
-        "resid_post": Site("", "output"),
+        "resid_pre": BlockHookpoint("", "input"),
+        "attn_z": BlockHookpoint("attention.output.dense", "input"),
+        "attn_out": BlockHookpoint("attention.output.dense", "output"),
+        "resid_mid": BlockHookpoint("attention", "output"),
+        "mlp_in": BlockHookpoint("intermediate", "input"),
+        "mlp_act": BlockHookpoint("output.dense", "input"),
+        "mlp_out": BlockHookpoint("output.dense", "output"),
+        "resid_post": BlockHookpoint("", "output"),
     },
     None,
     is_causal=False,
@@ -121,14 +125,14 @@ _DISTILBERT = Layout(
     "post_norm",
     "transformer.layer",
     {
-        "resid_pre": Site("", "input"),
-        "attn_z": Site("attention.out_lin", "input"),
-        "attn_out": Site("attention", "output"),
-        "resid_mid": Site("sa_layer_norm", "output"),
-        "mlp_in": Site("ffn", "input"),
-        "mlp_act": Site("ffn.lin2", "input"),
-        "mlp_out": Site("ffn", "output"),
-        "resid_post": Site("", "output"),
+        "resid_pre": BlockHookpoint("", "input"),
+        "attn_z": BlockHookpoint("attention.out_lin", "input"),
+        "attn_out": BlockHookpoint("attention", "output"),
+        "resid_mid": BlockHookpoint("sa_layer_norm", "output"),
+        "mlp_in": BlockHookpoint("ffn", "input"),
+        "mlp_act": BlockHookpoint("ffn.lin2", "input"),
+        "mlp_out": BlockHookpoint("ffn", "output"),
+        "resid_post": BlockHookpoint("", "output"),
     },
     None,
     is_causal=False,
@@ -154,12 +158,12 @@ def layout_of(config: Any) -> Layout | None:
     """The layout of a Transformers model configuration; None for a type that is not in the table."""
     layout = LAYOUTS.get(config.model_type)
     if layout is not None and config.model_type == "gpt_neox" and config.use_parallel_residual:
-        sites = {name: site for name, site in layout.sites.items() if name != "resid_mid"}
-        return replace(layout, family="parallel", sites=sites)
+        hookpoints = {name: point for name, point in layout.hookpoints.items() if name != "resid_mid"}
+        return replace(layout, family="parallel", hookpoints=hookpoints)
     return layout
 
 
-def resolve_hookpoint(model: Any, hookpoint: str) -> HookSite:
+def resolve_hookpoint(model: Any, hookpoint: str) -> ResolvedHookpoint:
     """Find the module behind a hookpoint of a Transformers model.
 
     Raises:
@@ -170,10 +174,10 @@ def resolve_hookpoint(model: Any, hookpoint: str) -> HookSite:
     if wanted.layer is not None:
         return _resolve_block(model, hookpoint, wanted.layer, wanted.name)
     _find_module(model, wanted.name, hookpoint)
-    return HookSite(hookpoint, wanted.name, wanted.side, None, replaceable=True)
+    return ResolvedHookpoint(hookpoint, wanted.name, wanted.side, None, replaceable=True)
 
 
-def _resolve_block(model: Any, hookpoint: str, block: int, name: str) -> HookSite:
+def _resolve_block(model: Any, hookpoint: str, block: int, name: str) -> ResolvedHookpoint:
     layout = layout_of(model.config)
     model_type, n_layers = model.config.model_type, int(model.config.num_hidden_layers)
     if layout is None:
@@ -181,19 +185,19 @@ def _resolve_block(model: Any, hookpoint: str, block: int, name: str) -> HookSit
             f"hookpoint {hookpoint!r}: model type {model_type!r} is not in the table (known: "
             f"{', '.join(sorted(LAYOUTS))}): name the module itself, module:PATH"
         )
-    site = layout.sites.get(name)
-    if site is None:
+    point = layout.hookpoints.get(name)
+    if point is None:
         raise UserError(
             f"hookpoint {hookpoint!r}: a {model_type} block of this model has no {name!r}; "
-            f"it has {', '.join(layout.sites)}"
+            f"it has {', '.join(layout.hookpoints)}"
         )
     if block >= n_layers:
         raise UserError(f"hookpoint {hookpoint!r}: the model has blocks 0 to {n_layers - 1}")
     prefix = f"{model.base_model_prefix}.{layout.blocks}.{block}"
-    path = f"{prefix}.{site.module}" if site.module else prefix
+    path = f"{prefix}.{point.module}" if point.module else prefix
     module = _find_module(model, path, hookpoint)
     width = _input_width(module) if name in ("attn_z", "mlp_act") else int(model.config.hidden_size)
-    return HookSite(hookpoint, path, site.side, width, site.replaceable)
+    return ResolvedHookpoint(hookpoint, path, point.side, width, point.replaceable)
 
 
 def _find_module(model: Any, path: str, hookpoint: str) -> nn.Module:

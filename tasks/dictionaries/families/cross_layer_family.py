@@ -14,7 +14,7 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.families.multi_site import SeveralSites
+from tasks.dictionaries.families.several_hookpoints import SeveralHookpoints
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.widths import Widths
 
@@ -22,7 +22,7 @@ from tasks.dictionaries.widths import Widths
 class CrossLayerFields(GradientConfig):
     """The hookpoints that a cross-layer transcoder needs."""
 
-    def check_sites(self) -> None:
+    def check_hookpoints(self) -> None:
         if self.models is not None or not self.reads or len(self.reads) != len(self.writes or ()):
             raise ValueError(
                 f"{self.architecture} reads and writes as many layers, in their order: give reads: "
@@ -30,7 +30,7 @@ class CrossLayerFields(GradientConfig):
             )
 
 
-class CrossLayer(SeveralSites):
+class CrossLayer(SeveralHookpoints):
     """Mix in before the class that encodes."""
 
     reconstructs_input: ClassVar[bool] = False

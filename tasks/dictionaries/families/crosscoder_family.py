@@ -10,23 +10,23 @@ import torch
 from torch import Tensor
 
 from tasks.dictionaries.base import GradientTraits
-from tasks.dictionaries.families.multi_site import SeveralSites
+from tasks.dictionaries.families.several_hookpoints import SeveralHookpoints
 from tasks.dictionaries.gradient_config import GradientConfig
 
 
 class CrosscoderFields(GradientConfig):
     """The hookpoints that a crosscoder needs."""
 
-    def check_sites(self) -> None:
-        n_sites = len(self.reads or ()) * len(self.models or ("any",))
-        if self.writes is not None or n_sites < 2 or len(set(self.models or (0, 1))) != 2:
+    def check_hookpoints(self) -> None:
+        n_hookpoints = len(self.reads or ()) * len(self.models or ("any",))
+        if self.writes is not None or n_hookpoints < 2 or len(set(self.models or (0, 1))) != 2:
             raise ValueError(
                 f"{self.architecture} reconstructs several hookpoints together: give two or more reads, or "
                 "models: [first, second] with reads that both of them cache, and leave out writes"
             )
 
 
-class Crosscoding(SeveralSites):
+class Crosscoding(SeveralHookpoints):
     """Mix in before the class that encodes."""
 
     gradient = GradientTraits()
@@ -54,7 +54,7 @@ class Crosscoding(SeveralSites):
 
     def first_last_cosine(self) -> Tensor | None:
         """Cosine of what a latent writes to the first and the last hookpoint, if their widths agree: (L,)."""
-        first_LD, *_, last_LD = self.site_directions()
+        first_LD, *_, last_LD = self.hookpoint_directions()
         if first_LD.shape != last_LD.shape:
             return None
         return torch.nn.functional.cosine_similarity(first_LD.detach(), last_LD.detach(), dim=1)

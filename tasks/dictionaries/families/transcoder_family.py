@@ -23,7 +23,7 @@ class TranscoderFields(GradientConfig):
     skip: bool = False
     """Add a linear path from input to output next to the latents (W_skip, zero at the start)."""
 
-    def check_sites(self) -> None:
+    def check_hookpoints(self) -> None:
         if len(self.reads or ()) != 1 or len(self.writes or ()) != 1 or self.models is not None:
             raise ValueError(
                 f"{self.architecture} reads one hookpoint and writes another: give both, for example "

@@ -94,7 +94,7 @@ class LayerDecodability(FeatureSuite):
     def measure_features(
         self, subject: Subject, listener: ProgressListener = silent
     ) -> tuple[list[Metric], pa.Table]:
-        own = {getattr(site, "hookpoint", None) for site in subject.activations.reads}
+        own = {getattr(reader, "hookpoint", None) for reader in subject.activations.reads}
         if len(subject.layers) < 2:
             raise Unmeasurable("fewer than two hookpoints of the model are cached together")
         train, test = (self._fired(subject, split, listener) for split in ("train", "eval"))

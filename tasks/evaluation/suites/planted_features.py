@@ -30,7 +30,7 @@ from tasks.common.bootstrap import mean_interval
 from tasks.common.progress import ProgressListener, silent
 from tasks.dictionaries.base import Dictionary, dictionary_config
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.evaluation.recovery import best_cosines, random_directions, unit_rows
 from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
 from tasks.evaluation.synthetic import SyntheticActivations, SyntheticConfig
@@ -108,7 +108,7 @@ class PlantedFeatures(Suite):
             [
                 encoded(dictionary, batch.seen_NW)
                 for batch in token_batches(
-                    SiteActivations.of(world), "eval", world.config.n_tokens, dictionary.d_sae
+                    HookpointActivations.of(world), "eval", world.config.n_tokens, dictionary.d_sae
                 )
             ]
         )

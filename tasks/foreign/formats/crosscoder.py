@@ -62,8 +62,8 @@ class Crosscoder(Format):
         if any(parts[name].ndim != n for name, n in (("W_enc", 3), ("W_dec", 3), ("b_dec", 2))):
             shapes = {name: tuple(parts[name].shape) for name in ("W_enc", "W_dec", "b_dec")}
             raise UserError(f"{path}: a crosscoder has arrays per layer or model, these are {shapes}")
-        n_sites, d, d_sae = parts["W_enc"].shape
-        if parts["W_dec"].shape != (n_sites, d_sae, d) or parts["b_dec"].shape != (n_sites, d):
+        n_hookpoints, d, d_sae = parts["W_enc"].shape
+        if parts["W_dec"].shape != (n_hookpoints, d_sae, d) or parts["b_dec"].shape != (n_hookpoints, d):
             raise UserError(f"{path}: the shapes of its encoder and decoder do not belong together")
         report_tensors(path, tensors, _TENSORS)
         parts, site_scales = _without_statistics(parts, tensors)
@@ -73,14 +73,14 @@ class Crosscoder(Format):
             source=str(path),
             activation="relu" if "k" not in tensors else "batch_topk",
             kind="crosscoder",
-            W_enc=parts["W_enc"].reshape(n_sites * d, d_sae),
-            W_dec=parts["W_dec"].permute(1, 0, 2).reshape(d_sae, n_sites * d),
+            W_enc=parts["W_enc"].reshape(n_hookpoints * d, d_sae),
+            W_dec=parts["W_dec"].permute(1, 0, 2).reshape(d_sae, n_hookpoints * d),
             b_enc=parts["b_enc"],
             b_dec=parts["b_dec"].reshape(-1),
             k=int(tensors["k"]) if "k" in tensors else None,
             threshold=threshold if threshold is not None and bool((threshold >= 0).all()) else None,
             centred=False,
-            n_sites=n_sites,
+            n_hookpoints=n_hookpoints,
             site_scales=site_scales,
             reads=hookpoint,
             writes=hookpoint,

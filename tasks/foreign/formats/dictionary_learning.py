@@ -21,7 +21,7 @@ from tasks.foreign.tensor_files import Stored, read_json, read_stored
 
 CONFIG_FILE, WEIGHTS_FILE, SAFE_WEIGHTS_FILE = "config.json", "ae.pt", "ae.safetensors"
 _BACKUP = "ae."
-_SITES = re.compile(r"(resid|residual|attn|attention|mlp)", re.IGNORECASE)
+_KIND = re.compile(r"(resid|residual|attn|attention|mlp)", re.IGNORECASE)
 _SIDE, _SIDES = "side of the submodule", ("in", "out")
 _READ_BY = {"mlp_out": "mlp_in", "resid_post": "resid_pre"}
 """What the submodule reads, by what it writes; what an attention reads is no hookpoint of ours."""
@@ -35,7 +35,7 @@ _TENSORS: tuple[str, ...] = (
     "mag_bias",
 )
 _TENSORS += ("decoder_bias", "r_mag", "b_dec", "k", "threshold", "W_enc", "b_enc", "W_dec", "group_sizes")
-_SITE_NAMES = {"attn": "attn_out", "attention": "attn_out", "mlp": "mlp_out"}
+_NAMES = {"attn": "attn_out", "attention": "attn_out", "mlp": "mlp_out"}
 
 
 @FORMATS.register("dictionary_learning")
@@ -127,8 +127,8 @@ def _hookpoint(config: dict[str, Any]) -> tuple[str, ...]:
     layer = config.get("layer")
     if type(layer) is not int:
         return ()
-    site = _SITES.search(str(config.get("submodule_name") or ""))
-    name = _SITE_NAMES.get(site[0].lower(), "resid_post") if site else "resid_post"
+    kind = _KIND.search(str(config.get("submodule_name") or ""))
+    name = _NAMES.get(kind[0].lower(), "resid_post") if kind else "resid_post"
     if config.get(_SIDE) == "in":
         return (f"blocks.{layer}.{_READ_BY[name]}",) if name in _READ_BY else ()
     return (f"blocks.{layer}.{name}",)

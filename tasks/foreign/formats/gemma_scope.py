@@ -1,7 +1,7 @@
 """Gemma Scope 1 and 2: JumpReLU dictionaries and transcoders without b_dec taken from the input.
 
 Gemma Scope (Lieberum et al. 2024, arXiv 2408.05147) has ``params.npz`` below
-``layer_L/width_W/average_l0_N``: layer, site and mean L0 are said by the folders alone. The dictionaries of
+``layer_L/width_W/average_l0_N``: only the folders say layer, hookpoint and mean L0. The dictionaries of
 the embedding saw it without the factor sqrt(d_model) that Gemma gives it. Gemma Scope 2 has
 ``params.safetensors``, beside it a ``config.json`` that names the sides of modules, and transcoders with an
 affine path (D, E).
@@ -25,7 +25,7 @@ from tasks.foreign.tensor_files import read_json, read_stored
 WEIGHTS_FILES, CONFIG_FILE = ("params.npz", "params.safetensors"), "config.json"
 _LAYER, _L0 = re.compile(r"layer_(\d+)"), re.compile(r"average_l0_(\d+)")
 _EMBEDDING = re.compile(r"(?<![a-z])embedding(?![a-z])")
-_SITES = {
+_HOOKPOINTS = {
     "resid_post": re.compile(r"-res(?![a-z])|/resid_post"),
     "attn_z": re.compile(r"-att(?![a-z])|/attn_out"),
     "mlp_out": re.compile(r"-mlp(?![a-z])|/mlp_out"),
@@ -104,18 +104,18 @@ def _tensors(weights: Path, *, allow_pickle: bool) -> dict[str, Tensor]:
 
 
 def _kind(place: str, config: Mapping[str, Any]) -> Kind:
-    """By the configuration; else a folder named for transcoders, unless one names a site of autoencoders."""
+    """By the configuration, else by the folders, where a hookpoint of autoencoders outweighs "transcoder"."""
     if config:
         return "transcoder" if config.get("hf_hook_point_out") else "autoencoder"
-    return "transcoder" if "transcoder" in place and _site(place) is None else "autoencoder"
+    return "transcoder" if "transcoder" in place and _hookpoint(place) is None else "autoencoder"
 
 
 def _is_of_embedding(place: str) -> bool:
     return _LAYER.search(place) is None and _EMBEDDING.search(place) is not None
 
 
-def _site(place: str) -> str | None:
-    return next((site for site, mark in _SITES.items() if mark.search(place)), None)
+def _hookpoint(place: str) -> str | None:
+    return next((name for name, mark in _HOOKPOINTS.items() if mark.search(place)), None)
 
 
 def _hookpoints(place: str, config: Mapping[str, Any], kind: Kind) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -131,6 +131,6 @@ def _hookpoints(place: str, config: Mapping[str, Any], kind: Kind) -> tuple[tupl
     block = f"blocks.{layer[1]}"
     if kind == "transcoder":
         return (f"{block}.mlp_in",), (f"{block}.mlp_out",)
-    site = _site(place)
-    here = (f"{block}.{site}",) if site else ()
+    name = _hookpoint(place)
+    here = (f"{block}.{name}",) if name else ()
     return here, here

@@ -24,7 +24,7 @@ def test_names_are_translated(ours: str, theirs: str) -> None:
 
 
 def test_every_name_of_the_vocabulary_has_a_translation() -> None:
-    known = {name for layout in LAYOUTS.values() for name in layout.sites}
+    known = {name for layout in LAYOUTS.values() for name in layout.hookpoints}
     assert known == set(TRANSFORMER_LENS)
 
 

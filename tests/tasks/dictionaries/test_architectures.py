@@ -17,8 +17,8 @@ from tasks.dictionaries.base import (
     dictionary_config,
 )
 from tasks.dictionaries.config import DictionaryConfig
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.metrics import ReconstructionSums
-from tasks.dictionaries.sites import SiteActivations
 from tasks.dictionaries.training_state import TrainingState
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 from tasks.training.trainer import TrainedDictionary, train
@@ -76,9 +76,9 @@ def test_config_survives_a_round_trip_through_a_pipeline_field(name: str) -> Non
 @pytest.mark.parametrize("name", NAMES)
 def test_sparsity_has_no_default(name: str) -> None:
     example = ARCHITECTURES[name].Config.example
-    sites = {field: value for field, value in example.items() if field in ("reads", "writes")}
+    hookpoints = {field: value for field, value in example.items() if field in ("reads", "writes")}
     with pytest.raises(ValidationError):
-        dictionary_config({"architecture": name, "d_sae": 48, "n_tokens": 1000, **sites})
+        dictionary_config({"architecture": name, "d_sae": 48, "n_tokens": 1000, **hookpoints})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -202,11 +202,11 @@ class Louder:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_inputs_of_any_scale_train_alike(name: str, planted_for: Any, tmp_path: Path) -> None:
-    sites = planted_for(name).activations
-    writes = None if sites.writes is None else [Louder(site) for site in sites.writes]
-    louder = SiteActivations([Louder(site) for site in sites.reads], writes)
+    activations = planted_for(name).activations
+    writes = None if activations.writes is None else [Louder(reader) for reader in activations.writes]
+    louder = HookpointActivations([Louder(reader) for reader in activations.reads], writes)
     config = make_config(name, n_tokens=5_000)
-    quiet = train(config, sites, tmp_path / "quiet", device="cpu").dictionary
+    quiet = train(config, activations, tmp_path / "quiet", device="cpu").dictionary
     loud = train(config, louder, tmp_path / "loud", device="cpu").dictionary
     torch.testing.assert_close(loud.W_dec, quiet.W_dec, atol=1e-4, rtol=1e-3)
     torch.testing.assert_close(loud.b_dec, quiet.b_dec * 64, atol=1e-2, rtol=1e-3)

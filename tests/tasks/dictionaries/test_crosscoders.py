@@ -11,12 +11,12 @@ import torch
 
 from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.families.crosscoder_family import Crosscoding
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.widths import Widths
 from tasks.measures.latent_scaling import best_factor, latent_scaling
 from tasks.training.trainer import train
 
-GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "sites.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "several_hookpoints.json").read_text())
 MODELS = {"models": ["a", "b"], "reads": ["blocks.0.resid_post"]}
 
 
@@ -58,23 +58,25 @@ def test_golden_latent_scaling() -> None:
         )
 
 
-def trained_on(first: Any, last: Any, folder: Path, **changes: Any) -> tuple[Crosscoding, SiteActivations]:
-    sites = SiteActivations([first, last])
+def trained_on(
+    first: Any, last: Any, folder: Path, **changes: Any
+) -> tuple[Crosscoding, HookpointActivations]:
+    activations = HookpointActivations([first, last])
     fields = {"d_sae": 48, "k": 2, "n_tokens": 150_000, "batch_tokens": 256, "lr": 4e-3, **MODELS}
     config = dictionary_config({"architecture": "batch_topk_crosscoder", **fields, **changes})
-    dictionary: Dictionary = train(config, sites, folder, device="cpu", n_threads=1).dictionary
+    dictionary: Dictionary = train(config, activations, folder, device="cpu", n_threads=1).dictionary
     assert isinstance(dictionary, Crosscoding)
-    return dictionary, sites
+    return dictionary, activations
 
 
-def alive(dictionary: Dictionary, sites: SiteActivations, least: float = 0.005) -> torch.Tensor:
-    values = torch.from_numpy(sites.read(sites.sequence_rows("eval"))).float().flatten(0, 1)
+def alive(dictionary: Dictionary, activations: HookpointActivations, least: float = 0.005) -> torch.Tensor:
+    values = torch.from_numpy(activations.read(activations.sequence_rows("eval"))).float().flatten(0, 1)
     return (dictionary.encode(values) > 0).float().mean(dim=0) > least
 
 
 def test_two_equal_models_share_every_latent(planted: Any, tmp_path: Path) -> None:
-    dictionary, sites = trained_on(planted, planted, tmp_path)
-    kept = alive(dictionary, sites)
+    dictionary, activations = trained_on(planted, planted, tmp_path)
+    kept = alive(dictionary, activations)
     cosine = dictionary.first_last_cosine()
     assert cosine is not None
     assert kept.sum() >= 32
@@ -102,31 +104,31 @@ class Changed:
 def test_a_direction_that_only_one_model_has_is_found_as_its_own(planted: Any, tmp_path: Path) -> None:
     extra_D = np.linalg.svd(planted.directions[:8])[2][-1]  # orthogonal to eight of the shared ones
     changed = Changed(planted, extra_D)
-    dictionary, sites = trained_on(planted, changed, tmp_path, n_tokens=250_000)
-    last_LD = dictionary.site_directions()[-1]
+    dictionary, activations = trained_on(planted, changed, tmp_path, n_tokens=250_000)
+    last_LD = dictionary.hookpoint_directions()[-1]
     likeness = torch.nn.functional.cosine_similarity(last_LD, torch.from_numpy(extra_D).float()[None], dim=1)
-    likeness[~alive(dictionary, sites)] = 0
+    likeness[~alive(dictionary, activations)] = 0
     own = int(likeness.argmax())
-    scaling = latent_scaling(dictionary, sites)
+    scaling = latent_scaling(dictionary, activations)
     relative = dictionary.relative_norms()
     assert likeness[own] > 0.95
     assert relative[own] > 0.9
     assert abs(scaling["error_ratio"][own] or 0) < 0.25
     assert abs(scaling["reconstruction_ratio"][own] or 0) < 0.25
-    shared = alive(dictionary, sites) & (relative < 0.7)
+    shared = alive(dictionary, activations) & (relative < 0.7)
     assert shared.sum() >= 30, "three times louder activations do not make a latent the louder model's own"
     assert (relative[shared] - 0.5).abs().median() < 0.05
 
 
 def test_latent_scaling_equals_a_plain_regression(planted: Any) -> None:
     fields = {"architecture": "crosscoder", "d_sae": 12, "l1_coefficient": 1.0, "n_tokens": 1, **MODELS}
-    sites = SiteActivations([planted, Changed(planted, planted.directions[0])])
-    dictionary: Any = build_dictionary(dictionary_config(fields), sites.widths).requires_grad_(False)
+    activations = HookpointActivations([planted, Changed(planted, planted.directions[0])])
+    dictionary: Any = build_dictionary(dictionary_config(fields), activations.widths).requires_grad_(False)
     dictionary.site_scales.copy_(torch.tensor([2.0, 0.5]))
     dictionary.b_enc[3] = -1e6
-    columns = latent_scaling(dictionary, sites)
-    rows = sites.sequence_rows("eval")
-    x_ND = torch.from_numpy(sites.read(rows)[planted.tokens.valid[rows]]).float()
+    columns = latent_scaling(dictionary, activations)
+    rows = activations.sequence_rows("eval")
+    x_ND = torch.from_numpy(activations.read(rows)[planted.tokens.valid[rows]]).float()
     f_NL, recon_ND = dictionary.encode(x_ND), dictionary(x_ND)
     f_NL, recon_ND, x_ND = f_NL.double(), recon_ND.double(), x_ND.double()
     for j in (0, 7):

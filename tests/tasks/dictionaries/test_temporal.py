@@ -18,7 +18,7 @@ from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.architectures.temporal import Temporal
 from tasks.dictionaries.base import AnyDictionaryConfig, Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.families.temporal_attention import CodeAttention
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.stream import read_valid
 from tasks.foreign.assembly import assemble
 from tasks.foreign.format import Written, format_named, read_foreign
@@ -155,9 +155,13 @@ class Packed:
 def test_activations_are_read_in_context() -> None:
     """Valid tokens alone are rows, but tokens that do not count are seen by those after them."""
     dictionary, packed = make(), Packed()
-    sites = SiteActivations.of(packed)
-    seen = sites.as_read_by(dictionary)
-    assert (seen.inputs.d_in, seen.widths, seen.inputs.hookpoint) == (2 * D, sites.widths, packed.hookpoint)
+    activations = HookpointActivations.of(packed)
+    seen = activations.as_read_by(dictionary)
+    assert (seen.inputs.d_in, seen.widths, seen.inputs.hookpoint) == (
+        2 * D,
+        activations.widths,
+        packed.hookpoint,
+    )
     rows_NW = read_valid(seen.inputs, np.array([0, 1]))
     expected = []
     for x in torch.from_numpy(packed.values).float():
@@ -169,7 +173,7 @@ def test_activations_are_read_in_context() -> None:
     plain = build_dictionary(
         dictionary_config({"architecture": "topk", "k": 2, "d_sae": 8, "n_tokens": 1}), D
     )
-    assert sites.as_read_by(plain) is sites
+    assert activations.as_read_by(plain) is activations
 
 
 def test_it_is_imported_and_not_trained(activation_set: ActivationSet, tmp_path: Path) -> None:

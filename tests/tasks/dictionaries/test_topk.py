@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import build_dictionary, dictionary_config
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.training_state import TrainingState
 from tasks.training.trainer import train
 
@@ -96,7 +96,7 @@ def test_one_per_group_learns_by_the_latents_that_it_keeps() -> None:
 def test_one_per_group_finds_planted_directions(planted: Any, tmp_path: Path) -> None:
     fields = {"architecture": "topk", "d_sae": 48, "n_tokens": 80_000, "batch_tokens": 256, "lr": 4e-3}
     config = dictionary_config({**fields, "k": 2, "one_per_group": True})
-    trained = train(config, SiteActivations.of(planted), tmp_path, device="cpu", n_threads=1).dictionary
+    trained = train(config, HookpointActivations.of(planted), tmp_path, device="cpu", n_threads=1).dictionary
     x = planted.valid_tokens("eval")
     assert (trained.encode(x) > 0).reshape(len(x), 2, 24).sum(dim=2).max() == 1
     cosines = torch.from_numpy(planted.directions).float() @ trained.W_dec.T

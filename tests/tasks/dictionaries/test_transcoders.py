@@ -11,13 +11,13 @@ import torch
 from catalog.errors import UserError
 from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.widths import Widths
 from tasks.measures.controls import fit_pca, fit_rank_map
 from tasks.measures.evaluation import evaluate
 from tasks.training.trainer import train
 
-SITES = {"reads": ["blocks.0.mlp_in"], "writes": ["blocks.0.mlp_out"]}
+HOOKPOINTS = {"reads": ["blocks.0.mlp_in"], "writes": ["blocks.0.mlp_out"]}
 FIELDS = {"d_sae": 48, "n_tokens": 100_000, "batch_tokens": 256, "lr": 4e-3}
 LAYERS = {
     "reads": ["blocks.0.mlp_in", "blocks.1.mlp_in"],
@@ -45,21 +45,25 @@ def test_the_skip_path_alone_explains_a_linear_mlp(planted: Any, tmp_path: Path)
     random = np.random.default_rng(0)
     x_STD = random.standard_normal(planted.values.shape) + 0.5
     y_STE = x_STD @ random.standard_normal((16, 24)) / 4 + 0.3
-    sites = SiteActivations([Mapped(planted, x_STD)], [Mapped(planted, y_STE)])
+    activations = HookpointActivations([Mapped(planted, x_STD)], [Mapped(planted, y_STE)])
     config = dictionary_config(
-        {"architecture": "skip_transcoder", "k": 2, **FIELDS, **SITES, "n_tokens": 200_000}
+        {"architecture": "skip_transcoder", "k": 2, **FIELDS, **HOOKPOINTS, "n_tokens": 200_000}
     )
-    dictionary = train(config, sites, tmp_path, device="cpu", n_threads=1).dictionary
-    rows = metric_values(evaluate(dictionary, sites, None, EvaluationConfig()))
+    dictionary = train(config, activations, tmp_path, device="cpu", n_threads=1).dictionary
+    rows = metric_values(evaluate(dictionary, activations, None, EvaluationConfig()))
     assert rows["skip_share", ""]["value"] > 0.95
     assert rows["fvu", ""]["value"] < 0.001
-    x_ND, y_NE = sites.split(torch.from_numpy(sites.read(sites.sequence_rows("eval"))[:, 1:]).flatten(0, 1))
+    x_ND, y_NE = activations.split(
+        torch.from_numpy(activations.read(activations.sequence_rows("eval"))[:, 1:]).flatten(0, 1)
+    )
     assert dictionary.W_skip is not None
     alone = float((y_NE - x_ND @ dictionary.W_skip).var(dim=0).sum() / y_NE.var(dim=0).sum())
     assert rows["skip_share", ""]["value"] == pytest.approx(1 - alone, abs=1e-4)
     without = {**config.canonical(), "architecture": "topk_transcoder", "skip": False}
-    plain = train(dictionary_config(without), sites, tmp_path / "plain", device="cpu", n_threads=1).dictionary
-    assert metric_values(evaluate(plain, sites, None, EvaluationConfig()))["fvu", ""]["value"] > 0.3
+    plain = train(
+        dictionary_config(without), activations, tmp_path / "plain", device="cpu", n_threads=1
+    ).dictionary
+    assert metric_values(evaluate(plain, activations, None, EvaluationConfig()))["fvu", ""]["value"] > 0.3
 
 
 def test_latents_say_what_the_skip_path_leaves_of_the_planted_directions(
@@ -67,7 +71,7 @@ def test_latents_say_what_the_skip_path_leaves_of_the_planted_directions(
 ) -> None:
     """Of inputs ``sum s a`` and targets ``sum s d`` a linear path W leaves ``sum s (d - a W)`` to latents."""
     planted = planted_for("skip_transcoder")
-    fields = {"architecture": "skip_transcoder", "k": 2, **FIELDS, **SITES, "n_tokens": 200_000}
+    fields = {"architecture": "skip_transcoder", "k": 2, **FIELDS, **HOOKPOINTS, "n_tokens": 200_000}
     config = dictionary_config(fields)
     dictionary = train(config, planted.activations, tmp_path, device="cpu", n_threads=1).dictionary
     assert dictionary.W_skip is not None
@@ -82,7 +86,7 @@ def test_latents_say_what_the_skip_path_leaves_of_the_planted_directions(
 
 def test_metrics_are_those_of_the_target_beside_the_best_linear_map(planted_for: Any, tmp_path: Path) -> None:
     planted = planted_for("topk_transcoder")
-    config = dictionary_config({"architecture": "topk_transcoder", "k": 2, **FIELDS, **SITES})
+    config = dictionary_config({"architecture": "topk_transcoder", "k": 2, **FIELDS, **HOOKPOINTS})
     dictionary = train(config, planted.activations, tmp_path, device="cpu", n_threads=1).dictionary
     rows = metric_values(evaluate(dictionary, planted.activations, None, EvaluationConfig()))
     x_ND, y_NE = planted.valid("eval")
@@ -138,14 +142,17 @@ def test_latents_of_a_layer_never_write_backwards(planted_for: Any, tmp_path: Pa
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"architecture": "topk", "k": 2, **SITES}, "leave out writes and models"),
+        ({"architecture": "topk", "k": 2, **HOOKPOINTS}, "leave out writes and models"),
         ({"architecture": "topk", "k": 2, "reads": LAYERS["reads"]}, "topk reads one hookpoint"),
         ({"architecture": "topk_transcoder", "k": 2}, "reads one hookpoint and writes another"),
         (
             {"architecture": "crosscoder", "l1_coefficient": 1, "reads": ["blocks.0.mlp_in"]},
             "two or more reads",
         ),
-        ({"architecture": "cross_layer_transcoder", "k": 1, **SITES, "writes": LAYERS["writes"]}, "as many"),
+        (
+            {"architecture": "cross_layer_transcoder", "k": 1, **HOOKPOINTS, "writes": LAYERS["writes"]},
+            "as many",
+        ),
         (
             {"architecture": "crosscoder", "l1_coefficient": 1, "reads": ["module:x", "module:x"]},
             "each only once",
@@ -169,6 +176,6 @@ def test_thresholds_of_a_transcoder_learn_without_momentum_as_those_of_jumprelu(
     aim = {"architecture": "jumprelu", "d_sae": 48, "n_tokens": 1, "target_l0": 2.0}
     plain, transcoder = (
         dictionary_config(aim),
-        dictionary_config({**aim, **SITES, "architecture": "jumprelu_transcoder"}),
+        dictionary_config({**aim, **HOOKPOINTS, "architecture": "jumprelu_transcoder"}),
     )
     assert plain.beta1 == transcoder.beta1 == 0.0

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.evaluation.suite import Layer, Subject
 
 CONTEXT = 16
@@ -87,7 +87,7 @@ def subject(world: LabelledActivations, tmp_path: Path) -> Subject:
     """The true dictionary of the world: every direction is a latent."""
     return Subject(
         dictionary_of(world.directions, 4),
-        SiteActivations.of(world),
+        HookpointActivations.of(world),
         tmp_path,
         world.texts,
         world.labels,

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tasks.dictionaries.base import Dictionary
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.evaluation.suite import Layer, Subject, run_suite
 from tasks.evaluation.suites.layer_decodability import LayerDecodabilityConfig
 from tasks.measures.linear_probes import ProbeSums, aurocs
@@ -60,7 +60,7 @@ def planted(layers: list[Plane], make_dictionary: Callable[..., Dictionary], tmp
     dictionary = make_dictionary(directions, 3)
     dictionary.b_enc[:] = -1.0
     named = [Layer(plane.hookpoint, plane) for plane in layers]
-    return Subject(dictionary, SiteActivations.of(layers[2]), tmp_path, layers=named)
+    return Subject(dictionary, HookpointActivations.of(layers[2]), tmp_path, layers=named)
 
 
 def found(subject: Subject, **fields: Any) -> tuple[dict[tuple[int, int], dict[str, Any]], dict[str, Any]]:

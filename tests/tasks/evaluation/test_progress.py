@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tasks.common.progress import Progress
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.evaluation import tokens
 from tasks.evaluation.suite import SUITES, Subject, run_suite
 from tests.tasks.evaluation.test_suites import config_of
@@ -40,7 +40,7 @@ def test_a_suite_is_never_silent_for_two_batches(
 ) -> None:
     monkeypatch.setattr(tokens, "_CODES_PER_BATCH", 24 * 16 * len(world.words) // (4 * N_BATCHES))
     watched = Watched(world)
-    seen = replace(subject, activations=SiteActivations.of(watched), siblings=[subject.dictionary])
+    seen = replace(subject, activations=HookpointActivations.of(watched), siblings=[subject.dictionary])
     seen = replace(seen, labelled=frozenset(range(24)))
     run_suite(seen, config_of(name), watched.events.append)
     assert watched.events.count(None) >= N_BATCHES, "there is something to wait for"

@@ -24,7 +24,7 @@ from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.policies import StageContext
 from tasks.support.suite_units import SuiteRequest, SuiteUnit
-from tasks.support.training_units import Site, TrainUnit
+from tasks.support.training_units import CachedHookpoint, TrainUnit
 
 HOOKPOINT = "blocks.1.resid_post"
 MODEL = ModelConfig(id="pico-a", source="embedded")
@@ -44,7 +44,7 @@ def trained(context: StageContext) -> StageOutcome:
     )
     cached = cache_activations.fn(context, CacheUnit(MODEL, activations, corpus, described))
     config = dictionary_config({"architecture": "topk", "d_sae": 64, "k": 8, "n_tokens": 8_000})
-    return train_dictionary.fn(context, TrainUnit(config, (Site(cached, HOOKPOINT, MODEL),), None))
+    return train_dictionary.fn(context, TrainUnit(config, (CachedHookpoint(cached, HOOKPOINT, MODEL),), None))
 
 
 def suite(name: str, **fields: Any) -> Any:

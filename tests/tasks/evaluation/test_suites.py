@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import build_dictionary, dictionary_config
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.evaluation.suite import (
     SUITES,
     AnySuiteConfig,
@@ -172,7 +172,7 @@ def test_one_massive_token_is_most_of_a_sequence_error_and_the_variant_leaves_it
     blind = make_dictionary(world.directions[:-1], 4)
     massive = WithMassive()
     special = frozenset(massive.words[-1, :2].tolist())
-    with_it = replace(subject, dictionary=blind, activations=SiteActivations.of(massive))
+    with_it = replace(subject, dictionary=blind, activations=HookpointActivations.of(massive))
     rows = measured(replace(with_it, special_token_ids=special), "sequence_error")
     plain = measured(replace(subject, dictionary=blind, special_token_ids=special), "sequence_error")
     for metric in ("mse_seqmean", "mse_special"):

@@ -12,10 +12,10 @@ from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_con
 from tasks.dictionaries.stream import sample_tokens
 from tasks.dictionaries.training_state import TrainingState
 from tasks.foreign.record import Foreign
-from tasks.foreign.sample import Place, Sample, gather_sample
+from tasks.foreign.sample import Hookpoints, Sample, gather_sample
 from tasks.training.calibration import geometric_median
 
-PLACE = Place.of(("blocks.1.resid_post",))
+HOOKPOINTS = Hookpoints.of(("blocks.1.resid_post",))
 
 
 def train_briefly(x: torch.Tensor, steps: int, **fields: Any) -> Dictionary:
@@ -42,7 +42,7 @@ def train_briefly(x: torch.Tensor, steps: int, **fields: Any) -> Dictionary:
 
 @pytest.fixture(scope="session")
 def sample(language_model: LanguageModel, activation_set: ActivationSet) -> Sample:
-    return gather_sample(language_model, activation_set.tokens, PLACE, 2_000)
+    return gather_sample(language_model, activation_set.tokens, HOOKPOINTS, 2_000)
 
 
 @pytest.fixture(scope="session")

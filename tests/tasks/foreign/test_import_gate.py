@@ -15,14 +15,16 @@ from tasks.foreign.certificate import Certificate, refuse_unverified
 from tasks.foreign.gate import GateConfig, examine
 from tasks.foreign.reading import ReadingConfig
 from tasks.foreign.record import Foreign
-from tasks.foreign.sample import Place, Sample, gather_sample
+from tasks.foreign.sample import Hookpoints, Sample, gather_sample
 
-PLACE = Place.of(("blocks.1.resid_post",))
+HOOKPOINTS = Hookpoints.of(("blocks.1.resid_post",))
 CONFIG = GateConfig(n_tokens=2_000, n_quick_tokens=1_000)
 
 
-def gate(foreign: Foreign, sample: Sample, place: Place = PLACE, **reading: object) -> Certificate:
-    return examine(foreign, ReadingConfig(**reading), place, sample, CONFIG)
+def gate(
+    foreign: Foreign, sample: Sample, hookpoints: Hookpoints = HOOKPOINTS, **reading: object
+) -> Certificate:
+    return examine(foreign, ReadingConfig(**reading), hookpoints, sample, CONFIG)
 
 
 @pytest.mark.parametrize(("architecture", "d_sae"), [("topk", 512), ("topk", 128), ("batch_topk", 256)])
@@ -40,7 +42,7 @@ def test_a_dictionary_as_it_was_made_is_verified(
 
 def scaled(foreign: Foreign, sample: Sample) -> Foreign:
     """As saved by a tool that normalised its inputs and did not fold the factor in."""
-    x = sample.inputs(PLACE)
+    x = sample.inputs(HOOKPOINTS)
     factor = float(x.shape[1] ** 0.5 / x.norm(dim=1).mean())
     return foreign.with_(
         W_enc=foreign.W_enc / factor, W_dec=foreign.W_dec * factor, b_dec=foreign.b_dec * factor
@@ -74,28 +76,28 @@ def test_a_lost_threshold_is_caught(
 
 @pytest.mark.parametrize("block", [0, 2, 3])
 def test_a_wrong_layer_is_caught(block: int, trained: Callable[..., Foreign], sample: Sample) -> None:
-    certificate = gate(trained("topk", 512), sample, Place.of((f"blocks.{block}.resid_post",)))
+    certificate = gate(trained("topk", 512), sample, Hookpoints.of((f"blocks.{block}.resid_post",)))
     assert not certificate.verified
     assert certificate.fitting == {"hookpoint": "blocks.1.resid_post"}
 
 
 def test_where_two_layers_are_alike_the_file_decides(trained: Callable[..., Foreign], sample: Sample) -> None:
-    here = sample.inputs(PLACE)
+    here = sample.inputs(HOOKPOINTS)
     noise = 0.01 * here.std() * torch.randn(here.shape, generator=torch.Generator().manual_seed(0))
     alike, named = (
-        Sample({PLACE.reads[0]: here, "blocks.3.resid_post": here + noise}),
-        Place.of(("blocks.3.resid_post",)),
+        Sample({HOOKPOINTS.reads[0]: here, "blocks.3.resid_post": here + noise}),
+        Hookpoints.of(("blocks.3.resid_post",)),
     )
     foreign = trained("topk", 512)
     assert gate(foreign, alike).verified
-    certificate = examine(foreign, ReadingConfig(), PLACE, alike, CONFIG, named)
+    certificate = examine(foreign, ReadingConfig(), HOOKPOINTS, alike, CONFIG, named)
     assert not certificate.verified
     assert certificate.fitting == {"hookpoint": "blocks.3.resid_post"}
     with pytest.raises(UserError, match=r"names blocks.3.resid_post, and it is not clearly better here"):
         refuse_unverified("file", certificate)
     assert examine(foreign, ReadingConfig(), named, alike, CONFIG, named).verified
-    elsewhere = Place.of(("blocks.0.resid_post",))
-    assert examine(foreign, ReadingConfig(), PLACE, sample, CONFIG, elsewhere).verified
+    elsewhere = Hookpoints.of(("blocks.0.resid_post",))
+    assert examine(foreign, ReadingConfig(), HOOKPOINTS, sample, CONFIG, elsewhere).verified
 
 
 def test_a_missing_fold_of_the_norm_is_caught(trained: Callable[..., Foreign], sample: Sample) -> None:
@@ -150,7 +152,7 @@ def test_another_width_is_refused_before_anything_is_run(
     trained: Callable[..., Foreign], sample: Sample
 ) -> None:
     with pytest.raises(UserError, match=r"reads activations of width 128, blocks\.1\.mlp_act .* has 384"):
-        gate(trained("topk", 512), sample, Place.of(("blocks.1.mlp_act",)))
+        gate(trained("topk", 512), sample, Hookpoints.of(("blocks.1.mlp_act",)))
 
 
 def test_a_certificate_is_plain_json_with_everything_that_was_tried(
@@ -166,9 +168,9 @@ def test_a_transcoder_of_the_norm_before_its_gain_is_recognised(
     language_model: LanguageModel, activation_set: ActivationSet
 ) -> None:
     """TransformerLens reads the norm before gain and bias; ours is what the MLP itself reads."""
-    place = Place.of(("blocks.2.mlp_in",), ("blocks.2.mlp_out",))
-    sample = gather_sample(language_model, activation_set.tokens, place, 2_000)
-    x, y = sample.pair(place)
+    hookpoints = Hookpoints.of(("blocks.2.mlp_in",), ("blocks.2.mlp_out",))
+    sample = gather_sample(language_model, activation_set.tokens, hookpoints, 2_000)
+    x, y = sample.pair(hookpoints)
     norm = language_model.model.model.layers[2].post_attention_layernorm
     plain = x / norm.weight.float()
     solved = torch.linalg.lstsq(torch.cat([plain, torch.ones(len(x), 1)], dim=1), y).solution
@@ -182,13 +184,13 @@ def test_a_transcoder_of_the_norm_before_its_gain_is_recognised(
         b_dec=solved[-1],
         W_skip=solved[:-1].contiguous(),
         centred=False,
-        reads=place.reads,
-        writes=place.writes,
+        reads=hookpoints.reads,
+        writes=hookpoints.writes,
     )
-    certificate = gate(foreign, sample, place)
+    certificate = gate(foreign, sample, hookpoints)
     assert certificate.fitting == {"normalisation": "before_gain"}
-    assert gate(foreign, sample, place, normalisation="before_gain").verified
-    inputs = sample.inputs_of(place)
+    assert gate(foreign, sample, hookpoints, normalisation="before_gain").verified
+    inputs = sample.inputs_of(hookpoints)
     acts = assemble(read_as(foreign, ReadingConfig(normalisation="before_gain"), inputs)).encode(x)
     torch.testing.assert_close(acts, plain[:, :16].relu(), rtol=1e-4, atol=1e-4)
 
@@ -197,9 +199,9 @@ def test_a_transposed_skip_of_a_transcoder_is_caught(
     language_model: LanguageModel, activation_set: ActivationSet
 ) -> None:
     """The best linear map from the input of an MLP to its output, in a transcoder that never fires."""
-    place = Place.of(("blocks.0.mlp_in",), ("blocks.0.mlp_out",))
-    sample = gather_sample(language_model, activation_set.tokens, place, 2_000)
-    x, y = sample.pair(place)
+    hookpoints = Hookpoints.of(("blocks.0.mlp_in",), ("blocks.0.mlp_out",))
+    sample = gather_sample(language_model, activation_set.tokens, hookpoints, 2_000)
+    x, y = sample.pair(hookpoints)
     solved = torch.linalg.lstsq(torch.cat([x, torch.ones(len(x), 1)], dim=1), y).solution
     foreign = Foreign(
         source="file",
@@ -211,13 +213,13 @@ def test_a_transposed_skip_of_a_transcoder_is_caught(
         b_dec=solved[-1],
         W_skip=solved[:-1].contiguous(),
         centred=False,
-        reads=place.reads,
-        writes=place.writes,
+        reads=hookpoints.reads,
+        writes=hookpoints.writes,
     )
-    assert gate(foreign, sample, place).verified
+    assert gate(foreign, sample, hookpoints).verified
     turned = foreign.with_(W_skip=solved[:-1].T.contiguous())
-    certificate = gate(turned, sample, place)
+    certificate = gate(turned, sample, hookpoints)
     assert certificate.fitting == {"skip": "transposed"}
     assert certificate.random_fvu is None
-    elsewhere = gate(foreign, sample, place.moved(1))
+    elsewhere = gate(foreign, sample, hookpoints.moved(1))
     assert elsewhere.fitting == {"hookpoint": "blocks.0.mlp_in,blocks.0.mlp_out"}

@@ -17,7 +17,7 @@ from tasks.foreign.assembly import assemble
 from tasks.foreign.format import Written, format_named
 from tasks.foreign.gate import GateConfig
 from tasks.foreign.record import Foreign
-from tasks.foreign.sample import Place
+from tasks.foreign.sample import Hookpoints
 from tasks.foreign.source import ForeignSource
 from tasks.mining.config import MiningConfig
 from tasks.stages.cache_activations import CacheUnit, cache_activations
@@ -67,7 +67,7 @@ def gate(ready: Ready, hookpoint: str = HOOKPOINT, *, accept: bool = False) -> S
     source = ForeignSource(format="saelens", path=ready.folder)
     unit = GateUnit(
         source.pinned(source.read()),
-        Place.of((hookpoint,)),
+        Hookpoints.of((hookpoint,)),
         GATE,
         (MODEL,),
         ACTIVATIONS,
@@ -81,8 +81,8 @@ def gate(ready: Ready, hookpoint: str = HOOKPOINT, *, accept: bool = False) -> S
 def land(ready: Ready, gated: StageOutcome, name: str) -> StageOutcome:
     cached = cache_activations.fn(ready.context, CacheUnit(MODEL, ACTIVATIONS, ready.corpus, ready.described))
     source = ForeignSource(format="saelens", path=ready.folder)
-    place = Place.of((HOOKPOINT,))
-    unit = ImportUnit(source.pinned(source.read()), name, place, (MODEL,), (cached,), gated)
+    hookpoints = Hookpoints.of((HOOKPOINT,))
+    unit = ImportUnit(source.pinned(source.read()), name, hookpoints, (MODEL,), (cached,), gated)
     return import_dictionary.fn(ready.context, unit)
 
 

@@ -31,7 +31,7 @@ from tasks.foreign.format import read_foreign
 from tasks.foreign.gate import GateConfig, examine
 from tasks.foreign.reading import ReadingConfig
 from tasks.foreign.record import Foreign
-from tasks.foreign.sample import Place, Sample, gather_sample
+from tasks.foreign.sample import Hookpoints, Sample, gather_sample
 from tasks.foreign.source import ForeignSource
 from tasks.matching.matchers.activation_correlation import ActivationCorrelationConfig
 from tasks.mining.config import MiningConfig
@@ -50,7 +50,7 @@ from tasks.support.policies import StageContext
 from tasks.support.suite_units import SuiteUnit
 
 HOOKPOINT = "blocks.1.resid_post"
-PLACE = Place.of((HOOKPOINT,))
+HOOKPOINTS = Hookpoints.of((HOOKPOINT,))
 MODEL = ModelConfig(id="pico-a", source="embedded")
 ACTIVATIONS = ActivationsConfig(
     hookpoints=(HOOKPOINT,), context_length=64, n_tokens=6_000, eval_share=0.25, batch_sequences=16
@@ -80,11 +80,11 @@ def folder(trained: Callable[..., Foreign], tmp_path_factory: pytest.TempPathFac
 @pytest.fixture(scope="module")
 def in_sequences(language_model: LanguageModel, activation_set: ActivationSet) -> Sample:
     packed = activation_set.tokens
-    return gather_sample(language_model, packed, PLACE, 2_000, in_sequences=True).finite(PLACE)
+    return gather_sample(language_model, packed, HOOKPOINTS, 2_000, in_sequences=True).finite(HOOKPOINTS)
 
 
 def gate(foreign: Foreign, sample: Sample, **reading: Any) -> Certificate:
-    return examine(foreign, ReadingConfig(**reading), PLACE, sample, GATE)
+    return examine(foreign, ReadingConfig(**reading), HOOKPOINTS, sample, GATE)
 
 
 def test_the_gate_reads_whole_sequences(
@@ -106,7 +106,7 @@ def test_the_gate_says_what_was_lost(folder: Path, in_sequences: Sample) -> None
     relu = gate(foreign.with_(activation="relu", k=None), in_sequences)
     assert not relu.verified
     assert relu.fitting == {"k": 16, "activation": "topk"}
-    factor = 128**0.5 / float(in_sequences.inputs(PLACE).norm(dim=1).mean())
+    factor = 128**0.5 / float(in_sequences.inputs(HOOKPOINTS).norm(dim=1).mean())
     unscaled = {
         "W_enc": foreign.W_enc / factor,
         "W_dec": foreign.W_dec * factor,
@@ -114,7 +114,7 @@ def test_the_gate_says_what_was_lost(folder: Path, in_sequences: Sample) -> None
     }
     scaled = gate(foreign.with_(**unscaled), in_sequences)
     assert (scaled.verified, scaled.fitting) == (False, {"normalisation": "dataset_rms"})
-    elsewhere = examine(foreign, ReadingConfig(), Place.of(("blocks.2.resid_post",)), in_sequences, GATE)
+    elsewhere = examine(foreign, ReadingConfig(), Hookpoints.of(("blocks.2.resid_post",)), in_sequences, GATE)
     assert elsewhere.fitting == {"hookpoint": HOOKPOINT}
 
 
@@ -164,11 +164,11 @@ def landed(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Landed:
     described = describe_model.fn(context, ModelUnit(MODEL))
     source = ForeignSource(format="saelens", path=folder)
     source = source.pinned(source.read())
-    unit = GateUnit(source, PLACE, GATE, (MODEL,), ACTIVATIONS, corpus, (described,))
+    unit = GateUnit(source, HOOKPOINTS, GATE, (MODEL,), ACTIVATIONS, corpus, (described,))
     gated = gate_dictionary.fn(context, unit)
     cached = cache_activations.fn(context, CacheUnit(MODEL, ACTIVATIONS, corpus, described))
     imported = import_dictionary.fn(
-        context, ImportUnit(source, "temporal", PLACE, (MODEL,), (cached,), gated)
+        context, ImportUnit(source, "temporal", HOOKPOINTS, (MODEL,), (cached,), gated)
     )
     return Landed(context, imported)
 

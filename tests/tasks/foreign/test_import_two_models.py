@@ -32,7 +32,7 @@ from tasks.foreign.gate import GateConfig, examine
 from tasks.foreign.reading import ReadingConfig
 from tasks.foreign.record import Foreign
 from tasks.foreign.sample import (
-    Place,
+    Hookpoints,
     Sample,
     check_same_tokens,
     gather_sample,
@@ -51,7 +51,7 @@ from tasks.support.import_units import ImportUnit
 from tasks.support.policies import StageContext
 
 HOOKPOINT = "blocks.1.resid_post"
-PLACE = Place.of((HOOKPOINT,), models=("pico-a", "tuned"))
+HOOKPOINTS = Hookpoints.of((HOOKPOINT,), models=("pico-a", "tuned"))
 GATE = GateConfig(n_tokens=1_000, n_quick_tokens=500)
 ACTIVATIONS = ActivationsConfig(
     hookpoints=(HOOKPOINT,), context_length=64, n_tokens=4_000, eval_share=0.25, batch_sequences=16
@@ -59,30 +59,32 @@ ACTIVATIONS = ActivationsConfig(
 N_COMPONENTS = 24
 
 
-def components_crosscoder(sites: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+def components_crosscoder(values: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
     """Latents for the main components of either model, up and down, as the fork saves them."""
-    d = sites[0].shape[1]
+    d = values[0].shape[1]
     encoder, biases = torch.zeros(2, d, 4 * N_COMPONENTS), torch.zeros(4 * N_COMPONENTS)
-    for site, x_ND in enumerate(sites):
+    for number, x_ND in enumerate(values):
         directions = torch.linalg.svd(x_ND - x_ND.mean(dim=0), full_matrices=False)[2][:N_COMPONENTS]
-        own = slice(2 * site * N_COMPONENTS, 2 * (site + 1) * N_COMPONENTS)
-        encoder[site, :, own] = torch.cat([directions, -directions]).T
-        biases[own] = -x_ND.mean(dim=0) @ encoder[site, :, own]
+        own = slice(2 * number * N_COMPONENTS, 2 * (number + 1) * N_COMPONENTS)
+        encoder[number, :, own] = torch.cat([directions, -directions]).T
+        biases[own] = -x_ND.mean(dim=0) @ encoder[number, :, own]
     return {
         "encoder.weight": encoder,
         "encoder.bias": biases,
         "decoder.weight": encoder.transpose(1, 2).contiguous(),
-        "decoder.bias": torch.stack([x_ND.mean(dim=0) for x_ND in sites]),
+        "decoder.bias": torch.stack([x_ND.mean(dim=0) for x_ND in values]),
     }
 
 
-def read(state: dict[str, Tensor], folder: Path, place: Place = PLACE) -> Foreign:
+def read(state: dict[str, Tensor], folder: Path, hookpoints: Hookpoints = HOOKPOINTS) -> Foreign:
     save_file(state, folder / "model.safetensors")
-    return read_foreign("crosscoder", folder / "model.safetensors").with_(**place._asdict())
+    return read_foreign("crosscoder", folder / "model.safetensors").with_(**hookpoints._asdict())
 
 
-def gate(foreign: Foreign, sample: Sample, place: Place = PLACE, **reading: Any) -> Certificate:
-    return examine(foreign.with_(**place._asdict()), ReadingConfig(**reading), place, sample, GATE)
+def gate(
+    foreign: Foreign, sample: Sample, hookpoints: Hookpoints = HOOKPOINTS, **reading: Any
+) -> Certificate:
+    return examine(foreign.with_(**hookpoints._asdict()), ReadingConfig(**reading), hookpoints, sample, GATE)
 
 
 @pytest.fixture(scope="module")
@@ -94,39 +96,39 @@ def pair(sample: Sample) -> Sample:
     return side_by_side({"pico-a": sample, "tuned": Sample(turned)})
 
 
-def sites_of(sample: Sample, place: Place = PLACE) -> tuple[Tensor, Tensor]:
-    first, second = torch.chunk(sample.inputs(place), 2, dim=1)
+def values_of(sample: Sample, hookpoints: Hookpoints = HOOKPOINTS) -> tuple[Tensor, Tensor]:
+    first, second = torch.chunk(sample.inputs(hookpoints), 2, dim=1)
     return first, second
 
 
 def test_a_crosscoder_of_two_models_is_verified_in_its_order_alone(pair: Sample, tmp_path: Path) -> None:
-    foreign = read(components_crosscoder(sites_of(pair)), tmp_path)
+    foreign = read(components_crosscoder(values_of(pair)), tmp_path)
     certificate = gate(foreign, pair)
     assert certificate.verified, certificate
     assert certificate.figures.fvu < 0.4 < (certificate.random_fvu or 0)
     assert certificate.as_json()["place"]["models"] == ["pico-a", "tuned"]
-    swapped = gate(foreign, pair, PLACE.swapped())
+    swapped = gate(foreign, pair, HOOKPOINTS.swapped())
     assert swapped.fitting == {"model": "pico-a+tuned"}
     with pytest.raises(UserError, match=r"with --model pico-a\+tuned it is 0\.") as refused:
         refuse_unverified("file", swapped)
     assert "\n" not in str(refused.value)
-    elsewhere = gate(foreign, pair, PLACE.moved(2))
+    elsewhere = gate(foreign, pair, HOOKPOINTS.moved(2))
     assert elsewhere.fitting == {"hookpoint": HOOKPOINT}
 
 
 def test_each_model_has_the_scale_that_its_training_gave_it(pair: Sample, tmp_path: Path) -> None:
     """ckkissane's replication: activations of either model were brought to a mean norm of sqrt(d)."""
-    scales = [128**0.5 / float(x_ND.norm(dim=1).mean()) for x_ND in sites_of(pair)]
-    scaled = tuple(x_ND * scale for x_ND, scale in zip(sites_of(pair), scales, strict=True))
+    scales = [128**0.5 / float(x_ND.norm(dim=1).mean()) for x_ND in values_of(pair)]
+    scaled = tuple(x_ND * scale for x_ND, scale in zip(values_of(pair), scales, strict=True))
     foreign = read(components_crosscoder(scaled), tmp_path)
     certificate = gate(foreign, pair)
     assert certificate.fitting == {"normalisation": "dataset_rms"}
     assert gate(foreign, pair, normalisation="dataset_rms").verified
-    given = read_as(foreign, ReadingConfig(normalisation="dataset_rms"), pair.inputs_of(PLACE))
+    given = read_as(foreign, ReadingConfig(normalisation="dataset_rms"), pair.inputs_of(HOOKPOINTS))
     assert given.site_scales == pytest.approx(scales)
     dictionary = assemble(given)
     assert isinstance(dictionary, Crosscoding)
-    x = pair.inputs(PLACE)
+    x = pair.inputs(HOOKPOINTS)
     by_hand = torch.cat([torch.cat(scaled, dim=1) @ foreign.W_enc + foreign.b_enc], dim=1).relu()
     torch.testing.assert_close(dictionary.encode(x), by_hand, rtol=1e-4, atol=1e-4)
     norms = torch.stack([part.norm(dim=1) for part in torch.chunk(foreign.W_dec, 2, dim=1)], dim=1)
@@ -137,14 +139,16 @@ def test_each_model_has_the_scale_that_its_training_gave_it(pair: Sample, tmp_pa
 def test_a_batch_topk_crosscoder_keeps_its_threshold_in_the_units_of_its_training(
     pair: Sample, tmp_path: Path
 ) -> None:
-    scaled = tuple(x_ND * 128**0.5 / x_ND.norm(dim=1).mean() for x_ND in sites_of(pair))
+    scaled = tuple(x_ND * 128**0.5 / x_ND.norm(dim=1).mean() for x_ND in values_of(pair))
     state = components_crosscoder(scaled) | {"k": torch.tensor(8), "threshold": torch.tensor(1.5)}
     foreign = read(state, tmp_path)
-    dictionary = assemble(read_as(foreign, ReadingConfig(normalisation="dataset_rms"), pair.inputs_of(PLACE)))
+    dictionary = assemble(
+        read_as(foreign, ReadingConfig(normalisation="dataset_rms"), pair.inputs_of(HOOKPOINTS))
+    )
     acts = (torch.cat(scaled, dim=1) @ foreign.W_enc + foreign.b_enc).relu()
     kept = acts * (acts * state["decoder.weight"].norm(dim=2).sum(dim=0) > 1.5)
     assert 0 < int((kept > 0).sum()) < int((acts > 0).sum())
-    torch.testing.assert_close(dictionary.encode(pair.inputs(PLACE)), kept, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(dictionary.encode(pair.inputs(HOOKPOINTS)), kept, rtol=1e-4, atol=1e-4)
 
 
 def test_models_of_different_tokenizers_are_refused(activation_set: ActivationSet) -> None:
@@ -186,10 +190,10 @@ class Ready(NamedTuple):
         save_file(state, folder / f"{name}.safetensors")
         source = ForeignSource(format="crosscoder", path=folder / f"{name}.safetensors")
         source = source.pinned(source.read())
-        unit = GateUnit(source, PLACE, GATE, self.models, ACTIVATIONS, self.corpus, self.described)
+        unit = GateUnit(source, HOOKPOINTS, GATE, self.models, ACTIVATIONS, self.corpus, self.described)
         gated = gate_dictionary.fn(self.context, unit)
         return import_dictionary.fn(
-            self.context, ImportUnit(source, name, PLACE, self.models, self.cached, gated)
+            self.context, ImportUnit(source, name, HOOKPOINTS, self.models, self.cached, gated)
         )
 
 
@@ -212,15 +216,15 @@ def test_it_is_landed_mined_and_matched_like_a_trained_one(
     ready: Ready, activation_set: ActivationSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     samples = {
-        model.id: gather_sample(load_language_model(model, "cpu"), activation_set.tokens, PLACE, 2_000)
+        model.id: gather_sample(load_language_model(model, "cpu"), activation_set.tokens, HOOKPOINTS, 2_000)
         for model in ready.models
     }
-    state = components_crosscoder(sites_of(side_by_side(samples)))
+    state = components_crosscoder(values_of(side_by_side(samples)))
     landed = ready.landed(state, tmp_path, "one")
     (row,) = ready.rows("select * from dictionaries where alias = $alias", alias=landed.facts["alias"])
     assert row["alias"] == f"pico-a-and-tuned/{HOOKPOINT}/one"
     assert (row["origin"], row["verified"], row["architecture"]) == ("imported", True, "crosscoder")
-    assert [site["model_id"] for site in row["reads"]] == ["pico-a", "tuned"]
+    assert [point["model_id"] for point in row["reads"]] == ["pico-a", "tuned"]
     mined = mine_examples.fn(ready.context, MineUnit(MiningConfig(n_top=4), ready.models, landed))
     assert mined.facts["n_alive"] > 90
     features = ready.rows(

@@ -57,7 +57,7 @@ def test_openai(activation: str, tmp_path: Path) -> None:
 
 
 def test_crosscoders_of_the_replication(tmp_path: Path) -> None:
-    """Codes from the sum over sites, each site decoded by itself."""
+    """Codes from the sum over hookpoints, each decoded by itself."""
     W_enc, W_dec = drawn(2, D, L), drawn(L, 2, D, seed=4)
     b_enc, b_dec = drawn(L, seed=5), drawn(2, D, seed=6)
     x = drawn(N, 2, D, seed=7) * 6 + 1

@@ -250,5 +250,5 @@ def test_crosscoders_that_ours_cannot_express_are_refused(tmp_path: Path) -> Non
 
 def test_the_replication_says_its_hookpoint() -> None:
     foreign = read("crosscoder/replication")
-    assert (foreign.reads, foreign.n_sites) == (("blocks.2.resid_pre",), 2)
+    assert (foreign.reads, foreign.n_hookpoints) == (("blocks.2.resid_pre",), 2)
     assert foreign.described["dict_size"] == foreign.d_sae

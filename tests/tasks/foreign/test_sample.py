@@ -10,9 +10,9 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForC
 
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.text.packing import PackedTokens
-from tasks.foreign.sample import Place, gather_sample
+from tasks.foreign.sample import Hookpoints, gather_sample
 
-PLACE = Place.of(("blocks.1.mlp_in",), ("blocks.1.mlp_out",))
+HOOKPOINTS = Hookpoints.of(("blocks.1.mlp_in",), ("blocks.1.mlp_out",))
 SIZES = {
     "vocab_size": 50,
     "hidden_size": 16,
@@ -45,7 +45,7 @@ def test_without_gain_the_input_of_an_mlp_has_unit_mean_square(
     zeros = np.zeros_like(ids)
     packed = PackedTokens(ids, zeros, zeros, zeros, zeros, np.ones_like(ids, dtype=bool), n_train=0)
     model = as_language_model(make_network(family))
-    inputs = gather_sample(model, packed, PLACE, 100).inputs_of(PLACE)
+    inputs = gather_sample(model, packed, HOOKPOINTS, 100).inputs_of(HOOKPOINTS)
     assert inputs.gain_D is not None
     assert inputs.shift_D is not None
     assert float(inputs.gain_D.std()) > 0.05

@@ -36,13 +36,13 @@ def make(architecture: str, **fields: Any) -> Dictionary:
     return dictionary.eval().requires_grad_(False)
 
 
-def has_one_site(architecture: str) -> bool:
+def has_one_hookpoint(architecture: str) -> bool:
     made = ARCHITECTURES[architecture]
     return made.how_trained == "steps" and len(made.Config.example.get("reads", [])) < 2
 
 
-ONE_SITE = [name for name in ARCHITECTURES.names() if has_one_site(name)]
-SAELENS = [name for name in ONE_SITE if make(name).saelens() is not None]
+ONE_HOOKPOINT = [name for name in ARCHITECTURES.names() if has_one_hookpoint(name)]
+SAELENS = [name for name in ONE_HOOKPOINT if make(name).saelens() is not None]
 
 
 def written(dictionary: Dictionary) -> Written:
@@ -67,7 +67,7 @@ def test_a_written_folder_encodes_and_decodes_alike(name: str, architecture: str
     assert foreign.writes == (("blocks.1.mlp_out",) if name == "sparsify" else written(dictionary).writes)
 
 
-@pytest.mark.parametrize("architecture", [name for name in ONE_SITE if make(name).saelens() is None])
+@pytest.mark.parametrize("architecture", [name for name in ONE_HOOKPOINT if make(name).saelens() is None])
 def test_what_saelens_does_not_have_is_refused_by_name(architecture: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"has no architecture that encodes as {architecture} does"):
         format_named("saelens").write(written(make(architecture)), tmp_path / "folder")

@@ -123,7 +123,7 @@ def test_intervals_are_over_documents_and_hold_the_value() -> None:
 
 
 @pytest.mark.parametrize(("ks", "second"), [((4, 4), 1), ((4, 9), 3)])
-def test_dictionaries_of_one_place_share_controls_of_their_k_and_the_ablations(
+def test_dictionaries_of_one_hookpoint_share_controls_of_their_k_and_the_ablations(
     activation_set: ActivationSet,
     language_model: LanguageModel,
     monkeypatch: pytest.MonkeyPatch,

@@ -16,7 +16,7 @@ from tasks.stages.describe_model import ModelUnit, describe_model
 from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.policies import StageContext
-from tasks.support.training_units import Site, TrainUnit
+from tasks.support.training_units import CachedHookpoint, TrainUnit
 
 HOOKPOINT = "blocks.1.resid_post"
 BASE: dict[str, Any] = {"id": "pico-b", "source": "embedded"}
@@ -39,7 +39,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         model = ModelConfig.model_validate(fields)
         described = describe_model.fn(context, ModelUnit(model))
         cached = cache_activations.fn(context, CacheUnit(model, ACTIVATIONS, corpus, described))
-        unit = TrainUnit(dictionary_config(DICTIONARY), (Site(cached, HOOKPOINT, model),), None)
+        unit = TrainUnit(dictionary_config(DICTIONARY), (CachedHookpoint(cached, HOOKPOINT, model),), None)
         train_dictionary.fn(context, unit)
     with connect(Path(context.root)) as connection:
         models = connection.sql("from models").to_arrow_table().to_pylist()

@@ -26,7 +26,7 @@ from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.match_units import MatchUnit
 from tasks.support.policies import StageContext
 from tasks.support.suite_units import SuiteUnit
-from tasks.support.training_units import Site, TrainUnit
+from tasks.support.training_units import CachedHookpoint, TrainUnit
 from tests.tasks.stages.landed import another, landed
 
 HOOKPOINT = "blocks.1.resid_post"
@@ -71,7 +71,9 @@ class Bench:
         cached = self.run("cache", CONFIGS["cache"])
         self.fingerprints = {cached.fingerprint}
         self.trained, self.second = (
-            train_dictionary.fn(self.context, TrainUnit(config, (Site(cached, HOOKPOINT, MODEL),), None))
+            train_dictionary.fn(
+                self.context, TrainUnit(config, (CachedHookpoint(cached, HOOKPOINT, MODEL),), None)
+            )
             for config in (
                 dictionary_config(
                     {"architecture": "topk", "d_sae": 32, "k": 4, "n_tokens": 2_000, "seed": seed}

@@ -11,13 +11,13 @@ from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.architectures import snmf
 from tasks.dictionaries.base import ARCHITECTURES, dictionary_config
 from tasks.dictionaries.config import DictionaryConfig
-from tasks.support.training_units import Site, TrainUnit
+from tasks.support.training_units import CachedHookpoint, TrainUnit
 from tasks.training.resumable import config_digest
 from tests.tasks.stages.landed import another
 
 HOOKPOINT = "blocks.1.resid_post"
 SET = {"activation_set_id": "s-00000000", "uri": "_blobs/activations/s"}
-SITE = Site(
+READ = CachedHookpoint(
     StageOutcome("0" * 64, "cache_activations", False, facts={"activation_sets": {HOOKPOINT: SET}}),
     HOOKPOINT,
     ModelConfig(id="pico-a", source="embedded"),
@@ -32,14 +32,14 @@ def config_of(name: str) -> DictionaryConfig:
 
 
 def fingerprint(config: DictionaryConfig) -> str:
-    key = TrainUnit(config, (SITE,)).key
+    key = TrainUnit(config, (READ,)).key
     return stage_fingerprint(key.stage, key.version, key.config, key.parents)
 
 
 def digest_in_checkpoint(config: DictionaryConfig) -> str:
     if isinstance(config, snmf.SnmfConfig):
         return snmf._digest(config, torch.ones(4, 3))
-    activations = SimpleNamespace(site_widths=[8], context_length=64)
+    activations = SimpleNamespace(hookpoint_widths=[8], context_length=64)
     return config_digest(config, activations, n_sequences=2)  # type: ignore[arg-type]
 
 

@@ -24,12 +24,12 @@ def store(
     """Commit a dictionary as its stage does; return its id."""
     dictionary_id = f"{alias}-{number:08d}"
     row = small.dictionary(dictionary_id, alias=alias, architecture=architecture)
-    site = {"model_id": alias.split("/")[0], "hookpoint": alias.split("/")[1]}
-    facts = {"dictionary_id": dictionary_id, "alias": alias, "reads": [site], "writes": [site]}
+    point = {"model_id": alias.split("/")[0], "hookpoint": alias.split("/")[1]}
+    facts = {"dictionary_id": dictionary_id, "alias": alias, "reads": [point], "writes": [point]}
     with Ledger(root).claim(stage, 1, alias, {"alias": alias, "n": number}, []) as claim:
         claim.commit(
             [SliceWrite("dictionaries", dictionary_id, row), alias_write(alias, dictionary_id)],
-            facts={**facts, "place": site["hookpoint"], "corpus_id": "texts"},
+            facts={**facts, "place": point["hookpoint"], "corpus_id": "texts"},
         )
     return dictionary_id
 

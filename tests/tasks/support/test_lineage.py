@@ -14,7 +14,7 @@ from flows.config import PipelineConfig
 from flows.starts import check_starts
 from tasks.dictionaries.base import dictionary_config
 from tasks.stages.train_dictionary import train_dictionary
-from tasks.support.training_units import Site, TrainUnit
+from tasks.support.training_units import CachedHookpoint, TrainUnit
 from tests.tasks.stages.test_stage_identity import CACHING, CONFIGS, HOOKPOINT, MODEL, Bench
 from tests.tasks.stages.test_training_identity import config_of, fingerprint
 
@@ -44,7 +44,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 def unit(bench: Bench, **settings: Any) -> TrainUnit:
     cached = bench.run("cache", CONFIGS["cache"])
     config = dictionary_config({**SMALL, **settings})
-    return TrainUnit(config, (Site(cached, HOOKPOINT, MODEL),)).started(bench.context.root)
+    return TrainUnit(config, (CachedHookpoint(cached, HOOKPOINT, MODEL),)).started(bench.context.root)
 
 
 def trained(bench: Bench, **settings: Any) -> StageOutcome:
@@ -91,9 +91,9 @@ def test_nights_go_on_from_each_other_and_a_rerun_finds_them(bench: Bench) -> No
 def test_what_is_no_start_is_one_sentence(bench: Bench, settings: dict[str, Any], words: str) -> None:
     fields = {name: value for name, value in {**SMALL, **settings}.items() if value is not None}
     config = dictionary_config(fields)
-    site = Site(bench.run("cache", CONFIGS["cache"]), HOOKPOINT, MODEL)
+    point = CachedHookpoint(bench.run("cache", CONFIGS["cache"]), HOOKPOINT, MODEL)
     with pytest.raises(UserError, match=words) as refused:
-        TrainUnit(config, (site,)).started(bench.context.root)
+        TrainUnit(config, (point,)).started(bench.context.root)
     assert "\n" not in str(refused.value)
 
 

@@ -12,7 +12,7 @@ from tasks.activations.models.embedded import EMBEDDED_MODELS
 from tasks.activations.models.language_model import LanguageModel, ModelConfig
 from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import build_dictionary, dictionary_config
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.weights import load_dictionary, save_dictionary
 from tasks.measures.fidelity import measure_fidelity
 from tasks.training.end_to_end_run import EndToEndRun, SequenceFeed
@@ -44,8 +44,8 @@ def trained(activation_set: ActivationSet, tmp_path_factory: pytest.TempPathFact
 def test_sequences_come_in_a_new_order_each_epoch_and_go_on_at_any_place(
     activation_set: ActivationSet,
 ) -> None:
-    sites, config = SiteActivations.of(activation_set), make_config(batch_tokens=3 * 64 + 5)
-    feed = SequenceFeed(sites, config)
+    activations, config = HookpointActivations.of(activation_set), make_config(batch_tokens=3 * 64 + 5)
+    feed = SequenceFeed(activations, config)
     n_train = len(activation_set.sequence_rows("train"))
     taken = [feed.next_batch() for _ in range(2 * n_train)]
     positions = torch.cat(taken).split(n_train)
@@ -54,7 +54,7 @@ def test_sequences_come_in_a_new_order_each_epoch_and_go_on_at_any_place(
     assert sorted(positions[1].tolist()) == sorted(positions[0].tolist())
     assert not torch.equal(positions[0], positions[1])
     for n_before in (1, n_train // 3 + 1):
-        ahead, behind = SequenceFeed(sites, config), SequenceFeed(sites, config)
+        ahead, behind = SequenceFeed(activations, config), SequenceFeed(activations, config)
         for _ in range(n_before):
             ahead.next_batch()
         behind.go_to(ahead.position)

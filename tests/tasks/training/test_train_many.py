@@ -11,7 +11,7 @@ import torch
 from catalog.errors import UserError
 from tasks.common.progress import Progress
 from tasks.dictionaries.base import dictionary_config
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.training.request import TrainingOptions
 from tasks.training.trainer import (
     NonFiniteLoss,
@@ -148,10 +148,10 @@ def test_hookpoints_of_one_run_are_trained_one_after_the_other(planted: Any, tmp
     """Jobs on different activations do not mix; the same set opened once is shared by its jobs."""
     other = CountedReads(planted)
     other.values = other.values[:, :, ::-1].copy()
-    first, second = SiteActivations([CountedReads(planted)]), SiteActivations([other])
+    first, second = HookpointActivations([CountedReads(planted)]), HookpointActivations([other])
     jobs = [
-        TrainingJob(config_of({**SWEEP[0], "n_tokens": 500}), sites, tmp_path / str(number))
-        for number, sites in enumerate((first, second))
+        TrainingJob(config_of({**SWEEP[0], "n_tokens": 500}), activations, tmp_path / str(number))
+        for number, activations in enumerate((first, second))
     ]
     together = train_many(jobs, options())
     for job, got in zip(jobs, together, strict=True):

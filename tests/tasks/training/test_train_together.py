@@ -16,24 +16,24 @@ from tasks.dictionaries.base import dictionary_config
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.stages.train_together import train_together
 from tasks.support.policies import StageContext
-from tasks.support.training_units import Site, TrainGroup, TrainUnit
+from tasks.support.training_units import CachedHookpoint, TrainGroup, TrainUnit
 
 HOOKPOINT = "blocks.1.resid_post"
 FIELDS: dict[str, Any] = {"architecture": "topk", "d_sae": 64, "batch_tokens": 256, "n_tokens": 256 * 12}
 
 
 @pytest.fixture
-def site(activation_set: ActivationSet, tmp_path: Path) -> Site:
+def point(activation_set: ActivationSet, tmp_path: Path) -> CachedHookpoint:
     uri = "_blobs/activations/test"
     shutil.copytree(activation_set.folder, tmp_path / uri)
     place = {"activation_set_id": "set-00000001", "uri": uri}
     facts = {"model_id": EMBEDDED_MODELS[0], "corpus_id": "corpus-1", "activation_sets": {HOOKPOINT: place}}
     cached = StageOutcome("f" * 64, "cache_activations", True, {}, 0, 0.0, facts)
-    return Site(cached, HOOKPOINT, ModelConfig(id=EMBEDDED_MODELS[0], source="embedded"))
+    return CachedHookpoint(cached, HOOKPOINT, ModelConfig(id=EMBEDDED_MODELS[0], source="embedded"))
 
 
-def unit_of(site: Site, **fields: Any) -> TrainUnit:
-    return TrainUnit(dictionary_config({**FIELDS, **fields}), (site,))
+def unit_of(point: CachedHookpoint, **fields: Any) -> TrainUnit:
+    return TrainUnit(dictionary_config({**FIELDS, **fields}), (point,))
 
 
 def n_rows(root: Path, query: str) -> int:
@@ -42,10 +42,10 @@ def n_rows(root: Path, query: str) -> int:
     return int(count)
 
 
-def test_each_is_a_unit_of_its_own(site: Site, tmp_path: Path) -> None:
+def test_each_is_a_unit_of_its_own(point: CachedHookpoint, tmp_path: Path) -> None:
     context = StageContext(tmp_path, "run-1", device="cpu", wait_seconds=0.0)
-    first, second, taken = (unit_of(site, k=k) for k in (4, 6, 7))
-    impossible = unit_of(site, k=65)
+    first, second, taken = (unit_of(point, k=k) for k in (4, 6, 7))
+    impossible = unit_of(point, k=65)
     group = TrainGroup("model", (first, impossible, second, taken))
     assert group.is_wanted
     with Ledger(tmp_path).claim(
@@ -72,5 +72,5 @@ def test_each_is_a_unit_of_its_own(site: Site, tmp_path: Path) -> None:
     assert train_together.fn(context, TrainGroup("model", (first, second))) == {}, "both are done"
 
 
-def test_one_dictionary_has_nothing_to_share(site: Site) -> None:
-    assert not TrainGroup("model", (unit_of(site, k=4),)).is_wanted
+def test_one_dictionary_has_nothing_to_share(point: CachedHookpoint) -> None:
+    assert not TrainGroup("model", (unit_of(point, k=4),)).is_wanted

@@ -19,7 +19,7 @@ from tasks.activations.models.source import ModelConfig
 from tasks.activations.reading.shards import ActivationSet
 from tasks.common.progress import silent
 from tasks.dictionaries.base import build_dictionary, dictionary_config
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.stream import read_valid
 from tasks.measures.eval_tokens import eval_tokens
 from tasks.mining.codes import encode_to_shards
@@ -117,7 +117,7 @@ def test_a_multiple_masks_the_same_tokens_for_training_metrics_and_mining(
 
     limit = 20 * np.nanmedian(norms)
     train = read_valid(masked, masked.sequence_rows("train")).float().norm(dim=1)
-    measured = torch.cat([part.values_NW for part in eval_tokens(SiteActivations.of(masked), 10**6, 8)])
+    measured = torch.cat([part.values_NW for part in eval_tokens(HookpointActivations.of(masked), 10**6, 8)])
     assert len(train) == masked.n_valid_tokens("train")
     assert len(measured) == masked.n_valid_tokens("eval")
     assert max(train.max(), measured.norm(dim=1).max()) < limit

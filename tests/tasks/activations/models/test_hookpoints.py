@@ -100,11 +100,11 @@ def test_projections_lead_from_inner_values_to_what_is_added(language_model: Loa
     model = language_model(family)
     attn_z, mlp_act, mlp_in = _block(model, "attn_z", "mlp_act", "mlp_in")
     for name, inner in (("attn_z", attn_z), ("mlp_act", mlp_act)):
-        site = resolve_hookpoint(model.model, f"blocks.{BLOCK}.{name}")
-        projection = f"module:{site.module}"
+        point = resolve_hookpoint(model.model, f"blocks.{BLOCK}.{name}")
+        projection = f"module:{point.module}"
         projected = capture(model, [projection], _inputs(model))[projection]
-        torch.testing.assert_close(model.model.get_submodule(site.module)(inner), projected)
-        assert inner.shape[2] == site.width
+        torch.testing.assert_close(model.model.get_submodule(point.module)(inner), projected)
+        assert inner.shape[2] == point.width
     assert mlp_act.shape[2] == 48
     assert mlp_in.shape[2] == 32
 

@@ -17,7 +17,7 @@ from tasks.dictionaries.saelens_form import SaelensForm
 from tasks.dictionaries.widths import Widths
 
 
-class SeveralSites(Dictionary):
+class SeveralHookpoints(Dictionary):
     """Base of crosscoders and cross-layer transcoders."""
 
     site_scales: Tensor
@@ -30,17 +30,19 @@ class SeveralSites(Dictionary):
         """None, unless SAELens has the architecture."""
         return None
 
-    def site_directions(self) -> tuple[Tensor, ...]:
+    def hookpoint_directions(self) -> tuple[Tensor, ...]:
         """What each latent writes to each hookpoint: M tensors (L, width)."""
         return torch.split(self.W_dec, list(self.widths.writes), dim=1)
 
     def comparable_norms(self) -> Tensor:
         """Norms of the directions at each hookpoint in comparable units: (L, M), differentiable."""
-        return torch.stack([part.norm(dim=1) for part in self.site_directions()], dim=1) * self.site_scales
+        return (
+            torch.stack([part.norm(dim=1) for part in self.hookpoint_directions()], dim=1) * self.site_scales
+        )
 
     def feature_columns(self) -> dict[str, list[Any]]:
         """The columns of the base class, and the norms at each hookpoint, in the units of its activations."""
-        norms_LM = torch.stack([part.detach().norm(dim=1) for part in self.site_directions()], dim=1)
+        norms_LM = torch.stack([part.detach().norm(dim=1) for part in self.hookpoint_directions()], dim=1)
         return {**super().feature_columns(), "site_norms": norms_LM.tolist()}
 
     @torch.no_grad()

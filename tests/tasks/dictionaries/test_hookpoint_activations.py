@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from catalog.errors import UserError
-from tasks.dictionaries.config import place_name
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.config import name_of_hookpoints
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 
 
 class SetInMemory:
@@ -32,14 +32,14 @@ class SetInMemory:
         return np.full((len(rows), 4, self.d_in), self.value, np.float32)
 
 
-def test_sites_lie_side_by_side_and_come_apart_again() -> None:
-    sites = SiteActivations([SetInMemory(2, 1), SetInMemory(3, 2)], [SetInMemory(1, 3)])
-    assert (sites.widths.reads, sites.widths.writes, sites.d_in) == ((2, 3), (1,), 6)
-    values = torch.from_numpy(sites.read(np.array([1]))).flatten(0, 1)
-    x_ND, y_NE = sites.split(values)
+def test_hookpoints_lie_side_by_side_and_come_apart_again() -> None:
+    activations = HookpointActivations([SetInMemory(2, 1), SetInMemory(3, 2)], [SetInMemory(1, 3)])
+    assert (activations.widths.reads, activations.widths.writes, activations.d_in) == ((2, 3), (1,), 6)
+    values = torch.from_numpy(activations.read(np.array([1]))).flatten(0, 1)
+    x_ND, y_NE = activations.split(values)
     assert x_ND[0].tolist() == [1, 1, 2, 2, 2]
     assert y_NE[0].tolist() == [3]
-    inputs = sites.inputs
+    inputs = activations.inputs
     assert (inputs.d_in, inputs.n_sequences, inputs.hookpoint) == (5, 3, "h1 and h2")
     ((rows, x_STD, valid),) = inputs.batches([2, 0], 8)
     assert (rows.tolist(), x_STD.shape, valid.shape) == ([2, 0], (2, 4, 5), (2, 4))
@@ -47,14 +47,14 @@ def test_sites_lie_side_by_side_and_come_apart_again() -> None:
 
 def test_one_set_is_read_as_it_is() -> None:
     alone = SetInMemory(2, 1)
-    assert SiteActivations([alone]).inputs is alone
-    assert SiteActivations([alone], [SetInMemory(2, 2)]).inputs is alone
-    assert SiteActivations([alone, SetInMemory(2, 2, "n")]).target_names == ("m/h1", "n/h2")
+    assert HookpointActivations([alone]).inputs is alone
+    assert HookpointActivations([alone], [SetInMemory(2, 2)]).inputs is alone
+    assert HookpointActivations([alone, SetInMemory(2, 2, "n")]).target_names == ("m/h1", "n/h2")
 
 
 def test_other_tokens_are_refused() -> None:
     with pytest.raises(UserError, match="different tokens"):
-        SiteActivations([SetInMemory(2, 1), SetInMemory(2, 1, "other", first_token=5)])
+        HookpointActivations([SetInMemory(2, 1), SetInMemory(2, 1, "other", first_token=5)])
 
 
 @pytest.mark.parametrize(
@@ -68,5 +68,5 @@ def test_other_tokens_are_refused() -> None:
         (["module:h.3:input"], None, "module.h.3.input"),
     ],
 )
-def test_places_have_names_that_an_alias_may_hold(reads: Any, writes: Any, name: str) -> None:
-    assert place_name(reads, writes) == name
+def test_hookpoints_have_names_that_an_alias_may_hold(reads: Any, writes: Any, name: str) -> None:
+    assert name_of_hookpoints(reads, writes) == name

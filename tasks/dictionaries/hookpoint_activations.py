@@ -18,7 +18,7 @@ from tasks.dictionaries.stream import ActivationReader
 from tasks.dictionaries.widths import Widths
 
 
-class SiteActivations:
+class HookpointActivations:
     """Several activation sets of the same tokens as one, for training and mining.
 
     Args:
@@ -40,11 +40,11 @@ class SiteActivations:
             _check_same_tokens(self._all[0], other)
 
     @classmethod
-    def of(cls, activations: "ActivationReader | SiteActivations") -> "SiteActivations":
+    def of(cls, activations: "ActivationReader | HookpointActivations") -> "HookpointActivations":
         """One activation set, read and written; several stay as they are."""
-        return activations if isinstance(activations, SiteActivations) else cls([activations])
+        return activations if isinstance(activations, HookpointActivations) else cls([activations])
 
-    def as_read_by(self, dictionary: Dictionary) -> "SiteActivations":
+    def as_read_by(self, dictionary: Dictionary) -> "HookpointActivations":
         """The input of a dictionary: these activations, in context if it reads context."""
         return InContext(self, dictionary) if dictionary.reads_context else self
 
@@ -53,17 +53,17 @@ class SiteActivations:
         """The input of an encoder: the activation set itself if there is one, else the sets read as one."""
         if len(self.reads) == 1:
             return self.reads[0]
-        return self if self.writes is None else SiteActivations(self.reads)
+        return self if self.writes is None else HookpointActivations(self.reads)
 
     @property
     def d_in(self) -> int:
         """Width of the result of ``read``: all hookpoints concatenated."""
-        return sum(self.site_widths)
+        return sum(self.hookpoint_widths)
 
     @property
-    def site_widths(self) -> tuple[int, ...]:
+    def hookpoint_widths(self) -> tuple[int, ...]:
         """Width of each hookpoint, those read first, then those written."""
-        return tuple(site.d_in for site in self._all)
+        return tuple(reader.d_in for reader in self._all)
 
     @property
     def n_sequences(self) -> int:
@@ -88,12 +88,12 @@ class SiteActivations:
     @property
     def hookpoint(self) -> str:
         """The hookpoints that are read, as a sentence names them."""
-        return " and ".join(site_names(self.reads))
+        return " and ".join(hookpoint_names(self.reads))
 
     @property
     def target_names(self) -> tuple[str, ...]:
         """The hookpoints that are written, each with its model if there are several models."""
-        return site_names(self.targets)
+        return hookpoint_names(self.targets)
 
     def sequence_rows(self, split: Split) -> NDArray[Any]:
         """The sequences of a split, ascending."""
@@ -103,7 +103,7 @@ class SiteActivations:
         """Activations of these sequences, hookpoints concatenated: (n, T, W)."""
         if len(self._all) == 1:
             return self._all[0].read(rows)
-        return np.concatenate([site.read(rows) for site in self._all], axis=2)
+        return np.concatenate([reader.read(rows) for reader in self._all], axis=2)
 
     def batches(
         self, rows: NDArray[Any] | Sequence[int], sequences_per_batch: int
@@ -127,18 +127,18 @@ class SiteActivations:
         return x_1D[0], y_1E[0]
 
 
-class InContext(SiteActivations):
+class InContext(HookpointActivations):
     """Activations with what a dictionary needs from the tokens before them, see `Dictionary.in_context`.
 
     ``read`` returns rows of the dictionary's ``input_width``, which start with the activation.
 
     Args:
-        sites: The hookpoints that the dictionary reads and reconstructs.
+        activations: Those of the hookpoints that the dictionary reads and reconstructs.
         dictionary: A dictionary that reads context.
     """
 
-    def __init__(self, sites: SiteActivations, dictionary: Dictionary) -> None:
-        super().__init__(sites.reads, sites.writes)
+    def __init__(self, activations: HookpointActivations, dictionary: Dictionary) -> None:
+        super().__init__(activations.reads, activations.writes)
         self.dictionary = dictionary
 
     @property
@@ -165,10 +165,10 @@ class InContext(SiteActivations):
         return values_NW, values_NW[:, : self.widths.d_in]
 
 
-def site_names(sites: Sequence[ActivationReader]) -> tuple[str, ...]:
+def hookpoint_names(readers: Sequence[ActivationReader]) -> tuple[str, ...]:
     """Hookpoints of activation sets, each with its model if there are several models."""
-    hookpoints = [str(getattr(site, "hookpoint", number)) for number, site in enumerate(sites)]
-    models = [str(getattr(site, "meta", {}).get("model_id", "")) for site in sites]
+    hookpoints = [str(getattr(reader, "hookpoint", number)) for number, reader in enumerate(readers)]
+    models = [str(getattr(reader, "meta", {}).get("model_id", "")) for reader in readers]
     if len(set(models)) == 1:
         return tuple(hookpoints)
     return tuple(f"{model}/{hookpoint}" for model, hookpoint in zip(models, hookpoints, strict=True))

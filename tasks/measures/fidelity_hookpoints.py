@@ -37,7 +37,7 @@ class Spot(NamedTuple):
     hookpoint: str
 
 
-def measure_site(
+def measure_hookpoint(
     spots: Sequence[Spot],
     number: int,
     tokens: PackedTokens,
@@ -62,23 +62,23 @@ def measure_site(
         ablate: Whether to run the ablations.
         listener: Called after each run of the model with the number of sequences.
     """
-    place, widths = spots[number], [len(mean) for mean in means]
+    spot, widths = spots[number], [len(mean) for mean in means]
 
     def part(replace: Replacement, x_ND: Tensor) -> Tensor:
         return torch.split(replace(x_ND), widths, dim=1)[number]
 
     def splicing(batch: Batch) -> Callable[[Replacement], AbstractContextManager[Any]]:
-        read_ND = _read(spots, place.language_model, tokens, batch)
+        read_ND = _read(spots, spot.language_model, tokens, batch)
 
         def at_hookpoint(replace: Replacement) -> AbstractContextManager[Any]:
             value_NE = replace(read_ND)
             put = partial(replace_valid, batch.valid_BT, lambda _: value_NE)
-            return splice(place.language_model, place.hookpoint, put)
+            return splice(spot.language_model, spot.hookpoint, put)
 
         return at_hookpoint
 
     parts = {name: partial(part, replace) for name, replace in replacements.items()}
-    arguments = (place.language_model, tokens, rows, means[number], parts, splicing, seed, ablate)
+    arguments = (spot.language_model, tokens, rows, means[number], parts, splicing, seed, ablate)
     return measure_spliced(*arguments, listener=listener)
 
 

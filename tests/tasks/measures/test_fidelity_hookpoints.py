@@ -12,11 +12,11 @@ from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.text.packing import PackedTokens
 from tasks.dictionaries.base import build_dictionary, dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
-from tasks.dictionaries.sites import SiteActivations
+from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.widths import Widths
 from tasks.measures.controls import fit_controls
+from tasks.measures.fidelity_hookpoints import Spot, measure_hookpoint
 from tasks.measures.fidelity_rows import fidelity_rows
-from tasks.measures.fidelity_sites import Spot, measure_site
 
 D = 16
 MEANS = torch.linspace(-1, 1, D), torch.linspace(2, 0, D)
@@ -52,7 +52,7 @@ def test_one_hookpoint_is_replaced_by_what_is_made_of_all(
     spots = [Spot(model, f"blocks.{block}.resid_post") for model, block in zip(models, blocks, strict=True)]
     mixing = torch.randn(2 * D, 2 * D, generator=torch.Generator().manual_seed(3)) / 4
     rows = np.array([0, 3])
-    measured = measure_site(spots, number, two_documents, rows, MEANS, {"mixed": lambda x: x @ mixing})
+    measured = measure_hookpoint(spots, number, two_documents, rows, MEANS, {"mixed": lambda x: x @ mixing})
     n, ce, kl = 0, {"mixed": 0.0, "mean_ablation": 0.0}, {"mixed": 0.0, "mean_ablation": 0.0}
     for row in rows:
         for part in (slice(0, 6), slice(6, 12)):
@@ -72,7 +72,7 @@ def test_one_hookpoint_is_replaced_by_what_is_made_of_all(
     assert measured.kl("mixed") > 0.01
 
 
-class Site:
+class Reader:
     """What fidelity asks of an activation set."""
 
     def __init__(self, model_id: str, tokens: PackedTokens) -> None:
@@ -86,7 +86,7 @@ class Site:
 def test_rows_of_a_crosscoder_name_their_hookpoint(
     small_llama: Callable[[int], LanguageModel], two_documents: PackedTokens
 ) -> None:
-    sites = SiteActivations([Site("small-0", two_documents), Site("small-1", two_documents)])
+    activations = HookpointActivations([Reader("small-0", two_documents), Reader("small-1", two_documents)])
     fields = {"architecture": "crosscoder", "l1_coefficient": 1.0, "d_sae": 12, "n_tokens": 1}
     places = {"models": ["small-0", "small-1"], "reads": ["blocks.0.resid_post"]}
     dictionary = build_dictionary(dictionary_config({**fields, **places}), Widths((D, D), (D, D)))
@@ -94,7 +94,7 @@ def test_rows_of_a_crosscoder_name_their_hookpoint(
     controls = fit_controls(x_ND, x_ND, 2, 12, 0, reconstructs=True)
     both = [small_llama(0), small_llama(1)]
     config = EvaluationConfig(fidelity_sequences=2)
-    rows = fidelity_rows(dictionary.requires_grad_(False), controls, sites, both, config)
+    rows = fidelity_rows(dictionary.requires_grad_(False), controls, activations, both, config)
     found = {(row["metric"], row["variant"]): row for row in rows}
     assert found["ce_recovered", "mean_ablation"]["value"] is None
     assert "one is replaced at a time" in found["kl", ""]["note"]
@@ -108,5 +108,5 @@ def test_rows_of_a_crosscoder_name_their_hookpoint(
             assert recovered["value"] == pytest.approx((ces[2] - ces[1]) / (ces[2] - ces[0]))
         else:
             assert "no damage" in recovered["note"]
-    alone = fidelity_rows(dictionary, controls, sites, both[:1], config)
+    alone = fidelity_rows(dictionary, controls, activations, both[:1], config)
     assert {row["note"] for row in alone} == {"no language model was given"}

@@ -40,8 +40,8 @@ def test_the_same_method_may_stand_at_several_places(tmp_path: Path) -> None:
         {**TRANSCODER, "writes": ["blocks.2.mlp_out"]},
     )
     config = pipeline(tmp_path, first, second, {**DIFF, "models": ["pico-a", "pico-b"]})
-    places = [dictionary.place for dictionary in config.dictionaries]
-    assert places == [
+    names = [dictionary.hookpoints_name for dictionary in config.dictionaries]
+    assert names == [
         "blocks.1.mlp_in-to-mlp_out",
         "blocks.1.mlp_in-to-blocks.2.mlp_out",
         "blocks.2.resid_post",
@@ -60,7 +60,7 @@ def test_the_same_method_may_stand_at_several_places(tmp_path: Path) -> None:
         ({**DIFF, "models": ["pico-a", "pico-a"]}, "crosscoder reconstructs several hookpoints together"),
     ],
 )
-def test_places_that_cannot_work_are_refused_before_anything_runs(
+def test_hookpoints_that_cannot_work_are_refused_before_anything_runs(
     tmp_path: Path, dictionary: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(UserError, match=words) as refused:
