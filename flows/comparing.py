@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from catalog.errors import UserError
-from flows.graph import Stage
+from flows.graph import named
 from flows.walk import Walk
 from tasks.observing.config import CorporaComparison, GrowthComparison, ModelsComparison
 from tasks.stages.associate_labels import AssociateUnit, associate_labels
@@ -11,7 +11,7 @@ from tasks.stages.compare_observations import compare_observations
 from tasks.support.compare_units import CompareUnit
 from tasks.support.observed import Observed, label_counts, newest_documents
 
-STAGES: frozenset[Stage] = frozenset({"associate_labels", "compare_observations"})
+STAGES = named("associate_labels", "compare_observations")
 _VALUES_SHOWN = 10
 
 
@@ -63,7 +63,7 @@ def comparison_stages(walk: Walk, observed: Observed) -> None:
 
 def set_comparison_stages(walk: Walk) -> None:
     """Comparisons of models and of corpora, for every dictionary that was looked at on both sides."""
-    if "compare_observations" not in walk.chosen:
+    if not walk.comes_to(compare_observations):
         return
     for comparison in walk.config.compare:
         if comparison.kind == "labels" or comparison.kind == "growth":

@@ -4,11 +4,11 @@ from typing import Any
 
 from prefect import flow
 
-from flows.graph import Stage
+from flows.graph import named
 from flows.parameters import Catalogue, Override, PipelineName, run_name
 from flows.pipeline import run_pipeline
 
-STAGES: tuple[Stage, ...] = ("evaluate_dictionary", "evaluate_suite")
+STAGES = named("evaluate_dictionary", "evaluate_suite")
 
 
 @flow(name="evaluate", flow_run_name=lambda: run_name("evaluate"), persist_result=False)

@@ -12,11 +12,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from flows.config import PipelineConfig
-from flows.graph import Stage, with_needs
+from flows.graph import Stage, named, with_needs
 from flows.reports import Run
 from flows.spine import run_stages
 
-LABELLING: tuple[Stage, ...] = ("explain_features", "score_explanations")
+LABELLING = named("explain_features", "score_explanations")
 DEPLOYMENT = "reexplain/on-demand"
 
 

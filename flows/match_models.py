@@ -9,7 +9,7 @@ from catalog.errors import UserError
 from catalog.ids import digest
 from catalog.settings import catalogue_root
 from flows.config import PipelineConfig, load_pipeline
-from flows.graph import Stage
+from flows.graph import named
 from flows.match_forecast import tell_forecast
 from flows.pair_limit import check_number
 from flows.pairs import crossed_units
@@ -22,7 +22,7 @@ from tasks.support.catalogued import find_dictionaries, without_controls
 from tasks.support.match_units import MatchUnit, is_comparable
 
 FLOW = "match-models"
-STAGES: tuple[Stage, ...] = ("match_features",)
+STAGES = named("match_features")
 MatcherName = Annotated[str, Field(json_schema_extra={"enum": list(MATCHERS.names())})]
 
 

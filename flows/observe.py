@@ -8,7 +8,7 @@ from pydantic import Field
 from catalog.errors import UserError
 from catalog.ids import digest
 from flows.config import PipelineConfig, load_pipeline
-from flows.graph import NEEDS, Stage, with_needs
+from flows.graph import Stage, following, with_needs
 from flows.labelling import LABELLING, hand_over, stages_here
 from flows.members import used_dictionaries
 from flows.observing import observe_stages
@@ -19,7 +19,7 @@ from flows.walk import Walk
 from tasks.observing.config import WITHIN_A_SET
 
 Pattern = Annotated[str, Field(min_length=1, max_length=400, examples=["pico-a/*/topk-*"])]
-STAGES: tuple[Stage, ...] = tuple(stage for stage in NEEDS if "observe_dictionary" in with_needs([stage]))
+STAGES = ("observe_dictionary", *following("observe_dictionary"))
 
 LABELS = "observe/labels"
 """The deployment of this flow that labels what was observed, in the light pool."""

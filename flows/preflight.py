@@ -1,6 +1,7 @@
 """Checks of models before anything runs, beyond the checks of the pipeline file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from catalog.connection import connect
@@ -8,13 +9,39 @@ from catalog.errors import UserError
 from catalog.queries import model_ids
 from catalog.snapshot import newest_snapshot
 from flows.config import PipelineConfig
+from flows.graph import Stage
 from flows.import_request import ImportRequest
 from flows.members import Trained, used_dictionaries
+from flows.pair_limit import check_pairs
+from flows.starts import check_starts
 from tasks.activations.caching.model_check import check_model
 from tasks.activations.models.source import ModelConfig, check_model_folder, model_folder
 
 STREAM = ("resid_pre", "resid_mid", "resid_post")
 """Hookpoints whose width is that of the model."""
+
+
+def check_before(config: PipelineConfig, root: Path, stages: frozenset[Stage], *, yes: bool = False) -> None:
+    """Check what the stages of a run start from, before any of them runs.
+
+    Args:
+        config: The pipeline.
+        root: The catalogue.
+        stages: The stages of the run, with all that they need.
+        yes: Whether the user agrees to any number of pairs to match.
+
+    Raises:
+        UserError: one sentence for the first model whose files cannot do what is requested, for a dictionary
+            to start from that is not there, and for more pairs than a person means.
+    """
+    checks: dict[Stage, Callable[[PipelineConfig, Path], None]] = {
+        "describe_model": check_models,
+        "train_dictionary": check_starts,
+        "match_features": partial(check_pairs, yes=yes),
+    }
+    for stage, check in checks.items():
+        if stage in stages:
+            check(config, root)
 
 
 def check_models(config: PipelineConfig, root: Path) -> None:

@@ -15,11 +15,9 @@ from flows.graph import Stage, with_needs
 from flows.match_forecast import tell_forecast
 from flows.members import Trained, used_dictionaries
 from flows.observing import observe_stages
-from flows.pair_limit import check_pairs
 from flows.pairs import pipeline_units
-from flows.preflight import check_models
+from flows.preflight import check_before
 from flows.reports import Run
-from flows.starts import check_starts
 from flows.walk import Walk
 from tasks.activations.models.source import ModelConfig
 from tasks.dictionaries.config import DictionaryConfig
@@ -39,12 +37,7 @@ def run_stages(run: Run, config: PipelineConfig, stages: Sequence[Stage] = (), *
     """
     run.limit(config.budget)
     walk = Walk(run, config, with_needs(stages))
-    if "describe_model" in walk.chosen:
-        check_models(config, run.context.root)
-    if "train_dictionary" in walk.chosen:
-        check_starts(config, run.context.root)
-    if "match_features" in walk.chosen:
-        check_pairs(config, run.context.root, yes=yes)
+    check_before(config, run.context.root, walk.chosen, yes=yes)
     used = used_dictionaries(config, run.context.root)
     walk.corpus()
     check_labels(walk)
@@ -90,7 +83,7 @@ def _dictionaries_of(walk: Walk, model: ModelConfig, cached: StageOutcome) -> li
             unit = TrainUnit(dictionary, read, written or None, config.training)
             units.append((unit.started(walk.run.context.root), key))
     group = TrainGroup(model.id, tuple(unit for unit, _ in units))
-    trains = group.is_wanted and walk.may_compute("train_dictionary")
+    trains = group.is_wanted and walk.may_compute(train_dictionary)
     together = train_together(walk.run.context, group) if trains else {}
     return [
         trained for unit, key in units for trained in _train_stages(walk, unit, key, together.get(unit.label))
@@ -141,7 +134,7 @@ def _train_stages(
 
 def _match_stages(walk: Walk, trained: Sequence[Trained]) -> None:
     """Run each matcher on the pairs that the pipeline chooses and that it compares, after a forecast."""
-    if "match_features" not in walk.chosen or not walk.config.match:
+    if not walk.comes_to(match_features) or not walk.config.match:
         return
     with walk.run.branch("match"):
         units = pipeline_units(walk.config.match, trained, walk.run.context.root)

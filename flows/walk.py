@@ -40,14 +40,18 @@ class Walk:
         Raises:
             NotChosen: for a stage that does not belong to the walk; it ends the branch without a word.
         """
-        if stage.name not in self.chosen:
+        if not self.comes_to(stage):
             raise NotChosen(stage.name)
         return self.run.do(stage, unit)
 
-    def may_compute(self, stage: Stage) -> bool:
+    def comes_to(self, stage: Task[[StageContext, U], StageOutcome]) -> bool:
+        """Whether a stage belongs to the walk."""
+        return stage.name in self.chosen
+
+    def may_compute(self, stage: Task[[StageContext, U], StageOutcome]) -> bool:
         """Whether the walk comes to a stage and computes it if it is missing."""
         self.run.heed_budget()
-        return stage in self.chosen and self.run.context.may_compute(stage)
+        return self.comes_to(stage) and self.run.context.may_compute(stage.name)
 
     def corpus(self, corpus_id: str | None = None) -> StageOutcome:
         """A corpus of the pipeline; by default the one on which dictionaries are trained."""

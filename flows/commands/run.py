@@ -31,21 +31,14 @@ def run_command(
 
     def check() -> None:
         from flows.config import load_pipeline
-        from flows.graph import NEEDS, with_needs
-        from flows.pair_limit import check_pairs
-        from flows.preflight import check_models
-        from flows.starts import check_starts
+        from flows.graph import named, with_needs
+        from flows.preflight import check_before
 
-        unknown = [stage for stage in stages if stage not in NEEDS]
-        if unknown:
-            raise UserError(f"there is no stage {unknown[0]!r}; stages are {', '.join(NEEDS)}")
-        config = load_pipeline(pipeline, overrides)
-        check_models(config, root)
-        chosen = with_needs([stage for stage in NEEDS if stage in stages])
-        if "train_dictionary" in chosen:
-            check_starts(config, root)
-        if "match_features" in chosen:
-            check_pairs(config, root, yes=yes)
+        try:
+            chosen = with_needs(named(*stages))
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        check_before(load_pipeline(pipeline, overrides), root, chosen, yes=yes)
 
     def call() -> dict[str, Any]:
         from flows.config import pipeline_path
