@@ -85,10 +85,7 @@ def pack_corpus(
     """
     if read_token_record(folder) is not None:
         return open_tokens(folder)
-    if documents.num_rows == 0:
-        raise UserError("the corpus is empty: it has no documents after cleaning; check the corpus section")
-    if chat_template is not None:
-        refuse_other_template(language_model.tokenizer, chat_template, language_model.spec.model_id)
+    _check_documents(language_model, documents, chat_template)
     vocab_size = int(language_model.model.get_input_embeddings().num_embeddings)
     writer = TokenWriter(folder, config.context_length, vocab_size)
 
@@ -110,6 +107,14 @@ def pack_corpus(
             logger.warning("no document fell into the eval split: metrics on eval tokens will be missing")
     writer.finish(n_train, {"tokenizer_digest": language_model.spec.tokenizer_digest})
     return open_tokens(folder)
+
+
+def _check_documents(language_model: LanguageModel, documents: pa.Table, chat_template: str | None) -> None:
+    """Refuse a corpus without documents, and conversations rendered with another model's template."""
+    if documents.num_rows == 0:
+        raise UserError("the corpus is empty: it has no documents after cleaning; check the corpus section")
+    if chat_template is not None:
+        refuse_other_template(language_model.tokenizer, chat_template, language_model.spec.model_id)
 
 
 def _sequences(

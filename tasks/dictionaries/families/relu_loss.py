@@ -116,6 +116,54 @@ def _by_slices(
     return Rectified(objective, l0, sse, cost, fired_L)
 
 
+class _Sums:
+    """The gradients of the objective and counts of latents, summed over slices of tokens.
+
+    The gradient of the threshold lacks its factor ``-threshold / bandwidth``.
+    """
+
+    def __init__(
+        self,
+        W_enc: Tensor,
+        b_enc: Tensor,
+        W_dec: Tensor,
+        threshold_L: Tensor,
+        cost_L: Tensor,
+        weights: Weights,
+        n_tokens: int,
+    ) -> None:
+        self.W_enc, self.b_enc, self.W_dec, self.threshold_L = W_enc, b_enc, W_dec, threshold_L
+        self.weights, self.n_tokens = weights, n_tokens
+        self.cost_L = cost_L * (weights.cost / n_tokens)
+        self.grad_enc_LD, self.grad_dec_LE = torch.zeros_like(W_enc.T), torch.zeros_like(W_dec)
+        self.grad_b_L, self.grad_threshold_L = torch.zeros_like(b_enc), torch.zeros_like(b_enc)
+        self.near_L, self.costly_L = torch.zeros_like(b_enc), torch.zeros_like(b_enc)
+        self.n_active = b_enc.new_zeros(())
+
+    def add(self, centred_ND: Tensor, target_NE: Tensor) -> Tensor:
+        """Add a slice of tokens; return its errors (N, E)."""
+        weights = self.weights
+        z_NL = product(centred_ND, self.W_enc, self.b_enc)
+        near_NL = in_window(z_NL, self.threshold_L, weights.bandwidth) if weights.bandwidth else None
+        acts_NL = z_NL.mul_(z_NL > self.threshold_L) if weights.bandwidth else z_NL.relu_()
+        error_NE = product(acts_NL, self.W_dec) - target_NE
+        grad_NE = error_NE * (2 * weights.sse / self.n_tokens)
+        self.grad_dec_LE += product(acts_NL.T, grad_NE)
+        grad_NL = product(grad_NE, self.W_dec.T)
+        costly_NL, slope = _costly(acts_NL, weights.steepness)
+        if weights.cost:
+            grad_NL += slope * self.cost_L
+        if near_NL is not None:
+            self.near_L += near_NL.sum(dim=0)
+            self.grad_threshold_L += (grad_NL * near_NL).sum(dim=0)
+        grad_NL = torch.ops.aten.threshold_backward(grad_NL, acts_NL, 0)
+        self.grad_enc_LD += product(grad_NL.T, centred_ND)
+        self.grad_b_L += grad_NL.sum(dim=0)
+        self.costly_L += costly_NL.sum(dim=0)
+        self.n_active += n_above(acts_NL, 0.0)
+        return error_NE
+
+
 class _Slices(torch.autograd.Function):
     """The objective and, in the same pass, all its gradients: a slice is used while it is in the cache."""
 
@@ -132,46 +180,27 @@ class _Slices(torch.autograd.Function):
         cost_L: Tensor,
         weights: Weights,
     ) -> tuple[Tensor, ...]:
-        n_tokens, n_latents = len(centred_ND), len(b_enc)
+        n_tokens = len(centred_ND)
+        sums = _Sums(W_enc, b_enc, W_dec, threshold_L, cost_L, weights, n_tokens)
         error_NE = torch.empty_like(target_NE)
-        grad_enc_LD, grad_dec_LE = torch.zeros_like(W_enc.T), torch.zeros_like(W_dec)
-        grad_b, grad_threshold, near_L, costly_L = (torch.zeros_like(b_enc) for _ in range(4))
-        n_active = centred_ND.new_zeros(())
-        for part in token_slices(centred_ND, n_latents):
-            z_NL = product(centred_ND[part], W_enc, b_enc)
-            near_NL = in_window(z_NL, threshold_L, weights.bandwidth) if weights.bandwidth else None
-            acts_NL = z_NL.mul_(z_NL > threshold_L) if weights.bandwidth else z_NL.relu_()
-            error_NE[part] = product(acts_NL, W_dec) - target_NE[part]
-            grad_NE = error_NE[part] * (2 * weights.sse / n_tokens)
-            grad_dec_LE += product(acts_NL.T, grad_NE)
-            grad_NL = product(grad_NE, W_dec.T)
-            costly_NL, slope = _costly(acts_NL, weights.steepness)
-            if weights.cost:
-                grad_NL += slope * (cost_L * (weights.cost / n_tokens))
-            if near_NL is not None:
-                near_L += near_NL.sum(dim=0)
-                grad_threshold += (grad_NL * near_NL).sum(dim=0)
-            grad_NL = torch.ops.aten.threshold_backward(grad_NL, acts_NL, 0)
-            grad_enc_LD += product(grad_NL.T, centred_ND[part])
-            grad_b += grad_NL.sum(dim=0)
-            costly_L += costly_NL.sum(dim=0)
-            n_active += n_above(acts_NL, 0.0)
-        fired_L = costly_L > 0  # activations are never negative
-        sse, costly_L = error_NE.square().sum() / n_tokens, costly_L / n_tokens
+        for part in token_slices(centred_ND, len(b_enc)):
+            error_NE[part] = sums.add(centred_ND[part], target_NE[part])
+        fired_L = sums.costly_L > 0  # activations are never negative
+        sse, costly_L = error_NE.square().sum() / n_tokens, sums.costly_L / n_tokens
         cost = (costly_L * cost_L).sum()
         if weights.bandwidth:
-            grad_threshold *= -threshold_L / weights.bandwidth
+            sums.grad_threshold_L *= -threshold_L / weights.bandwidth
         ctx.save_for_backward(
             error_NE * (-2 * weights.sse / n_tokens),
-            grad_enc_LD.T,
-            grad_b,
-            None if centre_D is None else -(W_enc @ grad_b),
-            grad_dec_LE,
-            grad_threshold,
+            sums.grad_enc_LD.T,
+            sums.grad_b_L,
+            None if centre_D is None else -(W_enc @ sums.grad_b_L),
+            sums.grad_dec_LE,
+            sums.grad_threshold_L,
             costly_L * weights.cost,
         )
-        ctx.mark_non_differentiable(near_L, n_active, sse, cost, fired_L)
-        return weights.sse * sse + weights.cost * cost, near_L, n_active, sse, cost, fired_L
+        ctx.mark_non_differentiable(sums.near_L, sums.n_active, sse, cost, fired_L)
+        return weights.sse * sse + weights.cost * cost, sums.near_L, sums.n_active, sse, cost, fired_L
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
