@@ -9,7 +9,7 @@ from catalog.ids import digest
 from catalog.ledger import StageOutcome
 from flows.config import PipelineConfig
 from flows.evidence import dictionary_stages, suite_stages
-from flows.graph import Stage
+from flows.graph import Stage, following, named
 from flows.import_request import ImportRequest, import_request
 from flows.labelling import LABELLING, hand_over, labels_elsewhere
 from flows.match_forecast import tell_forecast
@@ -33,16 +33,11 @@ from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.match_features import match_features
 from tasks.support.import_units import ImportUnit
 
-STAGES: frozenset[Stage] = frozenset(
-    (
-        *("evaluate_dictionary", "evaluate_suite", "mine_examples", "associate_labels"),
-        *("compare_observations", "explain_features", "score_explanations"),
-    )
-)
+STAGES = frozenset(following("observe_dictionary"))
 LABELS = "import-dictionary/labels"
 """The deployment of this flow that labels what was imported, in the light pool."""
 FormatName = Annotated[str, Field(json_schema_extra={"enum": sorted(FORMATS)})]
-LABELLED: frozenset[Stage] = frozenset(("mine_examples", *LABELLING))
+LABELLED = frozenset(named("mine_examples", *LABELLING))
 """What a run that only labels walks; examples are found, never mined there."""
 FORCED = STAGES | {"gate_dictionary", "import_dictionary", "match_features"}
 
@@ -92,17 +87,35 @@ def import_dictionary(
         "unsafe_allow_pickle": unsafe_allow_pickle,
     }
     request = import_request(**given)
+    given |= {"path": str(request.source.path), "accept_unverified": accept_unverified}
+    return _import(request, given, catalogue, force=force, found_only=found_only)
+
+
+def _import(
+    request: ImportRequest, given: dict[str, Any], catalogue: str, *, force: bool, found_only: bool
+) -> dict[str, Any]:
+    """Import a dictionary and run what follows, or only label it if it is in the catalogue.
+
+    Args:
+        request: What to import.
+        given: The parameters of the flow, for the run that labels.
+        catalogue: Folder of the catalogue; empty for the default.
+        force: Import it again even if it is done.
+        found_only: Label what is in the catalogue, and leave out what is not there yet.
+
+    Returns:
+        The result of the run, see `flows.reports.Run.result`.
+    """
     forced = frozenset(LABELLING if found_only else FORCED) if force else frozenset()
     only = frozenset(LABELLING) if found_only else None
     where = [list(part) for part in request.hookpoints]
     described = digest([request.config.canonical(), request.source.described(), where])
     with started_run("import-dictionary", request.config.name, catalogue, forced, described, only) as run:
-        landed = _landed(run, request, accept_unverified)
+        landed = _landed(run, request, given["accept_unverified"])
         if found_only:
             walk = Walk(run, request.config, LABELLED)
             dictionary_stages(walk, request.models, landed, EvaluationConfig())
         else:
-            given |= {"path": str(request.source.path), "accept_unverified": accept_unverified}
             _follow_or_hand_over(run, request, landed, given)
     return run.result()
 

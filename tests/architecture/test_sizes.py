@@ -14,9 +14,6 @@ FILE, FUNCTION, STAGE, VIEW = 300, 50, 60, 80
 SLACK = 10
 
 LONGER: dict[str, int] = {
-    "flows/import_dictionary.py::import_dictionary": 59,
-    "tasks/activations/caching/corpus_tokens.py::pack_corpus": 52,
-    "tasks/dictionaries/families/relu_loss.py::_Slices.forward": 52,
     "tests/catalog/test_upkeep.py": 364,
     "tests/catalog/test_views.py": 449,
     "tests/dashboards/synthetic.py": 514,
