@@ -15,6 +15,7 @@ from catalog.schemas.spec import (
     TIME,
     TableSpec,
     column,
+    interval,
     optional,
     table,
 )
@@ -58,9 +59,9 @@ DICTIONARIES: tuple[TableSpec, ...] = (
         column("metric_version", I32, "Version of the definition"),
         optional("control", JSON, "JSON: the same metric of the controls (pca, random) at the same k"),
         optional("note", TEXT, "Why a value is null, or how it was measured"),
-        optional("ci_low", F64, "Low end of the 95 % interval of the value over documents", since=2),
-        optional("ci_high", F64, "High end of the 95 % interval of the value over documents", since=2),
-        optional("n_documents", I64, "Documents of these tokens, the units of the interval", since=2),
+        *interval(
+            "the value over documents", "Documents of these tokens, the units of the interval", since=2
+        ),
         version=2,
         partition_by=(),
     ),

@@ -18,6 +18,7 @@ from catalog.schemas.spec import (
     TEXT,
     TableSpec,
     column,
+    interval,
     optional,
     table,
 )
@@ -83,9 +84,12 @@ FEATURES: tuple[TableSpec, ...] = (
         optional(
             "reconstruction_ratio", F64, "Latent scaling of the reconstructions, first over last", since=2
         ),
-        optional("density_ci_low", F64, "Low end of the 95 % interval of density over documents", since=3),
-        optional("density_ci_high", F64, "High end of the 95 % interval of density over documents", since=3),
-        optional("n_documents", I64, "Documents with valid tokens from which density comes", since=3),
+        *interval(
+            "density over documents",
+            "Documents with valid tokens from which density comes",
+            prefix="density_",
+            since=3,
+        ),
         optional("metric_version", I32, "Version of the definition of density and its interval", since=3),
         optional(
             "logit_histogram",

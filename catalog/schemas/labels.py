@@ -17,6 +17,7 @@ from catalog.schemas.spec import (
     TOKEN_SHARE,
     TableSpec,
     column,
+    interval,
     optional,
     table,
 )
@@ -79,8 +80,7 @@ LABELS: tuple[TableSpec, ...] = (
         column("variant", TEXT, "Kind of negatives: random, neighbour or mixed"),
         column("seed", I32, "Seed of sampling and order"),
         optional("value", F64, "The score; null if nothing was answered"),
-        optional("ci_low", F64, "Lower end of the 95 % interval"),
-        optional("ci_high", F64, "Upper end of the 95 % interval"),
+        *interval("the score over judged items"),
         optional(
             "chance",
             F64,

@@ -10,6 +10,7 @@ from catalog.schemas.spec import (
     TEXT,
     TableSpec,
     column,
+    interval,
     optional,
     table,
 )
@@ -38,9 +39,7 @@ MATCHES: tuple[TableSpec, ...] = (
             "p-value after false-discovery control over the features of this pair (Benjamini-Hochberg)",
         ),
         column("verdict", TEXT, "same, split, merged, absorbed or unmatched", Verdict),
-        optional("ci_low", F64, "Low end of the 95 % interval of the score over documents", since=2),
-        optional("ci_high", F64, "High end of the 95 % interval of the score over documents", since=2),
-        optional("n_documents", I64, "Documents compared; null if weights are compared", since=2),
+        *interval("the score over documents", "Documents compared; null if weights are compared", since=2),
         optional("same_above", F64, "Score that best partners must exceed to be called the same", since=2),
         optional(
             "floor_score",

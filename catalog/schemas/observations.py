@@ -8,11 +8,13 @@ from catalog.schemas.spec import (
     FEATURE,
     I32,
     I64,
+    METRIC_VERSION,
     SET,
     TEXT,
     TIME,
     TableSpec,
     column,
+    interval,
     optional,
     table,
 )
@@ -59,7 +61,7 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
             "Whether document_q is at most 0.05: the corpus brings them together, beyond common contexts",
         ),
         column("n_documents", I64, "Documents of the sample, each with two contexts"),
-        column("metric_version", I32, "Version of the definition of these figures"),
+        METRIC_VERSION,
     ),
     table(
         "document_firings",
@@ -106,7 +108,7 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
             "strongly where it fires (rank sum)",
         ),
         column("q_value", F64, "p_value after Benjamini-Hochberg over all features and values of the label"),
-        column("metric_version", I32, "Version of the definition of these figures"),
+        METRIC_VERSION,
     ),
     table(
         "feature_shifts",
@@ -135,8 +137,7 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
             "Positive if b is larger. models: mean activation per token, b minus a; else log odds ratio "
             "of firing in a document, 0.5 added to all four counts",
         ),
-        optional("ci_low", F64, "Low end of the 95 % interval of the effect over documents"),
-        optional("ci_high", F64, "High end of the 95 % interval of the effect over documents"),
+        *interval("the effect over documents"),
         optional("pearson", F64, "Correlation of the activations on aligned tokens; models only"),
         optional("jaccard", F64, "Tokens on which both sides fire over those on which one does; models only"),
         optional("overlap_top", F64, "Share of the 20 top contexts that both sides have; models only"),
@@ -172,7 +173,7 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
             "models: signs of the documents' differences flipped at random; else Fisher's exact test",
         ),
         column("q_value", F64, "p_value after Benjamini-Hochberg over the features of this comparison"),
-        column("metric_version", I32, "Version of the definition of these figures"),
+        METRIC_VERSION,
     ),
     table(
         "decodability",
@@ -193,7 +194,7 @@ OBSERVATIONS: tuple[TableSpec, ...] = (
         column("is_first", BOOL, "Whether it is the first hookpoint at which the feature is decodable"),
         column("n_firing", I64, "Eval tokens on which the feature fires"),
         column("n_tokens", I64, "Eval tokens"),
-        column("metric_version", I32, "Version of the definition of these figures"),
+        METRIC_VERSION,
     ),
     table(
         "alarms",

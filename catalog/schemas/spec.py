@@ -94,6 +94,24 @@ def optional(
     return Column(name, type_, description, True, _allowed(values), since)
 
 
+def interval(of: str, documents: str = "", prefix: str = "", since: int = 1) -> tuple[Column, ...]:
+    """The ends of a 95 % interval, and the documents that it is over; null where none is defined.
+
+    Args:
+        of: What the interval is of, as the end of the description.
+        documents: Which documents they are; empty for a table without ``n_documents``.
+        prefix: What the names of the ends begin with.
+        since: Version of the table that added the columns.
+    """
+    ends = [
+        optional(f"{prefix}ci_{end}", F64, f"{end.title()} end of the 95 % interval of {of}", since=since)
+        for end in ("low", "high")
+    ]
+    if documents:
+        ends.append(optional("n_documents", I64, documents, since=since))
+    return tuple(ends)
+
+
 def _allowed(values: object) -> tuple[str, ...]:
     return tuple(get_args(values)) if values is not None else ()
 
@@ -107,6 +125,7 @@ COMMON_COLUMNS = tuple(common.name for common in _COMMON)
 DICTIONARY = column("dictionary_id", TEXT, "Dictionary: alias plus eight hex digits of its fingerprint")
 SET = column("activation_set_id", TEXT, "Activation set that the observation was made on")
 FEATURE = column("feature_index", I32, "Unit of the dictionary, counted from 0")
+METRIC_VERSION = column("metric_version", I32, "Version of the definition of these figures")
 
 
 def table(
