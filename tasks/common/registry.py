@@ -9,6 +9,7 @@ The entry point names a module; importing it registers its classes, as importing
 """
 
 import importlib
+import inspect
 import logging
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
@@ -41,7 +42,10 @@ class Registry(Generic[T]):
         return f"featlas.{self.kind.replace(' ', '_')}"
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Class decorator: make the class, which says its ``purpose`` in one line, known as ``name``."""
+        """Class decorator: make the class, which says its ``purpose`` in one line, known as ``name``.
+
+        The type of its attribute ``config`` becomes its ``Config`` where it has none.
+        """
 
         def add(item: type[T]) -> type[T]:
             purpose = vars(item).get("purpose")
@@ -50,6 +54,9 @@ class Registry(Generic[T]):
             known = self._items.get(name)
             if known is not None and known.__qualname__ != item.__qualname__:
                 raise ValueError(f"{self.kind} {name!r} is registered twice")
+            settings = inspect.get_annotations(item).get("config")
+            if "Config" not in vars(item) and isinstance(settings, type):
+                setattr(item, "Config", settings)  # noqa: B010
             self._items[name] = item
             return item
 

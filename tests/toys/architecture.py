@@ -22,7 +22,7 @@ class ToyArchitectureConfig(GradientConfig):
 class ToyArchitecture(Dictionary):
     """``relu(W_enc (x - b_dec) + b_enc)``."""
 
-    Config = ToyArchitectureConfig
+    config: ToyArchitectureConfig
     purpose = "encodes by ReLU and minimises the squared error alone"
 
     def encode(self, x_ND: Tensor) -> Tensor:

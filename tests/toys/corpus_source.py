@@ -37,7 +37,7 @@ class ToyCorpusConfig(SourceConfig):
 class ToyCorpus(CorpusSource):
     """Every document has an order of words of its own."""
 
-    Config = ToyCorpusConfig
+    config: ToyCorpusConfig
     purpose = "makes up documents of a few words"
 
     def documents(self) -> Iterator[Document]:

@@ -17,7 +17,7 @@ class ToyExplainerConfig(ExplainerConfig):
 class ToyExplainer(Explainer):
     """Looks at one context."""
 
-    Config = ToyExplainerConfig
+    config: ToyExplainerConfig
     purpose = "names the token on which the feature fires most"
 
     @classmethod

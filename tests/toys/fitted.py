@@ -19,7 +19,7 @@ class ToyFittedConfig(BaselineConfig):
 class ToyFitted(Baseline):
     """Feature i is dimension i, where it is above its mean."""
 
-    Config = ToyFittedConfig
+    config: ToyFittedConfig
     purpose = "takes the axes of the activations"
 
     @classmethod

@@ -26,7 +26,7 @@ class ToyJudgeConfig(JudgeConfig):
 class ToyJudge(JudgeScorer):
     """Shows contexts as text."""
 
-    Config = ToyJudgeConfig
+    config: ToyJudgeConfig
     purpose = "asks a judge about contexts in the plainest words"
     prompt = PROMPT
 

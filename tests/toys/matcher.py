@@ -19,7 +19,7 @@ class ToyMatcherConfig(MatcherConfig):
 class ToyMatcher(Matcher):
     """Compares dictionaries that write the same hookpoint, as decoder_cosine does."""
 
-    Config = ToyMatcherConfig
+    config: ToyMatcherConfig
     purpose = "pairs features of the same index"
 
     def compares(self, a: Candidate, b: Candidate) -> bool:

@@ -19,7 +19,7 @@ class ToyScorerConfig(ScorerConfig):
 class ToyScorer(Scorer):
     """Reads contexts as text."""
 
-    Config = ToyScorerConfig
+    config: ToyScorerConfig
     purpose = "looks for the last word of the explanation in a context"
 
     @classmethod

@@ -16,7 +16,7 @@ class ToySuiteConfig(SuiteConfig):
 class ToySuite(Suite):
     """Reads the weights alone."""
 
-    Config = ToySuiteConfig
+    config: ToySuiteConfig
     purpose = "measures the mean norm of the directions"
 
     def headline(self) -> tuple[tuple[str, str], ...]:

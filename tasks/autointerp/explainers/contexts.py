@@ -44,7 +44,6 @@ class ContextsExplainer(Explainer):
     """Asks for one short phrase; an invalid reply becomes a status and an error."""
 
     purpose = "asks a language model for one short phrase about marked contexts"
-    Config = ContextsConfig
     needs_client = True
     config: ContextsConfig
 

@@ -39,7 +39,6 @@ class LexicalExplainer(Explainer):
     """Expresses in words what the contexts share, and compiles it to a rule that can be scored."""
 
     purpose = "searches for the rule on tokens that best separates firing from silent contexts"
-    Config = LexicalConfig
     config: LexicalConfig
 
     @classmethod

@@ -18,7 +18,7 @@ class DetectionScorer(JudgeScorer):
     """Tests whether an explanation separates contexts; high for topics as well as for tokens."""
 
     purpose = "asks a judge whether the feature fires somewhere in an unmarked context"
-    Config = DetectionConfig
+    config: DetectionConfig
     prompt = "judge_detection.v1"
 
     def passages(

@@ -29,7 +29,7 @@ class FuzzingScorer(JudgeScorer):
     """
 
     purpose = "asks a judge whether the marked tokens are those the feature fires on"
-    Config = FuzzingConfig
+    config: FuzzingConfig
     prompt = "judge_fuzzing.v1"
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:

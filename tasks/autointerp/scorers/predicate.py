@@ -24,7 +24,6 @@ class PredicateScorer(Scorer):
     """Answers yes for a context if the rule holds at any of its tokens."""
 
     purpose = "checks whether the stored rule holds in a held-out context"
-    Config = PredicateConfig
     config: PredicateConfig
 
     @classmethod

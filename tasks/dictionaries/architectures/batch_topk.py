@@ -1,6 +1,6 @@
 """BatchTopK: k latents per token on average (Bussmann et al. 2024, arXiv 2412.06410)."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -39,7 +39,6 @@ class BatchTopK(KeptDictionary):
     """
 
     purpose = "keeps activations above one learned threshold, `k` per token on average"
-    Config: ClassVar[type[DictionaryConfig]] = BatchTopKConfig
     config: BatchTopKConfig
     threshold: Tensor
 

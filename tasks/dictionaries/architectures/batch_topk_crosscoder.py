@@ -7,7 +7,6 @@ from torch import Tensor
 
 from tasks.dictionaries.architectures.batch_topk import BatchTopK, BatchTopKConfig
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.crosscoder_family import CrosscoderFields, Crosscoding
 from tasks.dictionaries.sparse_codes import Pairs
 from tasks.dictionaries.training_state import TrainingState
@@ -26,7 +25,6 @@ class BatchTopKCrosscoder(Crosscoding, BatchTopK):
     """Latents are selected by ``f sum_M |W_dec^M|``; the threshold at inference uses the same unit."""
 
     purpose = "reconstructs several hookpoints or two models with the `k · N` largest activations"
-    Config: ClassVar[type[DictionaryConfig]] = BatchTopKCrosscoderConfig
     config: BatchTopKCrosscoderConfig
 
     def keys(self, acts_NL: Tensor) -> Tensor:

@@ -38,7 +38,6 @@ class CrossLayerTranscoder(CrossLayer):
     """Minimises the unexplained variance of all layers together; dead latents learn from the residual."""
 
     purpose = "reads an MLP input per layer; each latent writes to its own and all later outputs"
-    Config: ClassVar[type[DictionaryConfig]] = CrossLayerTranscoderConfig
     config: CrossLayerTranscoderConfig
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:

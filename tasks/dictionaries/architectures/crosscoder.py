@@ -6,7 +6,6 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.crosscoder_family import CrosscoderFields, Crosscoding
 from tasks.dictionaries.training_state import TrainingState, TrainingStep
 
@@ -36,7 +35,6 @@ class Crosscoder(Crosscoding):
     """``relu``; the penalty zeroes the decoder of one model more than it should, see ``error_ratio``."""
 
     purpose = "reconstructs several hookpoints or two models together, by ReLU with an L1 penalty"
-    Config: ClassVar[type[DictionaryConfig]] = CrosscoderConfig
     config: CrosscoderConfig
 
     def encode(self, x_ND: Tensor) -> Tensor:

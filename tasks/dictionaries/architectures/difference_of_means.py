@@ -14,7 +14,6 @@ from torch import Tensor
 from catalog.errors import UserError
 from catalog.ids import slug
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.fitted import Baseline, BaselineConfig, Fitting
 from tasks.dictionaries.trained import TrainedDictionary
 
@@ -50,7 +49,7 @@ class DifferenceOfMeans(Baseline):
     """
 
     purpose = "takes one direction per value of a label column"
-    Config: ClassVar[type[DictionaryConfig]] = DifferenceOfMeansConfig
+    config: DifferenceOfMeansConfig
 
     @classmethod
     def fit(cls, config: Any, fitting: Fitting) -> TrainedDictionary:

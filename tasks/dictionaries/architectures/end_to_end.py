@@ -6,7 +6,6 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, HowTrained
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.training_state import TrainingState
 
@@ -36,7 +35,6 @@ class EndToEnd(Dictionary):
     """``relu(W_enc (x - b_dec) + b_enc)``, trained by `tasks.training.end_to_end_run`."""
 
     purpose = "is trained with the language model in the loop, so that its predictions survive"
-    Config: ClassVar[type[DictionaryConfig]] = EndToEndConfig
     how_trained: ClassVar[HowTrained] = "end_to_end"
     config: EndToEndConfig
 

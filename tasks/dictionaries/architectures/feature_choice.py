@@ -3,7 +3,7 @@
 Legend: N tokens, D d_in, L d_sae, P kept pairs.
 """
 
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -59,7 +59,6 @@ class FeatureChoice(ZipfRevival):
     """
 
     purpose = "gives every latent its quota of tokens by Zipf's law"
-    Config: ClassVar[type[DictionaryConfig]] = FeatureChoiceConfig
     config: FeatureChoiceConfig
     threshold: Tensor
 

@@ -27,7 +27,7 @@ class FrozenDecoder(TopK):
     """Encoder and biases learn; ``W_dec`` is random unit rows before, during and after the training."""
 
     purpose = "is a `topk` that trains its encoder and keeps its random decoder, as a control"
-    Config: ClassVar[type[DictionaryConfig]] = FrozenDecoderConfig
+    config: FrozenDecoderConfig
     gradient = GradientTraits(learns_decoder=False)
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:

@@ -64,7 +64,6 @@ class Gated(Dictionary):
     """
 
     purpose = "decides in one half which latents are active and in the other how strongly"
-    Config: ClassVar[type[DictionaryConfig]] = GatedConfig
     config: GatedConfig
     gradient = GradientTraits(exact_decoder_gradient=False)
 

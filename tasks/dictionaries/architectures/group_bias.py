@@ -95,7 +95,6 @@ class GroupBias(TiedDictionary):
     """
 
     purpose = "moves biases until the latents of a group fire as often as they should"
-    Config: ClassVar[type[DictionaryConfig]] = GroupBiasConfig
     config: GroupBiasConfig
     gradient = GradientTraits(joined={"step_fired": "sum", "step_largest": "max", "step_tokens": "sum"})
     groups: Tensor

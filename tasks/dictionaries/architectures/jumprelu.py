@@ -74,7 +74,6 @@ class JumpReLU(Dictionary):
     """``z * (z > threshold)`` with ``z = W_enc (x - b_dec) + b_enc`` and one threshold per latent."""
 
     purpose = "keeps pre-activations above a learned threshold of each latent"
-    Config: ClassVar[type[DictionaryConfig]] = JumpReLUConfig
     config: JumpReLUConfig
 
     def __init__(self, config: DictionaryConfig, widths: Widths) -> None:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from tasks.dictionaries.architectures.jumprelu import JumpReLU, JumpReLUConfig
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.cross_layer_family import CrossLayer, CrossLayerFields
 from tasks.dictionaries.families.relu_loss import Rectified, Weights, jump, step
 from tasks.dictionaries.training_state import TrainingState
@@ -45,7 +44,6 @@ class JumpReLUCrossLayerTranscoder(CrossLayer, JumpReLU):
     """``z * (z > threshold)`` with ``z = x^m W_enc^m + b_enc^m`` of the latent's own layer."""
 
     purpose = "is a `cross_layer_transcoder` with a threshold for every latent"
-    Config: ClassVar[type[DictionaryConfig]] = JumpReLUCrossLayerTranscoderConfig
     config: JumpReLUCrossLayerTranscoderConfig
 
     @torch.no_grad()

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from tasks.dictionaries.architectures.jumprelu import JumpReLU, JumpReLUConfig
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.transcoder_family import TranscoderFields, Transcoding
 from tasks.dictionaries.saelens_form import SaelensForm
 
@@ -32,7 +31,6 @@ class JumpReLUTranscoder(Transcoding, JumpReLU):
     """``z * (z > threshold)`` with ``z = x W_enc + b_enc``, to the output."""
 
     purpose = "predicts one hookpoint from another, with a threshold for every latent"
-    Config: ClassVar[type[DictionaryConfig]] = JumpReLUTranscoderConfig
     config: JumpReLUTranscoderConfig
 
     def saelens(self) -> SaelensForm:

@@ -4,7 +4,7 @@ arXiv 2506.03093).
 Legend: N tokens, D d_in, E d_out, L d_sae, T steps.
 """
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -58,7 +58,6 @@ class MatchingPursuit(TiedDictionary):
     """
 
     purpose = "selects one latent after the other, each for what is left to explain"
-    Config: ClassVar[type[DictionaryConfig]] = MatchingPursuitConfig
     config: MatchingPursuitConfig
     selects_in_steps = True
     residual_threshold: Tensor

@@ -5,7 +5,7 @@ Legend: N tokens, D d_in, E d_out, L d_sae, P kept pairs, G groups.
 
 import math
 from itertools import accumulate
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -56,7 +56,6 @@ class MatryoshkaBatchTopK(BatchTopK):
     """
 
     purpose = "is a `batch_topk` whose first groups of latents reconstruct alone too"
-    Config: ClassVar[type[DictionaryConfig]] = MatryoshkaConfig
     config: MatryoshkaConfig
     nested_groups = True
 

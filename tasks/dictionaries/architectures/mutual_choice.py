@@ -1,10 +1,9 @@
 """Mutual Choice: tokens and latents choose each other (Ayonrinde 2024, arXiv 2411.02124)."""
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from tasks.dictionaries.architectures.batch_topk import BatchTopK, BatchTopKConfig
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.zipf_auxk import ChoiceConfig, ZipfRevival
 
 
@@ -19,5 +18,4 @@ class MutualChoice(ZipfRevival, BatchTopK):
     """Keeps the ``k * N`` largest of a batch, like BatchTopK; AuxK trains all underused latents."""
 
     purpose = "keeps the `k · N` largest activations of a batch and revives all underused latents"
-    Config: ClassVar[type[DictionaryConfig]] = MutualChoiceConfig
     config: MutualChoiceConfig

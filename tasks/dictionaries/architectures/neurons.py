@@ -6,7 +6,6 @@ import torch
 
 from catalog.schemas import UnitType
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.fitted import Baseline, BaselineConfig, Fitting
 from tasks.dictionaries.trained import TrainedDictionary
 
@@ -25,7 +24,7 @@ class Neurons(Baseline):
     """Feature i is neuron i where it is positive; the negative sides follow, for neurons that have one."""
 
     purpose = "takes the neurons of `mlp_act` themselves, each sign a feature"
-    Config: ClassVar[type[DictionaryConfig]] = NeuronsConfig
+    config: NeuronsConfig
     unit_type: ClassVar[UnitType] = "neuron"
 
     @classmethod

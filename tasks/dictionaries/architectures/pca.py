@@ -1,13 +1,12 @@
 """Baseline: principal components, both directions of each."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.fitted import Baseline, BaselineConfig, Fitting
 from tasks.dictionaries.trained import TrainedDictionary
 
@@ -36,7 +35,7 @@ class PrincipalComponents(Baseline):
     """Feature c is component c, feature n_components + c its opposite; L0 is n_components, or k."""
 
     purpose = "takes principal components, both directions of each"
-    Config: ClassVar[type[DictionaryConfig]] = PcaConfig
+    config: PcaConfig
 
     @classmethod
     def fit(cls, config: Any, fitting: Fitting) -> TrainedDictionary:

@@ -30,7 +30,7 @@ class RandomDirections(Baseline):
     """The control that any method must beat at equal width and k."""
 
     purpose = "takes random unit directions"
-    Config: ClassVar[type[DictionaryConfig]] = RandomDirectionsConfig
+    config: RandomDirectionsConfig
 
     @classmethod
     def fit(cls, config: Any, fitting: Fitting) -> TrainedDictionary:

@@ -7,7 +7,6 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, GradientTraits
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.relu_loss import Weights, rectified
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.saelens_form import SaelensForm
@@ -39,7 +38,6 @@ class ReluL1(Dictionary):
     """``relu(W_enc (x - b_dec) + b_enc)``; L1 shrinks the activations, see the metric ``shrinkage``."""
 
     purpose = "encodes by ReLU with an L1 penalty"
-    Config: ClassVar[type[DictionaryConfig]] = ReluL1Config
     gradient = GradientTraits(can_resample=True)
     config: ReluL1Config
 

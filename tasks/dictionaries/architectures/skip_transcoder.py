@@ -3,11 +3,10 @@
 Latents do not explain what the linear path explains: the metric ``skip_share`` measures that part.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 from tasks.dictionaries.architectures.topk_transcoder import TopKTranscoder, TopKTranscoderConfig
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 
 
 class SkipTranscoderConfig(TopKTranscoderConfig):
@@ -27,5 +26,4 @@ class SkipTranscoder(TopKTranscoder):
     """``W_skip`` starts at zero. Directions have unit norm; those of sparsify start at zero."""
 
     purpose = "is a `topk_transcoder` with a linear path beside the latents"
-    Config: ClassVar[type[DictionaryConfig]] = SkipTranscoderConfig
     config: SkipTranscoderConfig

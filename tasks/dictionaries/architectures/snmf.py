@@ -78,7 +78,6 @@ class Snmf(FittedDictionary):
     """The code of a token is its least-squares projection on the factors with non-negative weights."""
 
     purpose = "factorises MLP activations into semi-nonnegative factors"
-    Config: ClassVar[type[DictionaryConfig]] = SnmfConfig
     unit_type: ClassVar[UnitType] = "factor"
     config: SnmfConfig
 

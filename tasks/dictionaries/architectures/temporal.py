@@ -78,7 +78,6 @@ class Temporal(Dictionary):
     """Encodes what earlier tokens of the document do not predict; ``b_enc`` is not used."""
 
     purpose = "encodes what the earlier tokens of a document do not predict"
-    Config: ClassVar[type[DictionaryConfig]] = TemporalConfig
     how_trained: ClassVar[HowTrained] = "imported"
     reads_context: ClassVar[bool] = True
     config: TemporalConfig

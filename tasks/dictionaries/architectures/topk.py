@@ -5,7 +5,7 @@ which needs no selection over all latents. Each latent then competes only with i
 """
 
 from dataclasses import replace
-from typing import ClassVar, Literal, Self
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.topk_family import KeptDictionary
 from tasks.dictionaries.gradient_config import KeptConfig
 from tasks.dictionaries.saelens_form import SaelensForm
@@ -70,7 +69,6 @@ class TopK(KeptDictionary):
     """Keeps the k largest pre-activations of a token, then ReLU: L0 is at most k."""
 
     purpose = "keeps the `k` largest pre-activations of a token"
-    Config: ClassVar[type[DictionaryConfig]] = TopKConfig
     config: TopKConfig
 
     def saelens(self) -> SaelensForm | None:

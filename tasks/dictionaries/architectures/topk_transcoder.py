@@ -4,7 +4,6 @@ from typing import Any, ClassVar, Literal
 
 from tasks.dictionaries.architectures.topk import TopK, TopKConfig
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.transcoder_family import TranscoderFields, Transcoding
 
 
@@ -26,5 +25,4 @@ class TopKTranscoder(Transcoding, TopK):
 
     purpose = "predicts one hookpoint from another with the `k` largest latents"
     starts_centred: ClassVar[bool] = False
-    Config: ClassVar[type[DictionaryConfig]] = TopKTranscoderConfig
     config: TopKTranscoderConfig

@@ -6,7 +6,6 @@ from pydantic import Field
 
 from tasks.dictionaries.architectures.relu_l1 import ReluL1, ReluL1Config
 from tasks.dictionaries.base import ARCHITECTURES
-from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.transcoder_family import TranscoderFields, Transcoding
 from tasks.dictionaries.saelens_form import SaelensForm
 
@@ -31,7 +30,6 @@ class Transcoder(Transcoding, ReluL1):
     """``relu(x W_enc + b_enc)`` to the output; error over the squared mean norm of the output, plus L1."""
 
     purpose = "predicts one hookpoint from another, by ReLU with an L1 penalty"
-    Config: ClassVar[type[DictionaryConfig]] = TranscoderConfig
     config: TranscoderConfig
 
     def saelens(self) -> SaelensForm:

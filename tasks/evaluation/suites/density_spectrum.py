@@ -11,7 +11,7 @@ Shapes: N tokens, G documents, L latents, R replicates, B bins.
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,7 +43,6 @@ class DensitySpectrum(Suite):
     """Share of the latents in every bin, with a random dictionary of the same width and k as control."""
 
     purpose = "counts how often latents fire, as a histogram of log10 density"
-    Config: ClassVar[type[SuiteConfig]] = DensitySpectrumConfig
     config: DensitySpectrumConfig
 
     def headline(self) -> tuple[tuple[str, str], ...]:

@@ -70,7 +70,6 @@ class FirstLetter(Suite):
     """Counted in eval tokens that the probe classifies correctly."""
 
     purpose = "measures absorption and splitting of latents for the first letter of words"
-    Config: ClassVar[type[SuiteConfig]] = FirstLetterConfig
     version: ClassVar[int] = 3
     reads: ClassVar[frozenset[str]] = frozenset({"texts"})
     config: FirstLetterConfig

@@ -20,7 +20,7 @@ from tasks.common.progress import ProgressListener, silent
 from tasks.evaluation.documents import pool_documents
 from tasks.evaluation.label_documents import LabelConfig, Labelled, check_label, labelled_eval
 from tasks.evaluation.probe import Bools, Floats
-from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig
+from tasks.evaluation.suite import SUITES, Metric, Subject, Suite
 from tasks.evaluation.tokens import fit_controls
 
 METRIC = "label_separation"
@@ -41,7 +41,6 @@ class LabelSeparation(Suite):
     """Mean silhouette of the eval documents."""
 
     purpose = "measures how far the classes of a document label lie apart in latent space"
-    Config: ClassVar[type[SuiteConfig]] = LabelSeparationConfig
     reads: ClassVar[frozenset[str]] = frozenset({"labels"})
     config: LabelSeparationConfig
 

@@ -35,7 +35,7 @@ from tasks.evaluation.label_documents import (
     sparse_answers,
 )
 from tasks.evaluation.probe import Bools
-from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig, Unmeasurable
+from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, Unmeasurable
 
 KEPT, AREA = "accuracy_kept", "accuracy_kept_area"
 
@@ -55,7 +55,6 @@ class LabelledLatents(Suite):
     """Ratio of balanced accuracies on eval documents, mean over classes."""
 
     purpose = "compares probes on labelled features with probes on all activations"
-    Config: ClassVar[type[SuiteConfig]] = LabelledLatentsConfig
     reads: ClassVar[frozenset[str]] = frozenset({"labels", "labelled"})
     config: LabelledLatentsConfig
 

@@ -83,7 +83,6 @@ class LayerDecodability(FeatureSuite):
     """Counted in features."""
 
     purpose = "finds the first layer from which a linear probe predicts where a feature fires"
-    Config: ClassVar[type[SuiteConfig]] = LayerDecodabilityConfig
     reads: ClassVar[frozenset[str]] = frozenset({"layers"})
     table: ClassVar[str] = "decodability"
     config: LayerDecodabilityConfig

@@ -18,7 +18,7 @@ training: they say nothing about other seeds.
 Shapes: N tokens, F features, L latents.
 """
 
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -71,7 +71,6 @@ class PlantedFeatures(Suite):
     """Trains in this process, on the device of the subject."""
 
     purpose = "trains the same method on synthetic activations whose features are known"
-    Config: ClassVar[type[SuiteConfig]] = PlantedFeaturesConfig
     config: PlantedFeaturesConfig
 
     def headline(self) -> tuple[tuple[str, str], ...]:

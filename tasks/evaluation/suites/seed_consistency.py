@@ -51,7 +51,6 @@ class SeedConsistency(Suite):
     """Counted in latents."""
 
     purpose = "compares a dictionary with those that differ in the seed alone"
-    Config: ClassVar[type[SuiteConfig]] = SeedConsistencyConfig
     version: ClassVar[int] = 2
     reads: ClassVar[frozenset[str]] = frozenset({"siblings"})
     config: SeedConsistencyConfig

@@ -85,7 +85,6 @@ class SequenceError(Suite):
     """With PCA and a random dictionary of the same k as controls if the input is reconstructed."""
 
     purpose = "measures errors by sequence and on special tokens"
-    Config: ClassVar[type[SuiteConfig]] = SequenceErrorConfig
     version: ClassVar[int] = 2
     config: SequenceErrorConfig
 

@@ -28,7 +28,7 @@ from tasks.evaluation.label_documents import (
     sparse_accuracy,
     sparse_answers,
 )
-from tasks.evaluation.suite import SUITES, Metric, Subject, Suite, SuiteConfig
+from tasks.evaluation.suite import SUITES, Metric, Subject, Suite
 from tasks.evaluation.tokens import fit_controls
 
 METRIC = "sparse_probe_accuracy"
@@ -49,7 +49,6 @@ class SparseProbing(Suite):
     """Balanced accuracy on the eval documents, mean over classes; 0.5 is chance."""
 
     purpose = "probes for a document label with a few latents"
-    Config: ClassVar[type[SuiteConfig]] = SparseProbingConfig
     reads: ClassVar[frozenset[str]] = frozenset({"labels"})
     config: SparseProbingConfig
 

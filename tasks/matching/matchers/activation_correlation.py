@@ -7,7 +7,7 @@ B13.3 and B13.5).
 Shapes: S segments; A, B features that fire often enough.
 """
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,6 @@ class ActivationCorrelation(Matcher):
     """Features that fire together."""
 
     purpose = "correlates activations on the text that both dictionaries have read"
-    Config: ClassVar[type[MatcherConfig]] = ActivationCorrelationConfig
     config: ActivationCorrelationConfig
 
     def compares(self, a: Candidate, b: Candidate) -> bool:

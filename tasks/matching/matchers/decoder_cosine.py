@@ -13,7 +13,7 @@ Shapes: A, B latents of the two dictionaries, D width.
 """
 
 from collections.abc import Iterator
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,7 +39,6 @@ class DecoderCosine(Matcher):
     """Directions that point the same way."""
 
     purpose = "compares the directions of two dictionaries that write the same hookpoints"
-    Config: ClassVar[type[MatcherConfig]] = DecoderCosineConfig
     config: DecoderCosineConfig
 
     def compares(self, a: Candidate, b: Candidate) -> bool:
