@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from catalog.errors import UserError
 
 N_HEX = 8
-SLUG_PATTERN = re.compile(r"[a-z0-9._-]{1,80}-[0-9a-f]{8}")
 _NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,199}")
 _UNSAFE_RUN = re.compile(r"[^a-z0-9._-]+")
 _TAGGED = re.compile(rf"(?P<alias>.+)-(?P<tag>[0-9a-f]{{{N_HEX}}})")
