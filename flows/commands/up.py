@@ -25,6 +25,7 @@ from tasks.common.allocator import steady_allocator
 
 SAY_EVERY_SECONDS = 30.0
 MOST_STARTS = 4
+"""A service that ends this often before it is up has a fault that another start does not remove."""
 REGISTER_PAUSES = (2.0, 5.0, 15.0, 30.0)
 
 

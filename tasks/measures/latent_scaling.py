@@ -26,6 +26,7 @@ from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.measures.evaluation import eval_batches
 
 MAX_TOKENS = 200_000
+"""A latent with a density of 0.01 % still fires on about twenty of them."""
 
 
 def best_factor(products: Tensor, squares: Tensor, direction_squared: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 N_BINS = 24
-N_RANDOM = 256
-NULL_QUANTILE = 0.95
+N_RANDOM, NULL_QUANTILE = 256, 0.95
+"""A dozen of the random directions lie above the null."""
 
 
 class LogitDistribution(NamedTuple):

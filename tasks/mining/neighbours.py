@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 
 METRIC_VERSION = 1
 LEAST_COSINE = 0.3
+"""The least cosine whatever the null: in high dimensions random directions are so little alike that the null
+alone would flag almost every pair."""
 ALPHA = 0.05
-_DIRECTIONS = 2_048
-_TOKENS = 4_096
+"""Share of random directions that pass the null, and largest q-value that counts."""
+_DIRECTIONS, _TOKENS = 2_048, 4_096
+"""Random directions for the null and tokens for their covariance: its 95 % quantile lies above the hundred
+largest of them."""
 _CELLS_AT_ONCE = 16_000_000
 
 NEIGHBOURS_SCHEMA = pa.schema(

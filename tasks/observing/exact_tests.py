@@ -11,9 +11,11 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
 _NEGLIGIBLE = 1e-13
+"""Terms of a tail that are smaller than this share of it change no digit that is shown."""
 FEWEST_RANKED = 8
 """With fewer values the normal approximation of the rank sum is not conservative."""
 _MOST_TIED = 0.25
+"""Ties make the normal approximation worse: one group of equal values may hold 63 % of all."""
 
 
 def fisher_p(both_X: Ints, firing_X: Ints, group_X: Ints, n_X: Ints) -> Floats:
