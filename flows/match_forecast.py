@@ -1,4 +1,4 @@
-"""How many pairs a run matches and about how long that takes, told before the first match."""
+"""The forecast before the first match: how many pairs a run matches, and for about how long."""
 
 import logging
 from collections.abc import Collection, Iterable, Sequence

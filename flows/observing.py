@@ -1,4 +1,4 @@
-"""The further sets of activations on which the dictionaries of a pipeline are looked at."""
+"""Observes the dictionaries of a pipeline on further activation sets."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Refuses globs that give more pairs to match than a person means; needs no scheduler, so it runs first."""
+"""Refuses globs that give far more pairs to match than intended, before a scheduler starts."""
 
 from collections.abc import Mapping
 from pathlib import Path

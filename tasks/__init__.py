@@ -1,4 +1,4 @@
-"""Stages and what they compute with. Whatever imports it computes with threads that sleep while they wait."""
+"""Stages, and the pure code that they call. Importing it makes threads sleep while they wait."""
 
 from tasks.common.threads import sleep_while_waiting
 

@@ -1,4 +1,4 @@
-"""The sequences from which a sample was taken, for dictionaries that read a token in its document.
+"""The sequences from which a sample was taken, for dictionaries that read the tokens before each token.
 
 Legend: S sequences, T context, D width of a hookpoint, N tokens of the sample, W rows in context.
 """

@@ -1,4 +1,4 @@
-"""What a mining pass leaves behind, so that a pass over the same set with more documents goes on from it.
+"""The saved state of a mining pass: when the set gains documents, the next pass continues from it.
 
 Codes and sums of earlier parts of a set never change (`tasks.activations.caching.growth`). They are kept in
 a folder; what is read back is checked against the set and by SHA-256. A folder that does not fit or is

@@ -1,4 +1,4 @@
-"""What a comparison is asked for, and how the sides of each kind are read from the catalogue."""
+"""The unit of a comparison, and how the sides of each kind are read from the catalogue."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

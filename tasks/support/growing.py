@@ -1,4 +1,4 @@
-"""Corpora that grow, in the catalogue: what one was made of, and which of its sets can be continued."""
+"""Growing corpora in the catalogue: the settings of their source, and the activation set to continue."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""What an import is asked for, and the rows that it leaves."""
+"""The unit of an import, and the rows that it commits."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a match is asked for: two dictionaries of the catalogue and how to compare them."""
+"""The unit of a match: two dictionaries of the catalogue and the matcher that compares them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

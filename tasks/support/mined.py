@@ -1,4 +1,4 @@
-"""Mining in the catalogue: what it commits, and what a pass over a set that grows goes on from."""
+"""Mining in the catalogue: the rows it commits, and the earlier pass that it continues."""
 
 import json
 from collections.abc import Mapping

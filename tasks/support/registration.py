@@ -1,4 +1,4 @@
-"""How activation sets and dictionaries enter the catalogue: their rows, and what later stages are told."""
+"""The rows of activation sets and dictionaries in the catalogue, and the facts that later stages read."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

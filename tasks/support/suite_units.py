@@ -1,4 +1,4 @@
-"""What a suite is asked for, and how its subject is read from the catalogue."""
+"""The unit of a suite, and how its subject is read from the catalogue."""
 
 import hashlib
 from dataclasses import dataclass

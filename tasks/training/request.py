@@ -1,4 +1,4 @@
-"""What a training process is asked for, and what it leaves: the only types that cross between processes."""
+"""The request to a training process and its result: the only types that cross between processes."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal

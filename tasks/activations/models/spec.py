@@ -1,4 +1,4 @@
-"""What is known of a language model without running it, and what its files must not say."""
+"""The description of a language model from its files, and the settings of its files that are refused."""
 
 from dataclasses import dataclass
 from pathlib import Path

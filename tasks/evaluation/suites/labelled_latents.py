@@ -1,4 +1,4 @@
-"""How much of what the activations say about a document label the labelled features keep.
+"""How well labelled features predict a document label, relative to all activations.
 
 A probe on the m features that differ most between the classes, among those whose explanation beats chance,
 is compared with a probe on all raw activations: the ratio of their balanced accuracies on eval documents, for
