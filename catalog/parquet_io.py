@@ -1,8 +1,7 @@
 """Parquet files of the catalogue: zstd, page checksums, chosen row groups, content-addressed, durable.
 
-A file is named ``v<schema version>-<8 random hex>-<sha256>.parquet``: the name says which columns the file
-has
-and the hash of its bytes. Two commits never share a name.
+A file is named ``v<schema version>-<8 random hex>-<sha256>.parquet``: the name says which columns the
+file has, and the hash of its bytes. Two commits never share a name.
 """
 
 import hashlib

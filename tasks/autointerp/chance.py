@@ -11,8 +11,7 @@ with d_f the mean of the feature's donors, v_f its sampling variance, p the mean
 variance between features that v_f does not explain. For a judge that tosses coins t² is 0 and every chance
 is p. A judge that never reads the explanation gives its own explanation and a donor's the same score: t² is
 above 0, and a feature that is easy for this judge has a high chance. The chance of balanced accuracy is
-never below
-0.5, which random answers reach.
+never below 0.5, which random answers reach.
 
 A value is above chance if the interval of the difference is above 0. The intervals of value and chance are
 combined by squares (Zou and Donner, Statistics in Medicine 2008, as Newcombe's for two shares):

@@ -1,10 +1,10 @@
 """Random directions distributed like the rows of a dictionary: angular central Gaussian of their scatter.
 
 Decoder rows are not spread evenly over the sphere: they share the strong directions of the activations. Two
-unrelated sets are therefore much closer than isotropic directions. A direction
-``z / |z|`` with z ~ N(0, S) is angular central Gaussian (Tyler 1987); S is chosen so that its second moment
-is that of the rows, E[z z^T / |z|^2] = mean of u u^T over unit rows u. Both share their eigenvectors, and the
-eigenvalues of S are found by fixed-point iteration on
+unrelated sets are therefore much closer than isotropic directions. A direction ``z / |z|`` with
+z ~ N(0, S) is angular central Gaussian (Tyler 1987). S is chosen so that its second moment is that of the
+rows, E[z z^T / |z|^2] = mean of u u^T over unit rows u. Both share their eigenvectors, and the eigenvalues of
+S are found by fixed-point iteration on
 
     E[l_k z_k^2 / sum_j l_j z_j^2] = integral_0^inf l_k / (1 + 2 l_k s) prod_j (1 + 2 l_j s)^(-1/2) ds.
 
