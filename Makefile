@@ -55,8 +55,9 @@ format: $(VENV)/.installed-test ## put the code into its form
 test: $(VENV)/.installed-test ## every test but the long fault tests and the benchmarks
 	@$(BIN)/python -m pytest -q -n $(TEST_WORKERS) --dist loadfile -m 'not faults and not gpu' $(RECORD)
 
+# Also looks for new inputs: the profile `search` draws other examples each time, and more (tests/searching.py).
 faults: $(VENV)/.installed-test ## the long fault tests: kill everything, everywhere
-	@$(BIN)/python -m pytest -q -m faults
+	@$(BIN)/python -m pytest -q -m 'faults or hypothesis' --hypothesis-profile=search
 
 bench: $(VENV)/.installed-test ## benchmarks as ratios; makes an environment for each peer (BENCH=training: one of them)
 	@$(BIN)/python -m tests.benchmarks.run $(BENCH)

@@ -1,4 +1,4 @@
-"""What all tests share: the order of the files, and one thread for each worker.
+"""What all tests share: the order of the files, one thread for each worker, and how properties are tried.
 
 pytest-xdist starts the files with most tests first, but here a file with five tests can take minutes. The
 longest files start first instead, so that no worker works alone at the end. Record the seconds again after a
@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from tasks.common.threads import sleep_while_waiting
+from tests.searching import register_profiles
 
 sleep_while_waiting(os.environ)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+register_profiles()
 
 SECONDS = Path(__file__).with_name("seconds.json")
 RECORDED_FROM = 2.0

@@ -14,6 +14,7 @@ from catalog.connection import connect
 from catalog.schemas import TABLES
 from catalog.slices import SliceWrite
 from catalog.store import TableStore
+from tests.searching import examples
 
 NAMES = ("features", "dictionaries", "explanations", "runs")
 operations = st.lists(
@@ -54,7 +55,7 @@ def rows(store: TableStore, name: str) -> list[dict[str, Any]]:
 
 
 @settings(
-    max_examples=8,
+    max_examples=examples(8),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from catalog.errors import CatalogueError
 from catalog.rows import check_unique, conform, count_nonfinite, rows_of, with_constants
 from catalog.schemas import COMMON_COLUMNS, TABLES
+from tests.searching import examples
 
 NESTED = pa.list_(pa.struct([("f", pa.float32()), ("l", pa.list_(pa.float64()))]))
 
@@ -73,7 +74,7 @@ def test_a_repeated_key_is_refused() -> None:
 floats = st.floats(width=32)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.lists(
         st.none()

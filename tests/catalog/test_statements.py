@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from catalog.statements import bound, literal
+from tests.searching import examples
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
 VALUES = st.none() | st.booleans() | st.integers(-(2**62), 2**62) | st.floats(allow_nan=False) | TEXTS
@@ -32,13 +33,13 @@ def connection() -> duckdb.DuckDBPyConnection:
 
 @given(value=VALUES)
 @example(value=float("inf"))
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=examples(200))
 def test_a_literal_is_its_value(connection: duckdb.DuckDBPyConnection, value: Any) -> None:
     assert connection.sql(f"SELECT {literal(value)}").fetchall() == [(value,)]
 
 
 @given(values=st.lists(TEXTS))
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=examples(100))
 def test_a_list_of_texts_is_its_value(connection: duckdb.DuckDBPyConnection, values: list[str]) -> None:
     assert connection.sql(f"SELECT {literal(values)}::VARCHAR[]").fetchall() == [(values,)]
 

@@ -11,6 +11,7 @@ from catalog.errors import UserError
 from flows.boundary import one_line
 from flows.config import PIPELINES, PipelineConfig, load_pipeline, pipeline_names
 from flows.overrides import set_value
+from tests.searching import examples
 
 
 @pytest.mark.parametrize("name", pipeline_names())
@@ -163,7 +164,7 @@ def told(pipeline: str, changes: list[str]) -> str:
 @given(changes=st.lists(overrides | st.text(max_size=20), max_size=3))
 @example(changes=["dictionaries.0=&a [*a]"])
 @example(changes=["schedule.cron=2024-13-45"])
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 def test_any_override_is_taken_or_one_sentence(changes: list[str]) -> None:
     assert len(told("demo", changes).splitlines()) == 1
 
@@ -176,7 +177,9 @@ def test_any_override_is_taken_or_one_sentence(changes: list[str]) -> None:
         max_leaves=6,
     ),
 )
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_value_anywhere_in_a_pipeline_is_taken_or_one_sentence(
     place: list[int], value: object, tmp_path: Path
 ) -> None:

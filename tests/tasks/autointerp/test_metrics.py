@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.autointerp.metrics import METRICS, UNANSWERED, confusion, interval, wilson
+from tests.searching import examples
 
 TRUTH = np.asarray([True] * 6 + [False] * 12)
 ANSWERS = np.asarray([[1, 1, 1, 1, 0, 0, 1, 1, 1] + [0] * 9], np.int8)
@@ -81,7 +82,7 @@ def test_interval_covers_the_truth_about_as_often_as_it_says() -> None:
     assert 0.93 <= covered <= 0.985
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from([-1, 0, 1])), min_size=1, max_size=30))
 def test_values_lie_in_their_intervals(items: list[tuple[bool, int]]) -> None:
     counts = confusion(np.asarray([[a for _, a in items]], np.int8), np.asarray([t for t, _ in items]))

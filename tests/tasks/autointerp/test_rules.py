@@ -22,6 +22,7 @@ from tasks.autointerp.lexicon.rule import (
 from tasks.autointerp.lexicon.search import RuleSearch, SearchLimits
 from tasks.autointerp.lexicon.vocabulary import TOKEN_CLASSES, Vocabulary
 from tasks.autointerp.lexicon.wording import in_words
+from tests.searching import examples
 from tests.tasks.autointerp.planted import SPECIAL, windows_of
 
 TEXT = [" def", " run", "(", "self", ")", ":", "\n", "    ", " return", " Run", " 42", "\n", " def"]
@@ -167,7 +168,7 @@ rules = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(rule=rules, windows=st.lists(st.lists(texts, min_size=1, max_size=8), min_size=1, max_size=4))
 def test_rules_survive_json_and_do_not_depend_on_the_company(rule: Rule, windows: list[list[str]]) -> None:
     """A window is judged alike alone and among others, and by the rule that was stored."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from catalog.errors import UserError
 from tasks.common.plain_files import LARGEST_BYTES, parse_yaml, read_json_object, read_toml, read_yaml
+from tests.searching import examples
 
 PIECES = (
     "a",
@@ -80,7 +81,9 @@ def said_by(read: Callable[[], Any]) -> str:
 @example(text="a: !!int ''")
 @example(text="a: &x [*x]")
 @example(text="? {a: 1}\n: 2")
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_text_is_a_value_or_one_sentence(text: str, tmp_path: Path) -> None:
     path = tmp_path / "any"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
@@ -89,7 +92,9 @@ def test_any_text_is_a_value_or_one_sentence(text: str, tmp_path: Path) -> None:
 
 
 @given(content=st.binary(max_size=80))
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(100), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_bytes_are_a_value_or_one_sentence(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "any"
     path.write_bytes(content)

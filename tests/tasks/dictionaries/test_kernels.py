@@ -15,6 +15,7 @@ from tasks.dictionaries.kernels.native import kernels_for
 from tasks.dictionaries.kernels.products import product, token_slices
 from tasks.dictionaries.sparse_codes import Pairs, smallest_kept, top_per_token
 from tasks.dictionaries.sparse_encoding import encode_above, encode_top, encode_top_of_batch
+from tests.searching import examples
 from tests.tasks.dictionaries.plain_torch import without_kernels
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +36,7 @@ def ragged_pairs(seed: int, n_tokens: int = 37, n_latents: int = 70) -> tuple[Pa
 
 @needs_kernels
 @given(st.integers(0, 2**31), st.sampled_from([(1, 1, 1), (19, 64, 3), (33, 700, 32), (5, 130, 130)]))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 def test_top_of_rows_equals_torch(seed: int, sizes: tuple[int, int, int]) -> None:
     n_tokens, n_latents, k = sizes
     pre = random_values(n_tokens, n_latents, seed=seed).round(decimals=1)  # with ties

@@ -13,6 +13,7 @@ from tasks.dictionaries.sparse_codes import (
     top_of_batch,
     top_per_token,
 )
+from tests.searching import examples
 
 
 def dense_reference(
@@ -68,7 +69,7 @@ def test_gradient_reaches_the_input_where_it_is_wanted() -> None:
     st.integers(0, 2**31),
     st.sampled_from([(7, 16, 1), (9, 256, 4), (5, 1024, 16), (3, 1024, 15), (4, 33, 33)]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 def test_two_stage_top_k_is_exact(seed: int, sizes: tuple[int, int, int]) -> None:
     n_tokens, n_latents, k = sizes
     pre = torch.randn(n_tokens, n_latents, generator=torch.Generator().manual_seed(seed))
@@ -89,7 +90,7 @@ def test_the_largest_of_a_row_carry_gradients(dtype: torch.dtype) -> None:
 
 
 @given(st.integers(0, 2**31), st.integers(1, 60), st.floats(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_top_of_batch_is_exact_for_every_guess(seed: int, n_keep: int, floor: float) -> None:
     acts = torch.randn(6, 20, generator=torch.Generator().manual_seed(seed)).round(decimals=1)
     pairs = top_of_batch(acts, n_keep, floor)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from catalog.errors import UserError
 from flows.boundary import one_line
 from tasks.foreign.format import read_foreign
+from tests.searching import examples
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "formats"
 SAFE = {
@@ -27,7 +28,7 @@ SAFE = {
     "sparsify/layers.2.mlp": "cfg.json",
 }
 BOUNDED = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

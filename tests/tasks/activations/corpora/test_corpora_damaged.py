@@ -13,10 +13,11 @@ from pydantic import TypeAdapter, ValidationError
 from catalog.errors import UserError
 from flows.boundary import one_line
 from tasks.activations.corpora import CorpusConfig, CorpusTable, corpus_table
+from tests.searching import examples
 
 ADAPTER: TypeAdapter[CorpusConfig] = TypeAdapter(CorpusConfig)
 BOUNDED = settings(
-    max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(80), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 TEXTS = [f"Document {i} tells of {'rain ' * (i % 9)}and nothing else." for i in range(60)]
 
@@ -148,7 +149,9 @@ LINES += [
 
 @given(lines=st.lists(st.sampled_from(LINES), max_size=4), suffix=st.sampled_from(["jsonl", "json", "csv"]))
 @example(lines=['{"text": "one"}', '{"text": "one", "text": "two"}'], suffix="jsonl")
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_data_files_of_any_content_are_read_or_named(
     lines: list[str], suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,6 +18,7 @@ from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.caching.model_check import check_model
 from tasks.activations.models.language_model import load_language_model
 from tasks.activations.models.source import ModelConfig
+from tests.searching import examples
 
 Builder = Callable[..., Path]
 REQUEST = ActivationsConfig(hookpoints=("blocks.1.resid_post",), context_length=16, n_tokens=100)
@@ -203,7 +204,9 @@ def outcome(folder: Path) -> str:
 @given(changes=st.dictionaries(FIELDS, VALUES, min_size=1, max_size=2))
 @example(changes={"rope_parameters": {"rope_type": "unheard"}})
 @example(changes={"num_key_value_heads": 0})
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_any_configuration_loads_or_is_one_sentence(
     changes: dict[str, object], pristine: Path, tmp_path: Path
 ) -> None:
@@ -220,7 +223,9 @@ def test_any_configuration_loads_or_is_one_sentence(
     keep=st.floats(0, 1),
     cut=st.booleans(),
 )
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_a_damaged_file_loads_or_is_one_sentence(
     name: str, place: int, bit: int, keep: float, cut: bool, pristine: Path, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from tasks.activations.text.packing import PADDING, PackedSequence, PackingConfig, pack
 from tasks.activations.text.tokenisation import TokenisedDocument
+from tests.searching import examples
 
 BOS, END, PAD = 1, 2, 0
 
@@ -29,7 +30,7 @@ def _text_tokens(sequences: list[PackedSequence]) -> list[int]:
     return tokens
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 90), min_size=1, max_size=12),
     context=st.integers(4, 24),
