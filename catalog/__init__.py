@@ -3,17 +3,26 @@
 It needs only Arrow, DuckDB, pydantic and the table-log library; no torch, no Prefect, no Streamlit.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from catalog.connection import connect
+    from duckdb import DuckDBPyConnection
+
+    from catalog.snapshot import Snapshot
 
 __all__ = ["connect"]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "connect":
-        from catalog.connection import connect
+def connect(
+    uri: str | Path | None = None,
+    *,
+    snapshot: "Snapshot | None" = None,
+    left_out: Mapping[str, str] | None = None,
+    comments: bool = True,
+) -> "DuckDBPyConnection":
+    """``catalog.connection.connect``, which describes the arguments, with comments for people."""
+    from catalog import connection
 
-        return connect
-    raise AttributeError(f"module 'catalog' has no attribute {name!r}")
+    return connection.connect(uri, snapshot=snapshot, left_out=left_out, comments=comments)

@@ -26,7 +26,7 @@ def connect(
     *,
     snapshot: Snapshot | None = None,
     left_out: Mapping[str, str] | None = None,
-    comments: bool = True,
+    comments: bool = False,
 ) -> "DuckDBPyConnection":
     """A new in-memory connection that reads one version of the catalogue.
 
@@ -39,8 +39,8 @@ def connect(
             exist and are empty; so are all tables of a missing folder.
         snapshot: A version other than the newest.
         left_out: Path → reason of files that are known to be damaged.
-        comments: Whether to comment tables, views and columns (``duckdb_columns()``). A program that
-            does not need comments connects in half the time without them.
+        comments: Whether to comment tables, views and columns (``duckdb_columns()``); this takes as long as
+            all the rest. ``catalog.connect`` does it for people.
     """
     import duckdb
 
@@ -73,14 +73,14 @@ def read(ask: "Callable[[DuckDBPyConnection], T]", uri: str | Path | None = None
     root = catalogue_root(uri)
     before = newest_snapshot(root)
     try:
-        with connect(root, snapshot=before, comments=False) as connection:
+        with connect(root, snapshot=before) as connection:
             return ask(connection)
     except (duckdb.Error, FileNotFoundError):
         newest = newest_snapshot(root)
         damaged = {d.path: d.reason for name in TABLES for d in sound_files(newest, name, content_fault)[1]}
         if newest.version == before.version and not damaged:
             raise
-    with connect(root, snapshot=newest, left_out=damaged, comments=False) as connection:
+    with connect(root, snapshot=newest, left_out=damaged) as connection:
         return ask(connection)
 
 

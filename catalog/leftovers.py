@@ -50,7 +50,7 @@ order by all
 
 def calls_to_forget(root: Path, sets: Sequence[str]) -> list[tuple[str, str]]:
     """Endpoint and prompt digest of every call about a feature whose explanations are marked."""
-    with connect(root, comments=False) as connection:
+    with connect(root) as connection:
         return connection.execute(_CALLS, {"sets": list(sets)}).fetchall()
 
 
@@ -65,7 +65,7 @@ def sweep(root: Path, corpora: Sequence[str], document_id: str) -> list[str]:
     """
     with commit_lock(root) as newest:
         refuse_workers(root)
-        with connect(root, snapshot=newest, comments=False) as connection:
+        with connect(root, snapshot=newest) as connection:
             values = {"corpora": list(corpora)}
             sql = (
                 "select activation_set_id, uri from activation_sets where list_contains($corpora, corpus_id)"

@@ -103,7 +103,7 @@ def _without_damaged(base: Snapshot, damaged: list[Damage], done: list[str]) -> 
         if name in TABLES
     }
     tables = [name for name in TABLES if any(damage.table == name for damage in damaged)]
-    with connect(base.root, snapshot=base, left_out=reasons, comments=False) as connection:
+    with connect(base.root, snapshot=base, left_out=reasons) as connection:
         slices = _lost_slices(connection, base, tables, reasons)
         lost = sorted(set(slices.column("fingerprint").to_pylist()))
         runs = _lost_runs(connection, lost, done)

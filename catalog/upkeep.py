@@ -123,7 +123,7 @@ def _dead_blobs(root: Path, kept: list[Snapshot]) -> Iterator[Path]:
     for snapshot in {
         (s.tables.get("activation_sets"), s.tables.get("dictionaries")): s for s in kept
     }.values():
-        with connect(root, snapshot=snapshot, comments=False) as connection:
+        with connect(root, snapshot=snapshot) as connection:
             if connection.execute(_UNKNOWN_BLOBS).fetchone():
                 return  # it is unknown which folders their rows name
             rows = connection.execute(

@@ -55,7 +55,7 @@ def verify(root: Path, *, deep: bool = False) -> list[str]:
 
 
 def _check_rows(root: Path, snapshot: Snapshot, *, deep: bool) -> Iterator[str]:
-    with connect(root, snapshot=snapshot, comments=False) as connection:
+    with connect(root, snapshot=snapshot) as connection:
         yield from check_data(connection)
         for table, column, weights in FOLDERS:
             digest = "weights_digest" if weights else "digest"

@@ -59,7 +59,7 @@ def catalog_option(catalogue: Catalogue) -> str:
 
 @st.cache_resource(max_entries=ENGINES_KEPT, show_spinner=False)
 def _engine(root: str, version: int) -> duckdb.DuckDBPyConnection:
-    connection = connect(snapshot=_snapshot(root, version), comments=False)
+    connection = connect(snapshot=_snapshot(root, version))
     prepare(connection)
     return connection
 

@@ -114,7 +114,7 @@ def find_document(root: Path, corpus: str, document: str) -> Found:
         raise UserError(
             f"{damaged[0].table}: {damaged[0].path} {damaged[0].reason}; run `featlas repair`, then forget"
         )
-    with connect(root, snapshot=snapshot, comments=False) as connection:
+    with connect(root, snapshot=snapshot) as connection:
         names = {"corpus_id": _corpus(connection, corpus)}
         names["document_id"] = _document(connection, names["corpus_id"], document)
         ((text,),) = connection.execute(_ROW, names).fetchall()
@@ -175,7 +175,7 @@ def _commit(
         for table in ("activation_sets", "sequences"):
             if base.tables.get(table) != found.snapshot.tables.get(table):
                 raise UserError(f"another process changed {table} of {root} meanwhile; run the command again")
-        with connect(root, snapshot=base, comments=False) as connection:
+        with connect(root, snapshot=base) as connection:
             evidence = evidence_of(
                 connection, found.corpus_id, found.evidence.document_id, found.evidence.text
             )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import catalog
 from catalog import queries
 from catalog.connection import connect
 from catalog.relations import derived_views
@@ -429,7 +430,8 @@ def test_tables_views_and_columns_say_what_they_mean(root: Path, small: ModuleTy
     columns = "select table_name, column_name, comment from duckdb_columns() where comment is not null"
     views = "select view_name, comment from duckdb_views() where comment is not null"
     meanings = {(spec.name, c.name, c.description) for spec in TABLES.values() for c in spec.columns}
-    with connect(root) as direct, duckdb.connect(str(root / "catalogue.duckdb"), read_only=True) as plain:
+    published = root / "catalogue.duckdb"
+    with catalog.connect(root) as direct, duckdb.connect(str(published), read_only=True) as plain:
         for connection in (direct, plain):
             assert set(connection.execute(columns).fetchall()) == meanings
             found = dict(connection.execute(views).fetchall())

@@ -44,7 +44,7 @@ def flip(root: Path, table: str) -> str:
             sound[:position] + bytes([sound[position] ^ 255]) + sound[position + 1 :]
         )
         try:
-            with connect(root, comments=False) as connection:
+            with connect(root) as connection:
                 connection.execute(f"select * from {table}").fetchall()
         except duckdb.Error:
             return file.path
