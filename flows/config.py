@@ -9,6 +9,7 @@ from cronsim import CronSim, CronSimError
 from pydantic import BeforeValidator, Field, SerializeAsAny, ValidationError, model_validator
 
 from catalog.errors import UserError
+from catalog.label_queue import check_choice
 from flows.config_comparisons import check_comparisons, check_firings
 from flows.config_entries import (
     HOME_CORPUS,
@@ -23,6 +24,7 @@ from flows.overrides import first_fault, set_value
 from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.corpora import CorpusConfig
 from tasks.activations.models.source import ModelConfig
+from tasks.autointerp.choice import BY_VALUE
 from tasks.autointerp.explainer import AnyExplainerConfig
 from tasks.autointerp.scorer import AnyScorerConfig
 from tasks.common.config import StrictConfig
@@ -174,6 +176,13 @@ class PipelineConfig(StrictConfig):
             double = sorted({name for name in names if names.count(name) > 1})
             if double:
                 raise ValueError(f"{what} {double[0]!r} is listed twice: give each its own id or settings")
+        return self
+
+    @model_validator(mode="after")
+    def _choices_are_sql(self) -> "PipelineConfig":
+        for one in (*self.explain, *self.score):
+            if one.where is not None or one.order != BY_VALUE:
+                check_choice(one.where, one.order)
         return self
 
     @model_validator(mode="after")

@@ -33,7 +33,8 @@ def dictionary_stages(
         walk.do(evaluate_dictionary, measured)
     mined = mined_stages(walk, models, outcome)
     for position, explainer in enumerate(walk.config.explain):
-        _label_stages(walk, ExplainUnit(explainer, mined, position))
+        if explainer.takes(outcome.facts):
+            _label_stages(walk, outcome, ExplainUnit(explainer, mined, position))
 
 
 def mined_stages(walk: Walk, models: tuple[ModelConfig, ...], outcome: StageOutcome) -> StageOutcome:
@@ -43,12 +44,14 @@ def mined_stages(walk: Walk, models: tuple[ModelConfig, ...], outcome: StageOutc
     return mined
 
 
-def _label_stages(walk: Walk, unit: ExplainUnit) -> None:
+def _label_stages(walk: Walk, outcome: StageOutcome, unit: ExplainUnit) -> None:
     """Explain and score; if the endpoint asks to wait, both are done at the end of the run."""
     with walk.run.branch(f"explain {unit.label}"):
         explained = walk.do(explain_features, unit)
-        if not walk.run.parking.add(unit.label, explained, partial(_label_stages, walk, unit)):
-            for position, scorer in enumerate(walk.config.score):
+        if walk.run.parking.add(unit.label, explained, partial(_label_stages, walk, outcome, unit)):
+            return
+        for position, scorer in enumerate(walk.config.score):
+            if scorer.judges(outcome.facts, unit.config.explainer):
                 _score_stage(walk, ScoreUnit(scorer, explained, position))
 
 

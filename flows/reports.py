@@ -121,7 +121,8 @@ class Run:
             if not is_complete(outcome):
                 stopped = str(outcome.facts["stopped"])
                 n_left = outcome.facts["n_left"] + outcome.facts["n_failed"]
-                what = f"{outcome.stage} {label}: {n_left} left: {stopped}"
+                of_all = f" of {outcome.facts['n_chosen']}" if outcome.facts.get("n_chosen") else ""
+                what = f"{outcome.stage} {label}: {n_left}{of_all} left: {stopped}"
                 if stopped.startswith(SPENT_BY_RUN) or "ended" in self.facts:
                     self.facts.setdefault("ended", "the budget for language models is used up")
                     self._leave(what)

@@ -8,23 +8,18 @@ from pydantic import BeforeValidator, Field
 
 from catalog.schemas import ExplanationStatus
 from tasks.autointerp.chat import CallRecord, ChatClient
+from tasks.autointerp.choice import ChoiceConfig
 from tasks.autointerp.records import FeatureEvidence
-from tasks.common.config import StrictConfig
 from tasks.common.registry import Registry
 
 
-class ExplainerConfig(StrictConfig):
+class ExplainerConfig(ChoiceConfig):
     """Settings of every explainer."""
 
     explainer: str
     """Which explainer writes the explanations."""
     min_examples: int = Field(default=1, ge=1)
     """Features with fewer contexts to explain from get an error instead of a text."""
-
-    @property
-    def endpoint_name(self) -> str | None:
-        """The endpoint profile that it asks, or None if it needs no language model."""
-        return getattr(self, "endpoint", None)
 
     def tag(self) -> str:
         """Its name and the settings that differ from the defaults; distinguishes two in one pipeline."""

@@ -7,7 +7,7 @@ again continues there.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -140,6 +140,7 @@ def score(
     client: ChatClient | None = None,
     run_id: str | None = None,
     position: int | None = None,
+    chosen: Sequence[int] | None = None,
     listener: ProgressListener = silent,
 ) -> Scored:
     """Score every explanation that has a text (rows of the ``explanations`` table) on its feature.
@@ -148,18 +149,20 @@ def score(
 
     Args:
         position: Position of the scorer in the pipeline.
+        chosen: The features of the evidence; explanations of others only serve to measure chance.
 
     Raises:
         UserError: when the scorer needs a client and there is none.
     """
     kind = SCORERS[config.scorer]
     scorer = kind(config, client_for(config.scorer, kind.needs_client, client))
-    scored = [e for e in read_explanations(explanations) if scorer.can_judge(e)]
-    by_feature = _by_feature(scored)
-    donors = Donors(scored, config.shuffles, config.seed)
-    ids = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
+    judgeable = [e for e in read_explanations(explanations) if scorer.can_judge(e)]
+    by_feature = _by_feature(judgeable, chosen)
+    n_scored = sum(map(len, by_feature.values()))
+    donors = Donors(judgeable, config.shuffles, config.seed, n_scored)
 
     async def work(unit: tuple[Explanation, FeatureEvidence]) -> dict[str, Any]:
+        ids = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
         return await score_one(scorer, *unit, donors, ids)
 
     def units() -> Iterator[tuple[str, tuple[Explanation, FeatureEvidence]]]:
@@ -167,24 +170,26 @@ def score(
             for explanation in by_feature.get(feature.feature_index, []):
                 yield explanation.explanation_id, (explanation, feature)
 
-    drive = Drive(scratch / "scored.jsonl", scorer.client, "explanations scored", len(scored), listener)
+    drive = Drive(scratch / "scored.jsonl", scorer.client, "explanations scored", n_scored, listener)
     records, ending = asyncio.run(drive.run(units(), work))
     calls = _call_rows([*ending.probes, *records, *ending.failed], run_id)
     rows = all_score_rows(records, position)
-    with_value = {row["explanation_id"] for row in rows if row["value"] is not None}
-    facts = {"n_explanations": len(records), "n_scored": len(with_value)}
-    return Scored(
-        table_of("scores", rows),
-        table_of("judgements", (row for record in records for row in judgement_rows(record))),
-        table_of("llm_calls", calls),
-        {**facts, **_money(calls), **ending.facts()},
-    )
+    n_with_value = len({row["explanation_id"] for row in rows if row["value"] is not None})
+    facts = {"n_explanations": len(records), "n_scored": n_with_value, **_money(calls), **ending.facts()}
+    judged = (row for record in records for row in judgement_rows(record))
+    tables = (table_of("scores", rows), table_of("judgements", judged), table_of("llm_calls", calls))
+    return Scored(*tables, facts)
 
 
-def _by_feature(explanations: Iterable[Explanation]) -> dict[int, list[Explanation]]:
+def _by_feature(
+    explanations: Iterable[Explanation], chosen: Sequence[int] | None
+) -> dict[int, list[Explanation]]:
+    """The explanations of each feature, or of the chosen ones."""
+    wanted = None if chosen is None else set(chosen)
     found: dict[int, list[Explanation]] = {}
     for explanation in explanations:
-        found.setdefault(explanation.feature_index, []).append(explanation)
+        if wanted is None or explanation.feature_index in wanted:
+            found.setdefault(explanation.feature_index, []).append(explanation)
     return found
 
 

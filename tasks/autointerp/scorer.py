@@ -6,8 +6,9 @@ The items are contexts of the ``score`` half: firing ones and, as negatives, sil
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from pydantic import BeforeValidator, Field
 
 from catalog.schemas import SILENT_BANDS
 from tasks.autointerp.chat import CallRecord, ChatClient
+from tasks.autointerp.choice import ChoiceConfig
 from tasks.autointerp.metrics import (
     METRICS,
     UNANSWERED,
@@ -27,25 +29,27 @@ from tasks.autointerp.metrics import (
     interval,
 )
 from tasks.autointerp.records import FeatureEvidence, Rows
-from tasks.common.config import StrictConfig
 from tasks.common.registry import Registry
 
 
-class ScorerConfig(StrictConfig):
+class ScorerConfig(ChoiceConfig):
     """Settings of every scorer."""
+
+    routing_fields: ClassVar[frozenset[str]] = ChoiceConfig.routing_fields | {"explainers"}
 
     scorer: str
     """Which scorer judges the explanations."""
+    explainers: tuple[str, ...] = Field(default=("*",), min_length=1)
+    """Names of the explainers, or patterns, whose explanations it judges."""
     seed: int = Field(default=0, ge=0, le=2**31 - 1)
     """Seed of sampling, order and shuffled explanations."""
     shuffles: int = Field(default=1, ge=0)
     """Number of explanations of other features to judge on the same items to measure chance, for each
     explanation; more if that makes fewer than 20 in a dictionary."""
 
-    @property
-    def endpoint_name(self) -> str | None:
-        """The endpoint profile that it asks, or None if it needs no language model."""
-        return getattr(self, "endpoint", None)
+    def judges(self, facts: Mapping[str, Any], explainer: str) -> bool:
+        """Whether it judges the explanations of an explainer of the dictionary with these facts."""
+        return self.takes(facts) and any(fnmatchcase(explainer, pattern) for pattern in self.explainers)
 
     def tag(self) -> str:
         """Its name and the settings that differ from the defaults; distinguishes two in one pipeline."""

@@ -15,10 +15,19 @@ _NO_ANSWERS: Answers = np.empty(0, np.int8)
 
 
 class Donors:
-    """Explanations of other features, used in place of a feature's own to measure the chance level."""
+    """Explanations of other features, used in place of a feature's own to measure the chance level.
 
-    def __init__(self, explanations: Sequence[Explanation], shuffles: int, seed: int) -> None:
-        self.n_drawn = donors_needed(shuffles, len(explanations))
+    Args:
+        explanations: All that may be drawn.
+        shuffles: How many to draw for each that is scored; more if few are scored.
+        seed: Seed of the draws.
+        n_scored: How many of the explanations are scored; all without.
+    """
+
+    def __init__(
+        self, explanations: Sequence[Explanation], shuffles: int, seed: int, n_scored: int | None = None
+    ) -> None:
+        self.n_drawn = donors_needed(shuffles, len(explanations) if n_scored is None else n_scored)
         self.seed = seed
         self._pools: dict[str, list[Explanation]] = {}
         for explanation in explanations:

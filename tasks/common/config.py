@@ -40,6 +40,8 @@ class StrictConfig(BaseModel):
     later_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that the canonical form holds only where they differ from the default, because earlier
     releases had none: so their fingerprints are still found."""
+    routing_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that say where a unit of work runs and not what it computes: no fingerprint holds them."""
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -63,16 +65,19 @@ class StrictConfig(BaseModel):
         fields = type(self).model_fields
         values = self.canonical()
         defaults = {key: field.get_default(call_default_factory=True) for key, field in fields.items()}
-        changed = (key for key in fields if key != name and getattr(self, key) != defaults[key])
+        kept = [key for key in fields if key != name and key not in self.routing_fields]
+        changed = (key for key in kept if getattr(self, key) != defaults[key])
         unusual = (fields[key].alias or key for key in changed)
         return " ".join([str(values[name]), *(f"{key}={values[key]}" for key in unusual)])
 
     def canonical(self) -> dict[str, Any]:
         """The configuration as plain JSON values: what a fingerprint reads.
 
-        Defaults are included, except those of ``later_fields``.
+        Defaults are included, except those of ``later_fields``; ``routing_fields`` are not.
         """
         values = self.model_dump(mode="json")
+        for name in self.routing_fields & type(self).model_fields.keys():
+            del values[type(self).model_fields[name].alias or name]
         for name in self.later_fields & type(self).model_fields.keys():
             field = type(self).model_fields[name]
             if getattr(self, name) == field.get_default(call_default_factory=True):

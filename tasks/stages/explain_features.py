@@ -5,10 +5,10 @@ from functools import partial
 
 from catalog.ledger import Claim, StageOutcome
 from tasks.autointerp.explainer import EXPLAINERS, ExplainerConfig
-from tasks.autointerp.records import n_firing
 from tasks.common.progress import ProgressListener
 from tasks.support import stored
-from tasks.support.endpoint import answering_model, client_of
+from tasks.support.endpoint import answering_model, labelling_arguments
+from tasks.support.evidence import evidence_for
 from tasks.support.observed import is_explained
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
 
@@ -31,7 +31,7 @@ class ExplainUnit:
 
 @stage_task(STAGE, retries=2)
 def explain_features(context: StageContext, unit: ExplainUnit) -> StageOutcome:
-    """Explain every firing feature; facts: counts by status, cost, and whether a budget stopped it."""
+    """Explain the chosen features; facts: counts by status, cost, and whether a budget stopped it."""
     facts = unit.mined.facts
     prompt_digest = EXPLAINERS[unit.config.explainer].prompt_digest(unit.config)
     config = {"explainer": unit.config.canonical(), "model": answering_model(unit.config.endpoint_name)}
@@ -39,22 +39,20 @@ def explain_features(context: StageContext, unit: ExplainUnit) -> StageOutcome:
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.autointerp.runner import explain
 
-        features, evidence = stored.stored_evidence(context.root, facts)
+        evidence = evidence_for(context, claim, unit.config, facts, "explanations")
         explained = explain(
-            evidence,
+            evidence.features,
             unit.config,
-            **stored.evidence_ids(facts),
-            scratch=claim.scratch,
+            **labelling_arguments(context, claim, unit.config, unit.position, stored.evidence_ids(facts)),
             fingerprint=claim.fingerprint,
-            client=client_of(unit.config.endpoint_name, context, claim),
-            run_id=context.run_id,
-            n_features=n_firing(features),
-            position=unit.position,
+            n_features=evidence.n_features,
             listener=listener,
         )
         slices = stored.grown_slices(context.root, claim, unit.label, explained.tables)
-        inputs = {**stored.evidence_facts(facts), "explainer": unit.config.tag()}
-        return Results(slices, {**explained.facts, **inputs, "prompt_digest": prompt_digest})
+        of_unit = {"explainer": unit.config.tag(), "prompt_digest": prompt_digest}
+        return Results(
+            slices, {**stored.evidence_facts(facts), **evidence.facts, **explained.facts, **of_unit}
+        )
 
     key = UnitKey(STAGE, VERSION, unit.label, config, [unit.mined.fingerprint], [prompt_digest])
     return run_unit(context, key, compute, partial(is_explained, context.root))

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from catalog.ledger import Claim, StageOutcome
 from tasks.autointerp.scorer import SCORERS, ScorerConfig
 from tasks.common.progress import ProgressListener
-from tasks.support.endpoint import answering_model, client_of
+from tasks.support.endpoint import answering_model, labelling_arguments
+from tasks.support.evidence import evidence_for
 from tasks.support.policies import Results, StageContext, UnitKey, is_complete, run_unit, stage_task
-from tasks.support.stored import evidence_ids, evidence_label, grown_slices, newest_texts, stored_evidence
+from tasks.support.stored import evidence_ids, evidence_label, grown_slices, newest_texts
 
 STAGE, VERSION = "score_explanations", 2
 
@@ -37,23 +38,20 @@ def score_explanations(context: StageContext, unit: ScoreUnit) -> StageOutcome:
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.autointerp.runner import score
 
-        _, evidence = stored_evidence(context.root, facts)
+        evidence = evidence_for(context, claim, unit.config, facts, "scores")
         scored = score(
-            evidence,
+            evidence.features,
             newest_texts(context.root, unit.explained.fingerprint),
             unit.config,
-            **ids,
-            scratch=claim.scratch,
-            client=client_of(unit.config.endpoint_name, context, claim),
-            run_id=context.run_id,
-            position=unit.position,
+            **labelling_arguments(context, claim, unit.config, unit.position, ids),
+            chosen=evidence.chosen,
             listener=listener,
         )
         slices = grown_slices(context.root, claim, unit.label, scored.tables)
-        return Results(slices, {**scored.facts, **ids, "texts_digest": facts["texts_digest"]})
+        of_unit = {**ids, "texts_digest": facts["texts_digest"]}
+        return Results(slices, {**scored.facts, **evidence.facts, **of_unit})
 
     def is_current(outcome: StageOutcome) -> bool:
-        """Explanations that were added or rewritten since then are still to be scored."""
         return is_complete(outcome) and outcome.facts["texts_digest"] == facts["texts_digest"]
 
     key = UnitKey(STAGE, VERSION, unit.label, config, [unit.explained.fingerprint], [prompt_digest])

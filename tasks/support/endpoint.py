@@ -1,6 +1,7 @@
 """The language model that explains or judges: its name for the fingerprint, a client for the work."""
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from catalog.ledger import Claim
@@ -8,6 +9,7 @@ from tasks.autointerp.endpoint import load_endpoint
 
 if TYPE_CHECKING:
     from tasks.autointerp.chat import ChatClient
+    from tasks.autointerp.choice import ChoiceConfig
     from tasks.support.policies import StageContext
 
 CACHE_FOLDER = "_cache/llm"
@@ -51,3 +53,19 @@ def client_of(endpoint: str | None, context: "StageContext", claim: Claim) -> "C
         forced=claim.request.stage in context.forced,
         limit=None if context.usd is None else RunLimit(context.run_id, context.usd),
     )
+
+
+def labelling_arguments(
+    context: "StageContext", claim: Claim, config: "ChoiceConfig", position: int, ids: Mapping[str, str]
+) -> dict[str, Any]:
+    """Arguments that explaining and scoring have in common.
+
+    Args:
+        context: The catalogue and the run.
+        claim: The unit of work.
+        config: Settings of the explainer or scorer.
+        position: Its position in the pipeline.
+        ids: ``dictionary_id`` and ``activation_set_id``.
+    """
+    client = client_of(config.endpoint_name, context, claim)
+    return {**ids, "scratch": claim.scratch, "client": client, "run_id": context.run_id, "position": position}

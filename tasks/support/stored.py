@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from catalog.damage import naming_damaged_files
-from catalog.ids import digest, slug
+from catalog.ids import digest
 from catalog.ledger import Claim, Ledger, StageOutcome
 from catalog.rows import batches_with_constants, with_constants
 from catalog.schemas import TABLES
@@ -21,7 +21,6 @@ from tasks.activations.models.source import ModelConfig
 
 if TYPE_CHECKING:
     from tasks.activations.corpora import CorpusTable, Forgotten
-    from tasks.autointerp.records import FeatureEvidence
     from tasks.dictionaries.base import Dictionary
     from tasks.dictionaries.hookpoint_activations import HookpointActivations
 
@@ -150,20 +149,6 @@ def document_labels(root: Path, corpus_id: str) -> dict[str, dict[str, str]]:
     }
 
 
-def example_blocks(root: Path, dictionary_id: str, activation_set_id: str) -> Iterator[pa.Table]:
-    """Examples of a dictionary on an activation set, one block of features at a time."""
-    snapshot = TableStore(root).snapshot()
-    subject = slug(evidence_subject(dictionary_id, activation_set_id))
-    files = snapshot.files("examples", dictionary_slug=slug(dictionary_id), subject=subject)
-    by_block: dict[int, list[str]] = {}
-    for file in files:
-        by_block.setdefault(int(file.partition["feature_block"]), []).append(str(root / file.path))
-    for block in sorted(by_block):
-        with naming_damaged_files(root, ["examples"]):
-            rows = pq.read_table(by_block[block], partitioning=None)
-        yield rows
-
-
 def newest_texts(root: Path, fingerprint: str) -> pa.Table:
     """For each feature the newest explanation with a text that one explaining stage wrote."""
     rows = stored_rows(root, "explanations", fingerprint=fingerprint, status="ok")
@@ -171,16 +156,6 @@ def newest_texts(root: Path, fingerprint: str) -> pa.Table:
     index = rows["feature_index"].to_pylist()
     first = [i for i, feature in enumerate(index) if i == 0 or feature != index[i - 1]]
     return rows.take(pa.array(first, pa.int64()))
-
-
-def stored_evidence(root: Path, facts: Mapping[str, Any]) -> "tuple[pa.Table, Iterator[FeatureEvidence]]":
-    """The features of a mined dictionary, and each with its examples, as explainers and scorers read them."""
-    from tasks.autointerp.records import read_evidence
-
-    ids = evidence_ids(facts)
-    features = stored_rows(root, "features", **ids)
-    labels = document_labels(root, facts["corpus_id"])
-    return features, read_evidence(features, example_blocks(root, **ids), labels)
 
 
 def landed_beside(root: Path, facts: Mapping[str, Any]) -> list[StageOutcome]:

@@ -73,12 +73,14 @@ def scorer(name: str, **fields: Any) -> ScorerConfig:
 
 def changed(config: ExplainerConfig | ScorerConfig, field: str) -> Any:
     """The configuration with another value of one field."""
-    value = "two" if field == "endpoint" else another(getattr(config, field))
-    return config.model_copy(update={field: value})
+    sensible = {"endpoint": "two", "where": "density > 0", "order": "density", "n_features": N - 1}
+    return config.model_copy(update={field: sensible.get(field, another(getattr(config, field)))})
 
 
 def fields_of(config: ExplainerConfig | ScorerConfig) -> list[str]:
-    return [name for name in type(config).model_fields if name not in ("explainer", "scorer")]
+    """The fields that say what is computed."""
+    kind = type(config)
+    return [name for name in kind.model_fields if name not in {"explainer", "scorer"} | kind.routing_fields]
 
 
 def answered(root: Path) -> list[float]:
