@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from catalog.ids import digest
 from catalog.schemas import CallOutcome
-from tasks.autointerp.budget import Budget, Spend
-from tasks.autointerp.chat import CallRecord, ChatReply, ChatRequest, Message, Reply, Stopped
+from tasks.autointerp.budget import Budget, Reservation, Spend
+from tasks.autointerp.chat import CallRecord, ChatReply, ChatRequest, Message, Reply, Spent, Stopped
 from tasks.autointerp.endpoint import EndpointProfile
 from tasks.autointerp.patience import Patience
 from tasks.autointerp.prompt_cache import Answers
@@ -77,6 +77,8 @@ class Asker:
         self.owner = owner
         self._patience = Patience(profile)
         self._slots = asyncio.Semaphore(profile.concurrency)
+        self._n_under_way = 0
+        self._settled = asyncio.Event()
 
     @property
     def model(self) -> str:
@@ -186,9 +188,10 @@ class Asker:
         """One request within ``seconds``: reserve its cost before, record it after."""
         most_prompt = sum(len(m.content.encode()) + TOKENS_PER_MESSAGE for m in course.messages)
         most = self._spend(most_prompt, self.wire.most_tokens(request))
-        reservation = self.budget.reserve(most)
+        reservation = await self._reserve(most, course)
         actual = Spend()
         course.attempts += 1
+        self._n_under_way += 1
         try:
             async with asyncio.timeout(seconds):
                 completion = await self.wire.complete(request, course.messages)
@@ -203,10 +206,34 @@ class Asker:
         finally:
             course.cost_usd += actual.usd
             self.budget.settle(reservation, actual)
+            self._n_under_way -= 1
+            self._settled.set()
         course.prompt_tokens = _plus(course.prompt_tokens, sent)
         course.completion_tokens = _plus(course.completion_tokens, received)
         course.finish_reason = completion.finish_reason
         return completion
+
+    async def _reserve(self, most: Spend, course: _Course) -> Reservation:
+        """Reserve the maximum cost; wait while questions under way may turn out cheaper than reserved.
+
+        A reservation counts every byte of the prompt as a token and the longest reply, so without the wait a
+        budget would end with a good part of it unused. The wait does not count against the deadline.
+
+        Raises:
+            Spent: when the budget has no room although no question is under way.
+        """
+        began = time.monotonic()
+        while True:
+            try:
+                reservation = self.budget.reserve(most)
+            except Spent:
+                if not self._n_under_way:
+                    raise
+                self._settled.clear()
+                await self._settled.wait()
+            else:
+                course.deadline += time.monotonic() - began
+                return reservation
 
     def _messages(self, request: ChatRequest) -> list[Message]:
         """The prompt with a fresh nonce; secrets are removed from text for a remote endpoint."""

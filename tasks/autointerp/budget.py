@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from catalog.ids import digest
-from tasks.autointerp.chat import Stopped
+from tasks.autointerp.chat import Spent, Stopped
 from tasks.autointerp.endpoint import EndpointProfile
 
 SPENT_BY_RUN = "the budget of this run"
@@ -62,7 +62,7 @@ class Budget:
         """Reserve the maximum cost of a request.
 
         Raises:
-            Stopped: when that would exceed a limit.
+            Spent: when that would exceed a limit.
         """
         wanted: list[tuple[Path, Callable[[Spend], None]]] = []
         if self.limited:
@@ -104,14 +104,14 @@ class Budget:
         over_usd = usd is not None and spend.usd > usd
         if over_usd or (tokens is not None and spend.tokens > tokens):
             limit = f"{usd} USD" if over_usd else f"{tokens} tokens"
-            raise Stopped(
+            raise Spent(
                 f"the day's budget of endpoint {self.profile.name!r} ({limit}) is used up: "
                 "run again tomorrow or raise the budget in its profile"
             )
 
     def _refuse_above_run(self, spend: Spend) -> None:
         if self.run is not None and spend.usd > self.run.usd:
-            raise Stopped(self.run.spent)
+            raise Spent(self.run.spent)
 
     def _account(self) -> Path:
         return self.folder / f"{self.profile.name}-{datetime.now(UTC):%Y-%m-%d}.json"

@@ -144,3 +144,7 @@ class Stopped(UserError):
     def __init__(self, message: str, resume_seconds: float | None = None) -> None:
         super().__init__(message)
         self.resume_seconds = resume_seconds
+
+
+class Spent(Stopped):
+    """A budget has no room for another question; there may be some once questions under way are paid."""

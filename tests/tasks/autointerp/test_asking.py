@@ -110,3 +110,32 @@ def test_budget_stops_before_the_first_request(tmp_path: Path) -> None:
     with pytest.raises(Stopped, match="budget"):
         ask(client, question("q"))
     assert wire.sent == []
+
+
+@pytest.mark.parametrize("concurrency", [1, 4, 32])
+def test_a_budget_is_used_up_however_many_questions_are_asked_at_once(
+    tmp_path: Path, concurrency: int
+) -> None:
+    """A question costs 15 tokens and reserves about 250: only what one reserves may stay unused."""
+    n_paid, real, reserved = 0, 15, 300
+
+    class Slow(Recorder):
+        async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
+            await asyncio.sleep(0.01)
+            return await super().complete(request, messages)
+
+    async def all_of_them(client: Asker) -> None:
+        nonlocal n_paid
+
+        async def one(unit: int) -> None:
+            nonlocal n_paid
+            await client.ask(question(f"q {unit}", str(unit)))
+            n_paid += 1
+
+        await asyncio.gather(*(one(unit) for unit in range(80)), return_exceptions=True)
+
+    client = asker(tmp_path, Slow(), budget_tokens=1_000, concurrency=concurrency)
+    asyncio.run(asyncio.wait_for(all_of_them(client), 20))
+    spent = client.budget.spent().tokens
+    assert spent == n_paid * real
+    assert 1_000 - reserved < spent <= 1_000
