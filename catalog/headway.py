@@ -9,6 +9,9 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from catalog.errors import CatalogueError
+from catalog.untrusted import read_json
+
 FILE = "headway.json"
 EVERY_SECONDS = 2.0
 
@@ -50,7 +53,8 @@ class HeadwayFile:
 def read_headway(folder: Path) -> Headway | None:
     """Progress of the unit with this working folder; None if it is unknown."""
     try:
-        what, done, total = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return Headway(str(what), int(done), int(total))
-    except (OSError, ValueError, TypeError):
+        what, done, total = read_json(folder / FILE)
+        headway = Headway(str(what), int(done), int(total))
+    except (FileNotFoundError, CatalogueError, ValueError, TypeError, OverflowError):
         return None
+    return headway if headway.total > 0 and headway.done >= 0 else None

@@ -143,7 +143,7 @@ def _lease_path(root: Path, name: str) -> Path:
 def _read(path: Path) -> Lease:
     try:
         content = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return Lease()
     if not isinstance(content, dict):
         return Lease()

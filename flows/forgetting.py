@@ -257,10 +257,9 @@ def _login() -> str:
 
 
 def _meta(root: Path, uri: str) -> dict[str, Any]:
-    meta: dict[str, Any] = json.loads(
-        (blob_folder(root, uri, "the folder of an activation set") / "meta.json").read_text()
-    )
-    return meta
+    from tasks.activations.text.token_files import read_object
+
+    return read_object(blob_folder(root, uri, "the folder of an activation set") / "meta.json")
 
 
 def _corpus(connection: "DuckDBPyConnection", name: str) -> str:

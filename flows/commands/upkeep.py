@@ -35,7 +35,10 @@ def shard_units(store: TableStore) -> list[Unit]:
     rows = read(lambda connection: connection.execute(query).fetchall(), store.root)
 
     def check(folder: Path) -> list[str]:
-        return ActivationSet.open(folder).verify()
+        try:
+            return ActivationSet.open(folder).verify()
+        except UserError as error:
+            return [str(error)]
 
     folders = [(uri, blob_folder(store.root, uri, "the folder of an activation set"), n) for uri, n in rows]
     return [Unit(uri, int(n), partial(check, folder)) for uri, folder, n in folders if folder.is_dir()]

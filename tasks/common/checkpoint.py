@@ -97,7 +97,7 @@ def _is_intact(path: Path) -> bool:
     try:
         hashes: Mapping[str, str] = json.loads((path / _HASHES).read_text())
         return len(hashes) == 3 and all(_sha256(path / name) == value for name, value in hashes.items())
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return False
 
 

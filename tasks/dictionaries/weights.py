@@ -105,14 +105,16 @@ def weights_digest(folder: Path) -> str:
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
-        described = json.loads(path.read_text())["metadata"]["featlas"]
+        described = dict(json.loads(path.read_text())["metadata"]["featlas"])
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(f"{path} was not written by featlas: import it with 'featlas import'") from error
     if described.get("format") != FORMAT:
         raise UserError(f"{path} has format {described.get('format')}, this version reads {FORMAT}")
-    return dict(described)
+    if not {"config", "reads", "writes", "weights_digest"} <= set(described):
+        raise UserError(f"{path} is damaged: restore it, or train the dictionary again with --force")
+    return described
 
 
 def _own_config(dictionary: Dictionary, digest: str) -> dict[str, Any]:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from tasks.dictionaries.base import Dictionary
 
 _FORMAT = "featlas codes 1"
+_FACTS = ("first", "n", "n_tokens", "n_nonfinite")
 _DENSE_NUMBERS = 32_000_000
 """Upper bound on N * L while encoding: 128 MB of float32."""
 _SEQUENCES_AT_ONCE = 64
@@ -289,11 +290,10 @@ def _read_shard(path: Path, rows: np.ndarray, context_length: int, d_sae: int) -
             if metadata.get("format") != _FORMAT:
                 return None
             offsets = tensors.get_tensor("offsets")
-    except (SafetensorError, OSError):
+            facts = json.loads(metadata["facts"])
+            first, n, n_tokens, n_nonfinite = (facts[name] for name in _FACTS)
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError):
         return None
-    facts = json.loads(metadata["facts"])
-    if (facts["first"], facts["n"], len(offsets)) != (int(rows[0]), len(rows), d_sae + 1):
+    if (first, n, len(offsets)) != (int(rows[0]), len(rows), d_sae + 1):
         return None
-    return CodeShard(
-        path, facts["first"], facts["n"], context_length, facts["n_tokens"], facts["n_nonfinite"], offsets
-    )
+    return CodeShard(path, first, n, context_length, n_tokens, n_nonfinite, offsets)

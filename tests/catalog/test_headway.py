@@ -33,8 +33,16 @@ def test_headway_of_an_attempt_that_was_killed_is_not_that_of_the_next(tmp_path:
         assert read_headway(folder) is None
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", '["steps", "x", 3]', "\\x00"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "{}", "[1]", '["steps", "x", 3]', "\\x00", "[" * 100_000, '["steps", 3, 0]'),
+        *('["steps", -1, 3]', '["steps", 1e999, 3]', '["steps", 1, NaN]'),
+    ],
+    ids=lambda content: content[:20],
+)
 def test_a_damaged_file_says_nothing(tmp_path: Path, content: str) -> None:
+    """Its numbers are divided by on the page of runs."""
     (tmp_path / FILE).write_text(content)
     assert read_headway(tmp_path) is None
 

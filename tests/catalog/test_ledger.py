@@ -150,7 +150,11 @@ def test_only_the_machine_id_says_that_another_boot_is_over(
         assert replace(lease, **changed).is_live() is is_live
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"7", b'{"held": 1, "deadline_wall": "x"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"[]", b"7", b'{"held": 1, "deadline_wall": "x"}', b"\xff", b"[" * 100_000],
+    ids=lambda content: content[:20],
+)
 def test_a_damaged_lease_counts_as_none(content: bytes, root: Path) -> None:
     file = LeaseFile(root, "damaged")
     file.path.write_bytes(content)

@@ -37,6 +37,7 @@ from tasks.activations.reading.shard_files import ShardFormat, ShardRecord, is_i
 from tasks.activations.reading.shards import TOKENS, ActivationSet
 from tasks.activations.text.chat import special_token_ids
 from tasks.activations.text.packing import PackedTokens
+from tasks.activations.text.token_files import CACHE_AGAIN, DamagedSet, corrupt_token_files
 from tasks.common.cores import torch_threads
 from tasks.common.progress import Progress, ProgressListener, silent
 
@@ -102,6 +103,8 @@ def open_intact(folder: Path, model: ModelConfig, device: str = "auto") -> Activ
         UserError: when the folder holds no set, or it cannot be repaired (see `recompute_shards`).
     """
     activation_set = ActivationSet.open(folder)
+    for name in corrupt_token_files(folder / TOKENS):
+        raise DamagedSet(f"{folder / TOKENS / name} is damaged: {CACHE_AGAIN}")
     damaged = activation_set.corrupt_shards()
     if damaged:
         logger.warning("%s: recomputing damaged shards %s", folder, damaged)
@@ -259,7 +262,11 @@ def set_facts(
 
 def _intact_shards(folder: Path) -> dict[int, ShardRecord]:
     """Shards that an earlier attempt finished; damaged ones are recomputed."""
-    records = read_index(folder)
+    try:
+        records = read_index(folder)
+    except DamagedSet as error:
+        logger.warning("%s: computing all shards again, %s", folder.name, error)
+        return {}
     damaged = [number for number, record in records.items() if not is_intact(folder, record)]
     if damaged:
         logger.warning("%s: recomputing damaged shards %s", folder.name, damaged)

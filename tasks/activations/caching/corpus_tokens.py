@@ -12,7 +12,7 @@ from tasks.activations.caching.config import ActivationsConfig
 from tasks.activations.models.language_model import LanguageModel, ModelSpec
 from tasks.activations.text.chat import refuse_other_template
 from tasks.activations.text.packing import PackedSequence, PackedTokens, PackingConfig, pack
-from tasks.activations.text.token_files import TokenWriter, open_tokens, read_token_record
+from tasks.activations.text.token_files import TokenWriter, are_intact, open_tokens
 from tasks.activations.text.tokenisation import sampled_order, tokenise
 from tasks.common.progress import Progress, ProgressListener, silent
 
@@ -83,7 +83,7 @@ def pack_corpus(
         UserError: for a corpus without documents or tokens, ids outside the vocabulary, and conversations
             rendered with another model's template.
     """
-    if read_token_record(folder) is not None:
+    if are_intact(folder):
         return open_tokens(folder)
     _check_documents(language_model, documents, chat_template)
     vocab_size = int(language_model.model.get_input_embeddings().num_embeddings)

@@ -5,7 +5,6 @@ is recomputed from the tokens has the same bytes. Norms and counts of massive to
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +26,7 @@ from tasks.activations.reading.shard_files import (
 )
 from tasks.activations.reading.shards import META, TOKENS
 from tasks.activations.text.packing import ARRAYS, PADDING
-from tasks.activations.text.token_files import RECORD, corrupt_token_files, file_sha256
+from tasks.activations.text.token_files import RECORD, corrupt_token_files, file_sha256, read_object
 from tasks.common.shared_files import share_file
 
 Places = npt.NDArray[np.int64]
@@ -63,7 +62,7 @@ def set_without(source: Path, target: Path, places: Places) -> SetWithout:
         CorruptShard: when one of these shards or a token file is damaged: a new digest would hide that.
     """
     make_folder(target / TOKENS)
-    meta: dict[str, Any] = json.loads((source / META).read_text("utf-8"))
+    meta = read_object(source / META)
     records = read_index(source)
     changed = {number: _within(record, meta, places) for number, record in records.items()}
     _refuse_damage(source, [records[number] for number, here in changed.items() if here.size])
@@ -115,7 +114,7 @@ def _write_tokens(source: Path, target: Path, places: Places) -> tuple[int, int]
         del values
         flush_file(path)
         digests[name] = file_sha256(path)
-    record = json.loads((source / RECORD).read_text("utf-8"))
+    record = read_object(source / RECORD)
     replace_file(
         target / RECORD, to_json({**record, "n_tokens": n_tokens, "sha256": digests}), "tokens.record"
     )

@@ -1,6 +1,5 @@
 """The plan of a caching run: decided once, stored in the working folder, checked by every later attempt."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from tasks.activations.reading.capture import capture
 from tasks.activations.reading.shard_files import ShardFormat
 from tasks.activations.text.inputs import model_inputs
 from tasks.activations.text.packing import PackedTokens
+from tasks.activations.text.token_files import DamagedSet, read_object
 
 PLAN = "plan.json"
 PROBED_BATCHES = 4
@@ -45,9 +45,13 @@ def open_plan(
     """
     if not (scratch / PLAN).is_file():
         return None
-    stored: dict[str, Any] = json.loads((scratch / PLAN).read_text("utf-8"))
+    start_again = f"remove the folder {scratch} to start again"
+    stored = read_object(scratch / PLAN, start_again)
+    premises = stored.get("premises")
+    if not isinstance(premises, dict) or not {"dtypes", "widths", "sequences_per_shard"} <= set(stored):
+        raise DamagedSet(f"{scratch / PLAN} is damaged: {start_again}")
     for what, value in _premises(spec, corpus_digest, config).items():
-        if stored["premises"][what] != value:
+        if premises.get(what) != value:
             raise UserError(
                 f"the {what} changed since caching started in {scratch}: restore it, or remove that folder "
                 "to start again"

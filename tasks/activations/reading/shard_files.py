@@ -4,7 +4,6 @@ A shard exists if the index of its folder lists it; the index is written after t
 """
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,15 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from catalog.durable import flush_folder, replace_file, temporary_beside, to_json
-from catalog.errors import UserError
 from catalog.faults import fault_point
-from tasks.activations.text.token_files import file_sha256
+from tasks.activations.text.token_files import CACHE_AGAIN, DamagedSet, file_sha256, read_object
 
 ShardFormat = Literal["float16", "float32"]
 INDEX = "index.json"
 
 
-class CorruptShard(UserError):
+class CorruptShard(DamagedSet):
     """A shard on disk differs from what was written; it must be recomputed, never used for training."""
 
 
@@ -77,15 +75,21 @@ def read_index(folder: Path) -> dict[int, ShardRecord]:
 
     Raises:
         CorruptShard: when the index names a file that is not a shard of the folder.
+        DamagedSet: when it cannot be read.
     """
     if not (folder / INDEX).is_file():
         return {}
-    records = json.loads((folder / INDEX).read_text("utf-8"))["shards"]
-    found = {record["number"]: ShardRecord.from_json(record) for record in records}
-    for number, record in found.items():
-        if not isinstance(number, int) or record.file != shard_name(number):
+    try:
+        records = [ShardRecord.from_json(record) for record in read_object(folder / INDEX)["shards"]]
+        counts = [(one.number, one.first_sequence, one.n_sequences, one.n_bytes) for one in records]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        counts = [(None,)]  # type: ignore[list-item]
+    if any(type(count) is not int for one in counts for count in one):
+        raise DamagedSet(f"{folder / INDEX} is damaged: {CACHE_AGAIN}")
+    for record in records:
+        if record.file != shard_name(record.number):
             raise CorruptShard(f"{folder / INDEX} names {record.file!r:.200}, not a shard; not trusted")
-    return found
+    return {record.number: record for record in records}
 
 
 def write_index(folder: Path, records: dict[int, ShardRecord]) -> None:

@@ -3,7 +3,6 @@
 Shapes: S sequences, T context, D width.
 """
 
-import json
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -22,13 +21,21 @@ from tasks.activations.reading.shard_files import (
     shard_starts,
 )
 from tasks.activations.text.packing import BoolArray, PackedTokens
-from tasks.activations.text.token_files import corrupt_token_files, open_tokens
+from tasks.activations.text.token_files import (
+    CACHE_AGAIN,
+    DamagedSet,
+    corrupt_token_files,
+    open_tokens,
+    read_object,
+)
 
 __all__ = ["META", "TOKENS", "ActivationSet", "CorruptShard"]
 
 META = "meta.json"
 TOKENS = "tokens"
 _OPEN_SHARDS = 128
+_NUMBERS = ("n_sequences", "context_length", "d_in", "n_shards", "sequences_per_shard")
+_TEXTS = ("hookpoint", "dtype", "model_id", "tokenizer_digest", "weights_digest")
 
 Rows = npt.NDArray[np.integer[Any]] | Sequence[int]
 
@@ -52,12 +59,19 @@ class ActivationSet:
 
         Raises:
             UserError: when the folder holds none.
+            DamagedSet: when one of its files cannot be read, or they contradict each other.
         """
         folder = Path(folder)
         if not (folder / META).is_file():
             raise UserError(f"{folder} holds no finished activation set: run the caching stage again")
-        meta: dict[str, Any] = json.loads((folder / META).read_text("utf-8"))
-        return cls(folder, meta, open_tokens(folder / TOKENS))
+        meta, tokens = read_object(folder / META), open_tokens(folder / TOKENS)
+        numbers = [meta.get(name) for name in _NUMBERS]
+        sound = all(type(number) is int and number >= 0 for number in numbers)
+        sound = sound and all(isinstance(meta.get(name), str) for name in _TEXTS)
+        shape = (meta.get("n_sequences"), meta.get("context_length"))
+        if not sound or meta["dtype"] not in ("float16", "float32") or shape != tokens.valid.shape:
+            raise DamagedSet(f"{folder / META} is damaged: {CACHE_AGAIN}")
+        return cls(folder, meta, tokens)
 
     @property
     def n_sequences(self) -> int:

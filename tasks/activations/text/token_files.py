@@ -14,7 +14,27 @@ from catalog.errors import UserError
 from tasks.activations.text.packing import ARRAYS, PackedSequence, PackedTokens
 
 RECORD = "tokens.json"
+CACHE_AGAIN = "run the pipeline with --stage cache_activations --force"
 _ROWS_PER_WRITE = 1_024
+
+
+class DamagedSet(UserError):
+    """A file of an activation set is not what was written; it must be made again, never used."""
+
+
+def read_object(path: Path, remedy: str = CACHE_AGAIN) -> dict[str, Any]:
+    """The object of a JSON file that featlas wrote beside its arrays.
+
+    Raises:
+        DamagedSet: when the file cannot be read or holds something else.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise DamagedSet(f"{path} is damaged: {remedy}")
+    return value
 
 
 class TokenWriter:
@@ -110,11 +130,27 @@ def write_tokens(folder: Path, tokens: PackedTokens, facts: dict[str, Any]) -> N
 
 
 def read_token_record(folder: Path) -> dict[str, Any] | None:
-    """The record of complete token files; None if they are incomplete."""
+    """The record of complete token files; None if they are incomplete.
+
+    Raises:
+        DamagedSet: when the record is damaged.
+    """
     if not (folder / RECORD).is_file():
         return None
-    record: dict[str, Any] = json.loads((folder / RECORD).read_text("utf-8"))
+    record = read_object(folder / RECORD)
+    digests = record.get("sha256")
+    counted = all(type(record.get(name)) is int for name in ("n_sequences", "n_train"))
+    if not counted or not isinstance(digests, dict) or set(digests) != set(ARRAYS):
+        raise DamagedSet(f"{folder / RECORD} is damaged: {CACHE_AGAIN}")
     return record
+
+
+def are_intact(folder: Path) -> bool:
+    """Whether a folder holds complete token files with the recorded content (reads every byte)."""
+    try:
+        return not corrupt_token_files(folder)
+    except DamagedSet:
+        return False
 
 
 def open_tokens(folder: Path) -> PackedTokens:
@@ -122,18 +158,27 @@ def open_tokens(folder: Path) -> PackedTokens:
 
     Raises:
         UserError: when the files are not complete.
+        DamagedSet: when one of them cannot be read, or has another number of sequences than the record.
     """
     record = read_token_record(folder)
     if record is None:
         raise UserError(f"{folder} holds no complete token files: run the caching stage again")
-    arrays = {
-        name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-        if record["n_sequences"]
-        else np.load(folder / f"{name}.npy", allow_pickle=False)
-        for name in ARRAYS
-    }
-    later_parts = tuple((n_train, n_eval) for n_train, n_eval in record.get("later_parts", ()))
+    arrays = {name: _array(folder / f"{name}.npy", record["n_sequences"]) for name in ARRAYS}
+    try:
+        later_parts = tuple((int(n_train), int(n_eval)) for n_train, n_eval in record.get("later_parts", ()))
+    except (TypeError, ValueError):
+        raise DamagedSet(f"{folder / RECORD} is damaged: {CACHE_AGAIN}") from None
     return PackedTokens(**arrays, n_train=record["n_train"], later_parts=later_parts)
+
+
+def _array(path: Path, n_sequences: int) -> Any:
+    try:
+        array = np.load(path, mmap_mode="r" if n_sequences else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError):
+        array = None
+    if array is None or array.ndim != 2 or len(array) != n_sequences:
+        raise DamagedSet(f"{path} is damaged: {CACHE_AGAIN}")
+    return array
 
 
 def corrupt_token_files(folder: Path) -> list[str]:

@@ -52,6 +52,15 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, file: str, damage: 
     assert again.step == 2
 
 
+@pytest.mark.parametrize("content", ["[1, 2, 3]", "[" * 100_000, '{"a": 1, "b": 2, "c": 3}', "3"])
+def test_digests_of_another_kind_are_damage(tmp_path: Path, content: str) -> None:
+    save_checkpoint(tmp_path, make_checkpoint(1))
+    (save_checkpoint(tmp_path, make_checkpoint(2)) / "sha256.json").write_text(content)
+    loaded = load_checkpoint(tmp_path)
+    assert loaded is not None
+    assert loaded.step == 1
+
+
 @pytest.mark.parametrize("point", ["tensors", "write", "rename", "latest", "pointer.write", "pointer.rename"])
 def test_a_crash_while_saving_leaves_a_whole_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: str

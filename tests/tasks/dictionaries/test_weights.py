@@ -113,3 +113,18 @@ def test_what_cannot_be_loaded_is_refused_in_one_sentence(reason: str, tmp_path:
         load_dictionary(tmp_path)
     assert str(tmp_path) in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "[" * 100_000, "\0"], ids=lambda content: content[:9])
+def test_a_configuration_of_anything_is_refused_in_one_sentence(content: str, tmp_path: Path) -> None:
+    save_dictionary(make_dictionary("topk"), tmp_path)
+    described = json.loads((tmp_path / "cfg.json").read_text())
+    for name in ("config", "reads", "weights_digest"):
+        own = {key: value for key, value in described["metadata"]["featlas"].items() if key != name}
+        (tmp_path / "cfg.json").write_text(json.dumps({"metadata": {"featlas": own}}))
+        with pytest.raises(UserError, match="is damaged: restore it"):
+            load_dictionary(tmp_path)
+    for text in (content, json.dumps({"metadata": {"featlas": []}})):
+        (tmp_path / "cfg.json").write_text(text)
+        with pytest.raises(UserError, match=r"was not written by featlas|has format"):
+            load_dictionary(tmp_path)
