@@ -21,7 +21,7 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from catalog.schemas import Origin, UnitType
-from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.common.progress import Progress, ProgressListener, silent, track
 from tasks.dictionaries.base import Dictionary, HowTrained
 from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.metrics import MetricName, ReconstructionSums
@@ -113,7 +113,8 @@ class Fitting:
         """The result with FVU and L0 of ``sample_ND`` as the last row of its log."""
         log, reconstruction, n_active = log or TrainingLog(), ReconstructionSums(), 0
         dictionary = dictionary.eval().requires_grad_(False)
-        for x_ND in torch.split(sample_ND, _TOKENS_PER_READ):
+        parts = torch.split(sample_ND, _TOKENS_PER_READ)
+        for x_ND in track(parts, "parts of the sample measured", self.listener):
             values_NK, indices_NK = dictionary.encode_sparse(x_ND)
             reconstruction.add(x_ND, dictionary.decode_sparse(values_NK, indices_NK, x_ND))
             n_active += int((values_NK > 0).sum())

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.schemas import FEATURES_PER_BLOCK, TABLES
-from tasks.common.progress import Progress, ProgressListener
+from tasks.common.progress import Progress, ProgressListener, track
 from tasks.mining.bands import BANDS, Contexts, band_contexts, join, top_contexts
 from tasks.mining.codes import CodeShard
 from tasks.mining.config import MiningConfig
@@ -87,7 +87,8 @@ class ExampleMiner:
         result_WC = np.zeros((len(contexts.feature_W), self.config.window_tokens), dtype=np.float32)
         order = np.argsort(windows.start_W, kind="stable")
         starts = windows.start_W[order]
-        for shard in self.shards:
+        what = f"shards read for the contexts of features {first:,} to {first + n_features - 1:,}"
+        for shard in track(self.shards, what, self.listener):
             begin, end = np.searchsorted(starts, [shard.first_position, shard.end_position])
             rows = order[begin:end]
             if len(rows) == 0:

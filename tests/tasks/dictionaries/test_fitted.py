@@ -12,7 +12,9 @@ import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
 
+import tasks.dictionaries.fitted
 from catalog.errors import UserError
+from tasks.common.progress import Progress
 from tasks.dictionaries.base import (
     ARCHITECTURES,
     AnyDictionaryConfig,
@@ -100,6 +102,24 @@ def train_tokens(activations: Any) -> torch.Tensor:
 def test_every_fitted_method_is_covered_here() -> None:
     names = [name for name in ARCHITECTURES.names() if ARCHITECTURES[name].how_trained == "fit"]
     assert sorted(SETTINGS) == names
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_fit_is_never_silent_for_two_batches(
+    name: str, labels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every read and every part of the sample that is measured is followed by a word to the listener."""
+    monkeypatch.setattr(tasks.dictionaries.fitted, "_TOKENS_PER_READ", 64)
+    events: list[Progress | None] = []
+    read, add = Labelled.read, ReconstructionSums.add
+    monkeypatch.setattr(Labelled, "read", lambda self, rows: events.append(None) or read(self, rows))
+    monkeypatch.setattr(ReconstructionSums, "add", lambda self, *of: events.append(None) or add(self, *of))
+    train(make_config(name), Labelled(), tmp_path, device="cpu", labels=labels, listener=events.append)
+    silences = "".join("r" if event is None else " " for event in events).split()
+    assert len(silences) >= 10, "there is something to wait for"
+    assert max(map(len, silences)) == 1
+    told = [event for event in events if event is not None]
+    assert all(0 <= event.done <= event.total for event in told)
 
 
 @pytest.mark.parametrize("name", NAMES)

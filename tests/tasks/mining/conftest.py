@@ -76,6 +76,7 @@ def write_set(
         "sequences_per_shard": sequences_per_shard,
         "n_shards": len(records),
         "n_sequences": tokens.n_sequences,
+        **dict.fromkeys(("model_id", "tokenizer_digest", "weights_digest"), "planted"),
     }
     replace_file(folder / META, to_json(meta))
     return ActivationSet.open(folder)
