@@ -6,7 +6,7 @@ is ``FEATLAS_ENDPOINT_JUDGE_LOCAL_API_KEY``, or ``OPENAI_API_KEY`` for OpenAI it
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,6 +115,7 @@ def load_endpoint(
     if _NAME.fullmatch(name) is None:
         raise UserError(f"endpoint {name!r} is not a valid name: use lower-case letters, digits and '-'")
     known = _from_file(config_path)
+    _refuse_unknown_variables(name, {*known, *endpoint_names(environ, config_path)}, environ)
     fields: dict[str, Any] = dict(known.get(name, {}))
     for field, info in EndpointProfile.model_fields.items():
         variable = f"{_prefix(name)}{field.upper()}"
@@ -162,6 +163,25 @@ def load_api_key(profile: EndpointProfile, environ: Mapping[str, str]) -> str:
     )
 
 
+def _refuse_unknown_variables(name: str, names: Iterable[str], environ: Mapping[str, str]) -> None:
+    """Refuse a variable of the profile that sets nothing, such as one with a spelling mistake.
+
+    Raises:
+        UserError: naming the variable and the settings there are.
+    """
+    settings = [field.upper() for field in EndpointProfile.model_fields if field != "name"]
+    others = tuple(_prefix(other) for other in names if _prefix(other).startswith(_prefix(name)))
+    others = tuple(prefix for prefix in others if prefix != _prefix(name))
+    for variable in sorted(environ):
+        setting = variable.removeprefix(_prefix(name))
+        if setting == variable or variable.startswith(others) or setting in (*settings, "API_KEY"):
+            continue
+        raise UserError(
+            f"{variable} is no setting of endpoint profile {name!r}: settings are API_KEY, "
+            f"{', '.join(settings)}"
+        )
+
+
 def _prefix(name: str) -> str:
     return f"FEATLAS_ENDPOINT_{name.upper().replace('-', '_')}_"
 
@@ -178,7 +198,11 @@ def _from_variable(variable: str, text: str, annotation: Any) -> Any:
 def _from_file(path: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
-    endpoints = read_toml(path).get("endpoints", {})
+    content = read_toml(path)
+    unknown = sorted(set(content) - {"endpoints"})
+    if unknown:
+        raise UserError(f"{path} has an unknown section {unknown[0]!r}: it holds [endpoints.NAME]")
+    endpoints = content.get("endpoints", {})
     if not isinstance(endpoints, dict) or not all(isinstance(v, dict) for v in endpoints.values()):
         raise UserError(f"{path}: 'endpoints' must hold one table per profile, for example [endpoints.judge]")
     if any("api_key" in fields for fields in endpoints.values()):

@@ -36,6 +36,8 @@ def test_environment_wins_over_the_file(tmp_path: Path) -> None:
         ("[endpoints.judge-local]\napi_key='x'", {}, "a key does not belong in a file"),
         ("[endpoints", {}, "not valid TOML"),
         ("endpoints = 3", {}, "one table per profile"),
+        ("[endpoint.judge-local]\nmodel='x'", {**LOCAL, **MODEL}, "unknown section 'endpoint'"),
+        ("", {**LOCAL, **MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_ATEMPTS": "2"}, "LOCAL_ATEMPTS is no setting"),
         ("", {**MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": "ftp://x/v1"}, "must be http"),
         ("", {**MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": "http://u:p@localhost/v1"}, "without a user"),
         ("", {**MODEL, "FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": "http://[::1/v1"}, "is not an address"),
@@ -52,6 +54,14 @@ def test_mistakes_are_one_sentence(tmp_path: Path, toml: str, environ: dict[str,
     path.write_text(toml)
     with pytest.raises(UserError, match=said):
         load_endpoint("judge-local", environ, path)
+
+
+def test_variables_of_a_profile_with_a_longer_name_are_not_those_of_the_shorter(tmp_path: Path) -> None:
+    path = tmp_path / "featlas.toml"
+    path.write_text('[endpoints.judge]\nbase_url = "http://localhost:1/v1"\nmodel = "a"\n')
+    assert load_endpoint("judge", {**LOCAL, **MODEL}, path).model == "a"
+    with pytest.raises(UserError, match="JUDGE_LOCAL_MODEL is no setting of endpoint profile 'judge'"):
+        load_endpoint("judge", MODEL, path)
 
 
 def test_name_is_checked_before_it_becomes_a_path() -> None:
