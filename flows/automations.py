@@ -124,6 +124,11 @@ def _alarm() -> EventTrigger:
 
 
 def _nothing_fresh() -> EventTrigger:
+    """Fires for a deployment of `nightly` if no run of it completed in time.
+
+    The time counts from a completed run, else from the first sign of any other: Prefect sends no event when
+    it schedules a run, but one when the run starts or is late.
+    """
     nightly: dict[str, str | list[str]] = {
         "prefect.resource.role": "flow",
         "prefect.resource.name": "nightly",
@@ -133,7 +138,7 @@ def _nothing_fresh() -> EventTrigger:
         match=_of("flow-run"),
         match_related=ResourceSpecification(root=nightly),
         for_each={"related:deployment:prefect.resource.id"},
-        after={"prefect.flow-run.Scheduled", "prefect.flow-run.Completed"},
+        after={f"prefect.flow-run.{state}" for state in ("Scheduled", "Late", "Running", "Completed")},
         expect={"prefect.flow-run.Completed"},
         threshold=1,
         within=timedelta(hours=FRESH_HOURS),
@@ -147,12 +152,12 @@ def alerts(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:
     Without a webhook they also fire, and the event feed of the Prefect UI shows them.
     """
     why = "(flow_run.state.message or 'without a message')"
-    quiet = f"no nightly run of a deployment completed for {FRESH_HOURS} hours"
+    quiet = f"'no run of nightly/' ~ deployment.name ~ ' completed for {FRESH_HOURS} hours'"
     wanted = [
         ("a run failed", _presence(pools, "Failed"), f"flow_run.name ~ ' failed: ' ~ {why}"),
         ("a run is late", _presence(pools, "Late"), "flow_run.name ~ ' is late: no worker took it'"),
         ("a pool is not ready", _pool_not_ready(pools), "'no worker polls ' ~ work_pool.name"),
-        ("nothing fresh", _nothing_fresh(), f"'{quiet}'"),
+        ("nothing fresh", _nothing_fresh(), quiet),
         ("a metric is out of its range", _alarm(), "event.payload.message ~ ' ' ~ event.payload.link"),
     ]
     return [
