@@ -20,7 +20,7 @@ from torch import Tensor
 
 from catalog.errors import UserError
 from tasks.activations.hookpoint import from_transformer_lens, known
-from tasks.foreign.config_keys import report_tensors
+from tasks.foreign.config_keys import Keys, check_keys, report_tensors
 from tasks.foreign.format import FORMATS, Format
 from tasks.foreign.record import Foreign
 from tasks.foreign.tensor_files import read_json, read_stored
@@ -42,6 +42,21 @@ _TENSORS: tuple[str, ...] = (
 _TENSORS += ("decoder.bias", "k", "threshold", "code_normalization_id", "activation_mean", "activation_std")
 _TENSORS += ("activation_global_scale", "code_normalization")
 
+_HARMLESS = """
+    activation_dim auxk_alpha batch_size beta1 beta2 buffer_mult code_normalization_alpha_cc
+    code_normalization_alpha_sae d_in dec_init_norm decay_start device dict_class dict_size enc_dtype
+    init_with_transpose k l1_coeff l1_penalty layer lm_name log_every lr model_batch_size model_name
+    norm_init_scale num_layers num_tokens recon_normalize_by_sqrt_d resample_steps
+    same_init_for_all_layers save_every seed seq_len site steps submodule_name target_rms threshold_beta
+    threshold_start_step top_k_aux trainer_class use_mse_loss wandb_entity wandb_name wandb_project
+    warmup_steps
+"""
+_KEYS = Keys(
+    read=frozenset(("buffer", "code_normalization", "dict_class_kwargs", "hook_point", "trainer")),
+    harmless=frozenset(_HARMLESS.split()),
+)
+"""What both tools write; sizes, k and thresholds are in the tensors."""
+
 
 @FORMATS.register("crosscoder")
 class Crosscoder(Format):
@@ -53,8 +68,10 @@ class Crosscoder(Format):
         """The crosscoder of a file."""
         tensors = read_stored(path, allow_pickle=allow_pickle).tensors
         config = _config(path)
+        said = _settings(config)
+        check_keys(path, said, _KEYS)
         if "k" in tensors:
-            _check_code_normalisation(path, tensors, config)
+            _check_code_normalisation(path, tensors, said)
         try:
             parts = _fork(tensors) if "encoder.weight" in tensors else _replication(tensors)
         except KeyError as error:
@@ -95,11 +112,18 @@ def _config(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _check_code_normalisation(path: Path, tensors: Mapping[str, Tensor], config: Mapping[str, Any]) -> None:
+def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a configuration, those of its sections for trainer and class too."""
+    said = dict(config)
+    for section in ("trainer", "dict_class_kwargs"):
+        inner = said.get(section)
+        said |= inner if isinstance(inner, dict) else {}
+    return said
+
+
+def _check_code_normalisation(path: Path, tensors: Mapping[str, Tensor], said: Mapping[str, Any]) -> None:
     """Refuse a BatchTopK crosscoder whose threshold is not one on activations times summed norms."""
-    trainer = config.get("trainer")
-    said = {**config, **(trainer if isinstance(trainer, dict) else {})}
-    name = str(said.get("code_normalization") or _CODE_NORMALISATIONS[0])
+    name = str(said.get("code_normalization") or _CODE_NORMALISATIONS[0]).rpartition(".")[2]
     if "code_normalization_id" in tensors:
         name = _CODE_NORMALISATIONS[int(tensors["code_normalization_id"]) - 1]
     if name.upper() != _CODE_NORMALISATIONS[0]:

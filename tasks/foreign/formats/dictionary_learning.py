@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from catalog.errors import UserError
-from tasks.foreign.config_keys import check_sizes, report_tensors, whole
+from tasks.foreign.config_keys import Keys, check_keys, check_sizes, report_tensors, whole
 from tasks.foreign.format import FORMATS, Format
 from tasks.foreign.record import Foreign
 from tasks.foreign.tensor_files import Stored, read_json, read_stored
@@ -35,6 +35,19 @@ _TENSORS: tuple[str, ...] = (
     "mag_bias",
 )
 _TENSORS += ("decoder_bias", "r_mag", "b_dec", "k", "threshold", "W_enc", "b_enc", "W_dec", "group_sizes")
+_HARMLESS = """
+    anneal_end anneal_start auxk_alpha bandwidth decay_start device ghost_threshold group_fractions
+    group_sizes group_weights initial_sparsity_penalty l1_penalty lr n_sparsity_updates p_end p_start
+    resample_steps seed sparsity_function sparsity_penalty sparsity_queue_length sparsity_warmup_steps
+    steps target_l0 threshold_beta threshold_start_step top_k_aux trainer_class wandb_name warmup_steps
+"""
+_KEYS = Keys(
+    read=frozenset(
+        ("dict_class", "activation_dim", "dict_size", "k", "layer", "submodule_name", "lm_name", _SIDE)
+    ),
+    harmless=frozenset(_HARMLESS.split()),
+)
+"""What the trainers of the package write; sizes of groups and thresholds are in the tensors."""
 _NAMES = {"attn": "attn_out", "attention": "attn_out", "mlp": "mlp_out"}
 
 
@@ -51,6 +64,7 @@ class DictionaryLearning(Format):
         if path.is_dir() and (folder / SAFE_WEIGHTS_FILE).is_file():
             weights = folder / SAFE_WEIGHTS_FILE
         config = _trainer_config(folder)
+        check_keys(folder / CONFIG_FILE, config, _KEYS)
         stored = _without_backup(read_stored(weights, allow_pickle=allow_pickle))
         tensors = stored.tensors
         reader = _READERS[_class_name(weights, config, tensors)]

@@ -131,6 +131,56 @@ def trainer(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.parametrize("case", sorted(path.name for path in (GOLDEN / "dictionary_learning").iterdir()))
+def test_what_trainers_write_is_read(case: str, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        read_foreign("dictionary_learning", GOLDEN / "dictionary_learning" / case, allow_pickle=True)
+    assert caplog.messages == []
+
+
+def test_a_trainer_with_another_arithmetic_is_refused(
+    trainer: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a fork that whitens its activations and says so here alone."""
+    content = json.loads((trainer / "config.json").read_text())
+
+    def with_setting(**values: Any) -> str:
+        own = {**content, "trainer": {**content["trainer"], **values}}
+        (trainer / "config.json").write_text(json.dumps(own))
+        return told("dictionary_learning", trainer)
+
+    assert with_setting(use_pca_whitening=False) == "."
+    assert "the setting use_pca_whitening: True" in with_setting(use_pca_whitening=True)
+    assert "the setting input_scale: 2.5" in with_setting(input_scale=2.5)
+    with caplog.at_level(logging.WARNING):
+        assert with_setting(favourite_colour="blue") == "."
+    assert "favourite_colour" in " ".join(caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"hook_point": "blocks.2.hook_resid_pre", "dec_init_norm": 0.1, "d_in": 8}, "."),
+        ({"input_scale": 2.5}, "the setting input_scale: 2.5"),
+        ({"trainer": {"use_pca_whitening": True}}, "the setting use_pca_whitening: True"),
+        ({"trainer": {"dict_class_kwargs": {"clamp_max": 3.5}}}, "the setting clamp_max: 3.5"),
+        ({"trainer": {"code_normalization_alpha_cc": 0.1, "target_rms": 10.0}}, "."),
+    ],
+)
+def test_a_crosscoder_with_another_arithmetic_is_refused(
+    config: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    folder = copy("crosscoder/replication", tmp_path)
+    weights = folder / "cc_weights.pt"
+    (folder / "cfg.json").write_text(json.dumps(config))
+    try:
+        read_foreign("crosscoder", weights, allow_pickle=True)
+        found = "."
+    except UserError as error:
+        found = one_line(error)
+    assert said in found
+
+
 @pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
 def test_what_a_wrapper_puts_before_every_name_is_taken_off(prefix: str, trainer: Path) -> None:
     plain = read_foreign("dictionary_learning", trainer)
