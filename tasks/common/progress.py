@@ -1,4 +1,4 @@
-"""Progress of long work, reported to listeners: a terminal, a log, a Prefect artifact, a watchdog."""
+"""Progress of long work, reported to listeners: a terminal, a log, a Prefect artifact, a supervisor."""
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Literal, NamedTuple, TypeVar

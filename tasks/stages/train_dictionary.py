@@ -1,4 +1,4 @@
-"""Stage: train a dictionary on activation sets, in a child process that a watchdog looks after."""
+"""Stage: train a dictionary on activation sets, in a child process with a supervisor."""
 
 from catalog.errors import UserError
 from catalog.ledger import Claim, StageOutcome

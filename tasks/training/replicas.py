@@ -21,7 +21,7 @@ from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.training_state import TrainingState, TrainingStep
 
 _PATIENCE = timedelta(days=1)
-"""A limit for work that one process does alone; the watchdog finds a process that hangs."""
+"""A limit for work that one process does alone; the supervisor finds a process that hangs."""
 
 
 class Replicas:
