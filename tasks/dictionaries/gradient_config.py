@@ -110,7 +110,7 @@ class KeptConfig(GradientConfig):
     k: int = Field(ge=1)
     """Latents to keep per token (on average, for batch_topk)."""
     aux_alpha: float = Field(default=1 / 32, ge=0)
-    """Weight of the loss by which dead latents learn from the residual; 0 disables it."""
+    """Coefficient of the loss by which dead latents learn from the residual; 0 disables it."""
     aux_k: int | None = Field(default=None, ge=1)
     """Dead latents used per token in that loss; default: the power of two next to d_in / 2."""
 

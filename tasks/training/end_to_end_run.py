@@ -227,8 +227,8 @@ class EndToEndRun(TrainingRun):
             for name, value_ND in clean.items():
                 later = later + _unexplained(value_ND, seen[name][valid_BT].float()) / len(clean)
         l1 = acts_NL.sum(dim=1).mean() / self.dictionary.d_in
-        weight = config.l1_coefficient * self.state.ramp(config.sparsity_warmup_steps, share=0.1)
-        loss = kl + weight * l1 + config.downstream_coefficient * later
+        coefficient = config.l1_coefficient * self.state.ramp(config.sparsity_warmup_steps, share=0.1)
+        loss = kl + coefficient * l1 + config.downstream_coefficient * later
         active_NL = acts_NL.detach() > 0
         parts = {"kl": kl.detach(), "l1": l1.detach()}
         if self.later:

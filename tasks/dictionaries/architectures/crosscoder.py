@@ -20,9 +20,9 @@ class CrosscoderConfig(CrosscoderFields):
 
     architecture: Literal["crosscoder"] = "crosscoder"
     l1_coefficient: float = Field(gt=0)
-    """Weight of the activations times summed decoder norms, stated for inputs of unit mean norm."""
+    """Coefficient of the activations times summed decoder norms, stated for inputs of unit mean norm."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
-    """Steps in which that weight rises linearly, at most a tenth of the training."""
+    """Steps in which that coefficient rises linearly, at most a tenth of the training."""
     beta2: float | None = Field(default=None, ge=0, lt=1)
     """Adam's decay of the second moment; default: by the length of the training."""
 
@@ -46,8 +46,8 @@ class Crosscoder(Crosscoding):
         acts_NL = self.encode(x_ND)
         sse = (y_NE - self.decode(acts_NL, x_ND)).square().sum(dim=1).mean()
         l1 = (acts_NL * self.summed_norms()).sum(dim=1).mean() / state.mean_norm
-        weight = self.config.l1_coefficient * state.ramp(self.config.sparsity_warmup_steps, share=0.1)
+        coefficient = self.config.l1_coefficient * state.ramp(self.config.sparsity_warmup_steps, share=0.1)
         active_NL = acts_NL.detach() > 0
         l0 = active_NL.sum() / len(x_ND)
-        loss = sse / state.target_norm**2 + weight * l1
+        loss = sse / state.target_norm**2 + coefficient * l1
         return TrainingStep(loss, sse.detach(), l0, active_NL.any(dim=0), {"l1": l1.detach()})

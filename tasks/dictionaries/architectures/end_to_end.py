@@ -19,11 +19,11 @@ class EndToEndConfig(GradientConfig):
     objective: Literal["e2e"] = "e2e"
     """Marks the dictionary, so that comparisons of FVU can exclude it."""
     l1_coefficient: float = Field(gt=0)
-    """Weight of the summed activations over d_in, stated for inputs of mean norm sqrt(d_in)."""
+    """Coefficient of the summed activations over d_in, stated for inputs of mean norm sqrt(d_in)."""
     downstream_coefficient: float = Field(default=0.0, ge=0)
-    """Weight of the mean unexplained share of the residual stream after each later block; 0 disables it."""
+    """Coefficient of the mean unexplained share of the residual stream after each later block; 0: off."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
-    """Steps in which the weight of the activations rises linearly, at most a tenth of the training."""
+    """Steps in which the coefficient of the activations rises linearly, at most a tenth of the training."""
 
     def sparsity_tag(self) -> str:
         downstream = f"-d{self.downstream_coefficient:g}" if self.downstream_coefficient else ""

@@ -28,9 +28,9 @@ class GatedConfig(GradientConfig):
 
     architecture: Literal["gated"] = "gated"
     l1_coefficient: float = Field(gt=0)
-    """Weight of the summed gate pre-activations, stated for inputs of unit mean norm."""
+    """Coefficient of the summed gate pre-activations, stated for inputs of unit mean norm."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
-    """Steps in which that weight rises linearly, at most a tenth of the training."""
+    """Steps in which that coefficient rises linearly, at most a tenth of the training."""
     beta1: float = Field(default=0.0, ge=0, lt=1)
     """Adam's decay of the first moment; 0 as in the paper."""
     beta2: float | None = Field(default=None, ge=0, lt=1)
@@ -99,9 +99,9 @@ class Gated(Dictionary):
         sse = (y_NE - self.add_offset(terms.recon, x_ND)).square().sum(dim=1).mean()
         gate_sse = (y_NE - terms.gate_recon - self.b_dec.detach()).square().sum(dim=1).mean()
         l1 = terms.gate_sum / (len(x_ND) * state.mean_norm)
-        weight = self.config.l1_coefficient * state.ramp(self.config.sparsity_warmup_steps, share=0.1)
+        coefficient = self.config.l1_coefficient * state.ramp(self.config.sparsity_warmup_steps, share=0.1)
         gate_loss = gate_sse / state.target_norm**2
-        loss = sse / state.target_norm**2 + weight * l1 + gate_loss
+        loss = sse / state.target_norm**2 + coefficient * l1 + gate_loss
         parts = {"l1": l1.detach(), "gate_loss": gate_loss.detach()}
         return TrainingStep(loss, sse.detach(), terms.n_active / len(x_ND), terms.fired, parts)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary
 from tasks.dictionaries.config import DictionaryConfig
 from tasks.dictionaries.families.pre_activation_loss import shortfall
-from tasks.dictionaries.families.relu_loss import Rectified, Weights, rectified
+from tasks.dictionaries.families.relu_loss import Coefficients, Rectified, rectified
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.saelens_form import THRESHOLDS, SaelensForm
 from tasks.dictionaries.training_state import TrainingState, TrainingStep
@@ -30,15 +30,16 @@ class JumpReLUConfig(GradientConfig):
     target_l0: float | None = Field(default=None, gt=0)
     """Mean number of active latents to aim at: the penalty is (L0 / target - 1)^2 times target_weight."""
     l0_coefficient: float | None = Field(default=None, gt=0)
-    """Weight of L0 itself, stated for inputs of unit mean norm (the form of the paper)."""
+    """Coefficient of L0 itself, stated for inputs of unit mean norm (the form of the paper)."""
     target_weight: float = Field(default=1.0, gt=0)
-    """Weight of the penalty for missing target_l0."""
+    """Coefficient of the penalty for missing target_l0."""
     tanh_coefficient: float | None = Field(default=None, gt=0)
-    """Weight of the summed tanh of activations; a latent far above 0 costs as much as with l0_coefficient."""
+    """Coefficient of the summed tanh of activations; a latent far above 0 costs as much as with
+    l0_coefficient."""
     tanh_steepness: float = Field(default=4.0, gt=0)
     """Factor on activations inside the tanh, stated for inputs of mean norm sqrt(d_in)."""
     shortfall_coefficient: float | None = Field(default=None, ge=0)
-    """Weight of the shortfall of dead latents; default: 3e-6 with tanh_coefficient, else 0."""
+    """Coefficient of the shortfall of dead latents; default: 3e-6 with tanh_coefficient, else 0."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
     """Steps in which the penalty rises linearly, at most a tenth of the training."""
     initial_threshold: float = Field(default=0.01, gt=0)
@@ -102,7 +103,7 @@ class JumpReLU(Dictionary):
         mean norm of the inputs.
         """
         ramp, config = state.ramp(self.config.sparsity_warmup_steps, share=0.1), self.config
-        result = self.rectified(x_ND, y_NE, self._weights(state, ramp))
+        result = self.rectified(x_ND, y_NE, self._coefficients(state, ramp))
         loss = result.objective
         if config.tanh_coefficient is not None:
             penalty = config.tanh_coefficient * result.cost
@@ -119,21 +120,21 @@ class JumpReLU(Dictionary):
             loss, parts["shortfall"] = loss + config.shortfall_weight * lacking, lacking.detach()
         return TrainingStep(loss, result.sse, result.l0.detach(), result.fired, parts)
 
-    def rectified(self, x_ND: Tensor, y_NE: Tensor, weights: Weights) -> Rectified:
+    def rectified(self, x_ND: Tensor, y_NE: Tensor, coefficients: Coefficients) -> Rectified:
         """Hook: encode, decode and measure one batch, see `families.relu_loss`."""
-        return rectified(self, x_ND, y_NE, self.threshold, torch.ones_like(self.b_enc), weights)
+        return rectified(self, x_ND, y_NE, self.threshold, torch.ones_like(self.b_enc), coefficients)
 
     def shortfall(self, x_ND: Tensor, chosen_L: Tensor) -> Tensor:
         """Hook: the shortfall of the selected latents to their thresholds, see `pre_activation_loss`."""
         return shortfall(self, x_ND, self.threshold, chosen_L)
 
-    def _weights(self, state: TrainingState, ramp: float) -> Weights:
+    def _coefficients(self, state: TrainingState, ramp: float) -> Coefficients:
         config = self.config
-        weights = Weights(1 / state.target_norm**2, bandwidth=config.bandwidth * state.mean_norm)
+        coefficients = Coefficients(1 / state.target_norm**2, bandwidth=config.bandwidth * state.mean_norm)
         if config.tanh_coefficient is None:
-            return weights
+            return coefficients
         steepness = config.tanh_steepness * self.d_in**0.5 / state.mean_norm
-        return replace(weights, cost=ramp * config.tanh_coefficient, steepness=steepness)
+        return replace(coefficients, cost=ramp * config.tanh_coefficient, steepness=steepness)
 
     @torch.no_grad()
     def after_step(self, state: TrainingState) -> None:

@@ -15,7 +15,8 @@ from torch import Tensor
 from tasks.dictionaries.architectures.jumprelu import JumpReLU, JumpReLUConfig
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.dictionaries.families.cross_layer_family import CrossLayer, CrossLayerFields
-from tasks.dictionaries.families.relu_loss import Rectified, Weights, jump, step
+from tasks.dictionaries.families.relu_loss import Coefficients, Rectified
+from tasks.dictionaries.families.straight_through import jump, step
 from tasks.dictionaries.training_state import TrainingState
 
 
@@ -53,16 +54,18 @@ class JumpReLUCrossLayerTranscoder(CrossLayer, JumpReLU):
         if state.input_mean is not None:
             self.b_enc.sub_(self.pre_acts(state.input_mean.unsqueeze(0))[0])
 
-    def rectified(self, x_ND: Tensor, y_NE: Tensor, weights: Weights) -> Rectified:
+    def rectified(self, x_ND: Tensor, y_NE: Tensor, coefficients: Coefficients) -> Rectified:
         """The results of a batch; each latent reads its own layer, so codes are computed layer by layer."""
         z_NL = self.pre_acts(x_ND)
-        acts_NL = jump(z_NL, self.threshold, weights.bandwidth)
+        acts_NL = jump(z_NL, self.threshold, coefficients.bandwidth)
         sse = (y_NE - self.decode(acts_NL, x_ND)).square().sum(dim=1).mean()
-        costly_NL = torch.tanh(weights.steepness * acts_NL) if weights.steepness else acts_NL
+        costly_NL = torch.tanh(coefficients.steepness * acts_NL) if coefficients.steepness else acts_NL
         cost = costly_NL.sum(dim=1).mean()
-        l0 = step(z_NL, self.threshold, weights.bandwidth).sum(dim=1).mean()
+        l0 = step(z_NL, self.threshold, coefficients.bandwidth).sum(dim=1).mean()
         fired_L = (acts_NL.detach() > 0).any(dim=0)
-        return Rectified(weights.sse * sse + weights.cost * cost, l0, sse.detach(), cost.detach(), fired_L)
+        return Rectified(
+            coefficients.sse * sse + coefficients.cost * cost, l0, sse.detach(), cost.detach(), fired_L
+        )
 
     def shortfall(self, x_ND: Tensor, chosen_L: Tensor) -> Tensor:
         """The shortfall of the selected latents to their thresholds: ``mean_N sum relu(threshold - z)``."""

@@ -52,7 +52,7 @@ class MatryoshkaBatchTopK(BatchTopK):
     """BatchTopK over all latents; every prefix of groups reconstructs the input with ``b_dec``.
 
     It minimises the mean over the prefixes of the squared error per token. Public code uses another scale
-    (sum over prefixes, or 1 / G^2), which changes the relative weight of AuxK.
+    (sum over prefixes, or 1 / G^2), which changes the relative coefficient of AuxK.
     """
 
     purpose = "is a `batch_topk` whose first groups of latents reconstruct alone too"

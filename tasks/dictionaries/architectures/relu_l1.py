@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from tasks.dictionaries.base import ARCHITECTURES, Dictionary, GradientTraits
-from tasks.dictionaries.families.relu_loss import Weights, rectified
+from tasks.dictionaries.families.relu_loss import Coefficients, rectified
 from tasks.dictionaries.gradient_config import GradientConfig
 from tasks.dictionaries.saelens_form import SaelensForm
 from tasks.dictionaries.training_state import TrainingState, TrainingStep
@@ -20,12 +20,12 @@ class ReluL1Config(GradientConfig):
 
     architecture: Literal["relu_l1"] = "relu_l1"
     l1_coefficient: float = Field(gt=0)
-    """Weight of the summed activations, stated for inputs of unit mean norm."""
+    """Coefficient of the summed activations, stated for inputs of unit mean norm."""
     free_norms: bool = False
     """True: directions have any norm, each activation costs the norm of its direction, and b_dec is not
     subtracted from the input (Anthropic's update of April 2024). The training ends with unit norms."""
     sparsity_warmup_steps: int = Field(default=2000, ge=0)
-    """Steps in which that weight rises linearly, at most a tenth of the training."""
+    """Steps in which that coefficient rises linearly, at most a tenth of the training."""
     beta2: float | None = Field(default=None, ge=0, lt=1)
     """Adam's decay of the second moment; default: by the length of the training."""
 
@@ -60,8 +60,10 @@ class ReluL1(Dictionary):
         """
         cost_L = self.W_dec.norm(dim=1) if self.config.free_norms else torch.ones_like(self.b_enc)
         ramp = state.ramp(self.config.sparsity_warmup_steps, share=0.1)
-        weights = Weights(1 / state.target_norm**2, self.config.l1_coefficient * ramp / state.mean_norm)
-        result = rectified(self, x_ND, y_NE, torch.zeros_like(self.b_enc), cost_L, weights)
+        coefficients = Coefficients(
+            1 / state.target_norm**2, self.config.l1_coefficient * ramp / state.mean_norm
+        )
+        result = rectified(self, x_ND, y_NE, torch.zeros_like(self.b_enc), cost_L, coefficients)
         parts = {"l1": result.cost / state.mean_norm}
         return TrainingStep(result.objective, result.sse, result.l0, result.fired, parts)
 

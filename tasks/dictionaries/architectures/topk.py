@@ -34,8 +34,8 @@ class TopKConfig(KeptConfig):
 
     architecture: Literal["topk"] = "topk"
     multi_topk_weight: float = Field(default=0.0, ge=0)
-    """Weight of the unexplained variance with 4 k latents, so that codes stay useful if k is raised after the
-    training; 1/8 is usual, 0 disables it."""
+    """Coefficient of the unexplained variance with 4 k latents, so that codes stay useful if k is raised
+    after the training; 1/8 is usual, 0 disables it."""
     anneal_share: float = Field(default=0.0, ge=0, lt=1)
     """First share of the training in which the number of kept latents falls linearly from d_in to k."""
     one_per_group: bool = False

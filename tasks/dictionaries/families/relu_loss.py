@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tasks.dictionaries.base import Dictionary
+from tasks.dictionaries.families.straight_through import in_window, jump, step
 from tasks.dictionaries.kernels.products import product, token_slices
 from tasks.dictionaries.sparse_codes import n_above, selected_pre_acts
 from tasks.dictionaries.sparse_encoding import encode_above
@@ -28,7 +29,7 @@ class Rectified:
     """The results of ``z * (z > threshold)`` for a batch."""
 
     objective: Tensor
-    """``sse_weight * sse + cost_weight * cost`` (scalar with a graph)."""
+    """``coefficients.sse * sse + coefficients.cost * cost`` (scalar with a graph)."""
     l0: Tensor
     """Mean number of active latents; its graph leads only to the threshold."""
     sse: Tensor
@@ -40,8 +41,8 @@ class Rectified:
 
 
 @dataclass(frozen=True)
-class Weights:
-    """The weights of the parts of the objective."""
+class Coefficients:
+    """The coefficients of the parts of the objective."""
 
     sse: float
     cost: float = 0.0
@@ -52,7 +53,12 @@ class Weights:
 
 
 def rectified(
-    dictionary: Dictionary, x_ND: Tensor, y_NE: Tensor, threshold_L: Tensor, cost_L: Tensor, weights: Weights
+    dictionary: Dictionary,
+    x_ND: Tensor,
+    y_NE: Tensor,
+    threshold_L: Tensor,
+    cost_L: Tensor,
+    coefficients: Coefficients,
 ) -> Rectified:
     """Encode, decode and measure one batch.
 
@@ -60,19 +66,19 @@ def rectified(
         dictionary: The dictionary with its encoder, decoder, centre and offset.
         threshold_L: The value that a pre-activation must exceed; zeros for ReLU.
         cost_L: The cost of an activation of 1, by latent; with a steepness the cost of the largest.
-        weights: Weights of the parts of the objective.
+        coefficients: Those of the parts of the objective.
     """
     # The offset of a code of zeros: b_dec, and a part of x itself in some classes.
     target_NE = y_NE - dictionary.add_offset(torch.zeros_like(y_NE), x_ND)
     with torch.no_grad():
         centred_ND = dictionary.centred(x_ND)
-        shift_L = threshold_L - weights.bandwidth / 2
+        shift_L = threshold_L - coefficients.bandwidth / 2
         first = next(token_slices(x_ND, dictionary.d_sae))
         pre_NL = product(centred_ND[first], dictionary.W_enc, dictionary.b_enc - shift_L)
         is_sparse = float(n_above(pre_NL, 0.0)) <= _SPARSE_SHARE * pre_NL.numel()
         del pre_NL
     part = _by_pairs if is_sparse else _by_slices
-    return part(dictionary, centred_ND, target_NE, threshold_L, cost_L, weights)
+    return part(dictionary, centred_ND, target_NE, threshold_L, cost_L, coefficients)
 
 
 def _by_pairs(
@@ -81,21 +87,21 @@ def _by_pairs(
     target_NE: Tensor,
     threshold_L: Tensor,
     cost_L: Tensor,
-    weights: Weights,
+    coefficients: Coefficients,
 ) -> Rectified:
     n_tokens, W_enc, b_enc = len(centred_ND), dictionary.W_enc, dictionary.b_enc
     with torch.no_grad():
-        shift_L = threshold_L - weights.bandwidth / 2
+        shift_L = threshold_L - coefficients.bandwidth / 2
         pairs, above_P = encode_above(centred_ND, W_enc, b_enc - shift_L)
         pre_P = above_P + shift_L[pairs.latents]
     z_P = selected_pre_acts(centred_ND, W_enc, b_enc, dictionary.centre(), pre_P, pairs)
     threshold_P = threshold_L.index_select(0, pairs.latents)
-    acts_P = jump(z_P, threshold_P, weights.bandwidth)
+    acts_P = jump(z_P, threshold_P, coefficients.bandwidth)
     sse = (target_NE - pairs.decode(acts_P, dictionary.W_dec)).square().sum() / n_tokens
-    costly_P = torch.tanh(weights.steepness * acts_P) if weights.steepness else acts_P
+    costly_P = torch.tanh(coefficients.steepness * acts_P) if coefficients.steepness else acts_P
     cost = (costly_P * cost_L.index_select(0, pairs.latents)).sum() / n_tokens
-    l0 = step(z_P, threshold_P, weights.bandwidth).sum() / n_tokens
-    objective = weights.sse * sse + weights.cost * cost
+    l0 = step(z_P, threshold_P, coefficients.bandwidth).sum() / n_tokens
+    objective = coefficients.sse * sse + coefficients.cost * cost
     return Rectified(objective, l0, sse.detach(), cost.detach(), pairs.fired(acts_P.detach()))
 
 
@@ -105,14 +111,14 @@ def _by_slices(
     target_NE: Tensor,
     threshold_L: Tensor,
     cost_L: Tensor,
-    weights: Weights,
+    coefficients: Coefficients,
 ) -> Rectified:
     parameters = (dictionary.W_enc, dictionary.b_enc, dictionary.centre(), dictionary.W_dec)
-    arguments = (centred_ND, target_NE, *parameters, threshold_L, cost_L, weights)
+    arguments = (centred_ND, target_NE, *parameters, threshold_L, cost_L, coefficients)
     objective, near_L, n_active, sse, cost, fired_L = _Slices.apply(*arguments)  # type: ignore[no-untyped-call]
     l0 = n_active / len(centred_ND)
-    if weights.bandwidth > 0:
-        l0 = _CountedStep.apply(threshold_L, l0, near_L / (weights.bandwidth * len(centred_ND)))  # type: ignore[no-untyped-call]
+    if coefficients.bandwidth > 0:
+        l0 = _CountedStep.apply(threshold_L, l0, near_L / (coefficients.bandwidth * len(centred_ND)))  # type: ignore[no-untyped-call]
     return Rectified(objective, l0, sse, cost, fired_L)
 
 
@@ -129,12 +135,12 @@ class _Sums:
         W_dec: Tensor,
         threshold_L: Tensor,
         cost_L: Tensor,
-        weights: Weights,
+        coefficients: Coefficients,
         n_tokens: int,
     ) -> None:
         self.W_enc, self.b_enc, self.W_dec, self.threshold_L = W_enc, b_enc, W_dec, threshold_L
-        self.weights, self.n_tokens = weights, n_tokens
-        self.cost_L = cost_L * (weights.cost / n_tokens)
+        self.coefficients, self.n_tokens = coefficients, n_tokens
+        self.cost_L = cost_L * (coefficients.cost / n_tokens)
         self.grad_enc_LD, self.grad_dec_LE = torch.zeros_like(W_enc.T), torch.zeros_like(W_dec)
         self.grad_b_L, self.grad_threshold_L = torch.zeros_like(b_enc), torch.zeros_like(b_enc)
         self.near_L, self.costly_L = torch.zeros_like(b_enc), torch.zeros_like(b_enc)
@@ -142,16 +148,17 @@ class _Sums:
 
     def add(self, centred_ND: Tensor, target_NE: Tensor) -> Tensor:
         """Add a slice of tokens; return its errors (N, E)."""
-        weights = self.weights
+        coefficients = self.coefficients
         z_NL = product(centred_ND, self.W_enc, self.b_enc)
-        near_NL = in_window(z_NL, self.threshold_L, weights.bandwidth) if weights.bandwidth else None
-        acts_NL = z_NL.mul_(z_NL > self.threshold_L) if weights.bandwidth else z_NL.relu_()
+        bandwidth = coefficients.bandwidth
+        near_NL = in_window(z_NL, self.threshold_L, bandwidth) if bandwidth else None
+        acts_NL = z_NL.mul_(z_NL > self.threshold_L) if bandwidth else z_NL.relu_()
         error_NE = product(acts_NL, self.W_dec) - target_NE
-        grad_NE = error_NE * (2 * weights.sse / self.n_tokens)
+        grad_NE = error_NE * (2 * coefficients.sse / self.n_tokens)
         self.grad_dec_LE += product(acts_NL.T, grad_NE)
         grad_NL = product(grad_NE, self.W_dec.T)
-        costly_NL, slope = _costly(acts_NL, weights.steepness)
-        if weights.cost:
+        costly_NL, slope = _costly(acts_NL, coefficients.steepness)
+        if coefficients.cost:
             grad_NL += slope * self.cost_L
         if near_NL is not None:
             self.near_L += near_NL.sum(dim=0)
@@ -178,29 +185,36 @@ class _Slices(torch.autograd.Function):
         W_dec: Tensor,
         threshold_L: Tensor,
         cost_L: Tensor,
-        weights: Weights,
+        coefficients: Coefficients,
     ) -> tuple[Tensor, ...]:
         n_tokens = len(centred_ND)
-        sums = _Sums(W_enc, b_enc, W_dec, threshold_L, cost_L, weights, n_tokens)
+        sums = _Sums(W_enc, b_enc, W_dec, threshold_L, cost_L, coefficients, n_tokens)
         error_NE = torch.empty_like(target_NE)
         for part in token_slices(centred_ND, len(b_enc)):
             error_NE[part] = sums.add(centred_ND[part], target_NE[part])
         fired_L = sums.costly_L > 0  # activations are never negative
         sse, costly_L = error_NE.square().sum() / n_tokens, sums.costly_L / n_tokens
         cost = (costly_L * cost_L).sum()
-        if weights.bandwidth:
-            sums.grad_threshold_L *= -threshold_L / weights.bandwidth
+        if coefficients.bandwidth:
+            sums.grad_threshold_L *= -threshold_L / coefficients.bandwidth
         ctx.save_for_backward(
-            error_NE * (-2 * weights.sse / n_tokens),
+            error_NE * (-2 * coefficients.sse / n_tokens),
             sums.grad_enc_LD.T,
             sums.grad_b_L,
             None if centre_D is None else -(W_enc @ sums.grad_b_L),
             sums.grad_dec_LE,
             sums.grad_threshold_L,
-            costly_L * weights.cost,
+            costly_L * coefficients.cost,
         )
         ctx.mark_non_differentiable(sums.near_L, sums.n_active, sse, cost, fired_L)
-        return weights.sse * sse + weights.cost * cost, sums.near_L, sums.n_active, sse, cost, fired_L
+        return (
+            coefficients.sse * sse + coefficients.cost * cost,
+            sums.near_L,
+            sums.n_active,
+            sse,
+            cost,
+            fired_L,
+        )
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -228,65 +242,3 @@ class _CountedStep(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         (near_L,) = ctx.saved_tensors
         return -grads[0] * near_L, None, None
-
-
-def in_window(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-    """The rectangle kernel: whether z is nearer to the threshold than half the bandwidth."""
-    return (z - threshold).abs() < bandwidth / 2
-
-
-class _Jump(torch.autograd.Function):
-    """``z * (z > threshold)``; z gets its plain gradient, the threshold that of the window."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(z, threshold)
-        ctx.bandwidth = bandwidth
-        return z * (z > threshold)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z, threshold = ctx.saved_tensors
-        grad_z = grads[0] * (z > threshold)
-        if ctx.bandwidth == 0:
-            return grad_z, None, None
-        near = in_window(z, threshold, ctx.bandwidth)
-        grad_threshold = -(threshold / ctx.bandwidth) * (grads[0] * near)
-        return grad_z, grad_threshold.sum_to_size(threshold.shape), None
-
-
-class _Step(torch.autograd.Function):
-    """``1[z > threshold]``; only the threshold gets a gradient, that of the window."""
-
-    @staticmethod
-    def forward(ctx: Any, z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-        ctx.save_for_backward(z, threshold)
-        ctx.bandwidth = bandwidth
-        return (z > threshold).to(z.dtype)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        if ctx.bandwidth == 0:
-            return None, None, None
-        z, threshold = ctx.saved_tensors
-        near = in_window(z, threshold, ctx.bandwidth)
-        return None, (-(grads[0] * near) / ctx.bandwidth).sum_to_size(threshold.shape), None
-
-
-def jump(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-    """JumpReLU with the straight-through gradient of the threshold; none with a bandwidth of 0.
-
-    ``threshold`` has the shape of ``z`` (P,), or is one per latent (L,) for ``z`` (N, L).
-    """
-    result: Tensor = _Jump.apply(z, threshold, bandwidth)  # type: ignore[no-untyped-call]
-    return result
-
-
-def step(z: Tensor, threshold: Tensor, bandwidth: float) -> Tensor:
-    """1 where z exceeds the threshold, with its straight-through gradient. Feed pre-activations.
-
-    Fed with gated activations, those below the threshold are 0, lie outside the window, and half of the
-    gradient is lost.
-    """
-    result: Tensor = _Step.apply(z, threshold, bandwidth)  # type: ignore[no-untyped-call]
-    return result

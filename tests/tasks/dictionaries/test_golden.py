@@ -10,7 +10,7 @@ from tasks.dictionaries.architectures.jumprelu import JumpReLU
 from tasks.dictionaries.architectures.topk import TopK
 from tasks.dictionaries.base import dictionary_config
 from tasks.dictionaries.families.auxk import aux_loss, aux_ratio
-from tasks.dictionaries.families.relu_loss import jump, step
+from tasks.dictionaries.families.straight_through import jump, step
 from tasks.dictionaries.metrics import MetricName, ReconstructionSums
 from tasks.dictionaries.training_state import TrainingState
 from tasks.dictionaries.widths import Widths

@@ -10,7 +10,7 @@ from torch import Tensor
 from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.families import relu_loss
 from tasks.dictionaries.families.pre_activation_loss import shortfall
-from tasks.dictionaries.families.relu_loss import jump, step
+from tasks.dictionaries.families.straight_through import jump, step
 from tasks.dictionaries.kernels import products
 from tasks.dictionaries.training_state import TrainingState
 from tests.tasks.dictionaries.plain_torch import without_kernels
