@@ -24,14 +24,14 @@ class Reply(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One chat message."""
+    """One message of a question."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRequest:
+class Question:
     """One question.
 
     ``messages`` builds the prompt from a nonce that fences corpus text. The identity of a request (its
@@ -89,7 +89,7 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class ChatReply:
+class Answered:
     """The outcome of a question: a valid reply exactly if ``outcome`` is ``ok``."""
 
     record: CallRecord
@@ -102,8 +102,8 @@ class ChatReply:
         return self.record.outcome
 
 
-class ChatClient(Protocol):
-    """Anything that answers chat requests."""
+class QuestionClient(Protocol):
+    """Anything that answers questions."""
 
     @property
     def model(self) -> str:
@@ -125,7 +125,7 @@ class ChatClient(Protocol):
         """The reason why the last unanswered question got no answer."""
         ...
 
-    async def ask(self, request: ChatRequest) -> ChatReply:
+    async def ask(self, request: Question) -> Answered:
         """Answer, or report the failure; raise `Stopped` if further questions are pointless."""
         ...
 
