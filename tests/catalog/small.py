@@ -188,6 +188,32 @@ def explanations(generation: int = 0, n: int = 4, dictionary_id: str = DICTIONAR
     return table("explanations", rows)
 
 
+def score(explanation: str, variant: str, value: float, **other: Any) -> dict[str, Any]:
+    """A score of the first feature, above chance."""
+    return {
+        "explanation_id": explanation,
+        "dictionary_id": DICTIONARY,
+        "activation_set_id": SET,
+        "feature_index": 0,
+        "scorer": "predicate",
+        "judge": "none",
+        "metric": "balanced_accuracy",
+        "variant": variant,
+        "seed": 0,
+        "value": value,
+        "ci_low": value - 0.1,
+        "ci_high": value + 0.1,
+        "chance": 0.5,
+        "n": 40,
+        "answered_share": 1.0,
+        "negatives": variant,
+        "created_at": NOW,
+        "above_chance": True,
+        "position": 0,
+        **other,
+    }
+
+
 def claim(root: Path, generation: int = 0, **other: Any) -> Claim:
     """The unit of work of one generation; generations of one subject replace each other."""
     return Ledger(root).claim("mine", 1, DICTIONARY, {"generation": generation}, ["parent"], **other)

@@ -15,31 +15,6 @@ from catalog.slices import SliceWrite
 from catalog.store import publish_rows
 
 
-def score(small: ModuleType, explanation: str, variant: str, value: float, **other: Any) -> dict[str, Any]:
-    return {
-        "explanation_id": explanation,
-        "dictionary_id": small.DICTIONARY,
-        "activation_set_id": small.SET,
-        "feature_index": 0,
-        "scorer": "predicate",
-        "judge": "none",
-        "metric": "balanced_accuracy",
-        "variant": variant,
-        "seed": 0,
-        "value": value,
-        "ci_low": value - 0.1,
-        "ci_high": value + 0.1,
-        "chance": 0.5,
-        "n": 40,
-        "answered_share": 1.0,
-        "negatives": variant,
-        "created_at": small.NOW,
-        "above_chance": True,
-        "position": 0,
-        **other,
-    }
-
-
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory: pytest.TempPathFactory, small: ModuleType) -> Path:
     """Feature 0 has a lucky, a solid and a failed explanation, the solid one first in the pipeline."""
@@ -53,13 +28,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory, small: ModuleType) -> Path:
         | {"position": 0},
     ]
     scores = [
-        score(small, "lucky", "random", 0.99),
-        score(small, "lucky", "neighbour", 0.95),
-        score(small, "solid", "random", 0.9),
-        score(small, "solid", "neighbour", 0.5, seed=1),
-        score(small, "solid", "neighbour", 0.8, created_at=small.NOW + timedelta(hours=1)),
-        score(small, "solid", "neighbour", 0.95, metric="recall"),
-        score(small, "solid", "neighbour", 0.99, scorer="detection", judge="m", position=1),
+        small.score("lucky", "random", 0.99),
+        small.score("lucky", "neighbour", 0.95),
+        small.score("solid", "random", 0.9),
+        small.score("solid", "neighbour", 0.5, seed=1),
+        small.score("solid", "neighbour", 0.8, created_at=small.NOW + timedelta(hours=1)),
+        small.score("solid", "neighbour", 0.95, metric="recall"),
+        small.score("solid", "neighbour", 0.99, scorer="detection", judge="m", position=1),
     ]
     other = "pico-b/blocks.1.resid_post/topk-x8-k32-s0-22222222"
     pairs = [
@@ -128,7 +103,7 @@ def test_above_chance_is_stored_and_of_older_scores_decided_where_it_can_be(
         ({**older, "ci_low": 0.4, "chance": 0.25}, False),
         ({**older, "ci_low": 0.9, "judge": "m"}, None),
     ]
-    rows = [score(small, str(i), "neighbour", 0.95) | given for i, (given, _) in enumerate(cases)]
+    rows = [small.score(str(i), "neighbour", 0.95) | given for i, (given, _) in enumerate(cases)]
     publish_rows(root, [SliceWrite("scores", "d", small.table("scores", rows))], fingerprint="s")
     found = ask(root, "select above_chance from explanation_scores order by explanation_id")
     assert [value for (value,) in found] == [expected for _, expected in cases]
@@ -137,7 +112,7 @@ def test_above_chance_is_stored_and_of_older_scores_decided_where_it_can_be(
 def test_a_score_that_lost_its_interval_does_not_keep_the_old_one(root: Path, small: ModuleType) -> None:
     """The newest row counts as a whole: its nulls are not filled from the row before."""
     later = {"created_at": small.NOW + timedelta(hours=1), "seed": 1, "ci_low": None, "above_chance": None}
-    rows = [score(small, "a", "mixed", 0.9), score(small, "a", "mixed", 0.6) | later]
+    rows = [small.score("a", "mixed", 0.9), small.score("a", "mixed", 0.6) | later]
     publish_rows(root, [SliceWrite("scores", "d", small.table("scores", rows))], fingerprint="s")
     assert ask(root, "select value, ci_low, above_chance from latest_scores") == [(0.6, None, None)]
 
@@ -157,7 +132,7 @@ def test_labels_above_chance_stand_beside_those_of_random_directions(root: Path,
         labelled = small.explanations(dictionary_id=dictionary_id).to_pylist()
         labelled = [{**row, "explanation_id": f"{name}-{row['feature_index']}"} for row in labelled]
         scores = [
-            score(small, f"{name}-{i}", "neighbour", 0.7, above_chance=is_above)
+            small.score(f"{name}-{i}", "neighbour", 0.7, above_chance=is_above)
             | {"dictionary_id": dictionary_id, "feature_index": i}
             for i, is_above in enumerate(above)
         ]
@@ -181,9 +156,9 @@ def test_labels_above_chance_stand_beside_those_of_random_directions(root: Path,
 
 def test_scores_of_other_settings_are_not_mixed(root: Path, small: ModuleType) -> None:
     """The unit that landed last counts as a whole, in views and on the page, whatever its clock said."""
-    older = [score(small, "a", variant, 0.9) for variant in ("neighbour", "random", "mixed")]
+    older = [small.score("a", variant, 0.9) for variant in ("neighbour", "random", "mixed")]
     newer = [
-        score(small, "a", variant, 0.6) | {"created_at": small.NOW - timedelta(hours=1)}
+        small.score("a", variant, 0.6) | {"created_at": small.NOW - timedelta(hours=1)}
         for variant in ("random", "mixed")
     ]
     item = {name: older[0][name] for name in ("explanation_id", "dictionary_id", "activation_set_id")}
@@ -244,34 +219,6 @@ def test_changes_say_what_was_added_changed_and_superseded(root: Path, small: Mo
     assert added == [("added",)]
 
 
-def test_aliases_mean_the_dictionary_they_were_last_given(root: Path, small: ModuleType) -> None:
-    from catalog.errors import UserError
-    from catalog.resolve import resolve_dictionary
-
-    alias = small.DICTIONARY[:-9]
-    newer = f"{alias}-ffffffff"
-    small.do_stage(root)
-    with connect(root) as connection:
-        assert resolve_dictionary(connection, alias) == small.DICTIONARY
-    rows = [
-        {"alias": alias, "valid_from": small.NOW + timedelta(hours=hour), "dictionary_id": dictionary}
-        for hour, dictionary in ((0, small.DICTIONARY), (1, newer))
-    ]
-    publish_rows(
-        root,
-        [
-            SliceWrite("aliases", alias, small.table("aliases", rows)),
-            SliceWrite("dictionaries", newer, small.dictionary(newer)),
-        ],
-        fingerprint="a",
-    )
-    with connect(root) as connection:
-        assert resolve_dictionary(connection, alias) == newer
-        assert resolve_dictionary(connection, small.DICTIONARY) == small.DICTIONARY
-        with pytest.raises(UserError, match=f"close names are .*{alias}"):
-            resolve_dictionary(connection, alias[:-1])
-
-
 def test_match_rates_have_the_floor_beside_the_share_and_control_over_all_pairs(
     root: Path, small: ModuleType
 ) -> None:
@@ -310,115 +257,6 @@ def test_match_rates_have_the_floor_beside_the_share_and_control_over_all_pairs(
     # Benjamini and Hochberg over 0.01, 0.02, 0.03, 0.5, 0.9: 0.05 = min(5 p_(i) / i) for the first three.
     assert found[0] == ("b", 3, 2, pytest.approx(2 / 3), pytest.approx(1 / 3), 2, 5, pytest.approx(0.05))
     assert found[1] == ("c", 2, 1, 0.5, 0.5, 1, 5, pytest.approx(0.05))
-
-
-@pytest.mark.parametrize("hours", [-2, 2])
-def test_what_was_committed_last_is_current_whatever_the_clocks_said(
-    root: Path, small: ModuleType, hours: int
-) -> None:
-    """Everything is written twice, the second time on a clock that went ``hours`` further."""
-    small.do_stage(root)
-    alias = small.DICTIONARY[:-9]
-    for number, at in enumerate((small.NOW, small.NOW + timedelta(hours=hours))):
-        other = f"{alias}-{number:08d}"
-        named = {"alias": alias, "valid_from": at, "dictionary_id": other}
-        text = {**small.explanations(n=1).to_pylist()[0], "created_at": at}
-        text |= {"explanation_id": f"t{number}", "text": f"text {number}"}
-        again = score(small, "t0", "random", 0.5 + number / 10, seed=number, created_at=at)
-        publish_rows(
-            root,
-            [
-                SliceWrite("aliases", alias, small.table("aliases", [named])),
-                SliceWrite("explanations", f"s{number}", small.table("explanations", [text])),
-                SliceWrite("scores", f"s{number}", small.table("scores", [again])),
-                SliceWrite("runs", f"r{number}", small.run(f"r{number}", started_at=at)),
-                SliceWrite("dictionaries", other, small.dictionary(other, alias="unset", created_at=at)),
-            ],
-            fingerprint=f"f{number}",
-        )
-    newest = f"{alias}-00000001"
-    assert ask(root, "select dictionary_id from current_aliases") == [(newest,)]
-    assert ask(root, "select text from latest_explanations where feature_index = 0") == [("text 1",)]
-    assert ask(root, "select label from feature_cards where feature_index = 0") == [("text 1",)]
-    assert ask(root, "select value from latest_scores") == [(0.6,)]
-    assert ask(root, "select distinct run_id from freshness where table_name = 'features'") == [(None,)]
-    assert ask(root, "select max_by(committed_in, place) from commit_order") == [(3,)]
-    with connect(root) as connection:
-        from catalog.resolve import resolve_dictionary
-
-        assert resolve_dictionary(connection, "unset") == newest
-
-
-@pytest.mark.parametrize("hours", [1, -1])
-def test_the_last_run_is_the_last_that_came(root: Path, small: ModuleType, hours: int) -> None:
-    """Whatever the clocks said; a run keeps the place of its first row when it ends."""
-    later = small.NOW + timedelta(hours=hours)
-    for run_id, state, at in (
-        ("r0", "running", small.NOW),
-        ("r1", "running", later),
-        ("r1", "completed", later),
-        ("r0", "completed", small.NOW),
-    ):
-        ended = None if state == "running" else at + timedelta(minutes=1)
-        row = small.run(run_id, state, started_at=at, finished_at=ended)
-        publish_rows(root, [SliceWrite("runs", run_id, row)], fingerprint=f"{run_id} {state}")
-    with connect(root) as connection:
-        shown = queries.runs(limit=5).read(connection)
-        assert shown["run_id"].to_pylist() == ["r1", "r0"]
-        assert shown["state"].to_pylist() == ["completed", "completed"]
-
-
-@pytest.mark.parametrize("hours", [1, -1])
-def test_what_changed_is_of_the_run_that_finished_last(root: Path, small: ModuleType, hours: int) -> None:
-    for number, at in enumerate((small.NOW, small.NOW + timedelta(hours=hours))):
-        name = f"{small.DICTIONARY[:-9]}-{number:08d}"
-        stage = {
-            "attempt": 1,
-            "stage": "train_dictionary",
-            "stage_version": 1,
-            "label": name,
-            "run_id": f"r{number}",
-            "state": "committed",
-            "lease_token": 1,
-            "parents": [],
-            "config": "{}",
-            "rows": 1,
-            "bytes": 1,
-            "seconds": 1.0,
-            "started_at": at,
-            "finished_at": at,
-            "code_version": "0",
-            "facts": "{}",
-        }
-        publish_rows(
-            root,
-            [
-                SliceWrite("runs", f"r{number}", small.run(f"r{number}", started_at=at)),
-                SliceWrite("dictionaries", name, small.dictionary(name, created_at=at)),
-                SliceWrite("stage_runs", f"f{number}", small.table("stage_runs", [stage])),
-            ],
-            fingerprint=f"f{number}",
-        )
-    with connect(root) as connection:
-        changed = queries.changes().read(connection).to_pylist()
-    assert [row["dictionary_id"][-8:] for row in changed if row["kind"] == "new_dictionary"] == ["00000001"]
-
-
-def test_a_unit_that_was_replaced_is_not_done_whatever_the_clocks_said(
-    root: Path, small: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import catalog.staging
-
-    class Earlier(catalog.staging.datetime):  # type: ignore[misc]
-        @classmethod
-        def now(cls, tz: Any = None) -> Any:
-            return super().now(tz) - timedelta(hours=2)
-
-    small.do_stage(root, 0)
-    monkeypatch.setattr(catalog.staging, "datetime", Earlier)
-    small.do_stage(root, 1)
-    assert not small.do_stage(root, 1)
-    assert small.do_stage(root, 0), "generation 1 took its place"
 
 
 def test_tables_views_and_columns_say_what_they_mean(root: Path, small: ModuleType) -> None:
