@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from catalog.errors import UserError
-from catalog.schemas import SILENT_BANDS, ExampleSplit, firing_bands
+from catalog.schemas import NEIGHBOUR_BAND, RANDOM_BAND, SILENT_BANDS, ExampleSplit, firing_bands
 from tasks.autointerp.lexicon.vocabulary import Bools, Codes, Vocabulary
 from tasks.autointerp.lexicon.windows import NO_LABELS, Windows, build_windows
 
@@ -66,6 +66,13 @@ class FeatureEvidence:
         wanted: Bools = self.split_W == split
         chosen = [np.flatnonzero(wanted & (self.band_W == band)) for band in bands]
         return np.concatenate(chosen) if chosen else np.empty(0, np.intp)
+
+    def contrasted(self) -> tuple[Windows, npt.NDArray[np.intp]]:
+        """Contexts of the ``explain`` half, and the group of each (W,): 0 fires, 1 random, 2 neighbour."""
+        kinds = (self.firing_bands, (RANDOM_BAND,), (NEIGHBOUR_BAND,))
+        groups = [self.rows("explain", bands) for bands in kinds]
+        group_W = np.repeat(np.arange(len(groups)), [len(rows) for rows in groups])
+        return self.windows.take(np.concatenate(groups)), group_W
 
     def example(self, row: int) -> Example:
         """One context in plain values."""

@@ -2,11 +2,10 @@
 
 from typing import Literal
 
-import numpy as np
 from pydantic import Field
 
 from catalog.ids import digest
-from catalog.schemas import NEIGHBOUR_BAND, RANDOM_BAND, TOP_BAND
+from catalog.schemas import TOP_BAND
 from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig
 from tasks.autointerp.lexicon.evidence import in_two, token_shares
 from tasks.autointerp.lexicon.rule import GRAMMAR_VERSION
@@ -46,10 +45,7 @@ class LexicalExplainer(Explainer):
         return digest({"grammar": GRAMMAR_VERSION, "search": SEARCH_VERSION, "config": config.canonical()})
 
     async def write(self, evidence: FeatureEvidence) -> Draft:
-        kinds = (evidence.firing_bands, (RANDOM_BAND,), (NEIGHBOUR_BAND,))
-        groups = [evidence.rows("explain", bands) for bands in kinds]
-        windows = evidence.windows.take(np.concatenate(groups))
-        group_W = np.repeat(np.arange(len(groups)), [len(rows) for rows in groups])
+        windows, group_W = evidence.contrasted()
         limits = SearchLimits(self.config.penalty, self.config.beam, self.config.max_values)
         found = RuleSearch(windows, group_W, limits).run()
         firing = windows.take(group_W == 0)
