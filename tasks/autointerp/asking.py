@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from catalog.ids import digest
 from catalog.schemas import CallOutcome
 from tasks.autointerp.budget import Budget, Reservation, Spend
+from tasks.autointerp.chat import CallRecord, ChatReply, ChatRequest, Message, Reply, Spent, Stopped
 from tasks.autointerp.endpoint import EndpointProfile
 from tasks.autointerp.patience import Patience
 from tasks.autointerp.prompt_cache import Answers
-from tasks.autointerp.questions import Answered, CallRecord, Message, Question, Reply, Spent, Stopped
 from tasks.autointerp.replies import Completion, Rejected, Unavailable, judge_reply
 from tasks.autointerp.rows import now_text
 from tasks.autointerp.scrub import scrub
@@ -33,15 +33,15 @@ REPAIR = "Not a valid reply ({problem}). Reply again with nothing but the JSON o
 class Wire(Protocol):
     """Sends one request; raises `Unavailable`, `Rejected` or `Stopped`."""
 
-    def most_tokens(self, request: Question) -> int:
+    def most_tokens(self, request: ChatRequest) -> int:
         """Limit on the tokens of a reply to the request."""
         ...
 
-    def give_room(self, sent_limit: int, request: Question) -> bool:
+    def give_room(self, sent_limit: int, request: ChatRequest) -> bool:
         """Give later requests more tokens for thoughts; return whether asking again may help."""
         ...
 
-    async def complete(self, request: Question, messages: Sequence[Message]) -> Completion:
+    async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
         """Send the messages and return the reply."""
         ...
 
@@ -65,7 +65,7 @@ class _Course:
 
 
 class Asker:
-    """A client for one endpoint, to be used within one event loop at a time."""
+    """A chat client for one endpoint, to be used within one event loop at a time."""
 
     def __init__(
         self, profile: EndpointProfile, wire: Wire, answers: Answers, budget: Budget, owner: str
@@ -100,7 +100,7 @@ class Asker:
         """The reason why the last unanswered question got no answer."""
         return self._patience.last_error
 
-    async def ask(self, request: Question) -> Answered:
+    async def ask(self, request: ChatRequest) -> ChatReply:
         """Answer from the cache or the endpoint; every failure of only this question is an outcome.
 
         Raises:
@@ -122,7 +122,7 @@ class Asker:
                 self._patience.stopped = stop
                 raise
         call_id = digest([asked_as, now_text()])[:32]
-        reply = Answered(self._record(request, call_id, key, course, outcome), value, error)
+        reply = ChatReply(self._record(request, call_id, key, course, outcome), value, error)
         self._patience.count(error if outcome == "error" else None)
         entry = {"asked_as": asked_as, "reply": value and value.model_dump_json(), "error": error}
         self.answers.put(key, {**entry, "record": reply.record.to_plain()})
@@ -135,7 +135,7 @@ class Asker:
         self._slots = asyncio.Semaphore(self.profile.concurrency)
 
     async def _converse(
-        self, request: Question, course: _Course
+        self, request: ChatRequest, course: _Course
     ) -> tuple[CallOutcome, Reply | None, str | None]:
         """Ask, validate the reply, and ask once more if it does not fit the schema or was cut off."""
         course.messages = self._messages(request)
@@ -161,7 +161,7 @@ class Asker:
             return "invalid", None, f"{problem}; asked again: {error}"
         return judge_reply(request, completion, question)
 
-    async def _try(self, request: Question, course: _Course) -> tuple[Completion | None, str | None]:
+    async def _try(self, request: ChatRequest, course: _Course) -> tuple[Completion | None, str | None]:
         """One answer from the endpoint, with tries and waits, or the reason for none."""
         error = f"no answer within {self.profile.deadline_seconds:g} s"
         n_tries = n_parkings = 0
@@ -184,7 +184,7 @@ class Asker:
                     await self._patience.pause(n_tries, failure.wait_seconds, course.deadline)
         return None, error
 
-    async def _send(self, request: Question, course: _Course, seconds: float) -> Completion:
+    async def _send(self, request: ChatRequest, course: _Course, seconds: float) -> Completion:
         """One request within ``seconds``: reserve its cost before, record it after."""
         most_prompt = sum(len(m.content.encode()) + TOKENS_PER_MESSAGE for m in course.messages)
         most = self._spend(most_prompt, self.wire.most_tokens(request))
@@ -235,7 +235,7 @@ class Asker:
                 course.deadline += time.monotonic() - began
                 return reservation
 
-    def _messages(self, request: Question) -> list[Message]:
+    def _messages(self, request: ChatRequest) -> list[Message]:
         """The prompt with a fresh nonce; secrets are removed from text for a remote endpoint."""
         messages = list(request.messages(secrets.token_hex(8)))
         if not self.profile.is_scrubbed:
@@ -247,7 +247,7 @@ class Asker:
         return Spend(cost, prompt_tokens + completion_tokens)
 
     def _record(
-        self, request: Question, call_id: str, key: str, course: _Course, outcome: CallOutcome
+        self, request: ChatRequest, call_id: str, key: str, course: _Course, outcome: CallOutcome
     ) -> CallRecord:
         return CallRecord(
             call_id=call_id,
@@ -266,7 +266,7 @@ class Asker:
         )
 
 
-def _replay(request: Question, asked_as: str, entry: dict[str, Any]) -> Answered:
+def _replay(request: ChatRequest, asked_as: str, entry: dict[str, Any]) -> ChatReply:
     """A cached answer; free, unless this question got it before the process was killed."""
     record = CallRecord(**entry["record"])
     if entry.get("asked_as", record.call_id) != asked_as:
@@ -274,7 +274,7 @@ def _replay(request: Question, asked_as: str, entry: dict[str, Any]) -> Answered
         record = replace(record, call_id=asked_as, purpose=request.purpose, **free)
     is_ok = record.outcome == "ok"
     value = request.reply.model_validate_json(entry["reply"]) if is_ok else None
-    return Answered(record, value, entry["error"])
+    return ChatReply(record, value, entry["error"])
 
 
 def _plus(a: int | None, b: int | None) -> int | None:

@@ -14,8 +14,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from catalog.ids import digest
+from tasks.autointerp.chat import Spent, Stopped
 from tasks.autointerp.endpoint import EndpointProfile
-from tasks.autointerp.questions import Spent, Stopped
 
 SPENT_BY_RUN = "the budget of this run"
 

@@ -15,9 +15,9 @@ import openai
 
 from tasks.autointerp.asking import Asker
 from tasks.autointerp.budget import Budget, RunLimit
+from tasks.autointerp.chat import ChatRequest, Message, Stopped
 from tasks.autointerp.endpoint import EndpointProfile, load_api_key, load_endpoint
 from tasks.autointerp.prompt_cache import Answers, PromptCache
-from tasks.autointerp.questions import Message, Question, Stopped
 from tasks.autointerp.reading import read_completion
 from tasks.autointerp.replies import Completion, Rejected, Unavailable
 from tasks.autointerp.shapes import MOST_CHANGES, ShapeMemory
@@ -74,15 +74,15 @@ class OpenAIWire:
         self._shapes = ShapeMemory(profile, memory)
         self._client: openai.AsyncOpenAI | None = None
 
-    def most_tokens(self, request: Question) -> int:
+    def most_tokens(self, request: ChatRequest) -> int:
         """Limit on the tokens of a reply to the request."""
         return self._shapes.shape.limit(request)
 
-    def give_room(self, sent_limit: int, request: Question) -> bool:
+    def give_room(self, sent_limit: int, request: ChatRequest) -> bool:
         """Give later requests more tokens for thoughts; return whether asking again may help."""
         return self.most_tokens(request) > sent_limit or self._shapes.thought_too_long()
 
-    async def complete(self, request: Question, messages: Sequence[Message]) -> Completion:
+    async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
         """Send one request; raises `Unavailable`, `Rejected` or `Stopped`, each with a reason.
 
         If the endpoint refuses an optional part, the form of requests changes, and this one is sent again.

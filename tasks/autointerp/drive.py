@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from catalog.errors import UserError
+from tasks.autointerp.chat import ChatClient, Stopped
 from tasks.autointerp.journal import Journal
 from tasks.autointerp.probing import probe
-from tasks.autointerp.questions import QuestionClient, Stopped
 from tasks.autointerp.rows import now_text
 from tasks.common.progress import Progress, ProgressListener
 
@@ -62,7 +62,7 @@ class Drive:
     """Runs the units that the journal at ``path`` does not hold yet."""
 
     def __init__(
-        self, path: Path, client: QuestionClient | None, what: str, total: int, listener: ProgressListener
+        self, path: Path, client: ChatClient | None, what: str, total: int, listener: ProgressListener
     ) -> None:
         self.path = path
         self.client = client
@@ -152,7 +152,7 @@ def is_final(calls: Iterable[Mapping[str, Any]]) -> bool:
     return all(call["outcome"] != "error" for call in calls)
 
 
-def client_for(name: str, needed: bool, client: QuestionClient | None) -> QuestionClient | None:
+def client_for(name: str, needed: bool, client: ChatClient | None) -> ChatClient | None:
     """The client if one is needed, else None.
 
     Raises:

@@ -7,8 +7,8 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field
 
 from catalog.schemas import ExplanationStatus
+from tasks.autointerp.chat import CallRecord, ChatClient
 from tasks.autointerp.choice import ChoiceConfig
-from tasks.autointerp.questions import CallRecord, QuestionClient
 from tasks.autointerp.records import FeatureEvidence
 from tasks.common.registry import Registry
 
@@ -61,7 +61,7 @@ class Explainer(ABC):
     """What it does, as the end of a sentence that begins with its name."""
     needs_client: ClassVar[bool] = False
 
-    def __init__(self, config: Any, client: QuestionClient | None = None) -> None:
+    def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         self.config = config
         self.client = client
 

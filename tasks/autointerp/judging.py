@@ -11,9 +11,9 @@ from pydantic import Field, create_model
 from catalog.ids import digest
 from catalog.schemas import SILENT_BANDS
 from tasks.autointerp.answer_watch import AnswerWatch
+from tasks.autointerp.chat import CallRecord, ChatClient, ChatRequest, Message, Reply, Stopped
 from tasks.autointerp.metrics import UNANSWERED, Answers
 from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, text_digest
-from tasks.autointerp.questions import CallRecord, Message, Question, QuestionClient, Reply, Stopped
 from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.scorer import Explanation, Items, Judged, Scorer, ScorerConfig, items_of, seeded
 
@@ -67,7 +67,7 @@ class JudgeScorer(Scorer):
     prompt: ClassVar[str]
     """Name or text of its prompt."""
 
-    def __init__(self, config: Any, client: QuestionClient | None = None) -> None:
+    def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         super().__init__(config, client)
         self._watch = AnswerWatch(example_answers(self.config.items_per_call))
 
@@ -123,7 +123,7 @@ class JudgeScorer(Scorer):
 
     def _request(
         self, explanation: Explanation, evidence: FeatureEvidence, items: Items, chosen: slice
-    ) -> Question:
+    ) -> ChatRequest:
         count = chosen.stop - chosen.start
         texts = ["".join(evidence.windows.tokens(int(row))) for row in items.row_I[chosen]]
         marks = choose_marks([explanation.text, *texts])
@@ -143,4 +143,4 @@ class JudgeScorer(Scorer):
 
         unit = f"{evidence.feature_index}/{explanation.explanation_id}/{self.config.seed}/{chosen.start}"
         max_tokens = self.config.max_tokens or BASE_TOKENS + TOKENS_PER_ANSWER * count
-        return Question(self.config.scorer, unit, messages, judge_reply(count), max_tokens)
+        return ChatRequest(self.config.scorer, unit, messages, judge_reply(count), max_tokens)

@@ -6,8 +6,8 @@ import time
 
 from aiolimiter import AsyncLimiter
 
+from tasks.autointerp.chat import Stopped
 from tasks.autointerp.endpoint import EndpointProfile
-from tasks.autointerp.questions import Stopped
 
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 20.0

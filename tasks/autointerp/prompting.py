@@ -10,8 +10,8 @@ from functools import cache
 from importlib.resources import files
 from string import Template
 
+from tasks.autointerp.chat import Message
 from tasks.autointerp.lexicon.vocabulary import Bools
-from tasks.autointerp.questions import Message
 
 MARKS = (("«", "»"), ("⟦", "⟧"), ("≪", "≫"), ("❰", "❱"), ("⦃", "⦄"), ("⟪", "⟫"))
 MARK_SHARE = 0.3

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from catalog.schemas import CallOutcome
-from tasks.autointerp.questions import Question, Reply
+from tasks.autointerp.chat import ChatRequest, Reply
 from tasks.autointerp.unwrapping import clean, objects_in, without_thoughts
 
 CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded")
@@ -58,7 +58,7 @@ class Rejected(Exception):
         self.answered = answered
 
 
-def judge_reply(request: Question, completion: Completion, question: str = "") -> Judged:
+def judge_reply(request: ChatRequest, completion: Completion, question: str = "") -> Judged:
     """The outcome of a completion; never trust that the endpoint followed the schema.
 
     Args:
@@ -85,7 +85,7 @@ def judge_reply(request: Question, completion: Completion, question: str = "") -
     return "invalid", None, problem
 
 
-def _find(request: Question, text: str, question: str) -> tuple[Reply | None, str]:
+def _find(request: ChatRequest, text: str, question: str) -> tuple[Reply | None, str]:
     """The only object in a text that is a valid reply, or the reason why there is none."""
     if not text.strip():
         return None, "the reply is empty"

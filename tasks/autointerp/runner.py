@@ -15,9 +15,9 @@ from typing import Any
 import pyarrow as pa
 
 from catalog.ids import digest
+from tasks.autointerp.chat import ChatClient
 from tasks.autointerp.drive import Drive, client_for
 from tasks.autointerp.explainer import EXPLAINERS, Draft, ExplainerConfig
-from tasks.autointerp.questions import QuestionClient
 from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.rows import now_text, table_of
 from tasks.autointerp.scorer import SCORERS, Explanation, ScorerConfig
@@ -62,7 +62,7 @@ def explain(
     activation_set_id: str,
     scratch: Path,
     fingerprint: str = "",
-    client: QuestionClient | None = None,
+    client: ChatClient | None = None,
     run_id: str | None = None,
     n_features: int = 0,
     position: int | None = None,
@@ -137,7 +137,7 @@ def score(
     dictionary_id: str,
     activation_set_id: str,
     scratch: Path,
-    client: QuestionClient | None = None,
+    client: ChatClient | None = None,
     run_id: str | None = None,
     position: int | None = None,
     chosen: Sequence[int] | None = None,

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
 from catalog.schemas import SILENT_BANDS
+from tasks.autointerp.chat import CallRecord, ChatClient
 from tasks.autointerp.choice import ChoiceConfig
 from tasks.autointerp.metrics import (
     METRICS,
@@ -27,7 +28,6 @@ from tasks.autointerp.metrics import (
     confusion,
     interval,
 )
-from tasks.autointerp.questions import CallRecord, QuestionClient
 from tasks.autointerp.records import FeatureEvidence, Rows
 from tasks.common.registry import Registry
 
@@ -107,7 +107,7 @@ class Scorer(ABC):
     """What it does, as the end of a sentence that begins with its name."""
     needs_client: ClassVar[bool] = False
 
-    def __init__(self, config: Any, client: QuestionClient | None = None) -> None:
+    def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         self.config = config
         self.client = client
 

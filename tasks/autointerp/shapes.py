@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from catalog.durable import make_folder, replace_file, to_json
+from tasks.autointerp.chat import ChatRequest, Message
 from tasks.autointerp.endpoint import EndpointProfile, ResponseFormat, TokenLimit
-from tasks.autointerp.questions import Message, Question
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class RequestShape:
         return cls(profile.token_limit, profile.response_format, room=profile.reasoning_tokens)
 
     def parameters(
-        self, request: Question, messages: Sequence[Message], temperature: float
+        self, request: ChatRequest, messages: Sequence[Message], temperature: float
     ) -> dict[str, Any]:
         """The parameters to send besides the model."""
         sent: dict[str, Any] = {"messages": [asdict(message) for message in self._spoken(request, messages)]}
@@ -71,11 +71,11 @@ class RequestShape:
             sent["response_format"] = {"type": "json_schema", "json_schema": {**schema, "strict": True}}
         return sent
 
-    def limit(self, request: Question) -> int:
+    def limit(self, request: ChatRequest) -> int:
         """Limit on the tokens of a reply, including thoughts."""
         return min(request.max_tokens + self.room, self.most_tokens or sys.maxsize)
 
-    def _spoken(self, request: Question, messages: Sequence[Message]) -> list[Message]:
+    def _spoken(self, request: ChatRequest, messages: Sequence[Message]) -> list[Message]:
         """The messages, with the form of the reply in words if it is not sent as a schema."""
         spoken = list(messages)
         if self.response_format != "json_schema":

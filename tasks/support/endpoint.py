@@ -8,8 +8,8 @@ from catalog.ledger import Claim
 from tasks.autointerp.endpoint import load_endpoint
 
 if TYPE_CHECKING:
+    from tasks.autointerp.chat import ChatClient
     from tasks.autointerp.choice import ChoiceConfig
-    from tasks.autointerp.questions import QuestionClient
     from tasks.support.policies import StageContext
 
 CACHE_FOLDER = "_cache/llm"
@@ -30,7 +30,7 @@ def answering_model(endpoint: str | None) -> Any:
     return {"model": profile.model, **settings} if settings else profile.model
 
 
-def client_of(endpoint: str | None, context: "StageContext", claim: Claim) -> "QuestionClient | None":
+def client_of(endpoint: str | None, context: "StageContext", claim: Claim) -> "ChatClient | None":
     """A client whose answers and spend are stored with the catalogue; None without an endpoint.
 
     Args:

@@ -19,9 +19,9 @@ from flows.nightly import nightly
 from flows.reports import Run
 from flows.run_budget import folder_bytes
 from tasks.autointerp.budget import SPENT_BY_RUN, Budget, RunLimit, Spend
+from tasks.autointerp.chat import Stopped
 from tasks.autointerp.endpoint import EndpointProfile
 from tasks.autointerp.explainer import EXPLAINERS
-from tasks.autointerp.questions import Stopped
 from tasks.stages.explain_features import ExplainUnit, explain_features
 from tasks.support.policies import StageContext
 from tests.fakes.openai_server import FakeOpenAI, explanation

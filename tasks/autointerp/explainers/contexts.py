@@ -8,10 +8,10 @@ import numpy as np
 from pydantic import Field
 
 from catalog.ids import digest
+from tasks.autointerp.chat import ChatRequest, Message, Reply
 from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig
 from tasks.autointerp.lexicon.vocabulary import Bools
 from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, marked, text_digest
-from tasks.autointerp.questions import Message, Question, Reply
 from tasks.autointerp.records import Example, FeatureEvidence, Rows
 from tasks.autointerp.scorer import spread
 
@@ -62,7 +62,7 @@ class ContextsExplainer(Explainer):
         def messages(nonce: str) -> Sequence[Message]:
             return _messages(examples, scale, nonce)
 
-        request = Question(
+        request = ChatRequest(
             "explain",
             str(evidence.feature_index),
             messages,

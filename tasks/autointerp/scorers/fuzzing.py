@@ -3,10 +3,10 @@
 from typing import Any, Literal
 
 from tasks.autointerp.borrowed_marks import borrow
+from tasks.autointerp.chat import ChatClient
 from tasks.autointerp.judging import JudgeConfig, JudgeScorer
 from tasks.autointerp.lexicon.vocabulary import Bools
 from tasks.autointerp.prompting import MARK_SHARE, marked
-from tasks.autointerp.questions import QuestionClient
 from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.scorer import SCORERS, Items, seeded
 
@@ -32,7 +32,7 @@ class FuzzingScorer(JudgeScorer):
     config: FuzzingConfig
     prompt = "judge_fuzzing.v1"
 
-    def __init__(self, config: Any, client: QuestionClient | None = None) -> None:
+    def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         super().__init__(config, client)
         self._known: dict[int, Bools] = {}
 

@@ -10,9 +10,9 @@ import pytest
 
 from tasks.autointerp.asking import Asker
 from tasks.autointerp.budget import Budget
+from tasks.autointerp.chat import ChatReply, ChatRequest, Message, Reply, Stopped
 from tasks.autointerp.endpoint import EndpointProfile
 from tasks.autointerp.prompt_cache import Answers, PromptCache
-from tasks.autointerp.questions import Answered, Message, Question, Reply, Stopped
 from tasks.autointerp.replies import Completion, Unavailable
 
 SECRET = "mail jane@example.org, key sk-abcdefghijklmnopqrstuvwxyz"
@@ -31,13 +31,13 @@ class Recorder:
         self.sent: list[str] = []
         self.failures = failures
 
-    def most_tokens(self, request: Question) -> int:
+    def most_tokens(self, request: ChatRequest) -> int:
         return request.max_tokens
 
-    def give_room(self, sent_limit: int, request: Question) -> bool:
+    def give_room(self, sent_limit: int, request: ChatRequest) -> bool:
         return False
 
-    async def complete(self, request: Question, messages: Sequence[Message]) -> Completion:
+    async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
         self.sent.append("\n".join(message.content for message in messages))
         if len(self.sent) <= self.failures:
             raise Unavailable("busy")
@@ -55,12 +55,12 @@ def asker(folder: Path, wire: Recorder, **fields: Any) -> Asker:
     )
 
 
-def question(text: str, unit: str = "0") -> Question:
-    return Question("explain", unit, lambda nonce: [Message("user", f"{text} {nonce}")], Answer)
+def question(text: str, unit: str = "0") -> ChatRequest:
+    return ChatRequest("explain", unit, lambda nonce: [Message("user", f"{text} {nonce}")], Answer)
 
 
-def ask(client: Asker, *requests: Question) -> list[Answered]:
-    async def all_of_them() -> list[Answered]:
+def ask(client: Asker, *requests: ChatRequest) -> list[ChatReply]:
+    async def all_of_them() -> list[ChatReply]:
         return list(await asyncio.gather(*(client.ask(request) for request in requests)))
 
     return asyncio.run(all_of_them())
@@ -120,7 +120,7 @@ def test_a_budget_is_used_up_however_many_questions_are_asked_at_once(
     n_paid, real, reserved = 0, 15, 300
 
     class Slow(Recorder):
-        async def complete(self, request: Question, messages: Sequence[Message]) -> Completion:
+        async def complete(self, request: ChatRequest, messages: Sequence[Message]) -> Completion:
             await asyncio.sleep(0.01)
             return await super().complete(request, messages)
 

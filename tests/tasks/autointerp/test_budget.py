@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tasks.autointerp.budget import Budget, Spend
+from tasks.autointerp.chat import Stopped
 from tasks.autointerp.endpoint import EndpointProfile
-from tasks.autointerp.questions import Stopped
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import pytest
 
 from catalog.errors import UserError
 from tasks.autointerp.budget import Budget, Spend
+from tasks.autointerp.chat import Stopped
 from tasks.autointerp.endpoint import NO_KEY, EndpointProfile, load_api_key, load_endpoint
 from tasks.autointerp.prompt_cache import PromptCache
-from tasks.autointerp.questions import Stopped
 from tasks.autointerp.scrub import scrub
 
 LOCAL = {"FEATLAS_ENDPOINT_JUDGE_LOCAL_BASE_URL": "http://127.0.0.1:8000/v1"}

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 
 from catalog.schemas import TABLES
+from tasks.autointerp.chat import Message
 from tasks.autointerp.metrics import METRIC_VERSION
 from tasks.autointerp.prompting import MARKS, choose_marks, fill, marked
-from tasks.autointerp.questions import Message
 from tasks.autointerp.records import read_evidence
 from tasks.autointerp.rows import schema_of, table_of
 from tasks.autointerp.runner import Scored, score

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from tasks.autointerp.asking import Asker
-from tasks.autointerp.questions import Answered, Message, Question, Reply
+from tasks.autointerp.chat import ChatReply, ChatRequest, Message, Reply
 from tasks.autointerp.shapes import RequestShape
-from tests.fakes.openai_server import Answer, FakeOpenAI, Raw, explanation, refusal
+from tests.fakes.openai_server import Answer, FakeOpenAI, Question, Raw, explanation, refusal
 from tests.fakes.openai_server import Message as Sent
-from tests.fakes.openai_server import Question as Asked
 from tests.tasks.autointerp.test_asking import ask
 from tests.tasks.autointerp.test_client import client, run, statuses
 
@@ -28,12 +27,12 @@ GOOD = explanation("a word")
 Body = dict[str, Any]
 
 
-def question(text: str, max_tokens: int = 200) -> Question:
+def question(text: str, max_tokens: int = 200) -> ChatRequest:
     messages = [Message("system", "be short"), Message("user", text)]
-    return Question("explain", text, lambda nonce: messages, Word, max_tokens)
+    return ChatRequest("explain", text, lambda nonce: messages, Word, max_tokens)
 
 
-def asked(fake: FakeOpenAI, folder: Path, *texts: str, **fields: Any) -> list[Answered]:
+def asked(fake: FakeOpenAI, folder: Path, *texts: str, **fields: Any) -> list[ChatReply]:
     return ask(client(fake, folder, **fields), *map(question, texts))
 
 
@@ -102,7 +101,7 @@ def test_what_is_refused_is_left_out_from_then_on(
     refuse, wanted = HABITS[habit]
     refused: list[Raw] = []
 
-    def brain(question: Asked) -> Answer:
+    def brain(question: Question) -> Answer:
         answer = refuse(question.body)
         refused.extend([answer] if answer else [])
         return answer or GOOD
@@ -130,7 +129,7 @@ def test_questions_under_way_at_once_learn_the_same_once(
 
 
 def test_without_a_schema_the_form_of_the_reply_stands_in_the_prompt(tmp_path: Path) -> None:
-    def brain(question: Asked) -> Answer:
+    def brain(question: Question) -> Answer:
         refused = no_formats(question.body)
         return refused or (GOOD if '"explanation"' in question.text else "a word")
 
@@ -184,10 +183,10 @@ def test_the_profile_says_what_cannot_be_learnt(tmp_path: Path) -> None:
         assert fake.n_questions == 2, "another setting is another question"
 
 
-def thinking(n_tokens: int) -> Callable[[Asked], Answer]:
+def thinking(n_tokens: int) -> Callable[[Question], Answer]:
     """A model that thinks for ``n_tokens`` before it answers."""
 
-    def brain(question: Asked) -> Answer:
+    def brain(question: Question) -> Answer:
         body = question.body
         limit = body.get("max_tokens") or body["max_completion_tokens"]
         if limit < n_tokens:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import Field
 
-from tasks.autointerp.questions import Message, Question, Reply
+from tasks.autointerp.chat import ChatRequest, Message, Reply
 from tasks.autointerp.reading import read_completion
 from tasks.autointerp.replies import Completion, Unavailable, judge_reply
 
@@ -21,7 +21,7 @@ TEXT = "names of boats"
 JSON = json.dumps({"explanation": TEXT})
 THOUGHT = 'They are { boats } maybe {"explanation": "a first guess"}, no.'
 ANALYSIS = f"<|channel|>analysis<|message|>{THOUGHT}<|end|>"
-REQUEST = Question("explain", "0", lambda nonce: [Message("user", "say")], Answer)
+REQUEST = ChatRequest("explain", "0", lambda nonce: [Message("user", "say")], Answer)
 
 WRAPPED = {
     "bare": JSON,

@@ -24,14 +24,14 @@ class Reply(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a question."""
+    """One chat message."""
 
     role: Literal["system", "user", "assistant"]
     content: str
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ChatRequest:
     """One question.
 
     ``messages`` builds the prompt from a nonce that fences corpus text. The identity of a request (its
@@ -89,7 +89,7 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ChatReply:
     """The outcome of a question: a valid reply exactly if ``outcome`` is ``ok``."""
 
     record: CallRecord
@@ -102,8 +102,8 @@ class Answered:
         return self.record.outcome
 
 
-class QuestionClient(Protocol):
-    """Anything that answers questions."""
+class ChatClient(Protocol):
+    """Anything that answers chat requests."""
 
     @property
     def model(self) -> str:
@@ -125,7 +125,7 @@ class QuestionClient(Protocol):
         """The reason why the last unanswered question got no answer."""
         ...
 
-    async def ask(self, request: Question) -> Answered:
+    async def ask(self, request: ChatRequest) -> ChatReply:
         """Answer, or report the failure; raise `Stopped` if further questions are pointless."""
         ...
 
