@@ -13,7 +13,7 @@ MOST_OFFERED = 200
 
 def pipelines(incomplete: str) -> list[str]:
     """Names of the pipelines that come with featlas."""
-    return sorted(path.stem for path in PIPELINES.glob(f"{incomplete}*.yaml"))
+    return sorted(path.stem for path in PIPELINES.glob("*.yaml") if path.stem.startswith(incomplete))
 
 
 def dictionaries(context: typer.Context, incomplete: str) -> list[str]:
@@ -26,5 +26,5 @@ def dictionaries(context: typer.Context, incomplete: str) -> list[str]:
             return [
                 alias for (alias,) in connection.execute(statement, [incomplete, MOST_OFFERED]).fetchall()
             ]
-    except UserError:
+    except (UserError, OSError):
         return []
