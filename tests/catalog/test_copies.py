@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from random import Random
 from types import ModuleType
 
 import pytest
@@ -74,6 +75,20 @@ def copied(states: Iterable[Path], order: str, share: float, target: Path) -> Pa
     return target
 
 
+def copied_by_file(states: tuple[Path, Path], seed: int, target: Path) -> Path:
+    """A copy that takes every file by itself, in any order; from some file on it sees the second state."""
+    random = Random(seed)
+    names = sorted({path.relative_to(one) for one in states for path in one.rglob("*") if path.is_file()})
+    random.shuffle(names)
+    n_first = random.randrange(len(names))
+    for number, name in enumerate(names):
+        source = states[number >= n_first] / name
+        if source.exists():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source, target / name)
+    return target
+
+
 def generations(root: Path) -> set[int]:
     """What is seen; a table whose files did not come along may be empty, but none has two generations."""
     rows = read(
@@ -124,6 +139,16 @@ def test_a_copy(
     states: dict[str, Path], tmp_path: Path, small: ModuleType, order: str, first: str, second: str
 ) -> None:
     check(copied((states[first], states[second]), order, 0.0, tmp_path / "copy"), small)
+
+
+@pytest.mark.parametrize(
+    "seed", [*range(3), *(pytest.param(n, marks=pytest.mark.faults) for n in range(3, 30))]
+)
+def test_a_copy_of_every_file_by_itself(
+    states: dict[str, Path], tmp_path: Path, small: ModuleType, seed: int
+) -> None:
+    second = MOMENTS[1 + seed % (len(MOMENTS) - 1)]
+    check(copied_by_file((states[""], states[second]), seed, tmp_path / "copy"), small)
 
 
 @pytest.mark.faults
