@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
@@ -91,6 +92,36 @@ def test_a_command_that_needs_more_says_what_to_install(reader: Any, arguments: 
     assert "featlas-platform[all]" in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_dashboard_extra_serves_the_pages_without_the_heavy_packages(install: Callable[[str], Any]) -> None:
+    installation, port = install("dashboard"), free_port()
+    small.do_stage(installation.folder / "catalogue", 0)
+    heavy = [name for name in HEAVY if name != "streamlit"]
+    found = installation.python(
+        f"from importlib.util import find_spec; print([m for m in {heavy!r} if find_spec(m)])"
+    )
+    assert found.stdout.strip() == "[]", found.stderr
+    command = installation.command("ui", "--port", str(port), "--catalog", "catalogue")
+    settings: dict[str, Any] = {"cwd": installation.folder, "env": installation.environment}
+    with subprocess.Popen(attached_command(command), **settings) as pages:
+        try:
+            deadline = time.monotonic() + 120
+            while not answers(f"http://127.0.0.1:{port}/_stcore/health"):
+                assert pages.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+        finally:
+            pages.send_signal(signal.SIGINT)
+            pages.wait(60)
+
+
+def answers(address: str) -> bool:
+    try:
+        with urlopen(address, timeout=2) as reply:
+            return bool(reply.status == 200)
+    except OSError:
+        return False
 
 
 @pytest.fixture(scope="module")
