@@ -1,7 +1,7 @@
 """Create the views of one version in DuckDB; skip and name files that cannot be read."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,12 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 logger = logging.getLogger(__name__)
+
+_COLUMN_TYPES = """
+select table_name, column_name, data_type
+from duckdb_columns()
+where database_name = current_database() and list_contains($names::varchar[], table_name)
+"""
 
 Made = dict[str, tuple[object, ...]]
 """View → its select, and inode, time and size of its files, when the view was created."""
@@ -114,15 +120,16 @@ def _creates(connection: "DuckDBPyConnection", name: str, select: str) -> bool:
     return True
 
 
-def _other_types(connection: "DuckDBPyConnection", names: Iterable[str]) -> list[str]:
+def _other_types(connection: "DuckDBPyConnection", names: list[str]) -> list[str]:
     """Tables whose view has a column of another type than the schemas define, because of a file."""
-    other = []
-    for name in names:
-        described = connection.execute(f"DESCRIBE {name}").fetchall()
-        found = {str(column): str(kind).replace('"', "") for column, kind, *_ in described}
-        if any(found.get(c.name) != sql_type(c.type).replace('"', "") for c in TABLES[name].columns):
-            other.append(name)
-    return other
+    found: dict[str, dict[str, str]] = {name: {} for name in names}
+    for name, column, kind in connection.execute(_COLUMN_TYPES, {"names": names}).fetchall():
+        found[name][column] = str(kind).replace('"', "")
+    return [name for name in names if found[name] != _types(TABLES[name])]
+
+
+def _types(spec: TableSpec) -> dict[str, str]:
+    return {column.name: sql_type(column.type).replace('"', "") for column in spec.columns}
 
 
 def _by_footers(
