@@ -3,8 +3,9 @@
 Nothing here comes from a user: names are those of ``schemas``, paths are those of the store, quoted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
+from itertools import dropwhile
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,16 +71,19 @@ def _select(spec: TableSpec, layouts: Mapping[str, tuple[bool, ...]]) -> str:
         return f"SELECT {columns} WHERE false"
     groups: dict[tuple[bool, ...], list[str]] = {}
     for path, has in layouts.items():
-        groups.setdefault(has, []).append(quoted(path))
+        groups.setdefault(has, []).append(path)
     selects = []
     for has, paths in sorted(groups.items()):
         columns = ", ".join(
             f'"{c.name}"' if there else f'CAST(NULL AS {sql_type(c.type)}) AS "{c.name}"'
             for c, there in zip(spec.columns, has, strict=True)
         )
-        source = f"read_parquet([{', '.join(paths)}], hive_partitioning = false)"
-        selects.append(f"SELECT {columns} FROM {source}")
+        selects.append(f"SELECT {columns} FROM {_files(paths)}")
     return " UNION ALL ".join(selects)
+
+
+def _files(paths: Iterable[str]) -> str:
+    return f"read_parquet([{', '.join(quoted(path) for path in paths)}], hive_partitioning = false)"
 
 
 def view(name: str, select: str) -> str:
@@ -90,8 +94,17 @@ def view(name: str, select: str) -> str:
 def over_files(text: str, table: str, paths: Sequence[str]) -> str:
     """The query ``text`` with ``table`` read only from these files; columns that a file lacks are null."""
     spec = TABLES[table]
-    own = _select(spec, {path: _layout(spec, path) for path in paths})
-    return f"with {table} as ({own})\nselect * from (\n{text}\n)"
+    layouts = {path: _layout(spec, path) for path in paths}
+    whole = bool(layouts) and all(all(has) for has in layouts.values())
+    own = f"SELECT * FROM {_files(layouts)}" if whole else _select(spec, layouts)  # * is planned faster
+    code = _without_heading(text)
+    first, rest = f"with {table} as ({own})", code.removeprefix("with ")
+    return f"{first}\n{code}" if rest == code else f"{first},\n{rest}"
+
+
+def _without_heading(sql: str) -> str:
+    """A query without the comment lines above it."""
+    return "".join(dropwhile(lambda line: line.startswith("--"), sql.splitlines(keepends=True)))
 
 
 def _layout(spec: TableSpec, path: str) -> tuple[bool, ...]:
