@@ -1,5 +1,6 @@
 """DuckDB on the catalogue: one view per table and the derived views, all from one version."""
 
+import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -13,11 +14,19 @@ from catalog.view_making import create_views
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 _KEPT = {
+    "commit_order": "table_name, place",
+    "current_aliases": "alias",
     "dictionaries": "dictionary_id",
     "activation_sets": "activation_set_id",
-    "feature_cards": "dictionary_id, activation_set_id, feature_index",
+    "explanation_scores": "dictionary_id, activation_set_id, feature_index, explanation_id",
+    "feature_observations": "is_home desc, dictionary_id, activation_set_id, feature_index",
+    "label_quality": "dictionary_id, activation_set_id",
+    "dictionary_fidelity": "dictionary_id",
+    "compared_dictionaries": "dictionary_id",
 }
 
 
@@ -87,12 +96,19 @@ def read(ask: "Callable[[DuckDBPyConnection], T]", uri: str | Path | None = None
 def prepare(connection: "DuckDBPyConnection") -> None:
     """Make a connection fast for pages that query the same version of the catalogue many times.
 
-    The connection caches the footers of Parquet files, which never change. It also stores the rows of
-    ``feature_cards`` and of the small tables that every page joins, under the same names. The rows are
-    sorted, so that a query of few features skips the others.
+    The connection caches the footers of Parquet files, which never change. It also stores the rows of some
+    views and of the small tables that every page joins, under the same names, because DuckDB takes longer to
+    plan nested views over Parquet files than to read a few rows. The rows are sorted, so that a query of few
+    features skips the others. A view of damaged files stays a view: only queries that need it fail.
     """
+    import duckdb
+
     connection.execute("set parquet_metadata_cache = true")
     for name, order in _KEPT.items():
-        connection.execute(f"create table kept as from {name} order by {order}")
+        try:
+            connection.execute(f"create table kept as from {name} order by {order}")
+        except duckdb.Error as error:
+            logger.warning("%s is not kept in memory: %s", name, str(error).splitlines()[0])
+            continue
         connection.execute(f"drop view {name}")
         connection.execute(f"alter table kept rename to {name}")

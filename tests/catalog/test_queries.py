@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import get_type_hints
 
 import duckdb
 import pyarrow.parquet as pq
@@ -13,10 +14,11 @@ import pytest
 
 import catalog
 from catalog import queries
-from catalog.connection import connect
+from catalog.connection import connect, prepare
 from catalog.data_dictionary import README, updated
 from catalog.ids import slug
 from catalog.query import FILES, SQL_FOLDER, query_text
+from catalog.relations import over_files
 from catalog.schemas import TABLES, feature_block
 from catalog.store import TableStore
 
@@ -99,6 +101,64 @@ def test_optional_filters_filter(filled: Path, small: ModuleType) -> None:
         assert queries.feature(**key, activation_set_id="other").read(connection).num_rows == 0
         assert queries.browse(dictionary_id="other").read(connection).num_rows == 0
         assert queries.browse(words=["word"]).read(connection).num_rows > 0
+
+
+def test_a_prepared_connection_gives_the_same_rows(
+    filled: Path, small: ModuleType, freeze_queries: ModuleType
+) -> None:
+    known = {
+        "dictionary_id": small.DICTIONARY,
+        "activation_set_id": small.SET,
+        "feature_index": 1,
+        "run_id": "run-1",
+        "dictionary_ids": [small.DICTIONARY],
+        "feature_indices": [1],
+    }
+    with connect(filled) as plain, connect(filled) as prepared:
+        prepare(prepared)
+        n_rows = 0
+        for function in freeze_queries.functions().values():
+            required = [
+                p.name for p in inspect.signature(function).parameters.values() if p.default is p.empty
+            ]
+            hints = get_type_hints(function)
+            query = function(**{n: known.get(n, freeze_queries.ANY_VALUE[hints[n]]) for n in required})
+            found, expected = query.read(prepared), query.read(plain)
+            assert found.schema == expected.schema
+            rows = sorted(map(str, found.to_pylist()))
+            assert rows == sorted(map(str, expected.to_pylist())), query.name
+            n_rows += len(rows)
+    assert n_rows > 20
+
+
+def test_a_damaged_file_leaves_the_other_queries_of_a_prepared_connection(
+    small: ModuleType, tmp_path: Path
+) -> None:
+    """Its size and footer are right, so only reading it shows the damage."""
+    small.do_stage(tmp_path, run_id="run-1")
+    (path,) = map(Path, TableStore(tmp_path).snapshot().paths("explanations"))
+    content = path.read_bytes()
+    footer = content[-8 - int.from_bytes(content[-8:-4], "little") :]
+    path.write_bytes(b"PAR1" + bytes(len(content) - len(footer) - 4) + footer)
+    key = {"dictionary_id": small.DICTIONARY, "feature_index": 1}
+    with connect(tmp_path) as connection:
+        prepare(connection)
+        assert queries.feature_step(**key, activation_set_id=small.SET).read(connection).num_rows == 1
+        assert queries.dictionary_names().read(connection).num_rows > 0
+        with pytest.raises(duckdb.Error):
+            queries.feature(**key).read(connection)
+
+
+def test_a_table_is_read_from_files_in_a_query_with_a_common_table_expression(
+    filled: Path, small: ModuleType
+) -> None:
+    block = {"dictionary_slug": slug(small.DICTIONARY), "feature_block": feature_block(1)}
+    paths = TableStore(filled).snapshot().paths("examples", **block)
+    query = "-- Strongest first.\nwith a as (select * from examples)\nselect count(*) from a"
+    with connect(filled) as connection:
+        some = connection.execute(over_files(query, "examples", paths)).fetchall()
+        assert some == connection.execute(query).fetchall() != [(0,)]
+        assert connection.execute(over_files(query, "examples", [])).fetchall() == [(0,)]
 
 
 def test_the_data_dictionary_is_up_to_date() -> None:

@@ -1,6 +1,6 @@
--- Features of a dictionary on an activation set: how many fire, have a label, a score, and a label above chance. The
--- control is the share above chance of random directions on the same set, whose labels describe no feature (of several
--- such dictionaries the one nearest in width).
+-- Features of a dictionary on an activation set: how many there are, fire, have a label, a score, a label above chance
+-- and a mutual match. The control is the share above chance of random directions on the same set, whose labels describe
+-- no feature (of several such dictionaries the one nearest in width).
 with counted as (
     select
         f.dictionary_id,
@@ -11,7 +11,13 @@ with counted as (
         count_if(f.label is not null and f.status <> 'unseen')::bigint as n_labelled,
         count(f.score) as n_scored,
         count_if(f.above_chance)::bigint as n_above_chance,
-        count_if(f.above_chance) / nullif(count_if(f.status <> 'unseen'), 0) as above_share
+        count_if(f.above_chance) / nullif(count_if(f.status <> 'unseen'), 0) as above_share,
+        count(*) as n_features,
+        count_if(f.status = 'alive')::bigint as n_alive,
+        count_if(f.status = 'unseen')::bigint as n_unseen,
+        count_if(f.status = 'dense')::bigint as n_dense,
+        count_if(f.n_matches > 0)::bigint as n_matched,
+        median(f.score) as median_score
     from feature_cards as f
     join dictionaries as d using (dictionary_id)
     group by f.dictionary_id, f.activation_set_id
@@ -38,6 +44,12 @@ select
     c.n_above_chance,
     c.above_share,
     x.control.share as random_above_share,
-    x.control.id as random_dictionary_id
+    x.control.id as random_dictionary_id,
+    c.n_features,
+    c.n_alive,
+    c.n_unseen,
+    c.n_dense,
+    c.n_matched,
+    c.median_score
 from counted as c
 left join controls as x using (dictionary_id, activation_set_id)
