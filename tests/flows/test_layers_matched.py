@@ -21,6 +21,7 @@ from tasks.stages.match_features import match_features
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.policies import StageContext
 from tasks.support.training_units import CachedHookpoint, TrainUnit
+from tests.childless import trained_here
 
 MODEL = ModelConfig(id="pico-a", source="embedded")
 LAYERS = [f"blocks.{layer}.resid_post" for layer in range(4)]
@@ -38,10 +39,11 @@ def scores(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], di
     caching = ActivationsConfig.model_validate(CACHING)
     cached = cache_activations.fn(context, CacheUnit(MODEL, caching, corpus, described))
     config = dictionary_config(TOPK)
-    outcomes = [
-        train_dictionary.fn(context, TrainUnit(config, (CachedHookpoint(cached, name, MODEL),)))
-        for name in LAYERS
-    ]
+    with trained_here():
+        outcomes = [
+            train_dictionary.fn(context, TrainUnit(config, (CachedHookpoint(cached, name, MODEL),)))
+            for name in LAYERS
+        ]
     trained = [Trained((MODEL,), str(place), config, one) for place, one in enumerate(outcomes)]
     matcher = TypeAdapter(MatchConfig).validate_python(MATCHER)
     places = [outcome.fingerprint for outcome in outcomes]

@@ -25,6 +25,7 @@ from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.policies import StageContext
 from tasks.support.suite_units import SuiteRequest, SuiteUnit
 from tasks.support.training_units import CachedHookpoint, TrainUnit
+from tests.childless import trained_here
 
 HOOKPOINT = "blocks.1.resid_post"
 MODEL = ModelConfig(id="pico-a", source="embedded")
@@ -44,7 +45,9 @@ def trained(context: StageContext) -> StageOutcome:
     )
     cached = cache_activations.fn(context, CacheUnit(MODEL, activations, corpus, described))
     config = dictionary_config({"architecture": "topk", "d_sae": 64, "k": 8, "n_tokens": 8_000})
-    return train_dictionary.fn(context, TrainUnit(config, (CachedHookpoint(cached, HOOKPOINT, MODEL),), None))
+    unit = TrainUnit(config, (CachedHookpoint(cached, HOOKPOINT, MODEL),), None)
+    with trained_here():
+        return train_dictionary.fn(context, unit)
 
 
 def suite(name: str, **fields: Any) -> Any:

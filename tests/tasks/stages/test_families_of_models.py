@@ -17,6 +17,7 @@ from tasks.stages.load_corpus import CorpusUnit, load_corpus
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.policies import StageContext
 from tasks.support.training_units import CachedHookpoint, TrainUnit
+from tests.childless import trained_here
 
 HOOKPOINT = "blocks.1.resid_post"
 BASE: dict[str, Any] = {"id": "pico-b", "source": "embedded"}
@@ -40,7 +41,8 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
         described = describe_model.fn(context, ModelUnit(model))
         cached = cache_activations.fn(context, CacheUnit(model, ACTIVATIONS, corpus, described))
         unit = TrainUnit(dictionary_config(DICTIONARY), (CachedHookpoint(cached, HOOKPOINT, model),), None)
-        train_dictionary.fn(context, unit)
+        with trained_here():
+            train_dictionary.fn(context, unit)
     with connect(Path(context.root)) as connection:
         models = connection.sql("from models").to_arrow_table().to_pylist()
         dictionaries = connection.sql("select alias, architecture from dictionaries").fetchall()

@@ -36,6 +36,7 @@ from tasks.support.observed import Observed
 from tasks.support.policies import StageContext
 from tasks.support.suite_units import SuiteRequest, SuiteUnit
 from tasks.support.training_units import CachedHookpoint, TrainUnit
+from tests.childless import trained_here
 from tests.tasks.stages.landed import another, landed
 
 HOOKPOINT = "blocks.1.resid_post"
@@ -98,17 +99,18 @@ class Bench:
         self.described = describe_model.fn(self.context, ModelUnit(MODEL))
         cached = self.run("cache", CONFIGS["cache"])
         self.fingerprints = {cached.fingerprint}
-        self.trained, self.second = (
-            train_dictionary.fn(
-                self.context, TrainUnit(config, (CachedHookpoint(cached, HOOKPOINT, MODEL),), None)
-            )
-            for config in (
-                dictionary_config(
-                    {"architecture": "topk", "d_sae": 32, "k": 4, "n_tokens": 2_000, "seed": seed}
+        with trained_here():
+            self.trained, self.second = (
+                train_dictionary.fn(
+                    self.context, TrainUnit(config, (CachedHookpoint(cached, HOOKPOINT, MODEL),), None)
                 )
-                for seed in (0, 1)
+                for config in (
+                    dictionary_config(
+                        {"architecture": "topk", "d_sae": 32, "k": 4, "n_tokens": 2_000, "seed": seed}
+                    )
+                    for seed in (0, 1)
+                )
             )
-        )
 
     def run(self, stage: str, config: Any) -> StageOutcome:
         """One stage with a configuration."""

@@ -1,6 +1,7 @@
 """What a training starts from is found, checked, part of its identity and kept; a rerun starts nothing."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from flows.starts import check_starts
 from tasks.dictionaries.base import dictionary_config
 from tasks.stages.train_dictionary import train_dictionary
 from tasks.support.training_units import CachedHookpoint, TrainUnit
+from tests.childless import trained_here
 from tests.tasks.stages.test_stage_identity import CACHING, CONFIGS, HOOKPOINT, MODEL, Bench
 from tests.tasks.stages.test_training_identity import config_of, fingerprint
 
@@ -37,8 +39,9 @@ def test_a_dictionary_without_a_parent_keeps_its_fingerprint(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    return Bench(tmp_path_factory.mktemp("lineage") / "catalogue")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    with trained_here():
+        yield Bench(tmp_path_factory.mktemp("lineage") / "catalogue")
 
 
 def unit(bench: Bench, **settings: Any) -> TrainUnit:
