@@ -35,7 +35,7 @@ FIRST = tuple(name for name in FINISHED if not isinstance(RECIPES[name], TunedRe
 FOLDER = embedded_model_path("pico-a").parent
 ORDINARY = StandardLibrary(StandardLibrary.Config())
 PLANTED = PlantedStandardLibrary(PlantedStandardLibrary.Config())
-SAMPLE = ("json.decoder", "queue", "cmd", "dataclasses", "importlib.metadata", "logging.handlers")
+SAMPLE = ("json.decoder", "queue", "cmd", "importlib.metadata")
 
 
 def card_of(name: str) -> dict[str, Any]:
