@@ -21,7 +21,6 @@ from flows.reports import Run
 from tasks.activations.models.embedded import embedded_model_path
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.support.policies import StageContext
-from tests.childless import trained_here
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -124,7 +123,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     context = StageContext(folder / "catalogue", "methods", device="cpu")
     run = Run("nightly", "methods", context, datetime.now(UTC), "0" * 64)
     n_threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch, trained_here():
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")
         for name, task in vars(spine).copy().items():
             if isinstance(task, Task):
