@@ -187,7 +187,8 @@ def test_a_corpus_that_is_not_there_is_one_sentence(user: Any, summary: dict[str
 
 def test_two_runs_at_once_share_the_work(user: Any, server: tuple[str, str], tmp_path: Path) -> None:
     pair = type(user)(tmp_path, *server)
-    path = pair.pipeline()
+    models = [{"id": "pico-b", "source": "embedded", "hookpoints": ["blocks.1.resid_post"]}]
+    path = pair.pipeline(models=models, match=[])
     arguments = ("run", str(path), "--catalog", str(tmp_path / "catalogue"), "--json")
     processes = [pair.start(*arguments) for _ in range(2)]
     outputs = [process.communicate(timeout=500) for process in processes]
