@@ -1,6 +1,12 @@
 -- Main figures of each alias over its trainings, oldest first, on the sets on which they were trained; is_new marks what
--- this run computed.
-with homes as (
+-- this run computed. CE recovered on a model with random weights is no measure and has no row.
+with random_sets as (
+    select a.activation_set_id
+    from activation_sets as a
+    join models as m using (model_id)
+    where m.source = 'reinitialised'
+),
+homes as (
     select dictionary_id, activation_set_id, alias from dictionaries
 ),
 came as (
@@ -15,6 +21,7 @@ measured as (
     join homes as h using (dictionary_id, activation_set_id)
     join came as c on c.table_name = 'dictionary_metrics' and c.slice = m.slice
     where m.split = 'eval' and m.metric in ('fvu', 'l0', 'ce_recovered') and m.variant in ('', 'mean_ablation', 'mean')
+        and (m.metric <> 'ce_recovered' or m.activation_set_id not in (select activation_set_id from random_sets))
 ),
 mined as (
     select h.alias, 'unseen share', count_if(f.status = 'unseen') / count(*), any_value(f.fingerprint), max(c.place)

@@ -77,9 +77,16 @@ def test_cross_entropy_is_not_recovered_on_random_weights(
 ) -> None:
     with connect(root) as connection:
         by_id = {row["dictionary_id"]: row for row in queries.dictionaries().read(connection).to_pylist()}
+        trends = queries.trends().read(connection).to_pylist()
+        history = queries.metric_history(run_id="run-1").read(connection).to_pylist()
     assert by_id[small.DICTIONARY]["ce_recovered"] == pytest.approx(0.9)
     assert by_id[REDRAWN]["ce_recovered"] is None
     assert "no measure on random weights" in by_id[REDRAWN]["ce_note"]
+    drawn = {(row["dictionary_id"], row["metric"]) for row in trends}
+    assert {(REDRAWN, "fvu"), (small.DICTIONARY, "ce_recovered")} <= drawn
+    assert (REDRAWN, "ce_recovered") not in drawn
+    values = [row["value"] for row in history if row["metric"].startswith("ce_recovered")]
+    assert sorted(values) == pytest.approx([0.7, 0.8, 0.9]), "without those on random weights"
 
 
 @pytest.mark.parametrize("is_there", [True, False])
