@@ -26,20 +26,45 @@ def rows_of(table: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=pa.schema(fields))
 
 
+class Constants:
+    """Constant columns for tables that come one after another.
+
+    The arrays are kept and cut to the length of each table, because copying a string for every row takes
+    longer than writing the row.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        self._scalars = {
+            name: value if isinstance(value, pa.Scalar) else pa.scalar(value)
+            for name, value in values.items()
+        }
+        self._arrays: dict[str, pa.Array] = {}
+
+    def added_to(self, table: pa.Table) -> pa.Table:
+        """``table`` with the columns appended; a column that exists is replaced."""
+        for name in self._scalars:
+            column = self._column(name, table.num_rows)
+            index = table.schema.get_field_index(name)
+            table = table.append_column(name, column) if index < 0 else table.set_column(index, name, column)
+        return table
+
+    def _column(self, name: str, n_rows: int) -> pa.Array:
+        array = self._arrays.get(name)
+        if array is None or len(array) < n_rows:
+            array = self._arrays[name] = pa.repeat(self._scalars[name], n_rows)
+        return array.slice(0, n_rows)
+
+
 def with_constants(table: pa.Table, **values: Any) -> pa.Table:
     """``table`` with constant columns appended; a column that exists is replaced."""
-    for name, value in values.items():
-        scalar = value if isinstance(value, pa.Scalar) else pa.scalar(value)
-        column = pa.repeat(scalar, table.num_rows)
-        index = table.schema.get_field_index(name)
-        table = table.append_column(name, column) if index < 0 else table.set_column(index, name, column)
-    return table
+    return Constants(**values).added_to(table)
 
 
 def batches_with_constants(batches: Iterable[pa.RecordBatch], **values: Any) -> Iterator[pa.RecordBatch]:
     """``with_constants`` for rows that come in batches."""
+    constants = Constants(**values)
     for batch in batches:
-        yield from with_constants(pa.Table.from_batches([batch]), **values).to_batches()
+        yield from constants.added_to(pa.Table.from_batches([batch])).to_batches()
 
 
 def conform(table: pa.Table, spec: TableSpec, *, common: bool | None = None) -> pa.Table:

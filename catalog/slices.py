@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from catalog.errors import CatalogueError
 from catalog.ids import N_HEX, slug
 from catalog.parquet_io import DataFile, write_file
-from catalog.rows import check_unique, conform, with_constants
+from catalog.rows import Constants, check_unique, conform
 from catalog.schemas import FEATURES_PER_BLOCK, TABLES, TableSpec
 
 BUFFER_BYTES = 256 * 2**20
@@ -54,15 +54,13 @@ def slice_name(subject: str, fingerprint: str) -> str:
 def finished_rows(write: SliceWrite, fingerprint: str) -> Iterator[pa.Table]:
     """The rows of ``write`` with every column of the table, checked, piece by piece."""
     spec = write.spec
-    constants = {
-        "fingerprint": fingerprint,
-        "slice": slice_name(write.subject, fingerprint),
-        "subject": slug(write.subject),
-    }
+    constants = Constants(
+        fingerprint=fingerprint, slice=slice_name(write.subject, fingerprint), subject=slug(write.subject)
+    )
     pieces = [write.rows] if isinstance(write.rows, pa.Table) else write.rows
     for piece in pieces:
         table = piece if isinstance(piece, pa.Table) else pa.Table.from_batches([piece])
-        yield conform(with_constants(_derived(table, spec), **constants), spec, common=True)
+        yield conform(constants.added_to(_derived(table, spec)), spec, common=True)
 
 
 def stage_files(root: Path, write: SliceWrite, fingerprint: str) -> list[DataFile]:
@@ -79,7 +77,7 @@ def stage_files(root: Path, write: SliceWrite, fingerprint: str) -> list[DataFil
     if isinstance(write.rows, pa.Table):
         rows = (_sorted(table, (*spec.partition_by, *spec.sort_by)) for table in rows)
     try:
-        for partition, pieces in _by_partition(rows, spec):
+        for partition, pieces in _by_partition(rows, spec, slug(write.subject)):
             if partition in seen:
                 raise CatalogueError(
                     f"rows of {spec.name} must come grouped by {', '.join(spec.partition_by)}; "
@@ -132,10 +130,10 @@ def _derived(table: pa.Table, spec: TableSpec) -> pa.Table:
 
 
 def _by_partition(
-    tables: Iterable[pa.Table], spec: TableSpec
+    tables: Iterable[pa.Table], spec: TableSpec, subject: str
 ) -> Iterator[tuple[tuple[str, ...], Iterator[pa.Table]]]:
     """Runs of rows with equal partition values; the caller must consume each run before the next."""
-    pieces = (piece for table in tables for piece in _split(table, spec))
+    pieces = (piece for table in tables for piece in _split(table, spec, subject))
     current = next(pieces, None)
     while current is not None:
         partition = current[0]
@@ -149,16 +147,20 @@ def _by_partition(
         yield partition, run()
 
 
-def _split(table: pa.Table, spec: TableSpec) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
+def _split(table: pa.Table, spec: TableSpec, subject: str) -> Iterator[tuple[tuple[str, ...], pa.Table]]:
+    """Runs of equal partition values in a table; its column ``subject`` is constant."""
     if table.num_rows == 0:
         return
     ends = {table.num_rows}
-    for name in spec.partition_by:
+    for name in set(spec.partition_by) - {"subject"}:
         encoded = pc.run_end_encode(table.column(name).combine_chunks())
         ends.update(encoded.run_ends.to_pylist())
     start = 0
     for end in sorted(ends):
-        values = tuple(str(table.column(name)[start].as_py()) for name in spec.partition_by)
+        values = tuple(
+            subject if name == "subject" else str(table.column(name)[start].as_py())
+            for name in spec.partition_by
+        )
         yield values, table.slice(start, end - start)
         start = end
 
