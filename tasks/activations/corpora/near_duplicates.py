@@ -13,6 +13,7 @@ about 2 kB of memory.
 """
 
 import re
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +29,10 @@ _BORROWED = np.uint64(0x9E3779B97F4A7C15)
 """Added for every bin across which a minimum was borrowed."""
 
 _BASE = 0x5851F42D4C957F2D
-_POWERS = np.array(
-    [pow(_BASE, WINDOW_BYTES - 1 - place, 2**64) for place in range(WINDOW_BYTES)], dtype=np.uint64
-)
+"""Odd, so that it has an inverse modulo 2 ** 64."""
+_MOST_KEPT = 1 << 20
+"""Powers for longer texts are computed each time."""
+_BIN_SHIFT = np.uint64(64 - N_BINS.bit_length() + 1)
 
 Signature = NDArray[np.uint64]
 
@@ -62,26 +64,47 @@ class NearDuplicates:
 
 def signature(text: str) -> Signature:
     """The smallest window hash of every bin: (128,). An empty bin borrows from the next that is not."""
-    hashes_N = window_hashes(text)
-    edges = np.arange(N_BINS, dtype=np.uint64) << np.uint64(64 - N_BINS.bit_length() + 1)
-    first_B = np.searchsorted(hashes_N, edges)
-    last_B = np.append(first_B[1:], len(hashes_N))
-    filled = np.flatnonzero(first_B < last_B)
+    hashes_N = _hashes(text)
+    bins_N = (hashes_N >> _BIN_SHIFT).astype(np.int64)
+    smallest_B: Signature = np.full(N_BINS, np.iinfo(np.uint64).max)
+    np.minimum.at(smallest_B, bins_N, hashes_N)
+    filled = np.flatnonzero(np.bincount(bins_N, minlength=N_BINS))
     lenders_B = np.append(filled, filled[0] + N_BINS)[np.searchsorted(filled, np.arange(N_BINS))]
     distance_B = (lenders_B - np.arange(N_BINS)).astype(np.uint64)
-    minima_B: Signature = hashes_N[first_B[lenders_B % N_BINS]]
+    minima_B: Signature = smallest_B[lenders_B % N_BINS]
     return minima_B + distance_B * _BORROWED
 
 
 def window_hashes(text: str) -> NDArray[np.uint64]:
     """Polynomial hashes of the different windows, mixed, ascending: (N,). A short text is one window."""
+    return np.unique(_hashes(text))
+
+
+def _hashes(text: str) -> NDArray[np.uint64]:
+    """Hashes of all windows in the order of the text: (N,).
+
+    The hash of the window at i is the sum of ``byte[j] * base ** (i + 31 - j)``. Its terms share the factor
+    ``base ** (i + 31)``, so it is a difference of two cumulative sums times that, modulo 2 ** 64.
+    """
     content = _SPACE.sub(" ", text.lower()).strip().encode("utf-8", "replace")
     bytes_N = np.frombuffer(content.ljust(WINDOW_BYTES, b"\0"), np.uint8).astype(np.uint64)
-    windows_NW = np.lib.stride_tricks.sliding_window_view(bytes_N, WINDOW_BYTES)
-    hashes_N = np.zeros(len(windows_NW), np.uint64)
-    for place in range(WINDOW_BYTES):
-        hashes_N += windows_NW[:, place] * _POWERS[place]
+    powers = _powers if len(bytes_N) <= _MOST_KEPT else _powers.__wrapped__
+    rising_N, falling_N = powers(1 << (len(bytes_N) - 1).bit_length())
+    sums_N = np.zeros(len(bytes_N) + 1, np.uint64)
+    np.cumsum(bytes_N * falling_N[: len(bytes_N)], out=sums_N[1:])
+    hashes_N: NDArray[np.uint64] = sums_N[WINDOW_BYTES:] - sums_N[:-WINDOW_BYTES]
+    hashes_N *= rising_N[WINDOW_BYTES - 1 : len(bytes_N)]
     hashes_N ^= hashes_N >> np.uint64(29)
     hashes_N *= np.uint64(0xBF58476D1CE4E5B9)
     hashes_N ^= hashes_N >> np.uint64(32)
-    return np.unique(hashes_N)
+    return hashes_N
+
+
+@lru_cache(maxsize=16)
+def _powers(n: int) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
+    """``base ** i`` and ``base ** -i`` modulo 2 ** 64 for i below n."""
+    bases = (_BASE, pow(_BASE, -1, 2**64))
+    rising, falling = (
+        np.cumprod(np.array([1] + [base] * (n - 1), np.uint64), dtype=np.uint64) for base in bases
+    )
+    return rising, falling

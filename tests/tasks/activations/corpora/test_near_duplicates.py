@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.activations.corpora import CORPUS_SOURCES, corpus_table
-from tasks.activations.corpora.near_duplicates import NearDuplicates, signature, window_hashes
+from tasks.activations.corpora.near_duplicates import WINDOW_BYTES, NearDuplicates, signature, window_hashes
 
 HALVES = ("ka", "lo", "mi", "nu", "re", "ba", "do", "fi", "gu", "st")
 WORDS = [first + last for first in HALVES for last in HALVES]
@@ -36,6 +36,28 @@ def test_windows_are_those_of_the_normalised_text() -> None:
     assert np.array_equal(window_hashes(shown), window_hashes("the quick brown fox jumps over the lazy dog"))
     assert len(window_hashes("x" * 40)) == 1, "equal windows count once"
     assert len(window_hashes("a short one")) == len(window_hashes("")) == 1
+
+
+def test_hashes_are_the_polynomials_of_the_windows() -> None:
+    """Against the sum as the field writes it, with whole numbers of any size."""
+    content = text(3, 40).encode()
+    windows = [content[at : at + WINDOW_BYTES] for at in range(len(content) - WINDOW_BYTES + 1)]
+    expected = set()
+    for window in windows:
+        value = 0
+        for byte in window:
+            value = (value * 0x5851F42D4C957F2D + byte) % 2**64
+        value = ((value ^ value >> 29) * 0xBF58476D1CE4E5B9) % 2**64
+        expected.add(value ^ value >> 32)
+    assert window_hashes(content.decode()).tolist() == sorted(expected)
+
+
+def test_a_signature_holds_the_smallest_hash_of_each_bin() -> None:
+    hashes = window_hashes(text(4))
+    bins = hashes >> np.uint64(57)
+    own = signature(text(4))
+    for number in np.unique(bins):
+        assert own[number] == hashes[bins == number].min()
 
 
 @pytest.mark.parametrize("n_edits", [0, 2, 5, 10, 40])
