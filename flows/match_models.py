@@ -19,7 +19,7 @@ from flows.reports import started_run
 from tasks.matching.matcher import MATCHERS, DictionaryPattern, MatcherConfig
 from tasks.stages.match_features import match_features
 from tasks.support.catalogued import find_dictionaries, without_controls
-from tasks.support.match_units import MatchUnit, is_comparable
+from tasks.support.match_units import MatchUnit, as_stored, is_comparable
 
 FLOW = "match-models"
 STAGES = named("match_features")
@@ -95,11 +95,11 @@ def _units(
     sides = [without_controls(root, find_dictionaries(root, patterns)) for patterns in (first, second)]
     pairs = crossed_units(matchers, *sides)
     check_number(len(pairs) // len(matchers), "the lists first and second", yes=yes)
-    units = [unit for unit in pairs if is_comparable(unit)]
+    units = as_stored(root, [unit for unit in pairs if is_comparable(unit)])
     if not units:
         names = " and ".join(matcher.matcher for matcher in matchers)
         raise UserError(
             f"{names} can compare no pair of the two lists: see what a matcher compares with `featlas kinds "
-            "matcher`, and cache both models on one corpus"
+            "matcher`, and train both on one corpus, because sets of `observe` are not matched"
         )
     return units

@@ -14,7 +14,7 @@ from flows.members import Trained
 from flows.pair_limit import named_others
 from flows.pair_rules import chosen_pairs
 from tasks.matching.matcher import MatcherConfig
-from tasks.support.match_units import MatchUnit, is_comparable
+from tasks.support.match_units import MatchUnit, as_stored, is_comparable
 from tasks.support.stored import landed_beside
 
 
@@ -33,7 +33,7 @@ def pipeline_units(
         units += [MatchUnit(matcher, first.outcome, second.outcome) for first, second in pairs]
         others = named_others(matcher, root)
         units += crossed_units([matcher], here, _unlike(others, [one.outcome for one in trained]))
-    return [unit for unit in units if is_comparable(unit)]
+    return as_stored(root, [unit for unit in units if is_comparable(unit)])
 
 
 def landed_units(matchers: Sequence[MatcherConfig], landed: StageOutcome, root: Path) -> list[MatchUnit]:
@@ -50,7 +50,7 @@ def landed_units(matchers: Sequence[MatcherConfig], landed: StageOutcome, root: 
             units += crossed_units([matcher], beside, [landed])
         others = named_others(matcher, root)
         units += crossed_units([matcher], [landed], _unlike(others, [landed, *beside]))
-    return [unit for unit in units if is_comparable(unit)]
+    return as_stored(root, [unit for unit in units if is_comparable(unit)])
 
 
 def crossed_units(

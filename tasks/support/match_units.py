@@ -1,12 +1,13 @@
 """The unit of a match: two dictionaries of the catalogue and the matcher that compares them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalog.ledger import StageOutcome
 from tasks.support.policies import StageContext, UnitKey
-from tasks.support.stored import open_sets, weights_folder
+from tasks.support.stored import open_sets, stored_rows, weights_folder
 
 if TYPE_CHECKING:
     from tasks.matching.matcher import Candidate, Side
@@ -33,12 +34,28 @@ class MatchUnit:
         parents = [self.first.fingerprint, self.second.fingerprint]
         return UnitKey(STAGE, VERSION, self.label, self.config.matching(), parents)
 
+    @property
+    def turned(self) -> "MatchUnit":
+        """The same two in the other order."""
+        return MatchUnit(self.config, self.second, self.first)
+
 
 def is_comparable(unit: MatchUnit) -> bool:
     """Whether the matcher compares the two dictionaries."""
     from tasks.matching.matcher import matcher_of
 
     return matcher_of(unit.config).compares(_candidate(unit.first), _candidate(unit.second))
+
+
+def as_stored(root: Path, units: Sequence[MatchUnit]) -> list[MatchUnit]:
+    """The units, turned where the catalogue has the match of the other order only."""
+    runs = stored_rows(root, "stage_runs", ["fingerprint", "stage", "state"], stage=STAGE, state="committed")
+    done = set(runs["fingerprint"].to_pylist())
+
+    def is_done(unit: MatchUnit) -> bool:
+        return unit.key.fingerprint in done
+
+    return [unit.turned if is_done(unit.turned) and not is_done(unit) else unit for unit in units]
 
 
 def side_of(context: StageContext, landed: StageOutcome) -> "Side":

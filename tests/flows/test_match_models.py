@@ -41,6 +41,9 @@ def test_two_lists_are_matched_after_a_forecast_and_then_found(bench: Bench) -> 
     again = matched(root, first=[HERE], second=["pico-b/*-s1"])
     assert (again["n_recomputed"], again["n_found"]) == (0, 1)
     assert again["forecast"] == ["match_features: 1 pair with decoder_cosine, 1 in the catalogue"]
+    turned = matched(root, first=["pico-b/*-s1"], second=[HERE])
+    assert (turned["n_recomputed"], turned["n_found"]) == (0, 1), "the same pair in the other order"
+    assert turned["forecast"] == again["forecast"]
     forced = matched(root, first=[HERE], second=["pico-b/*-s1"], force=True)
     assert "1 pair to match, in about " in forced["forecast"][0]
     assert forced["n_recomputed"] == 1

@@ -83,6 +83,14 @@ def test_by_default_the_pairs_are_those_of_earlier_releases_in_their_order() -> 
     assert len(before) == 2 * 3 * 3 + 3 * 3, "three pairs at each place, three kinds at each of three places"
 
 
+def test_behaviour_is_compared_between_models_unless_the_file_says_more(tmp_path: Path) -> None:
+    every = pipeline()
+    between = pipeline_units([matcher("activation_correlation")], every, tmp_path)
+    assert len(between) == 3 * 3, "as in earlier releases"
+    seeds = pipeline_units([matcher("activation_correlation", pairs=["seeds"])], every, tmp_path)
+    assert len(seeds) == 2 * 3, "dictionaries of one place"
+
+
 def test_what_chooses_pairs_does_not_change_the_identity_of_a_match() -> None:
     plain = matcher()
     chosen = matcher(pairs=["layers"], **{"with": ["pico-a/*"]})

@@ -1,4 +1,4 @@
-"""For any two models: the correlation of activations on text that both have read.
+"""For any two dictionaries, of one place or of two models: the correlation of activations on shared text.
 
 Tokens are aligned by character span, so tokenizers may differ; activations are pooled by the maximum within a
 common segment; the null shifts one side within documents and takes the best partner of every shift (methods
@@ -21,7 +21,7 @@ from tasks.common.progress import ProgressListener, silent
 from tasks.common.significance import benjamini_hochberg
 from tasks.matching.correlation import Correlator, shift_p_values
 from tasks.matching.intervals import correlation_intervals
-from tasks.matching.matcher import MATCHERS, Candidate, Matched, Matcher, MatcherConfig, Side
+from tasks.matching.matcher import MATCHERS, Candidate, Matched, Matcher, MatcherConfig, PairRule, Side
 from tasks.matching.pairs import Evidence, Pairs, best_pairs, pairs_table, summary
 from tasks.matching.segment_codes import PairedCodes, paired_codes
 
@@ -33,6 +33,8 @@ class ActivationCorrelationConfig(MatcherConfig):
     """Correlation of activations on shared text; p-values resolve 1 / (1 + n_shifts)."""
 
     matcher: Literal["activation_correlation"] = "activation_correlation"
+    pairs: tuple[PairRule, ...] = ("models",)
+    """Rules for the pairs of the pipeline's dictionaries to compare; a pair needs one of them."""
     split: Split = "eval"
     """Documents to compare on."""
     max_segments: int = Field(default=100_000, ge=100)
@@ -51,8 +53,8 @@ class ActivationCorrelation(Matcher):
     config: ActivationCorrelationConfig
 
     def compares(self, a: Candidate, b: Candidate) -> bool:
-        """Behaviour is compared on one text, of dictionaries that do not read and write the same."""
-        return a.corpus_id == b.corpus_id and (a.reads, a.writes) != (b.reads, b.writes)
+        """Behaviour is compared on one text."""
+        return a.corpus_id == b.corpus_id
 
     def match(self, a: Side, b: Side, listener: ProgressListener = silent) -> Matched:
         """Correlate, shift, and decide which features are the same."""
