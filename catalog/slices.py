@@ -95,8 +95,8 @@ def stage_files(root: Path, write: SliceWrite, fingerprint: str) -> list[DataFil
 
 def sorted_rows(table: pa.Table, spec: TableSpec) -> pa.Table:
     """``table`` in the sort order of its specification, keys checked to be unique."""
-    if spec.sort_by == spec.key and is_strictly_ascending(table, spec.key):
-        return table
+    if set(spec.sort_by) <= set(spec.key) and is_strictly_ascending(table, spec.sort_by):
+        return table  # then the keys are unique too
     check_unique(table, spec.key, f"table {spec.name}")
     return _sorted(table, spec.sort_by)
 

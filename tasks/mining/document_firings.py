@@ -44,6 +44,14 @@ class Runs(NamedTuple):
     """float64"""
 
 
+class EarlierRows(NamedTuple):
+    """The rows of a pass over the first sequences of a set, in their order; sums never change later."""
+
+    n_sequences: int
+    batches: Iterator[pa.RecordBatch]
+    """Columns of `DOCUMENT_FIRINGS_SCHEMA`; ``document_id`` as a dictionary."""
+
+
 def document_firings(
     shards: Sequence[CodeShard],
     tokens: "PackedTokens",
@@ -51,6 +59,7 @@ def document_firings(
     max_L: np.ndarray,
     config: MiningConfig,
     listener: ProgressListener = silent,
+    earlier: "EarlierRows | None" = None,
 ) -> Iterator[pa.RecordBatch]:
     """Yield the rows, sorted by feature and document; none if ``config`` does not keep them.
 
@@ -61,6 +70,7 @@ def document_firings(
         max_L: Largest activation of each feature on the set.
         config: Which rows to keep.
         listener: Hears the progress in features.
+        earlier: Rows of an earlier pass over the first of these shards, with the same ``config``.
     """
     wanted, n_features = config.document_firings, len(max_L)
     if not wanted.keep:
@@ -68,8 +78,12 @@ def document_firings(
     document_ids = documents["document_id"].combine_chunks().cast(pa.string())
     order_G = pc.sort_indices(document_ids).to_numpy()
     document_ids, place_G = document_ids.take(order_G), np.argsort(order_G).astype(np.int32)
+    n_known = 0 if earlier is None else earlier.n_sequences
+    new = [shard for shard in shards if shard.first_sequence >= n_known]
+    known = None if earlier is None else _Known(earlier.batches, document_ids)
     for first, n in _blocks(shards, n_features):
-        runs = joined([_runs_of(shard, tokens, first, n, place_G) for shard in shards])
+        parts = [_runs_of(shard, tokens, first, n, place_G) for shard in new]
+        runs = joined(parts if known is None else [known.below(first + n), *parts])
         kept = (runs.n_R >= wanted.min_tokens) & (runs.max_R >= wanted.min_share * max_L[runs.feature_R])
         for start in range(0, len(kept), _ROWS_OF_A_BATCH):
             part = np.flatnonzero(kept[start : start + _ROWS_OF_A_BATCH]) + start
@@ -99,6 +113,39 @@ def joined(parts: Sequence[Runs]) -> Runs:
         np.maximum.reduceat(max_R[order], begins),
         np.add.reduceat(sum_R[order], begins),
     )
+
+
+class _Known:
+    """Reads rows of an earlier pass block by block of features."""
+
+    def __init__(self, batches: Iterator[pa.RecordBatch], document_ids: pa.Array) -> None:
+        self._batches, self._document_ids = batches, document_ids
+        self._rest = self._none = Runs(
+            *(np.zeros(0, kind) for kind in (np.int32, np.int32, np.int64, np.float32, np.float64))
+        )
+
+    def below(self, feature: int) -> Runs:
+        """The runs of all features below this one that were not read yet."""
+        parts = []
+        while True:
+            n = int(np.searchsorted(self._rest.feature_R, feature))
+            parts.append(Runs(*(column[:n] for column in self._rest)))
+            self._rest = Runs(*(column[n:] for column in self._rest))
+            batch = None if len(self._rest.feature_R) else next(self._batches, None)
+            if batch is None:
+                return Runs(*(np.concatenate(column) for column in zip(self._none, *parts, strict=True)))
+            self._rest = self._runs(batch)
+
+    def _runs(self, batch: pa.RecordBatch) -> Runs:
+        names = batch["document_id"]
+        place = pc.index_in(names.dictionary, value_set=self._document_ids).to_numpy()
+        return Runs(
+            batch["feature_index"].to_numpy(),
+            place[names.indices.to_numpy()],
+            batch["n_tokens"].to_numpy().astype(np.int64),
+            batch["max_activation"].to_numpy(),
+            batch["sum_activation"].to_numpy().astype(np.float64),
+        )
 
 
 def _blocks(shards: Sequence[CodeShard], n_features: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,7 @@ damaged costs time and nothing else: the pass then starts from the first documen
 import hashlib
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +51,8 @@ class Continued:
     """What its codes come from, and how: any text that changes with that."""
     folders: tuple[Path, ...]
     """Where earlier passes left something, the longest first."""
+    firings: Callable[[Path], Iterator[pa.RecordBatch] | None] = lambda _: None
+    """The rows of ``document_firings`` of the pass that left a folder; None if they are not known."""
 
     def settings(self, config: Mapping[str, Any], special_token_ids: Sequence[int]) -> dict[str, Any]:
         """What passes must have in common."""
@@ -64,6 +66,8 @@ class EarlierPass:
     folder: Path
     n_sequences: int
     arrays: Mapping[str, np.ndarray]
+    sha256: Mapping[str, str]
+    """Of the files in the folder."""
 
     @property
     def n_chunks(self) -> int:
@@ -93,9 +97,17 @@ class EarlierPass:
 
 
 def keep_pass(
-    folder: Path, found: "Survey", shards: Sequence["CodeShard"], about: Mapping[str, Any], n_sequences: int
+    folder: Path,
+    found: "Survey",
+    shards: Sequence["CodeShard"],
+    about: Mapping[str, Any],
+    n_sequences: int,
+    earlier: EarlierPass | None = None,
 ) -> None:
-    """Write what `find_earlier` reads into ``folder``; ``about`` is `described` of these sequences."""
+    """Write what `find_earlier` reads into ``folder``; ``about`` is `described` of these sequences.
+
+    Codes that were shared by ``earlier`` are not read again for their digests.
+    """
     found.spread.close()
     chunks, bits = found.contexts.numbers()
     arrays = {
@@ -114,7 +126,8 @@ def keep_pass(
         share_file(shard.path, folder / CODES / shard.path.name)
     save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / _SURVEY)
     flush_file(folder / _SURVEY)
-    record = {"about": dict(about), "n_sequences": n_sequences, "sha256": _digests(folder)}
+    known = {} if earlier is None else {k: v for k, v in earlier.sha256.items() if k != _SURVEY}
+    record = {"about": dict(about), "n_sequences": n_sequences, "sha256": _digests(folder, known)}
     replace_file(folder / _RECORD, to_json(record), "mining.kept")
 
 
@@ -132,7 +145,7 @@ def find_earlier(
             if record["sha256"] != _digests(folder):
                 logger.warning("%s is damaged: mining starts from the first document", folder)
                 continue
-            return EarlierPass(folder, n, load_file(folder / _SURVEY))
+            return EarlierPass(folder, n, load_file(folder / _SURVEY), record["sha256"])
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             logger.warning("%s cannot be continued: %s", folder, error)
     return None
@@ -164,6 +177,6 @@ def _numbers(part: Any) -> dict[str, Any]:
     return {k: v for k, v in vars(part).items() if isinstance(v, kinds) and not k.startswith("_")}
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def _digests(folder: Path, known: Mapping[str, str] | None = None) -> dict[str, str]:
     paths = [folder / _SURVEY, *sorted((folder / CODES).iterdir())]
-    return {path.name: file_sha256(path) for path in paths}
+    return {path.name: (known or {}).get(path.name) or file_sha256(path) for path in paths}

@@ -15,6 +15,7 @@ from tasks.mining.bands import BANDS, Contexts, band_contexts, join, top_context
 from tasks.mining.codes import CodeShard
 from tasks.mining.config import MiningConfig
 from tasks.mining.controls import keep_silent, propose_controls
+from tasks.mining.lookups import firings_in
 from tasks.mining.selection import rank_in_group
 from tasks.mining.special import SpecialTokens
 from tasks.mining.split import SPLITS
@@ -93,15 +94,10 @@ class ExampleMiner:
             rows = order[begin:end]
             if len(rows) == 0:
                 continue
-            firings = shard.firings(first, n_features)
-            span = shard.end_position - shard.first_position
-            keys_E = firings.features_E.astype(np.int64) * span + firings.positions_E - shard.first_position
-            wanted = contexts.feature_W[rows] * span + windows.start_W[rows] - shard.first_position
-            low = np.searchsorted(keys_E, wanted)
-            n_found = np.searchsorted(keys_E, wanted + windows.length_W[rows]) - low
-            found = np.repeat(low - np.cumsum(n_found) + n_found, n_found) + np.arange(n_found.sum())
-            row = np.repeat(rows, n_found)
-            result_WC[row, firings.positions_E[found] - windows.start_W[row]] = firings.values_E[found]
+            row_F, position_F, value_F = firings_in(
+                shard, contexts.feature_W[rows], windows.start_W[rows], windows.length_W[rows]
+            )
+            result_WC[rows[row_F], position_F - windows.start_W[rows[row_F]]] = value_F
         return result_WC
 
     def _rows(self, contexts: Contexts, windows: Windows, activations_WC: np.ndarray) -> pa.RecordBatch:
@@ -135,7 +131,8 @@ class ExampleMiner:
             "peak_position": pa.array(contexts.position_W - windows.start_W, pa.int32()),
             "max_activation": pa.array(activations_WC.max(axis=1, initial=0)),
             "is_special": pa.ListArray.from_arrays(
-                offsets, pa.array(self.special.at(position_WC[inside_WC]), pa.bool_())
+                offsets,
+                pa.array(self.special.flags(token_ids, start_WC[inside_WC], end_WC[inside_WC]), pa.bool_()),
             ),
             "text_before": pa.array(self.special.text_before(windows.start_W), pa.int32()),
             "split": pa.array(SPLITS).take(pa.array(contexts.split_W)),
@@ -147,4 +144,4 @@ class ExampleMiner:
 
 def _pick(values_BT: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Values of a (B, T) array at positions, read page by page where it is memory-mapped."""
-    return np.asarray(values_BT.reshape(-1)[positions])
+    return np.asarray(values_BT).reshape(-1)[positions]  # type: ignore[no-any-return]

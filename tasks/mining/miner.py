@@ -14,7 +14,7 @@ from catalog.errors import UserError
 from tasks.common.progress import ProgressListener, silent
 from tasks.mining.codes import CodeShard, encode_to_shards
 from tasks.mining.config import MiningConfig
-from tasks.mining.document_firings import document_firings, expected_bytes
+from tasks.mining.document_firings import EarlierRows, document_firings, expected_bytes
 from tasks.mining.earlier_pass import (
     CODES,
     Continued,
@@ -96,7 +96,9 @@ def mine(
             non-finite tokens than ``config.max_nonfinite_share``.
     """
     tokens, special = activation_set.tokens, _special_tokens(activation_set)
-    shards, found, kept = _pass(dictionary, activation_set, documents, config, scratch, listener, continued)
+    shards, found, kept, earlier = _pass(
+        dictionary, activation_set, documents, config, scratch, listener, continued
+    )
     by_decoder = nearest_by_decoder(dictionary.W_dec.detach().float(), config.n_nearest)
     by_coactivation = found.coactivation.nearest(config.n_nearest)
     effects = _effects(dictionary.last_written.detach().float(), unembedding, config)
@@ -118,7 +120,9 @@ def mine(
     )
     null = nearest_cosine_of_random(dictionary, activation_set, config.seed)
     neighbours = neighbour_rows(dictionary, by_decoder, by_coactivation, found, null)
-    by_document = document_firings(shards, tokens, documents, found.statistics.max_L, config, listener)
+    rows = continued.firings(earlier.folder) if continued is not None and earlier is not None else None
+    known = EarlierRows(earlier.n_sequences, rows) if earlier is not None and rows is not None else None
+    by_document = document_firings(shards, tokens, documents, found.statistics.max_L, config, listener, known)
     n_nonfinite = _n_nonfinite(shards)
     return Mined(features, neighbours, examples.batches(), by_document, found.n_tokens, n_nonfinite, kept)
 
@@ -131,8 +135,8 @@ def _pass(
     scratch: Path,
     listener: ProgressListener,
     continued: Continued | None,
-) -> tuple[list[CodeShard], Survey, Path | None]:
-    """The codes and what a reading of them leaves behind, and the folder that a later pass goes on from."""
+) -> tuple[list[CodeShard], Survey, Path | None, EarlierPass | None]:
+    """The codes, what a reading of them leaves behind, the folder for a later pass, and the earlier one."""
     _check(dictionary, activation_set, documents)
     special = _special_tokens(activation_set)
     earlier: EarlierPass | None = None
@@ -148,12 +152,12 @@ def _pass(
         shards, activation_set.tokens, splits, dictionary.d_sae, config, listener, special, earlier
     )
     if continued is None:
-        return shards, found, None
+        return shards, found, None, None
     n = activation_set.n_sequences
     about = described(activation_set, documents, settings, n)
     assert about is not None
-    keep_pass(scratch / "kept", found, shards, about, n)
-    return shards, found, scratch / "kept"
+    keep_pass(scratch / "kept", found, shards, about, n, earlier)
+    return shards, found, scratch / "kept", earlier
 
 
 def _encode(

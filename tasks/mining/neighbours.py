@@ -99,8 +99,9 @@ def nearest_cosine_of_random(
     """Cosine that 95 % of random directions of the activations' covariance reach with their nearest one.
 
     Each direction is a combination of centred activations with normal coefficients, so that its covariance is
-    theirs. There are as many directions as features, at most 2,048: larger dictionaries get a null that is a
-    little low. None where the dictionary does not write what it reads.
+    theirs. The triangle R of their QR decomposition has the same covariance in fewer rows. There are as many
+    directions as features, at most 2,048: larger dictionaries get a null that is a little low. None where the
+    dictionary does not write what it reads.
     """
     if not dictionary.reconstructs_input or dictionary.W_dec.shape[1] != activation_set.d_in:
         return None
@@ -113,8 +114,9 @@ def nearest_cosine_of_random(
         return None
     generator = torch.Generator().manual_seed(seed)
     n_directions = min(dictionary.d_sae, _DIRECTIONS)
-    coefficients = torch.randn(n_directions, len(x_ND), generator=generator)
-    nearest = nearest_by_decoder(coefficients @ (x_ND - x_ND.mean(dim=0)), 1)
+    triangle_RD = torch.linalg.qr(x_ND - x_ND.mean(dim=0), mode="r").R
+    coefficients = torch.randn(n_directions, len(triangle_RD), generator=generator)
+    nearest = nearest_by_decoder(coefficients @ triangle_RD, 1)
     return float(np.quantile(nearest.scores_Ln[:, 0], 1 - ALPHA))
 
 

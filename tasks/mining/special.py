@@ -24,18 +24,15 @@ class SpecialTokens:
 
     def in_rows(self, rows: np.ndarray) -> np.ndarray:
         """Flags (rows, T) of some sequences."""
-        has_text_BT = np.asarray(self.tokens.char_end[rows]) > np.asarray(self.tokens.char_start[rows])
-        named_BT = np.isin(np.asarray(self.tokens.token_ids[rows]), self.token_ids)
-        flags: np.ndarray = named_BT | ~has_text_BT
-        return flags
+        tokens = self.tokens
+        return self.flags(
+            *(np.asarray(of[rows]) for of in (tokens.token_ids, tokens.char_start, tokens.char_end))
+        )
 
-    def at(self, position_W: np.ndarray) -> np.ndarray:
-        """Flags (W,) of some positions."""
-        parts = [
-            self._at(position_W[first : first + _CONTEXTS_AT_ONCE])
-            for first in range(0, len(position_W), _CONTEXTS_AT_ONCE)
-        ]
-        return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+    def flags(self, token_ids_W: np.ndarray, char_start_W: np.ndarray, char_end_W: np.ndarray) -> np.ndarray:
+        """Flags (W,) of some tokens."""
+        special: np.ndarray = np.isin(token_ids_W, self.token_ids) | (char_end_W <= char_start_W)
+        return special
 
     def text_before(self, start_W: np.ndarray) -> np.ndarray:
         """Tokens of text (W,) between the start of the stretch that the model read and each position."""
@@ -44,12 +41,6 @@ class SpecialTokens:
             for first in range(0, len(start_W), _CONTEXTS_AT_ONCE)
         ]
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-
-    def _at(self, position_W: np.ndarray) -> np.ndarray:
-        sequence_W, token_W = np.divmod(position_W, self.tokens.segment.shape[1])
-        rows, row_W = np.unique(sequence_W, return_inverse=True)
-        flags: np.ndarray = self.in_rows(rows)[row_W, token_W]
-        return flags
 
     def _text_before(self, start_W: np.ndarray) -> np.ndarray:
         sequence_W, token_W = np.divmod(start_W, self.tokens.segment.shape[1])

@@ -51,7 +51,7 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
             claim.scratch,
             listener,
             extra_columns=columns_of_hookpoints(dictionary, activations, language_model),
-            continued=continued_mining(context.root, facts, inputs),
+            continued=continued_mining(context.root, facts, unit.config.canonical(), inputs),
         )
         return mined_results(facts, mined)
 

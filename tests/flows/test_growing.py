@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import tasks.mining.codes
+import tasks.mining.document_firings
 import tasks.stages.mine_examples
 from catalog.connection import connect
 from catalog.faults import ENVIRONMENT
@@ -102,18 +103,27 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run], li
     folder = tmp_path_factory.mktemp("grown")
     runs: list[Run] = []
     encoded: list[list[int]] = []
+    summed: list[set[int]] = []
+    sum_documents = tasks.mining.document_firings._runs_of
     write_codes = tasks.mining.codes._write_shard
 
     def spied(path: Path, rows: np.ndarray, *others: Any) -> None:
         encoded[-1].extend(rows.tolist())
         write_codes(path, rows, *others)
 
+    def summing(shard: Any, *others: Any) -> Any:
+        if len(others) == 4:  # not for the forecast
+            summed[-1].add(shard.first_sequence)
+        return sum_documents(shard, *others)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks.mining.codes, "_write_shard", spied)
+        patch.setattr(tasks.mining.document_firings, "_runs_of", summing)
         night(folder, folder / "nights", N_DOCUMENTS[0], ("train_dictionary",))
         shutil.copytree(folder / "nights", folder / "once")
         for n in N_DOCUMENTS:
             encoded.append([])
+            summed.append(set())
             if n == N_DOCUMENTS[-1]:
                 patch.setenv(ENVIRONMENT, "cache.together:1:raise")
                 night(folder, folder / "nights", n, n_failures=1)
@@ -123,6 +133,8 @@ def grown(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Run], li
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tasks.stages.mine_examples, "continued_mining", lambda *_: None)
         night(folder, folder / "once", N_DOCUMENTS[-1])
+    firsts = [min(places) for places in summed]
+    assert firsts == [night[0] for night in encoded], "only new documents are summed"
     return folder, runs, encoded
 
 

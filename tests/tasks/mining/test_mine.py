@@ -175,7 +175,7 @@ def test_special_tokens_are_those_named_and_those_without_a_character() -> None:
     segment = np.zeros_like(ids)
     packed = PackedTokens(ids, segment, segment, starts, ends, np.ones_like(ids, bool), 1)
     special = SpecialTokens(packed, [1])
-    assert special.at(np.arange(5)).tolist() == [True, False, False, True, False]
+    assert special.flags(ids[0], starts[0], ends[0]).tolist() == [True, False, False, True, False]
     assert special.text_before(np.arange(5)).tolist() == [0, 0, 1, 2, 2]
 
 
@@ -186,7 +186,7 @@ def test_text_is_counted_from_the_beginning_of_its_stretch() -> None:
     segment = np.asarray([[0, 0, 0, 1, 1, 1]], np.int32)
     packed = PackedTokens(ids, segment, segment, starts, ends, np.ones_like(ids, bool), 1)
     special = SpecialTokens(packed, [1])
-    assert special.at(np.arange(6)).tolist() == [False, True, False, False, True, False]
+    assert special.flags(ids[0], starts[0], ends[0]).tolist() == [False, True, False, False, True, False]
     assert special.text_before(np.arange(6)).tolist() == [0, 1, 1, 0, 1, 1]
 
 
