@@ -32,6 +32,7 @@ from catalog.staging import Staged, discard, slice_rows
 from catalog.untrusted import SCRATCH, blob_folder
 from tasks.autointerp.prompt_cache import PromptCache
 from tasks.support.endpoint import CACHE_FOLDER
+from tasks.support.growing import SIGNATURES
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -155,6 +156,7 @@ def forget(root: Path, found: Found, by: str | None, reason: str | None) -> Forg
         for endpoint, key in calls_to_forget(root, list(evidence.sets))
     ]
     n_answers = sum(cache.remove(key) for cache, key in caches)
+    shutil.rmtree(root / SIGNATURES, ignore_errors=True)
     deleted = sweep(root, evidence.corpora, evidence.document_id)
     publish_views(newest_snapshot(root))
     return Forgotten(counts, len(deleted), n_answers)

@@ -12,6 +12,8 @@ import scipy.sparse as sp
 import torch
 
 _CELLS_AT_ONCE = 16_000_000
+_MOST_PADDING = 4
+"""Rows of very different lengths are not padded to the longest."""
 _PLACE_BITS = 6
 """Sampled tokens come in complete sequences: 64 positions at once are kept or left out."""
 
@@ -94,7 +96,8 @@ class Coactivation:
         scores = np.zeros((self.n_features, n), dtype=np.float32)
         for block, row, other, both in self._together():
             jaccard = both / (counts_L[row + block.start] + counts_L[other] - both)
-            _keep_best(features[block], scores[block], row, other, jaccard)
+            hopeful = _hopeful(row, jaccard, block.stop - block.start, n)
+            _keep_best(features[block], scores[block], row[hopeful], other[hopeful], jaccard[hopeful])
         return Nearest(features, scores)
 
     def parents(self, groups_L: np.ndarray) -> np.ndarray:
@@ -125,6 +128,20 @@ class Coactivation:
             different = other != row + first
             block = slice(first, min(first + step, self.n_features))
             yield block, row[different], other[different], together.data[different]
+
+
+def _hopeful(row: np.ndarray, score: np.ndarray, n_rows: int, n: int) -> np.ndarray:
+    """Entries that reach the n-th score of their row, so that few have to be sorted; rows are ascending."""
+    n_in_row = np.bincount(row, minlength=n_rows)
+    longest = int(n_in_row.max(initial=0))
+    if longest <= n or n_rows * longest > _MOST_PADDING * len(row):
+        return np.arange(len(row))
+    padded_BM = np.zeros((n_rows, longest), dtype=score.dtype)
+    place = np.arange(len(row)) - np.repeat(np.cumsum(n_in_row) - n_in_row, n_in_row)
+    padded_BM[row, place] = score
+    limit_B = np.partition(padded_BM, longest - n, axis=1)[:, longest - n]
+    hopeful: np.ndarray = np.flatnonzero(score >= limit_B[row])
+    return hopeful
 
 
 def _keep_best(

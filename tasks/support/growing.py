@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from tasks.activations.corpora import CorpusTable
 
 LOADING = "load_corpus"
+SIGNATURES = "_cache/near_duplicates"
+"""Folder of the signatures of texts below the catalogue; without it they are computed again."""
 
 
 class Growth(NamedTuple):
@@ -110,10 +112,13 @@ def read_grown(
     """The rows of a corpus with the documents that its source gained; none if it gained none."""
     from tasks.activations.caching.tables import corpus_id, corpus_row, document_rows
     from tasks.activations.corpora.growth import grown_corpus
+    from tasks.activations.corpora.kept_signatures import KeptSignatures
 
     earlier = None if growth.earlier is None else stored_growing(root, CorpusPart.of(growth.earlier))
     forgotten = forgotten_documents(root, config.canonical())
-    corpus = grown_corpus(config, eval_share, growth.lineage, earlier, listener, forgotten)
+    signatures = KeptSignatures(root / SIGNATURES / f"{growth.lineage[:16]}.safetensors")
+    corpus = grown_corpus(config, eval_share, growth.lineage, earlier, listener, forgotten, signatures)
+    signatures.save()
     name = corpus_id(corpus)
     facts = {"corpus_id": name, "digest": corpus.digest, "n_documents": corpus.table.num_rows}
     slices = []

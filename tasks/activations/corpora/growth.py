@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from catalog.ids import digest
+from tasks.activations.corpora.kept_signatures import KeptSignatures
 from tasks.activations.corpora.source import CORPUS_SOURCES, CorpusSource, SourceConfig
 from tasks.activations.corpora.table import (
     NONE_FORGOTTEN,
@@ -36,6 +37,7 @@ def grown_corpus(
     earlier: CorpusTable | None,
     listener: ProgressListener = silent,
     forgotten: Forgotten = NONE_FORGOTTEN,
+    signatures: KeptSignatures | None = None,
 ) -> CorpusTable:
     """Read a source and add what it gained to the documents of ``earlier``.
 
@@ -46,6 +48,7 @@ def grown_corpus(
         earlier: The corpus as it is in the catalogue; None for the first generation.
         listener: Gets the number of documents read.
         forgotten: Documents that are not read.
+        signatures: Those of an earlier reading; by default all are computed.
 
     Returns:
         The corpus with one more generation, or ``earlier`` itself if nothing came.
@@ -55,7 +58,7 @@ def grown_corpus(
     """
     source = CORPUS_SOURCES[str(getattr(config, "source", ""))](config)
     about = source.describe()
-    making = _read(source, eval_share, earlier, listener, forgotten)
+    making = _read(source, eval_share, earlier, listener, forgotten, signatures)
     n_gone = len(making.earlier_digests) - len(making.seen_again)
     new = making.finish()
     if earlier is not None and not new.num_rows:
@@ -85,10 +88,11 @@ def _read(
     earlier: CorpusTable | None,
     listener: ProgressListener,
     forgotten: Forgotten,
+    signatures: KeptSignatures | None,
 ) -> TableInMaking:
     """The documents that are new; those of ``earlier`` that are missing are only counted."""
     table = earlier.table if earlier is not None else None
-    making = TableInMaking(source.config.near_duplicates, table, forgotten)
+    making = TableInMaking(source.config.near_duplicates, table, forgotten, signatures)
     for document in track(source.documents(), "documents read", listener):
         making.add(document, source.split_of(document.document_id, eval_share))
     n_gone = len(making.earlier_digests) - len(making.seen_again)

@@ -51,7 +51,10 @@ class NearDuplicates:
 
     def is_new(self, text: str) -> bool:
         """Whether no kept document resembles this one; if so, it is kept."""
-        own = signature(text)
+        return self.is_new_signature(signature(text))
+
+    def is_new_signature(self, own: Signature) -> bool:
+        """The same for the signature of a document."""
         keys = [(band, part.tobytes()) for band, part in enumerate(np.split(own, N_BANDS))]
         candidates = {number for key in keys for number in self._bands.get(key, ())}
         if any(np.mean(self._signatures[number] == own) >= self.similarity for number in candidates):

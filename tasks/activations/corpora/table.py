@@ -8,6 +8,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, SerializeAsAny
 
 from catalog.errors import UserError
+from tasks.activations.corpora.kept_signatures import KeptSignatures
 from tasks.activations.corpora.near_duplicates import NearDuplicates
 from tasks.activations.corpora.source import CORPUS_SOURCES, Document, SourceConfig
 from tasks.common.progress import ProgressListener, silent, track
@@ -130,8 +131,10 @@ class TableInMaking:
         near_duplicates: float | None,
         earlier: pa.Table | None = None,
         forgotten: Forgotten = NONE_FORGOTTEN,
+        signatures: KeptSignatures | None = None,
     ) -> None:
         self._forgotten = forgotten
+        self._signatures = signatures or KeptSignatures()
         self.earlier_digests: dict[str, str] = {}
         self.seen_again: set[str] = set()
         self._earlier = earlier
@@ -175,7 +178,7 @@ class TableInMaking:
             self.n_duplicates += 1
             return
         self._texts_seen.add(own_digest)
-        if self._resembles_earlier(text):
+        if self._resembles_earlier(text, own_digest):
             self.n_near_duplicates += 1
             return
         self.text_digests[document_id] = own_digest
@@ -203,14 +206,15 @@ class TableInMaking:
             )
         self.seen_again.add(document_id)
 
-    def _resembles_earlier(self, text: str) -> bool:
+    def _resembles_earlier(self, text: str, own_digest: str) -> bool:
         if self._near_duplicates is None:
             return False
         if self._kept is None:
             self._kept = NearDuplicates(self._near_duplicates)
-            for earlier in self._earlier["text"].to_pylist() if self._earlier is not None else ():
-                self._kept.is_new(earlier)
-        return not self._kept.is_new(text)
+            texts = self._earlier["text"].to_pylist() if self._earlier is not None else ()
+            for earlier, digest in zip(texts, self.earlier_digests.values(), strict=True):
+                self._kept.is_new_signature(self._signatures.of(earlier, digest))
+        return not self._kept.is_new_signature(self._signatures.of(text, own_digest))
 
     def finish(self) -> pa.Table:
         """All rows, in the order of arrival."""

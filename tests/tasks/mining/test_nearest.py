@@ -77,3 +77,19 @@ def test_a_dictionary_smaller_than_the_list() -> None:
 
 def test_interleave_takes_turns() -> None:
     assert interleave([np.array([[1, 2]]), np.array([[8, 9]])]).tolist() == [[1, 8, 2, 9]]
+
+
+@pytest.mark.parametrize("n_tokens", [5, 60, 400])
+def test_entries_that_cannot_be_among_the_nearest_need_no_sorting(
+    monkeypatch: pytest.MonkeyPatch, n_tokens: int
+) -> None:
+    """Few tokens give many equal scores."""
+    rng = np.random.default_rng(n_tokens)
+    feature_E, position_E = np.nonzero(rng.random((30, n_tokens)) < 0.4)
+    counted = Coactivation(30)
+    counted.add(feature_E, position_E, np.ones(len(feature_E), np.float32))
+    quick = counted.nearest(4)
+    monkeypatch.setattr(nearest, "_MOST_PADDING", 0)
+    sorted_all = counted.nearest(4)
+    assert np.array_equal(quick.features_Ln, sorted_all.features_Ln)
+    assert np.array_equal(quick.scores_Ln, sorted_all.scores_Ln)
