@@ -57,8 +57,8 @@ def _read(path: Path) -> dict[bytes, Signature]:
     try:
         arrays = load_file(path)
         names, signatures = arrays["texts"], arrays["signatures"]
-        kinds = (names.dtype, signatures.dtype, names.shape[1:], signatures.shape[1:], len(names))
-        if kinds != (np.uint8, np.uint64, (32,), (N_BINS,), len(signatures)):
+        shapes, kinds = (names.shape, signatures.shape), f"{names.dtype} {signatures.dtype}"
+        if kinds != "uint8 uint64" or shapes != ((len(names), 32), (len(names), N_BINS)):
             raise ValueError("it holds something else")
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         logger.warning("signatures of %s are computed again: %s", path, error)
