@@ -96,18 +96,17 @@ def mine(
             non-finite tokens than ``config.max_nonfinite_share``.
     """
     tokens, special = activation_set.tokens, _special_tokens(activation_set)
-    shards, found, kept, earlier = _pass(
+    shards, found, kept, known = _pass(
         dictionary, activation_set, documents, config, scratch, listener, continued
     )
     by_decoder = nearest_by_decoder(dictionary.W_dec.detach().float(), config.n_nearest)
     by_coactivation = found.coactivation.nearest(config.n_nearest)
-    effects = _effects(dictionary.last_written.detach().float(), unembedding, config)
     features = feature_rows(
         dictionary,
         found,
         by_decoder,
         by_coactivation,
-        effects,
+        _effects(dictionary.last_written.detach().float(), unembedding, config),
         None if unembedding is None else pa.array(unembedding.tokens, pa.string()),
         top_tokens(found, tokens, documents, config),
         method_columns(dictionary, found, bool(special), FEATURES_SCHEMA)
@@ -120,11 +119,8 @@ def mine(
     )
     null = nearest_cosine_of_random(dictionary, activation_set, config.seed)
     neighbours = neighbour_rows(dictionary, by_decoder, by_coactivation, found, null)
-    rows = continued.firings(earlier.folder) if continued is not None and earlier is not None else None
-    known = EarlierRows(earlier.n_sequences, rows) if earlier is not None and rows is not None else None
     by_document = document_firings(shards, tokens, documents, found.statistics.max_L, config, listener, known)
-    n_nonfinite = _n_nonfinite(shards)
-    return Mined(features, neighbours, examples.batches(), by_document, found.n_tokens, n_nonfinite, kept)
+    return Mined(features, neighbours, examples.batches(), by_document, *_n_tokens(found, shards), kept)
 
 
 def _pass(
@@ -135,8 +131,8 @@ def _pass(
     scratch: Path,
     listener: ProgressListener,
     continued: Continued | None,
-) -> tuple[list[CodeShard], Survey, Path | None, EarlierPass | None]:
-    """The codes, what a reading of them leaves behind, the folder for a later pass, and the earlier one."""
+) -> tuple[list[CodeShard], Survey, Path | None, EarlierRows | None]:
+    """Codes, what a reading of them leaves behind, the folder for a later pass, rows of an earlier one."""
     _check(dictionary, activation_set, documents)
     special = _special_tokens(activation_set)
     earlier: EarlierPass | None = None
@@ -157,7 +153,9 @@ def _pass(
     about = described(activation_set, documents, settings, n)
     assert about is not None
     keep_pass(scratch / "kept", found, shards, about, n, earlier)
-    return shards, found, scratch / "kept", earlier
+    rows = None if earlier is None else continued.firings(earlier.folder)
+    known = None if earlier is None or rows is None else EarlierRows(earlier.n_sequences, rows)
+    return shards, found, scratch / "kept", known
 
 
 def _encode(
@@ -183,8 +181,9 @@ def _special_tokens(activation_set: "ActivationSet") -> tuple[int, ...]:
     return tuple(activation_set.meta.get("special_token_ids") or ())
 
 
-def _n_nonfinite(shards: Sequence[CodeShard]) -> int:
-    return sum(shard.n_nonfinite for shard in shards)
+def _n_tokens(found: Survey, shards: Sequence[CodeShard]) -> tuple[int, int]:
+    """Tokens mined, and tokens left out."""
+    return found.n_tokens, sum(shard.n_nonfinite for shard in shards)
 
 
 def _effects(
