@@ -25,6 +25,14 @@ from catalog.comparison_queries import (
     shift_distribution as shift_distribution,
     shifts as shifts,
 )
+from catalog.document_queries import (
+    corpora as corpora,
+    corpus_settings as corpus_settings,
+    documents_named as documents_named,
+    forgotten_before as forgotten_before,
+    nearest_documents as nearest_documents,
+    same_text as same_text,
+)
 # isort: on
 
 Sort = Literal[
@@ -124,6 +132,16 @@ def browse(
 def alias(*, alias: str) -> Query:
     """What a name refers to now and how many dictionaries it referred to; no row if it is not an alias."""
     return named("alias", locals())
+
+
+def aliases_starting(*, start: str, limit: int) -> Query:
+    """Aliases of dictionaries that begin with a text."""
+    return named("aliases_starting", locals())
+
+
+def activation_folders() -> Query:
+    """The folders of activation sets, with the bytes of each."""
+    return named("activation_folders", locals())
 
 
 def nearest_words(*, dictionary_id: str | None = None, words: Sequence[str]) -> Query:

@@ -19,12 +19,11 @@ def pipelines(incomplete: str) -> list[str]:
 def dictionaries(context: typer.Context, incomplete: str) -> list[str]:
     """Aliases of the catalogue's dictionaries; empty if there is no catalogue to read."""
     from catalog.connection import connect
+    from catalog.queries import aliases_starting
 
-    statement = "select distinct alias from dictionaries where starts_with(alias, $1) order by alias limit $2"
     try:
         with connect(catalogue_root(context.params.get("catalog"))) as connection:
-            return [
-                alias for (alias,) in connection.execute(statement, [incomplete, MOST_OFFERED]).fetchall()
-            ]
+            found = aliases_starting(start=incomplete, limit=MOST_OFFERED).read(connection)
+            return [str(alias) for alias in found["alias"].to_pylist()]
     except (UserError, OSError):
         return []

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from catalog import queries
 from catalog.changes import Change
 from catalog.commit import PENDING, commit_changes, commit_lock
 from catalog.connection import connect
@@ -38,32 +39,6 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 N_NEAREST = 3
-_CORPORA = "select corpus_id, parent_corpus_id from corpora order by n_generations nulls first, 1"
-_DOCUMENTS = """
-select document_id from documents
-where corpus_id = $corpus_id and starts_with(document_id, $name)
-order by document_id <> $name, document_id
-limit 4
-"""
-_NEAREST = """
-select document_id from documents where corpus_id = $corpus_id
-order by jaro_winkler_similarity(document_id, $name) desc, document_id limit 3
-"""
-_ROW = "select text from documents where corpus_id = $corpus_id and document_id = $document_id"
-_TWINS = """
-select corpus_id, document_id from documents
-where text = $text and not (document_id = $document_id and list_contains($corpora, corpus_id))
-order by all limit 5
-"""
-_SETTINGS = """
-select config from stage_runs
-where stage = 'load_corpus' and state = 'committed' and facts::json->>'corpus_id' = $corpus_id
-order by finished_at desc limit 1
-"""
-_FORGOTTEN = """
-select * exclude (fingerprint, slice, subject) from forgotten_documents
-where list_contains($corpora, corpus_id) and document_id = $document_id order by forgotten_at limit 1
-"""
 
 
 @dataclass(frozen=True)
@@ -118,21 +93,23 @@ def find_document(root: Path, corpus: str, document: str) -> Found:
     with connect(root, snapshot=snapshot) as connection:
         names = {"corpus_id": _corpus(connection, corpus)}
         names["document_id"] = _document(connection, names["corpus_id"], document)
-        ((text,),) = connection.execute(_ROW, names).fetchall()
+        (row,) = queries.document(**names).read(connection).to_pylist()
+        text = row["text"]
         evidence = evidence_of(connection, text=text, **names)
-        settings = connection.execute(_SETTINGS, {"corpus_id": names["corpus_id"]}).fetchall()
-        family = {"corpora": evidence.corpora, "document_id": evidence.document_id}
-        before = connection.sql(_FORGOTTEN, params=family).to_arrow_table().to_pylist()
-        twins = connection.execute(_TWINS, {**family, "text": text}).fetchall() if text else []
+        settings = queries.corpus_settings(corpus_id=names["corpus_id"]).read(connection).to_pylist()
+        family, name = evidence.corpora, evidence.document_id
+        before = queries.forgotten_before(document_id=name, corpora=family).read(connection).to_pylist()
+        alike = queries.same_text(text=text, document_id=name, corpora=family)
+        twins = alike.read(connection).to_pylist() if text else []
     context = {name: _meta(root, uri)["context_length"] for name, uri in evidence.sets.items()}
     return Found(
         snapshot,
         names["corpus_id"],
         evidence,
         token_places(snapshot, evidence, context),
-        twins,
+        [(twin["corpus_id"], twin["document_id"]) for twin in twins],
         before[0] if before else None,
-        digest(json.loads(settings[0][0])["corpus"]) if settings else None,
+        digest(json.loads(settings[0]["config"])["corpus"]) if settings else None,
     )
 
 
@@ -266,7 +243,8 @@ def _meta(root: Path, uri: str) -> dict[str, Any]:
 
 def _corpus(connection: "DuckDBPyConnection", name: str) -> str:
     """The corpus of that id or beginning; of the states of one that grew, the newest."""
-    parents = dict(connection.execute(_CORPORA).fetchall())
+    rows = queries.corpora().read(connection).to_pylist()
+    parents = {row["corpus_id"]: row["parent_corpus_id"] for row in rows}
     if name in parents:
         return name
     close = [corpus for corpus in parents if corpus.startswith(name)]
@@ -280,11 +258,12 @@ def _corpus(connection: "DuckDBPyConnection", name: str) -> str:
 
 
 def _document(connection: "DuckDBPyConnection", corpus_id: str, name: str) -> str:
-    values = {"corpus_id": corpus_id, "name": name}
-    found = [document for (document,) in connection.execute(_DOCUMENTS, values).fetchall()]
+    rows = queries.documents_named(corpus_id=corpus_id, name=name).read(connection)
+    found = rows["document_id"].to_pylist()
     if found and (found[0] == name or len(found) == 1):
         return str(found[0])
     if found:
         raise UserError(f"document {name!r} of {corpus_id} may be {', '.join(found[:N_NEAREST])}: give more")
-    near = ", ".join(document for (document,) in connection.execute(_NEAREST, values).fetchall())
+    rows = queries.nearest_documents(corpus_id=corpus_id, name=name).read(connection)
+    near = ", ".join(rows["document_id"].to_pylist())
     raise UserError(f"there is no document {name!r} in corpus {corpus_id}; close ids are {near}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from catalog.connection import read
 from catalog.errors import UserError
+from catalog.queries import activation_folders
 from catalog.scrub import Unit
 from catalog.settings import catalogue_root
 from catalog.store import TableStore
@@ -31,8 +32,7 @@ def shard_units(store: TableStore) -> list[Unit]:
     """The folders of activation sets that exist, to be checked against the digests of their shards."""
     from tasks.activations.reading.shards import ActivationSet
 
-    query = "select uri, max(n_bytes) from activation_sets group by uri order by uri"
-    rows = read(lambda connection: connection.execute(query).fetchall(), store.root)
+    rows = read(lambda connection: activation_folders().read(connection).to_pylist(), store.root)
 
     def check(folder: Path) -> list[str]:
         try:
@@ -40,8 +40,12 @@ def shard_units(store: TableStore) -> list[Unit]:
         except UserError as error:
             return [str(error)]
 
-    folders = [(uri, blob_folder(store.root, uri, "the folder of an activation set"), n) for uri, n in rows]
-    return [Unit(uri, int(n), partial(check, folder)) for uri, folder, n in folders if folder.is_dir()]
+    units: list[Unit] = []
+    for row in rows:
+        folder = blob_folder(store.root, row["uri"], "the folder of an activation set")
+        if folder.is_dir():
+            units.append(Unit(row["uri"], int(row["n_bytes"]), partial(check, folder)))
+    return units
 
 
 def repair_command(catalogue: str | None) -> int:

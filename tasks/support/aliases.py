@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+from catalog import queries
 from catalog.connection import read
 from catalog.ids import digest
 from catalog.rows import rows_of
@@ -21,9 +22,8 @@ def point_alias(root: Path, alias: str, dictionary_id: str) -> bool:
     Returns:
         Whether anything changed.
     """
-    query = "select dictionary_id from current_aliases where alias = $alias"
-    current = read(lambda connection: connection.execute(query, {"alias": alias}).fetchone(), root)
-    if current is None or current[0] == dictionary_id:
+    current = read(lambda connection: queries.alias(alias=alias).read(connection).to_pylist(), root)
+    if not current or current[0]["dictionary_id"] == dictionary_id:
         return False
     write = alias_write(alias, dictionary_id)
     publish_rows(root, [write], fingerprint=digest([alias, dictionary_id, str(datetime.now(UTC))]))

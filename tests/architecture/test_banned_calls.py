@@ -34,3 +34,14 @@ def test_banned_call_is_nowhere(pattern: str) -> None:
     expression = re.compile(pattern, re.MULTILINE)
     found = [str(path.relative_to(ROOT)) for path in SOURCES if expression.search(path.read_text())]
     assert found == EXCEPTIONS.get(pattern, []), f"{found}: {BANNED[pattern]}"
+
+
+def test_queries_outside_the_catalogue_are_named() -> None:
+    """A query is a file in ``catalog/sql`` with a function in ``catalog.queries``."""
+    call = re.compile(r"connection\.(execute|sql)\(")
+    found = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if not path.is_relative_to(ROOT / "catalog") and call.search(path.read_text())
+    ]
+    assert found == ["flows/database.py"], "that one asks the database of the Prefect server"
