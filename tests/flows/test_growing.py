@@ -21,6 +21,7 @@ from flows.config import PipelineConfig
 from flows.graph import Stage
 from flows.reports import Run
 from tasks.support.policies import StageContext
+from tests.flows.serverless import tasks_as_functions
 
 HOOKPOINT = "blocks.1.resid_post"
 N_DOCUMENTS = (40, 46, 52)
@@ -87,7 +88,8 @@ def night(
 ) -> Run:
     write_source(folder, n_documents)
     run = Run("test", "growing", StageContext(root, "run-1", device="cpu"), datetime.now(UTC), "0")
-    spine.run_stages(run, PipelineConfig.model_validate(settings(folder)), stages)
+    with tasks_as_functions():
+        spine.run_stages(run, PipelineConfig.model_validate(settings(folder)), stages)
     assert len(run.failures) == n_failures
     return run
 
