@@ -13,10 +13,11 @@ from flows.boundary import one_line
 from flows.import_request import ImportRequest, import_request
 from flows.preflight import check_import
 from tasks.autointerp.endpoint import EndpointProfile, endpoint_names, load_api_key, load_endpoint
+from tests.searching import examples
 
 TOPK = Path(__file__).resolve().parents[1] / "golden" / "formats" / "saelens" / "topk"
 BOUNDED = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 ODD = st.sampled_from(
     ["", " ", "x" * 300, "nul\x00", "~nobody-of-this-name", "[/red]", "a\nb", "\ud800", "/", ".", "-1"]
