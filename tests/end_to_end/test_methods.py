@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from prefect import Task
 
 from catalog.connection import connect
 from flows import spine
@@ -21,8 +20,9 @@ from flows.reports import Run
 from tasks.activations.models.embedded import embedded_model_path
 from tasks.dictionaries.base import ARCHITECTURES
 from tasks.support.policies import StageContext
+from tests.flows.serverless import tasks_as_functions
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 STREAM, LATER, COMPARED = (f"blocks.{block}.resid_post" for block in (1, 2, 3))
 NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].how_trained != "imported")
@@ -106,28 +106,14 @@ def write_pipeline(folder: Path) -> Path:
     return path
 
 
-class WithoutEngine:
-    """A stage that runs as a plain function, under the name of its task."""
-
-    def __init__(self, task: Any) -> None:
-        self.name, self.call = task.name, task.fn
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.call(*arguments)
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The catalogue after one run of the pipeline; the stages without a Prefect server around them."""
+    """The catalogue after one run of the pipeline; its stages need no Prefect server and no child here."""
     folder = tmp_path_factory.mktemp("methods")
     context = StageContext(folder / "catalogue", "methods", device="cpu")
     run = Run("nightly", "methods", context, datetime.now(UTC), "0" * 64)
     n_threads = torch.get_num_threads()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        for name, task in vars(spine).copy().items():
-            if isinstance(task, Task):
-                patch.setattr(spine, name, WithoutEngine(task))
+    with tasks_as_functions():
         torch.set_num_threads(1)
         spine.run_stages(run, load_pipeline(str(write_pipeline(folder))))
     torch.set_num_threads(n_threads)
