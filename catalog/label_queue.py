@@ -21,7 +21,7 @@ def check_choice(where: str | None, order: str) -> None:
     Raises:
         UserError: when DuckDB refuses them, with its reason.
     """
-    with connect(snapshot=Snapshot(Path()), comments=False) as connection:
+    with connect(snapshot=Snapshot(Path())) as connection:
         empty = connection.sql("from label_queue limit 0").to_arrow_table()
     _chosen(empty, where, order, None)
 
@@ -49,7 +49,7 @@ def chosen_features(
         UserError: when DuckDB refuses the condition or the order, with its reason.
     """
     ids = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
-    with connect(root, comments=False) as connection:
+    with connect(root) as connection:
         rows = connection.sql(_ROWS, params=ids).to_arrow_table()
     return _chosen(rows, where, order, n_features)
 

@@ -38,10 +38,12 @@ def score_explanations(context: StageContext, unit: ScoreUnit) -> StageOutcome:
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.autointerp.runner import score
 
-        evidence = evidence_for(context, claim, unit.config, facts, "scores")
+        texts = newest_texts(context.root, unit.explained.fingerprint)
+        labelled = set(texts["feature_index"].to_pylist())
+        evidence = evidence_for(context, claim, unit.config, facts, "scores", labelled)
         scored = score(
             evidence.features,
-            newest_texts(context.root, unit.explained.fingerprint),
+            texts,
             unit.config,
             **labelling_arguments(context, claim, unit.config, unit.position, ids),
             chosen=evidence.chosen,

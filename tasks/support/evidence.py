@@ -1,7 +1,7 @@
 """The evidence for labels: which features of a mined dictionary, in which order, each with its examples."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -76,7 +76,12 @@ class Evidence(NamedTuple):
 
 
 def evidence_for(
-    context: StageContext, claim: Claim, config: "ChoiceConfig", facts: Mapping[str, Any], table: str
+    context: StageContext,
+    claim: Claim,
+    config: "ChoiceConfig",
+    facts: Mapping[str, Any],
+    table: str,
+    among: Collection[int] | None = None,
 ) -> Evidence:
     """The features that a unit of work explains or scores, each with its examples.
 
@@ -86,11 +91,12 @@ def evidence_for(
         config: Which features to choose.
         facts: Facts of the stage that mined the dictionary.
         table: Where the unit's rows go.
+        among: Features to choose from, for example those with a text to judge; by default all that fire.
     """
     from tasks.autointerp.records import n_firing
 
     features = stored_rows(context.root, "features", **evidence_ids(facts))
-    chosen = _chosen(context, claim, config, facts, table)
+    chosen = _chosen(context, claim, config, facts, table, among)
     return Evidence(_read(context.root, facts, features, chosen), n_firing(features), chosen)
 
 
@@ -113,7 +119,12 @@ def _read(
 
 
 def _chosen(
-    context: StageContext, claim: Claim, config: "ChoiceConfig", facts: Mapping[str, Any], table: str
+    context: StageContext,
+    claim: Claim,
+    config: "ChoiceConfig",
+    facts: Mapping[str, Any],
+    table: str,
+    among: Collection[int] | None,
 ) -> list[int] | None:
     """The features of a unit of work in order of value; None for all by index.
 
@@ -132,7 +143,7 @@ def _chosen(
         begun = set(rows["feature_index"].to_pylist())
         every = best if not begun else chosen_features(context.root, **ids, order=config.order)
         best = [index for index in every if index in begun] + [index for index in best if index not in begun]
-    chosen = best[: config.n_features]
+    chosen = [index for index in best if among is None or index in among][: config.n_features]
     claim.scratch.mkdir(parents=True, exist_ok=True)
     replace_file(note, json.dumps(chosen).encode(), "chosen")
     return chosen

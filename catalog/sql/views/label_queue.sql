@@ -1,9 +1,9 @@
 -- What to explain or review next, and why: one row per feature that fires on an activation set. priority is the sum of
 -- the gains, each between 0 and 1 and times the weight in the select below: a feature without a label (or with one whose
--- evidence lost a document), one that a person doubts, a label that is not above chance, judges that disagree, a density
+-- evidence lost a document), one that a person doubts, a label that is not above chance, judges of one scorer that disagree, a density
 -- at which concepts are found (1 at one token in a thousand, 0 at one in a million and at every token), and matches in
 -- other dictionaries, which share the label. reason is the largest part. Order the rows of a dictionary by priority.
-with disputes as (
+with by_scorer as (
     select
         dictionary_id,
         activation_set_id,
@@ -12,8 +12,13 @@ with disputes as (
         max(value) - min(value) as spread
     from latest_scores
     where metric = 'balanced_accuracy' and variant = 'mixed'
-    group by dictionary_id, activation_set_id, feature_index, explanation_id
+    group by dictionary_id, activation_set_id, feature_index, explanation_id, scorer
     having count(*) > 1
+),
+disputes as (
+    select dictionary_id, activation_set_id, feature_index, explanation_id, max(spread) as spread
+    from by_scorer
+    group by dictionary_id, activation_set_id, feature_index, explanation_id
 ),
 votes as (
     select dictionary_id, feature_index, count(*) as n_votes

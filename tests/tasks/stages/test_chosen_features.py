@@ -158,3 +158,14 @@ def test_a_judge_is_asked_about_the_chosen_features_alone(
             assert len(features_of(root, "scores", scored)) == choice.get("n_features", N)
             n_asked.append(server.n_questions)
     assert 0 < 3 * n_asked[0] < n_asked[1]
+
+
+def test_a_scorer_chooses_among_the_features_that_have_a_text(tmp_path: Path) -> None:
+    """The queue ranks features without a label first; a scorer that took these would judge nothing."""
+    root = tmp_path / "catalogue"
+    context = StageContext(root, "r")
+    explained = explain_features.fn(context, ExplainUnit(explainer(n_features=2), mined(root, N)))
+    labelled = features_of(root, "explanations", explained)
+    scored = score_explanations.fn(context, ScoreUnit(scorer(n_features=1), explained))
+    assert len(features_of(root, "scores", scored)) == 1
+    assert set(features_of(root, "scores", scored)) < set(labelled)
