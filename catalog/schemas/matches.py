@@ -27,7 +27,7 @@ MATCHES: tuple[TableSpec, ...] = (
         column("feature_b", I32, "Feature of the second dictionary"),
         column("method", TEXT, "Matcher that compared them, for example decoder_cosine"),
         column("activation_sets", TEXT, "Activation sets compared, joined by ' | '"),
-        column("score", F64, "Cosine or Pearson correlation"),
+        column("score", F64, "Cosine of decoder rows (exact for the weights) or Pearson correlation"),
         column("rank", I32, "Rank of b among the partners of a, counted from 0"),
         column("mutual", BOOL, "Whether each is the best partner of the other"),
         optional("margin", F64, "Score minus that of the next best partner of a"),
@@ -39,7 +39,11 @@ MATCHES: tuple[TableSpec, ...] = (
             "p-value after false-discovery control over the features of this pair (Benjamini-Hochberg)",
         ),
         column("verdict", TEXT, "same, split, merged, absorbed or unmatched", Verdict),
-        *interval("the score over documents", "Documents compared; null if weights are compared", since=2),
+        *interval(
+            "the score over documents; null for a cosine, which no document enters",
+            "Documents compared; null if weights are compared",
+            since=2,
+        ),
         optional("same_above", F64, "Score that best partners must exceed to be called the same", since=2),
         optional(
             "floor_score",

@@ -270,8 +270,14 @@ def test_only_correlations_have_an_interval_and_it_is_over_documents() -> None:
     rows = [row for row in table.to_pylist() if row["ci_low"] is not None]
     assert len(rows) > 0.9 * len(table)
     assert all(row["ci_low"] <= row["score"] + 0.02 and row["ci_high"] >= row["score"] - 0.02 for row in rows)
-    cosine = run("decoder_cosine", side(original, x), side(original, x, "b")).table
+    cosine, on_other_texts = (
+        run("decoder_cosine", side(original, texts), side(noisy(original, 0.6), texts, "b")).table
+        for texts in (x, activations(original, 1))
+    )
     assert cosine["ci_low"].null_count == cosine["n_documents"].null_count == len(cosine)
+    assert cosine["score"] == on_other_texts["score"]
+    best = cosine.filter(pc.equal(cosine["rank"], 0))
+    assert best["p_value"].null_count == best["floor_score"].null_count == 0
 
 
 def test_intervals_of_a_correlation_hold_the_truth_where_documents_differ() -> None:
