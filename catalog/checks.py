@@ -70,6 +70,8 @@ RANGES = (
     ("scores", "ci_low > ci_high", "an interval whose low end is above its high end"),
     ("scores", "answered_share not between 0 and 1", "an answered_share outside 0 to 1"),
     ("scores", "metric = 'balanced_accuracy' and value not between 0 and 1", "a score outside 0 to 1"),
+    ("scores", "metric = 'auroc' and value not between 0 and 1", "a score outside 0 to 1"),
+    ("scores", "metric = 'correlation' and abs(value) > 1.0001", "a score outside -1 to 1"),
     ("judgements", "probability not between 0 and 1", "a probability outside 0 to 1"),
     ("matches", "abs(score) > 1.0001", "a score outside -1 to 1"),
     ("matches", "p_value not between 0 and 1", "a p_value outside 0 to 1"),

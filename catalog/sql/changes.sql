@@ -19,11 +19,12 @@ scored as (
     select s.explanation_id, s.ci_low
     from scores as s
     semi join touched using (dictionary_id, feature_index)
-    where s.metric = 'balanced_accuracy' and s.value is not null
+    where s.metric in ('balanced_accuracy', 'auroc', 'correlation') and s.value is not null
     qualify row_number() over (
         partition by s.explanation_id
         order by -- as in the view explanation_scores
             s.position nulls last, case when s.position is not null then s.created_at end desc, s.scorer, s.judge,
+            case s.metric when 'balanced_accuracy' then 0 when 'auroc' then 1 else 2 end,
             case s.variant when 'neighbour' then 0 when 'mixed' then 1 when 'random' then 2 else 3 end, s.created_at desc
     ) = 1
 ),

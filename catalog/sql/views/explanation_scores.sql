@@ -1,6 +1,6 @@
--- The headline score of each explanation, by which it is ranked: balanced accuracy of the scorer that the pipeline
--- names first, against the hardest negatives (neighbour, else mixed, else random). The choice is fixed before the
--- measurement, because the best of several scores of the same items is biased upwards. Among scorers with the same
+-- The headline score of each explanation, by which it is ranked: of the scorer that the pipeline names first, its
+-- balanced accuracy, else AUROC, else correlation (metric says which), against the hardest negatives (neighbour, else
+-- mixed, else random). The choice is fixed before the measurement, because the best of several scores of the same items is biased upwards. Among scorers with the same
 -- position the newest counts. Scores without a position (of older versions) come last, by name.
 -- above_chance: as stored; computed for older scores if chance does not depend on one answer of a judge.
 select
@@ -19,9 +19,10 @@ select
         as above_chance,
     n as n_judged,
     answered_share,
-    created_at as scored_at
+    created_at as scored_at,
+    metric
 from latest_scores
-where metric = 'balanced_accuracy'
+where metric in ('balanced_accuracy', 'auroc', 'correlation')
 qualify row_number() over (
     partition by dictionary_id, activation_set_id, feature_index, explanation_id
     order by
@@ -30,5 +31,6 @@ qualify row_number() over (
         case when position is not null then created_at end desc,
         scorer,
         judge,
+        case metric when 'balanced_accuracy' then 0 when 'auroc' then 1 else 2 end,
         case variant when 'neighbour' then 0 when 'mixed' then 1 when 'random' then 2 else 3 end
 ) = 1

@@ -17,7 +17,7 @@ units as (
         judge,
         arg_max(fingerprint, {'place': place, 'at': created_at, 'unit': fingerprint}) as fingerprint
     from placed
-    where metric in ('balanced_accuracy', 'pessimistic_balanced_accuracy') -- every scoring that has a value has one of them
+    where metric in ('balanced_accuracy', 'pessimistic_balanced_accuracy', 'auroc', 'correlation') -- every scoring that has a value has one of them
     group by dictionary_id, activation_set_id, feature_index, explanation_id, scorer, judge
 ),
 newest as (
