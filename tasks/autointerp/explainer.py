@@ -6,10 +6,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, Field
 
-from catalog.schemas import ExplanationStatus
+from catalog.schemas import SILENT_BANDS, ExplanationStatus
 from tasks.autointerp.chat import CallRecord, ChatClient
 from tasks.autointerp.choice import ChoiceConfig
 from tasks.autointerp.records import FeatureEvidence
+from tasks.autointerp.verbatim import repeated
 from tasks.common.registry import Registry
 
 
@@ -75,12 +76,25 @@ class Explainer(ABC):
         """Explain a feature that has at least ``min_examples`` contexts."""
 
     async def explain(self, evidence: FeatureEvidence) -> Draft:
-        """Explain a feature, or report that there are too few examples."""
+        """Explain a feature, or report that there are too few examples, or that the text repeats one."""
         n_examples = len(evidence.rows("explain", evidence.firing_bands))
         if n_examples < self.config.min_examples:
             needed = self.config.min_examples
             return Draft(None, "error", f"too few examples: {n_examples} to explain from, {needed} needed")
-        return await self.write(evidence)
+        return without_quotation(await self.write(evidence), evidence)
+
+
+def without_quotation(draft: Draft, evidence: FeatureEvidence) -> Draft:
+    """The draft, or ``invalid`` if its text is a stretch of a context of the ``explain`` half."""
+    fault = quotation(draft.text, evidence) if draft.status == "ok" and draft.text else None
+    return draft if fault is None else Draft(None, "invalid", fault, calls=draft.calls)
+
+
+def quotation(text: str, evidence: FeatureEvidence) -> str | None:
+    """Why a text is no label, if it repeats a context instead of saying what contexts share."""
+    rows = evidence.rows("explain", (*evidence.firing_bands, *SILENT_BANDS))
+    found = repeated(text, ("".join(evidence.windows.tokens(int(row))) for row in rows))
+    return None if found is None else f"the text repeats a context instead of describing it: {found!r}"
 
 
 EXPLAINERS: Registry[Explainer] = Registry("explainer", "tasks.autointerp.explainers")

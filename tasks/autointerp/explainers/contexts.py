@@ -9,7 +9,7 @@ from pydantic import Field
 
 from catalog.ids import digest
 from tasks.autointerp.chat import ChatRequest, Message, Reply
-from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig
+from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig, quotation
 from tasks.autointerp.lexicon.vocabulary import Bools
 from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, marked, text_digest
 from tasks.autointerp.records import Example, FeatureEvidence, Rows
@@ -68,7 +68,7 @@ class ContextsExplainer(Explainer):
             messages,
             ExplanationReply,
             self.config.max_tokens,
-            check=_check,
+            check=lambda reply: _fault(reply, evidence),
         )
         reply = await self.client.ask(request)
         if reply.value is None:
@@ -77,8 +77,10 @@ class ContextsExplainer(Explainer):
         return Draft(text, calls=(reply.record,))
 
 
-def _check(reply: Reply) -> str | None:
-    return None if cast(ExplanationReply, reply).explanation.strip() else "the explanation is blank"
+def _fault(reply: Reply, evidence: FeatureEvidence) -> str | None:
+    """Why the reply is no label: it is blank, or a stretch of a context."""
+    text = cast(ExplanationReply, reply).explanation
+    return quotation(text, evidence) if text.strip() else "the explanation is blank"
 
 
 def _strongest_first(evidence: FeatureEvidence, rows: Rows) -> Rows:
