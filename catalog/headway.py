@@ -18,7 +18,7 @@ EVERY_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Headway:
-    """``done`` of ``total`` units of ``what``."""
+    """``done`` of ``total`` units of ``what``; both are 0 if ``what`` says in words what is done now."""
 
     what: str
     done: int
@@ -26,18 +26,20 @@ class Headway:
 
 
 class HeadwayFile:
-    """Writes the progress of one unit, at most every two seconds."""
+    """Writes the progress of one unit: at most every two seconds, and at once if it does something else."""
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._told_at = float("-inf")
+        self._what = ""
 
     def tell(self, what: str, done: int, total: int) -> None:
-        """Record how far the work is; a total of 0 means unknown and is not recorded."""
+        """Record how far the work is, or what it does; ``done`` of an unknown total is not recorded."""
         now = time.monotonic()
-        if total <= 0 or now - self._told_at < EVERY_SECONDS:
+        is_soon = what == self._what and now - self._told_at < EVERY_SECONDS
+        if is_soon or not _means_something(done, total):
             return
-        self._told_at = now
+        self._told_at, self._what = now, what
         fresh = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):
             fresh.write_text(json.dumps([what, done, total]), encoding="utf-8")
@@ -57,4 +59,9 @@ def read_headway(folder: Path) -> Headway | None:
         headway = Headway(str(what), int(done), int(total))
     except (FileNotFoundError, CatalogueError, ValueError, TypeError, OverflowError):
         return None
-    return headway if headway.total > 0 and headway.done >= 0 else None
+    return headway if _means_something(headway.done, headway.total) else None
+
+
+def _means_something(done: int, total: int) -> bool:
+    """Whether it is a share, or words without a count."""
+    return total > 0 <= done or done == total == 0

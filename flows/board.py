@@ -45,12 +45,12 @@ class Working:
 
     @property
     def amount(self) -> str:
-        """The amount done, for example ``136,000 of 400,000 tokens cached (34 %)``."""
+        """The amount done, for example ``136,000 of 400,000 tokens cached (34 %)``, or only words."""
         if self.progress is None:
             return ""
         what, done, total = self.progress
         if total <= 0:
-            return f"{done:,} {what}"
+            return f"{done:,} {what}" if done else what
         return f"{done:,} of {total:,} {what} ({100 * min(done, total) // total} %)"
 
 

@@ -102,6 +102,8 @@ def _meant(span: Span, began: str) -> str:
 def _said(span: Span) -> str:
     took = figures.duration(span.seconds)
     if span.state == "running":
+        if span.headway and not span.headway["total"]:
+            return f"{visible(span.headway['what'])}, running for {took}"
         if span.headway:
             share = min(1.0, span.headway["done"] / span.headway["total"])
             left = f", about {figures.duration(span.seconds * (1 / share - 1))} left" if share > 0 else ""

@@ -7,7 +7,10 @@ T = TypeVar("T")
 
 
 class Progress(NamedTuple):
-    """``done`` of ``total`` units of ``what`` (for example "tokens cached"); a total of 0 means unknown."""
+    """``done`` of ``total`` units of ``what`` (for example "tokens cached"); a total of 0 means unknown.
+
+    If both are 0, ``what`` says in words what is done now (for example "loading the model").
+    """
 
     what: str
     done: int
@@ -29,7 +32,7 @@ class StageEvent(NamedTuple):
     rows: int = 0
     """Rows of all tables, once the unit is found or computed."""
     seconds: float = 0.0
-    """Wall time of the computation, once the unit is found or computed."""
+    """Wall time of the computation: so far while it works, of all of it once it is found or computed."""
     error: str = ""
 
 
@@ -38,6 +41,11 @@ StageListener = Callable[[StageEvent], None]
 
 def silent(progress: Progress) -> None:
     """A listener that does nothing."""
+
+
+def doing(what: str, listener: ProgressListener) -> None:
+    """Say what is done now, before a piece of work that counts nothing."""
+    listener(Progress(what, 0, 0))
 
 
 def ignore_stages(event: StageEvent) -> None:

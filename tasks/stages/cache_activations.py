@@ -1,7 +1,7 @@
 """Stage: run a language model over a corpus once and keep the activations of its hookpoints."""
 
 from catalog.ledger import Claim, StageOutcome
-from tasks.common.progress import ProgressListener
+from tasks.common.progress import ProgressListener, doing
 from tasks.support.cache_units import STAGE, CacheUnit
 from tasks.support.growing import stored_growing
 from tasks.support.policies import Results, StageContext, run_unit, stage_task
@@ -21,6 +21,7 @@ def cache_activations(context: StageContext, unit: CacheUnit) -> StageOutcome:
         from tasks.activations.caching.growth import cache_generations
         from tasks.activations.models.language_model import load_language_model
 
+        doing("loading the model", listener)
         language_model = load_language_model(unit.model, context.device)
         if unit.part is None:
             corpus = stored_corpus(context.root, unit.corpus_id)

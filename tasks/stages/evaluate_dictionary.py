@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from catalog.ledger import Claim, StageOutcome
 from tasks.activations.models.source import ModelConfig
-from tasks.common.progress import ProgressListener
+from tasks.common.progress import ProgressListener, doing
 from tasks.support.policies import Results, StageContext, UnitKey, run_unit, stage_task
 from tasks.support.stored import evidence_ids, evidence_label, evidence_slice, open_sets, stored_dictionary
 
@@ -39,6 +39,7 @@ def evaluate_dictionary(context: StageContext, unit: EvaluateUnit) -> StageOutco
         from tasks.measures.metric_rows import headline
         from tasks.measures.shared_controls import controls_of_process
 
+        doing("loading the model", listener)
         activations = open_sets(context.root, facts, unit.models, context.device)
         language_model, *others = (load_language_model(model, context.device) for model in unit.models)
         metrics = evaluate(

@@ -2,7 +2,7 @@
 
 from catalog.ledger import Claim, StageOutcome
 from catalog.store import SliceWrite
-from tasks.common.progress import ProgressListener
+from tasks.common.progress import ProgressListener, doing
 from tasks.support.match_units import STAGE, MatchUnit, side_of
 from tasks.support.policies import Results, StageContext, run_unit, stage_task
 
@@ -14,6 +14,7 @@ def match_features(context: StageContext, unit: MatchUnit) -> StageOutcome:
     def compute(claim: Claim, listener: ProgressListener) -> Results:
         from tasks.matching.matcher import match_dictionaries
 
+        doing("reading both dictionaries", listener)
         first, second = (side_of(context, landed) for landed in (unit.first, unit.second))
         matched = match_dictionaries(first, second, unit.config, listener)
         ids = {"dictionary_a": first.dictionary_id, "dictionary_b": second.dictionary_id}

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from catalog.ledger import Claim, StageOutcome
 from tasks.activations.models.source import ModelConfig
-from tasks.common.progress import ProgressListener
+from tasks.common.progress import ProgressListener, doing
 from tasks.mining.config import MiningConfig
 from tasks.support import stored
 from tasks.support.mined import MINING, VERSION, continued_mining, mined_results
@@ -36,6 +36,7 @@ def mine_examples(context: StageContext, unit: MineUnit) -> StageOutcome:
         from tasks.mining.method_columns import columns_of_hookpoints
         from tasks.mining.miner import mine
 
+        doing("loading the model", listener)
         dictionary = stored.stored_dictionary(context.root, facts, context.device)
         activations = stored.open_sets(context.root, facts, unit.models, context.device)
         written = facts["writes"][-1]

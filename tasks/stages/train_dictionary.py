@@ -2,7 +2,7 @@
 
 from catalog.errors import UserError
 from catalog.ledger import Claim, StageOutcome
-from tasks.common.progress import ProgressListener
+from tasks.common.progress import ProgressListener, doing
 from tasks.support.aliases import point_alias
 from tasks.support.policies import Results, StageContext, run_unit, stage_task
 from tasks.support.stored import open_sets
@@ -22,6 +22,7 @@ def train_dictionary(context: StageContext, unit: TrainUnit) -> StageOutcome:
         ((_, trained),) = trained_in_child(context, unit.training, [request], listener)
         if isinstance(trained, UserError):
             raise trained
+        doing("checking the weights", listener)
         return results_of(unit, claim, trained, activations)
 
     outcome = run_unit(context, unit.key, compute)

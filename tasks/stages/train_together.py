@@ -5,6 +5,7 @@ from contextlib import ExitStack
 
 from catalog.errors import UserError
 from catalog.ledger import StageOutcome
+from tasks.common.progress import doing
 from tasks.support.policies import (
     StageContext,
     UnitKey,
@@ -40,5 +41,6 @@ def train_together(context: StageContext, unit: TrainGroup) -> Mapping[str, Stag
         training, how = GroupTraining(context, unit, claims), unit.units[0].training
         for number, trained in trained_in_child(context, how, training.requests, listener):
             if not isinstance(trained, TrainingFailed):
+                doing("checking the weights", listener)
                 training.end(number, trained)
     return training.ended

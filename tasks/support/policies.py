@@ -23,7 +23,8 @@ from catalog.ids import slug, stage_fingerprint
 from catalog.ledger import Claim, Ledger, StageOutcome
 from catalog.store import SliceWrite
 from tasks.common.cores import shared_cores
-from tasks.common.progress import Progress, ProgressListener, StageEvent, StageListener, ignore_stages
+from tasks.common.heartbeat import HEARTBEAT_SECONDS, Heartbeat
+from tasks.common.progress import Progress, ProgressListener, StageEvent, StageListener, doing, ignore_stages
 from tasks.support.reporting import raise_if_server_is_lost, tell_progress, tell_table
 
 P = ParamSpec("P")
@@ -31,7 +32,6 @@ R = TypeVar("R")
 
 WAIT_FOR_OTHER_RUN_SECONDS = 6 * 3600.0
 """Longer than one stage takes; afterwards the other run is stuck."""
-PROGRESS_EVERY_SECONDS = 5.0
 
 stage_listener: ContextVar[StageListener] = ContextVar("stage_listener", default=ignore_stages)
 
@@ -146,6 +146,7 @@ def run_unit(
         cores = shared_cores(claim.scratch) if shares_cores else nullcontext()
         with progress_listener(key, (claim,)) as listener, cores:
             results = compute(claim, listener)
+            doing("writing to the catalogue", listener)
             outcome = claim.commit(results.slices, facts=results.facts, folders=results.folders)
     report_outcome(key, outcome)
     return outcome
@@ -202,40 +203,58 @@ def _claim(context: StageContext, key: UnitKey, *, force: bool) -> Claim:
 class progress_listener:  # noqa: N801
     """Report start, progress and failure of a unit to the terminal; also progress to Prefect and the pages.
 
-    Prefect gets a report at most every 5 s, from the run's reporter: a listener never waits for a server.
+    While the unit is silent, its last word is reported again every few seconds, with the time so far. Prefect
+    gets a report at most every 4 s, from the run's reporter: a listener never waits for a server.
     """
 
     def __init__(self, key: UnitKey, claims: Collection[Claim] = ()) -> None:
         self._key = key
         self._claims = claims
         self._artifact_key = artifact_key("progress", key.stage, key.label)
-        self._is_told = False
-        self._told_at = time.monotonic()
         self._listener = stage_listener.get()
+        self._heart = Heartbeat(self._beat)
+        self._now, self._percent = Progress("starting", 0, 0), 0.0
+        self._is_told = False
+        self._began = self._told_at = time.monotonic()
 
     def __enter__(self) -> ProgressListener:
         self._listener(StageEvent(self._key.stage, self._key.label, "started"))
+        self._heart.__enter__()
         return self._tell
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._heart.__exit__()
         state: Literal["ended", "failed", "interrupted"] = "ended"
         if error is not None:
             state = "failed" if isinstance(error, Exception) else "interrupted"
         elif self._is_told:
-            self._tell_prefect(100.0)
+            tell_progress(self._artifact_key, 100.0, f"{self._key.stage}: {self._key.label}")
         self._listener(StageEvent(self._key.stage, self._key.label, state, error=str(error or "")))
 
     def _tell(self, progress: Progress) -> None:
-        self._listener(StageEvent(self._key.stage, self._key.label, "working", progress))
+        self._now = progress
+        self._heart.note()
+        self._say(progress)
         for claim in self._claims:
             claim.tell(*progress)
-        now = time.monotonic()
-        if progress.total > 0 and now - self._told_at >= PROGRESS_EVERY_SECONDS:
-            self._told_at, self._is_told = now, True
-            self._tell_prefect(min(100.0, 100.0 * progress.done / progress.total))
+        if time.monotonic() - self._told_at >= HEARTBEAT_SECONDS:
+            self._tell_prefect(progress)
 
-    def _tell_prefect(self, percent: float) -> None:
-        tell_progress(self._artifact_key, percent, f"{self._key.stage}: {self._key.label}")
+    def _beat(self) -> None:
+        progress = self._now
+        self._say(progress)
+        self._tell_prefect(progress)
+
+    def _say(self, progress: Progress) -> None:
+        seconds = time.monotonic() - self._began
+        self._listener(StageEvent(self._key.stage, self._key.label, "working", progress, seconds=seconds))
+
+    def _tell_prefect(self, progress: Progress) -> None:
+        self._told_at, self._is_told = time.monotonic(), True
+        if progress.total > 0:
+            self._percent = min(100.0, 100.0 * progress.done / progress.total)
+        so_far = f"{progress.what}, {self._told_at - self._began:.0f} s so far"
+        tell_progress(self._artifact_key, self._percent, f"{self._key.stage}: {self._key.label}: {so_far}")
 
 
 def report_outcome(key: UnitKey, outcome: StageOutcome) -> None:

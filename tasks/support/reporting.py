@@ -155,7 +155,8 @@ class Reporter:
             if report is None:
                 client.hello()
             elif report.kind == "progress" and report.key in self._progress_ids:
-                client.update_artifact(self._progress_ids[report.key], ArtifactUpdate(data=report.data))
+                newer = ArtifactUpdate(data=report.data, description=report.description)
+                client.update_artifact(self._progress_ids[report.key], newer)
             else:
                 artifact = ArtifactCreate(
                     key=report.key,

@@ -31,7 +31,7 @@ from catalog.durable import replace_file
 from catalog.errors import UserError
 from tasks.activations.reading.shards import ActivationSet
 from tasks.common.cores import shared_cores
-from tasks.common.progress import Progress
+from tasks.common.progress import Progress, doing
 from tasks.dictionaries.hookpoint_activations import HookpointActivations
 from tasks.dictionaries.weights import save_dictionary
 from tasks.training.request import (
@@ -88,6 +88,7 @@ def _wait_for_parent() -> None:
 
 def _train(requests: Sequence[TrainingRequest], options: TrainingOptions, stop: threading.Event) -> None:
     """Train what can be opened; every training leaves a result or a refusal."""
+    doing("opening the activations", _tell)
     opened: dict[tuple[tuple[Path, ...], tuple[Path, ...] | None], HookpointActivations] = {}
     jobs: dict[int, TrainingJob] = {}
     for number, request in enumerate(requests):
@@ -100,6 +101,7 @@ def _train(requests: Sequence[TrainingRequest], options: TrainingOptions, stop: 
             continue
         jobs[number] = TrainingJob.of(request, opened[key])
     numbers = list(jobs)
+    doing("preparing the training", _tell)
 
     def leave(position: int, outcome: Outcome) -> None:
         _leave(numbers[position], requests[numbers[position]], outcome)
@@ -120,6 +122,7 @@ def _leave(number: int, training: TrainingRequest, outcome: Outcome) -> None:
         refusal = Refusal(kind=kind, message=str(outcome))
         replace_file(training.scratch / ERROR, refusal.model_dump_json().encode())
     else:
+        doing("saving the weights", _tell)
         digest = save_dictionary(outcome.dictionary, training.scratch / TRAINED, training.metadata)
         result = TrainingResult(
             weights_digest=digest,

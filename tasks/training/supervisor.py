@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from catalog.durable import make_folder
 from catalog.errors import UserError
-from tasks.common.progress import Progress, ProgressListener, silent
+from tasks.common.progress import Progress, ProgressListener, doing, silent
 from tasks.dictionaries.base import Dictionary
 from tasks.dictionaries.training_log import TrainingLog
 from tasks.dictionaries.weights import CONFIG_FILE, load_dictionary
@@ -127,6 +127,7 @@ def _run_child(
 ) -> Generator[tuple[int, ChildTraining | UserError], None, int]:
     """One child from start to end, yielding outcomes; return its exit code, negative for a signal."""
     (home / INTERRUPTED).unlink(missing_ok=True)
+    doing("starting the training process", listener)
     with (home / LOG).open("ab") as log, _child(_command(home, supervision.n_processes), log) as process:
         lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         threading.Thread(target=_pump, args=(process, lines), daemon=True).start()
@@ -146,8 +147,10 @@ def _run_child(
             if isinstance(said, dict):
                 yield from _take_ended(pending)
             else:
-                patience = supervision.watchdog_seconds
-                listener(Progress(*said))
+                progress = Progress(*said)
+                if progress.total > 0:  # the first step; words before it do not end the time to start
+                    patience = supervision.watchdog_seconds
+                listener(progress)
 
 
 def _command(home: Path, n_processes: int) -> list[str]:

@@ -12,11 +12,13 @@ from catalog.ledger import Ledger
 def test_headway_comes_and_goes_with_its_claim(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     with contextlib.suppress(RuntimeError), ledger.claim("train", 1, "a", {}, []) as claim:
-        claim.tell("steps", 0, 0)
+        claim.tell("steps", 2, 0)
         assert read_headway(claim.scratch) is None, "an unknown total says nothing"
         claim.tell("steps", 3, 10)
         claim.tell("steps", 4, 10)
         assert read_headway(claim.scratch) == Headway("steps", 3, 10), "at most every two seconds"
+        claim.tell("writing rows", 0, 0)
+        assert read_headway(claim.scratch) == Headway("writing rows", 0, 0), "something else, in words"
         raise RuntimeError("stop")
     assert not claim.scratch.exists()
 

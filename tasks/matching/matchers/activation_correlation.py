@@ -17,7 +17,7 @@ from scipy.sparse import csr_array
 from catalog.errors import UserError
 from catalog.schemas import Split
 from tasks.activations.text.alignment import Ints
-from tasks.common.progress import ProgressListener, silent
+from tasks.common.progress import ProgressListener, doing, silent
 from tasks.common.significance import benjamini_hochberg
 from tasks.matching.correlation import Correlator, shift_p_values
 from tasks.matching.intervals import correlation_intervals
@@ -71,6 +71,7 @@ class ActivationCorrelation(Matcher):
                 f"{self.config.min_firings} times: cache more tokens or lower min_firings"
             )
         a_SA, b_SB = codes.a[:, features[0]], codes.b[:, features[1]]
+        doing("comparing the features", listener)
         correlator = Correlator(a_SA, b_SB)
         pairs = best_pairs(correlator.blocks(), len(features[1]), self.config.n_partners)
         evidence = self._evidence(codes, correlator, pairs, self._floor(codes, features[0]), listener)
@@ -91,6 +92,7 @@ class ActivationCorrelation(Matcher):
         listener: ProgressListener,
     ) -> Evidence:
         p_A = shift_p_values(correlator, codes.document, self.config.n_shifts, self.config.seed, listener)
+        doing("resampling documents", listener)
         a_SP, b_SP = correlator.a_AS.T.tocsc(), correlator.b_SB.tocsc()
         low, high, n_documents = correlation_intervals(
             a_SP, b_SP, (pairs.a, pairs.b), codes.document, self.config.seed

@@ -17,6 +17,7 @@ from tasks.activations.reading.shards import ActivationSet
 from tasks.common.checkpoint import load_checkpoint
 from tasks.common.progress import Progress, silent
 from tasks.dictionaries.base import dictionary_config
+from tasks.training import supervisor
 from tasks.training.request import TrainingOptions, TrainingRequest
 from tasks.training.supervisor import Supervision, TrainingFailed, train_many_in_child
 from tasks.training.trainer import NonFiniteLoss, TrainedDictionary, TrainingInterrupted, train
@@ -51,11 +52,11 @@ def run(
     config: Any = None,
     listener: Any = silent,
     checkpoint_seconds: float = 0.0,
-    **supervision: Any,
+    **limits: Any,
 ) -> Any:
     request = TrainingRequest(config=config or make_config(40), reads=(folder,), scratch=scratch)
     options = TrainingOptions(device="cpu", n_threads=1, checkpoint_seconds=checkpoint_seconds)
-    ((_, outcome),) = train_many_in_child([request], options, Supervision(**supervision), listener)
+    ((_, outcome),) = train_many_in_child([request], options, Supervision(**limits), listener)
     if isinstance(outcome, UserError):
         raise outcome
     return outcome
@@ -71,7 +72,11 @@ def test_a_killed_child_is_started_again_and_ends_as_an_unbroken_one(
     seen: list[Progress] = []
     result = run(activation_set.folder, tmp_path, listener=seen.append)
     assert_same(result, unbroken)
-    assert seen[-1] == Progress("tokens trained", 40 * 256, 40 * 256)
+    counted = [progress for progress in seen if progress.total]
+    assert counted[-1] == Progress("tokens trained", 40 * 256, 40 * 256)
+    words = [progress.what for progress in seen if not progress.total]
+    begun = ["starting the training process", "opening the activations", "preparing the training"]
+    assert words == [*begun * 2, "saving the weights"]
     assert not children()
     monkeypatch.setenv("FEATLAS_FAULT", "train.step:1")
     assert_same(run(activation_set.folder, tmp_path), unbroken)  # finished: no child, no step
@@ -100,13 +105,27 @@ def test_a_hung_child_is_killed_and_replaced(
     assert not psutil.pid_exists(stopped[0])
 
 
+def test_words_before_the_first_step_do_not_end_the_time_to_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child that reads for long says so, and is not taken for one that hangs."""
+    said = [sys.executable, "-c", """print('["reading", 0, 0]', flush=True); import time; time.sleep(1)"""]
+    monkeypatch.setattr(supervisor, "_command", lambda *_: said)
+    seen: list[Progress] = []
+    child = supervisor._run_child(tmp_path, {}, Supervision(watchdog_seconds=0.1), seen.append)
+    with pytest.raises(StopIteration) as end:
+        next(child)
+    assert end.value.value == 0
+    assert [progress.what for progress in seen] == ["starting the training process", "reading"]
+
+
 def test_sigterm_means_checkpoint_and_stop(
     activation_set: ActivationSet, unbroken: TrainedDictionary, tmp_path: Path
 ) -> None:
     asked: list[float] = []
 
     def ask_once(progress: Progress) -> None:
-        if not asked:
+        if progress.total and not asked:
             asked.append(time.monotonic())
             children()[0].terminate()
 
@@ -141,7 +160,7 @@ def test_the_child_dies_with_its_parent(activation_set: ActivationSet, tmp_path:
         f"config = dictionary_config({ {**FIELDS, 'n_tokens': 10**8} })\n"
         "request = TrainingRequest(config=config, reads=(sys.argv[1],), scratch=sys.argv[2])\n"
         "options = TrainingOptions(device='cpu', n_threads=1)\n"
-        "told = lambda progress: print(progress.done, flush=True)\n"
+        "told = lambda progress: progress.total and print(progress.done, flush=True)\n"
         "list(train_many_in_child([request], options, listener=told))\n"
     )
     command = [sys.executable, "-c", script, str(activation_set.folder), str(tmp_path)]
