@@ -25,7 +25,8 @@ DELTA_CE = "Increase of the model's cross-entropy with the reconstruction, in na
 KL = "KL divergence of the predictions with the reconstruction from the model's own, in nats per token."
 CE_RECOVERED = (
     "Cross-entropy recovered on eval documents: 1 if the reconstruction costs nothing, 0 if it is no "
-    "better than replacing the activation by its mean. Version 1."
+    "better than replacing the activation by its mean. The mean is that of the train tokens read for the "
+    "controls, at most 100,000 unless the pipeline says otherwise. Version 1."
 )
 L0 = "Mean number of features that fire on a token, over eval documents. Version 1."
 UNSEEN = "Share of features that never fired on the activation set."

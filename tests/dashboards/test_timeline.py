@@ -22,5 +22,5 @@ def test_a_share_is_shown_with_the_time_left() -> None:
 
 def test_words_without_a_count_are_shown_with_the_time_so_far() -> None:
     words = said({"what": "starting the training process", "done": 0, "total": 0})
-    assert "starting the training process, running for 30 s" in words
-    assert "running for 30 s" in said(None)
+    assert "starting the training process, running for 30.0 s" in words
+    assert "running for 30.0 s" in said(None)

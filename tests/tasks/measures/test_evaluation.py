@@ -10,11 +10,14 @@ import pytest
 import torch
 
 from catalog.errors import UserError
+from dashboards.components.definitions import CE_RECOVERED
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import Dictionary, build_dictionary, dictionary_config
 from tasks.dictionaries.config import EvaluationConfig
+from tasks.dictionaries.stream import sample_rows
 from tasks.measures.evaluation import SCHEMA, evaluate
+from tasks.measures.fidelity import measure_fidelity
 from tasks.measures.shared_controls import SharedControls
 from tasks.training.trainer import train
 from tests.tasks.conftest import PlantedActivations
@@ -50,6 +53,29 @@ def test_a_trained_dictionary_beats_its_controls(
     assert recovered["value"] == pytest.approx(1 - delta / damage)
     assert all(row["split"] == "eval" and row["metric_version"] >= 1 for row in rows.values())
     assert all(row["value"] is not None or row["note"] for row in rows.values())
+
+
+@pytest.mark.parametrize("n_sequences", [1, 1_000])
+def test_the_mean_of_the_ablation_is_of_as_many_tokens_as_is_said(
+    activation_set: ActivationSet, language_model: LanguageModel, n_sequences: int
+) -> None:
+    """Of the train tokens that the controls are fitted on; the pages and the reference give their number."""
+    n_tokens = n_sequences * activation_set.context_length
+    limits = EvaluationConfig(fidelity_sequences=2, max_control_tokens=n_tokens, max_tokens=256)
+    config = dictionary_config({"architecture": "topk", "k": 4, "d_sae": 64, "n_tokens": 1})
+    dictionary = build_dictionary(config, activation_set.d_in).requires_grad_(False)
+    rows = by_name(evaluate(dictionary, activation_set, language_model, limits))
+    train_rows = activation_set.sequence_rows("train")
+    read = sample_rows(train_rows, n_sequences)
+    assert (len(read) == len(train_rows)) == (n_sequences > 1), "some tokens, and all of them"
+    valid = np.asarray(activation_set.tokens.valid[read], dtype=bool)
+    mean_D = torch.from_numpy(activation_set.read(read)[valid].astype(np.float32)).mean(0)
+    chosen = sample_rows(activation_set.sequence_rows("eval"), 2)
+    ablated = measure_fidelity(
+        language_model, activation_set.tokens, chosen, activation_set.meta["hookpoint"], mean_D, {}
+    )
+    assert rows["ce", "mean_ablation"]["value"] == pytest.approx(ablated.ce("mean_ablation"), rel=1e-5)
+    assert f"at most {EvaluationConfig().max_control_tokens:,} unless" in CE_RECOVERED
 
 
 def test_without_a_model_fidelity_is_null_with_the_reason(activation_set: ActivationSet) -> None:
