@@ -33,6 +33,15 @@ from catalog.document_queries import (
     nearest_documents as nearest_documents,
     same_text as same_text,
 )
+from catalog.label_queries import (
+    feature_explanations as feature_explanations,
+    feature_judgements as feature_judgements,
+    feature_scores as feature_scores,
+    floor_sources as floor_sources,
+    labelled_features as labelled_features,
+    labels as labels,
+    measured_floors as measured_floors,
+)
 # isort: on
 
 Sort = Literal[
@@ -190,23 +199,6 @@ def feature_sets(*, dictionary_id: str, feature_index: int) -> Query:
     return named("feature_sets", locals())
 
 
-def feature_explanations(
-    *, dictionary_id: str, feature_index: int, activation_set_id: str | None = None
-) -> Query:
-    """Every explanation of a feature, newest first, on one activation set or on all."""
-    return named("feature_explanations", locals())
-
-
-def feature_scores(*, dictionary_id: str, feature_index: int) -> Query:
-    """The newest scores of every explanation of a feature, by scorer and judge."""
-    return named("feature_scores", locals())
-
-
-def feature_judgements(*, dictionary_id: str, feature_index: int, explanation_id: str) -> Query:
-    """The judged items of one explanation, of its newest scores."""
-    return named("feature_judgements", locals())
-
-
 def feature_neighbours(*, dictionary_id: str, activation_set_id: str, feature_index: int) -> Query:
     """The near features of one, with geometry flags and what they share of documents."""
     return named("feature_neighbours", locals())
@@ -232,16 +224,6 @@ def association_tests(*, dictionary_id: str, activation_set_id: str) -> Query:
 def feature_decodability(*, dictionary_id: str, activation_set_id: str, feature_index: int) -> Query:
     """How well a linear probe predicts a feature's firing from each cached hookpoint of the model."""
     return named("feature_decodability", locals())
-
-
-def labelled_features(*, dictionary_id: str, activation_set_id: str) -> Query:
-    """The features of a dictionary on one activation set whose label beats chance."""
-    return named("labelled_features", locals())
-
-
-def labels(*, dictionary_ids: Sequence[str], feature_indices: Sequence[int]) -> Query:
-    """Best labels of some features: one dictionary and one index for each, in two lists of equal length."""
-    return named("labels", locals())
 
 
 def provenance(*, fingerprints: Sequence[str]) -> Query:

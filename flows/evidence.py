@@ -1,7 +1,8 @@
 """What follows once a dictionary and a set of activations are there: measures, examples, labels, scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from catalog.ledger import StageOutcome
 from flows.comparing import comparison_stages
@@ -11,9 +12,11 @@ from tasks.dictionaries.config import EvaluationConfig
 from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
 from tasks.stages.evaluate_suite import evaluate_suite
 from tasks.stages.explain_features import ExplainUnit, explain_features
+from tasks.stages.measure_floors import FloorsUnit, measure_floors
 from tasks.stages.mine_examples import MineUnit, mine_examples
 from tasks.stages.score_explanations import ScoreUnit, score_explanations
 from tasks.support.observed import Observed
+from tasks.support.stored import evidence_ids, evidence_subject
 from tasks.support.suite_units import SuiteUnit
 
 
@@ -58,7 +61,21 @@ def _label_stages(walk: Walk, outcome: StageOutcome, unit: ExplainUnit) -> None:
 def _score_stage(walk: Walk, unit: ScoreUnit) -> None:
     with walk.run.branch(f"score {unit.label}"):
         scored = walk.do(score_explanations, unit)
+        _measure_later(walk, unit.explained.facts)
         walk.run.parking.add(unit.label, scored, partial(_score_stage, walk, unit))
+
+
+def _measure_later(walk: Walk, facts: Mapping[str, Any]) -> None:
+    """Measure the floors of the scores at the end of the run: they are scores of other dictionaries."""
+    if not walk.scored:
+        walk.run.at_end.append(partial(_floor_stages, walk))
+    walk.scored.setdefault(evidence_subject(**evidence_ids(facts)), facts)
+
+
+def _floor_stages(walk: Walk) -> None:
+    for subject, facts in walk.scored.items():
+        with walk.run.branch(f"measure the floors of {subject}"):
+            walk.do(measure_floors, FloorsUnit(facts))
 
 
 def suite_stages(

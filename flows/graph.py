@@ -18,6 +18,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "compare_observations": ("mine_examples",),
     "explain_features": ("mine_examples",),
     "score_explanations": ("explain_features",),
+    "measure_floors": ("score_explanations",),
     "match_features": ("train_dictionary",),
 }
 

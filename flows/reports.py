@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -74,6 +74,8 @@ class Run:
     facts: dict[str, Any] = field(default_factory=dict)
     """Further values of the summary; one that its budget ended has ``ended`` (why) and ``left`` (stages)."""
     budget: RunBudget | None = None
+    at_end: list[Callable[[], None]] = field(default_factory=list)
+    """Work that reads what all other stages of the run wrote."""
 
     def add(self, label: str, outcome: StageOutcome) -> StageOutcome:
         """Record what a stage did; a stage that is resumed is recorded once."""
@@ -111,12 +113,14 @@ class Run:
             self.context = replace(self.context, only=frozenset())
 
     def finish(self) -> None:
-        """Run what endpoints postponed; a stage that is incomplete after that is a failure.
+        """Run what endpoints postponed and what comes last; a stage that is incomplete then is a failure.
 
         It is none if the budget of the run stopped it: then it is left to the next run.
         """
         seconds = self.budget.seconds_left() if self.budget is not None else None
         self.parking.finish(MOST_SECONDS if seconds is None else min(seconds, MOST_SECONDS))
+        for work in self.at_end:
+            work()
         for label, outcome in self.outcomes:
             if not is_complete(outcome):
                 stopped = str(outcome.facts["stopped"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from prefect import Task
 
@@ -31,6 +32,8 @@ class Walk:
     """Corpora, models and caching runs that the walk came through, each once."""
     observed: list[Observed] = field(default_factory=list)
     """Dictionaries on sets, mined."""
+    scored: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Facts of the dictionaries whose explanations were scored, by dictionary and set."""
     labels: dict[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
     """Labels of corpora that the walk came through, their values, and the documents of each."""
 

@@ -21,7 +21,7 @@ from catalog.schemas.spec import (
     optional,
     table,
 )
-from catalog.schemas.values import CallOutcome, ExplanationStatus, Negatives
+from catalog.schemas.values import CallOutcome, ExplanationStatus, Negatives, ScoreFloor
 
 LABELS: tuple[TableSpec, ...] = (
     table(
@@ -118,6 +118,49 @@ LABELS: tuple[TableSpec, ...] = (
         append_only=True,
         row_group_rows=20_000,
         version=2,
+    ),
+    table(
+        "score_floors",
+        "floor of the scores of the labels of a dictionary",
+        (
+            "dictionary_id",
+            "activation_set_id",
+            "explainer",
+            "writer",
+            "scorer",
+            "judge",
+            "metric",
+            "variant",
+            "floor",
+        ),
+        DICTIONARY,
+        SET,
+        column("explainer", TEXT, "Explainer that wrote the labels of the dictionary and of the floor"),
+        column("writer", TEXT, "LLM that wrote them; none without an LLM"),
+        column("scorer", TEXT, "Scorer that measured both"),
+        column("judge", TEXT, "LLM that judged; none without an LLM"),
+        column("metric", TEXT, "Metric of the scores, for example balanced_accuracy"),
+        column("variant", TEXT, "Kind of negatives: random, neighbour or mixed"),
+        column("floor", TEXT, "What the labels are compared with", ScoreFloor),
+        column("value", F64, "Median score of the floor"),
+        *interval("value, by order statistics over labels"),
+        column("n", I64, "Labels of the floor"),
+        column(
+            "lift",
+            F64,
+            "How much higher the labels of the dictionary score: the median of the differences on the same "
+            "items (shuffled_labels, single_token), else the difference of the medians",
+        ),
+        *interval("lift", prefix="lift_"),
+        optional(
+            "threshold",
+            F64,
+            "Score that a label of the floor exceeds with a probability of 5 % at most; null for floors on "
+            "the same items, and with fewer than 19 labels",
+        ),
+        optional("floor_dictionary_id", TEXT, "Dictionary that is the floor; null for one on the same items"),
+        optional("floor_set_id", TEXT, "Activation set of that dictionary"),
+        partition_by=(),
     ),
     table(
         "judgements",

@@ -16,3 +16,6 @@ ConceptEvent = Literal["born", "kept", "split", "merged", "died"]
 Negatives = Literal["random", "neighbour", "mixed"]
 Geometry = Literal["constructive", "interference"]
 ComparisonKind = Literal["models", "labels", "corpora", "growth"]
+ScoreFloor = Literal[
+    "shuffled_labels", "single_token", "random_directions", "frozen_decoder", "random_weights"
+]

@@ -1,5 +1,5 @@
 -- One row per dictionary: size, fidelity on eval documents, coverage by labels, labels above chance, and the share of
--- labels of random directions above chance on the same activation set.
+-- labels of random directions above chance on the same activation set. n_above_floors: labels above all floors.
 with frozen as (
     -- A dictionary with a random frozen decoder on the same set: a floor that is harder than random directions.
     select
@@ -36,6 +36,7 @@ select
     coalesce(q.n_labelled, 0) as n_labelled,
     coalesce(q.n_scored, 0) as n_scored,
     coalesce(q.n_above_chance, 0) as n_above_chance,
+    q.n_above_floors,
     q.random_above_share,
     q.random_dictionary_id,
     frozen.above_share as frozen_above_share,

@@ -4,6 +4,7 @@ with place as materialized (
         d.alias, d.architecture, d.d_sae, d.reads, d.writes, d.reads[1].model_id as model_id,
         d.reads[1].hookpoint as hookpoint, c.corpus_id, a.n_valid_tokens, c.is_home, c.set_model_id, c.set_hookpoint,
         c.label, c.explanation_id, c.scorer, c.judge, c.variant, c.score, c.ci_low, c.ci_high, c.chance, c.above_chance,
+        c.verdict, c.floors_above, c.floors_not_above,
         c.is_stale, c.activation_set_id
     from feature_observations as c
     join dictionaries as d using (dictionary_id)

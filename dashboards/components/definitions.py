@@ -116,6 +116,16 @@ ABOVE_CHANCE = (
     "Share of firing features whose label beats chance: the 95 % interval of its balanced accuracy minus "
     "that of shuffled labels on the same examples lies above 0. Labels without information reach 2.5 %."
 )
+ABOVE_FLOORS = (
+    "Share of firing features whose label beats chance and every floor that was measured: 5 % of the labels "
+    "of random directions, of a frozen decoder or on random weights at most score as high, and the best "
+    "single token of the feature scores clearly lower."
+)
+FLOORS = (
+    "Floors show what a label reaches without a feature: labels of random directions, of a dictionary with a "
+    "random frozen decoder, and on the model with random weights (5 % of them at most may score as high), "
+    "and the best single token of the feature on the same examples."
+)
 BESIDE_RANDOM = "In brackets: the same share for random directions, whose labels describe no feature."
 BESIDE_FROZEN = "Then the same share for a dictionary with a random frozen decoder."
 NO_RANDOM = (

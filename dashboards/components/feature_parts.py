@@ -23,7 +23,7 @@ from dashboards.components.charts import Bar, Bin, bars, histogram
 from dashboards.components.markup import Element, Node, el
 from dashboards.components.method_parts import method, reads_and_writes
 from dashboards.components.near_parts import neighbours
-from dashboards.components.scores import Score, score_block
+from dashboards.components.scores import Score, label_verdict, score_block
 from dashboards.components.text_marks import label_words, token_label
 
 Row = Mapping[str, Any]
@@ -38,7 +38,9 @@ def score_of(row: Row | None) -> Score:
         return Score(None, None, None, None, None)
     value = row["score"] if "score" in row else row["value"]
     n = row["n_judged"] if "n_judged" in row else row["n"]
-    return Score(value, row["ci_low"], row["ci_high"], row["chance"], n, row["above_chance"])
+    return Score(
+        value, row["ci_low"], row["ci_high"], row["chance"], n, row["above_chance"], row.get("verdict")
+    )
 
 
 def headline(scores: Sequence[Row], explanation_id: str | None) -> Row | None:
@@ -80,6 +82,7 @@ def header(
         el("div", el("span", el("code", named), " ", copy), steps, cls="spread"),
         label_line(label["text"] if label else None),
         share_chips(label["token_shares"]) if label else None,
+        label_verdict(row),
         el(
             "div",
             score_block(score_of(score)),

@@ -188,6 +188,14 @@ def _above_chance(row: Row, n_firing: int) -> Figure:
     return Figure(f"above chance ({name})", f"{share} ({beside})", help)
 
 
+def _above_floors(row: Row, n_firing: int) -> list[Figure]:
+    """The share of labels above all floors, if floors were measured."""
+    if row["n_above_floors"] is None:
+        return []
+    share = figures.percent(_share(row["n_above_floors"], n_firing), 2)
+    return [Figure("above all floors", share, definitions.ABOVE_FLOORS)]
+
+
 def _card(row: Row) -> Element:
     n_firing = row["n_alive"] + row["n_dense"]
     name = row["alias"].removeprefix(f"{row['model_id']}/")
@@ -210,6 +218,7 @@ def _card(row: Row) -> Element:
         Figure("unseen", figures.percent(_share(row["n_unseen"], row["n_features"]), 2), definitions.UNSEEN),
         Figure("labelled", figures.percent(_share(row["n_labelled"], n_firing), 2), definitions.LABELLED),
         _above_chance(row, n_firing),
+        *_above_floors(row, n_firing),
         Figure("matched", figures.percent(_share(row["n_matched"], n_firing), 2), definitions.MATCHED),
     ]
     if row["fvu_without_massive"] is not None:

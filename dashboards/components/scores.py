@@ -1,14 +1,24 @@
 """A score with its chance level and interval: as text, and as a bar."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from dashboards import figures
+from dashboards.components import definitions
 from dashboards.components.blocks import term
 from dashboards.components.markup import Element, el
 
 NO_BETTER = "no label better than chance"
 NOT_KNOWN = "chance unknown: too few shuffled labels"
+BELOW_A_FLOOR = "above chance, not above all floors"
 NOT_SCORED = "not scored yet"
+FLOOR_NAMES = {
+    "single_token": "its best single token",
+    "random_directions": "labels of random directions",
+    "frozen_decoder": "labels of a dictionary with a random frozen decoder",
+    "random_weights": "labels on the model with random weights",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +32,9 @@ class Score:
     n: int | None
     above_chance: bool | None = None
     """Whether the value is above chance, according to the views; None if that is unknown."""
+
+    verdict: str | None = None
+    """The score against its floors, as in the views; None where it was not compared."""
 
     @property
     def chance_level(self) -> float:
@@ -73,6 +86,8 @@ def score_block(score: Score, *, brief: bool = False) -> Element:
         cls="value",
     )
     words = {True: None, False: NO_BETTER, None: NOT_KNOWN}[score.above_chance]
+    if brief and score.verdict == "above chance only":
+        words = BELOW_A_FLOOR
     if not brief:
         measured = f"chance {figures.decimal(score.chance_level)}, n = {figures.count(score.n)}"
         words = measured if words is None else f"{words} ({measured})"
@@ -83,3 +98,24 @@ def score_block(score: Score, *, brief: bool = False) -> Element:
         el("span", words, cls="words") if words else None,
         cls="score" if score.above_chance else "score none",
     )
+
+
+def label_verdict(row: Mapping[str, Any]) -> Element | None:
+    """What the label on a feature's card is better than, in words; nothing without a verdict.
+
+    Args:
+        row: ``verdict``, ``floors_above`` and ``floors_not_above`` of ``feature_cards``.
+    """
+    verdict = row["verdict"]
+    if verdict is None:
+        return None
+    said = term(str(verdict), definitions.FLOORS)
+    named = row["floors_above"] if verdict == "above all floors" else row["floors_not_above"]
+    names = ", ".join(FLOOR_NAMES.get(floor, floor) for floor in named or ())
+    if verdict == "above all floors":
+        names = f": better than {names}"
+    elif verdict == "above chance only":
+        names = f": no better than {names}"
+    else:
+        names = ""
+    return el("div", said, names or None, cls="small")

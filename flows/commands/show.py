@@ -73,6 +73,9 @@ def _head(card: dict[str, Any]) -> list[str]:
         interval = "" if card["ci_low"] is None else f" [{card['ci_low']:.2f}, {card['ci_high']:.2f}]"
         chance = "" if card["chance"] is None else f", chance {card['chance']:.2f}"
         chance += {True: "", False: ", not above chance", None: ", chance not known"}[card["above_chance"]]
+        floors = " and ".join(floor.replace("_", " ") for floor in card["floors_not_above"])
+        chance += f", not above {floors}" if card["above_chance"] and floors else ""
+        chance += ", above all floors" if card["verdict"] == "above all floors" else ""
         lines.append(
             f"  score     {card['score']:.2f}{interval}{chance} ({card['scorer']}, {card['variant']})"
         )

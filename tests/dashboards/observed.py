@@ -168,3 +168,13 @@ def commit_measures(commit: Any, columns: Any, dictionary: str, activation_set: 
     commit_associations(commit, columns, dictionary, activation_set)
     commit_decodability(commit, columns, dictionary, activation_set)
     commit_neighbours(commit, columns, dictionary, activation_set)
+
+
+def commit_floors(commit: Any, columns: Any, ids: dict[str, str]) -> None:
+    """Commit a frozen decoder whose labels score almost as well: half of the labels do not exceed it."""
+    labels = {"explainer": "lexical", "writer": "none", "scorer": "predicate", "judge": "none"}
+    measured = {"value": 0.7, "ci_low": 0.68, "ci_high": 0.72, "n": 90, "threshold": 0.8}
+    lift = {"lift": 0.1, "lift_ci_low": 0.07, "lift_ci_high": 0.13}
+    kind = {"metric": "balanced_accuracy", "variant": "neighbour", "floor": "frozen_decoder"}
+    table = columns("score_floors", [{**ids, **labels, **kind, **measured, **lift}])
+    commit("measure_floors", ids["dictionary_id"], [SliceWrite("score_floors", ids["dictionary_id"], table)])

@@ -21,7 +21,7 @@ from catalog.schemas import TABLES
 from catalog.store import SliceWrite, publish_rows
 from tests.dashboards.feature_columns import LOGITS, activation_bins
 from tests.dashboards.model_rows import model_row
-from tests.dashboards.observed import commit_measures, commit_observation, commit_shifts
+from tests.dashboards.observed import commit_floors, commit_measures, commit_observation, commit_shifts
 
 RUN, RUN_BEFORE = "5f0c6a9e-run-of-tonight", "1b7d-run-of-yesterday"
 NIGHT = datetime(2026, 11, 20, 2, 14, tzinfo=UTC)
@@ -352,6 +352,8 @@ def _commit_dictionary(commit: Any, model: str) -> None:
             SliceWrite("judgements", named, columns("judgements", judged)),
         ],
     )
+    if model == MODELS[0]:
+        commit_floors(commit, columns, ids)
 
 
 def _commit_observation(commit: Any, model: str, other: str) -> None:

@@ -64,6 +64,9 @@ def values(catalogue: Path, synthetic: ModuleType) -> dict[str, Any]:
         "name": "doc-3",
         "text": synthetic.document_text(3),
         "corpora": ["another"],
+        "floors": ["frozen_decoder"],
+        "floor_dictionaries": [b],
+        "floor_sets": [synthetic.activation_set_of("pico-b")],
     }
 
 

@@ -1,8 +1,20 @@
 """A score is never shown without its chance level and interval."""
 
+from typing import Any
+
+import pytest
+
 from dashboards.components.feature_parts import headline, label_row
 from dashboards.components.markup import Node, strings
-from dashboards.components.scores import NO_BETTER, NOT_KNOWN, NOT_SCORED, Score, score_block
+from dashboards.components.scores import (
+    BELOW_A_FLOOR,
+    NO_BETTER,
+    NOT_KNOWN,
+    NOT_SCORED,
+    Score,
+    label_verdict,
+    score_block,
+)
 
 
 def _said(score: Score) -> str:
@@ -30,6 +42,39 @@ def test_no_better_than_chance_is_said_in_words() -> None:
     assert NOT_KNOWN in _said(Score(0.6, 0.52, 0.7, 0.5, 40, None))
     assert NO_BETTER not in _said(Score(0.6, 0.51, 0.7, None, 40, True))
     assert _said(Score(None, None, None, None, None)) == NOT_SCORED
+
+
+@pytest.mark.parametrize(
+    ("verdict", "above", "not_above", "said"),
+    [
+        (None, None, None, None),
+        ("not above chance", [], ["frozen_decoder"], "not above chance"),
+        ("above chance, no floor measured", [], [], "above chance, no floor measured"),
+        (
+            "above chance only",
+            ["random_weights"],
+            ["single_token", "random_directions"],
+            "above chance only : no better than its best single token, labels of random directions",
+        ),
+        (
+            "above all floors",
+            ["random_weights"],
+            [],
+            "above all floors : better than labels on the model with random weights",
+        ),
+    ],
+)
+def test_a_label_is_compared_with_its_floors_in_words(
+    verdict: str | None, above: Any, not_above: Any, said: str | None
+) -> None:
+    drawn = label_verdict({"verdict": verdict, "floors_above": above, "floors_not_above": not_above})
+    assert (None if drawn is None else " ".join(strings(drawn))) == said
+
+
+def test_a_table_says_that_a_label_does_not_exceed_its_floors() -> None:
+    score = Score(0.84, 0.75, 0.91, 0.51, 40, True, "above chance only")
+    assert BELOW_A_FLOOR in " ".join(strings(score_block(score, brief=True)))
+    assert BELOW_A_FLOOR not in _said(Score(0.84, 0.75, 0.91, 0.51, 40, True, "above all floors"))
 
 
 def test_the_headline_is_what_the_view_chose() -> None:
