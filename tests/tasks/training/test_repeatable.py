@@ -5,14 +5,20 @@ for ``index_put_`` with ``accumulate`` (the gradient of ``x[index]``) where an i
 repeats with 40,000 indices and two threads 58 differed in the last bits.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from catalog.errors import UserError
+from tasks.activations.reading.shards import ActivationSet
 from tasks.dictionaries.base import ARCHITECTURES, dictionary_config
+from tasks.dictionaries.weights import WEIGHTS_FILE
+from tasks.training.request import TrainingOptions, TrainingRequest
 from tasks.training.run import TrainingRun
+from tasks.training.supervisor import train_many_in_child
 
 NAMES = tuple(name for name in ARCHITECTURES.names() if ARCHITECTURES[name].how_trained == "steps")
 BATCH, N_STEPS = 200, 12
@@ -53,3 +59,35 @@ def test_the_watch_sees_what_would_race() -> None:
     with Accumulations() as watched:
         weights[torch.tensor([1, 1, 2])].sum().backward()
     assert watched.racing
+
+
+SPREAD = ("topk", "batch_topk", "jumprelu", "relu_l1", "matryoshka_batch_topk")
+"""Architectures whose steps differ in what they add up."""
+
+
+def trained_in_a_fresh_process(folder: Path, scratch: Path) -> dict[str, tuple[bytes, bytes]]:
+    """Weights and log of each architecture, in bytes, from two threads of a process of their own."""
+    sizes = {"d_sae": 512, "batch_tokens": 512, "n_tokens": 512 * 60, "dead_after_tokens": 2_048}
+    configs = [
+        dictionary_config({"architecture": name, **sizes, **ARCHITECTURES[name].Config.example})
+        for name in SPREAD
+    ]
+    requests = [
+        TrainingRequest(config=config, reads=(folder,), scratch=scratch / config.architecture)
+        for config in configs
+    ]
+    ended = dict(train_many_in_child(requests, TrainingOptions(device="cpu", n_threads=2)))
+    found = {}
+    for number, config in enumerate(configs):
+        outcome = ended[number]
+        assert not isinstance(outcome, UserError), outcome
+        log = repr(outcome.log.to_pylist()).encode()
+        found[config.architecture] = ((outcome.folder / WEIGHTS_FILE).read_bytes(), log)
+    return found
+
+
+def test_two_fresh_processes_end_with_the_same_bytes(activation_set: ActivationSet, tmp_path: Path) -> None:
+    """Two threads each: where memory lies and which thread comes first differ between processes."""
+    first, second = (trained_in_a_fresh_process(activation_set.folder, tmp_path / name) for name in "ab")
+    assert list(first) == list(SPREAD)
+    assert {name: first[name] == second[name] for name in first} == dict.fromkeys(SPREAD, True)
