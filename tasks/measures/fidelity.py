@@ -2,9 +2,10 @@
 
 Shapes: B sequences, T context, D width read, E width replaced, V vocabulary, N tokens, P predicted tokens.
 
-In one pass over eval sequences the model runs once unmodified and once per replacement. Only valid tokens are
-replaced (never BOS or padding). A causal model is scored on each valid token whose successor is in the same
-document; a masked model on a fixed random share of its valid tokens, masked. Cross-entropy and
+In one pass over eval sequences the model runs once unmodified and once per replacement. What comes before
+the replaced hookpoint is equal in all runs, so only the unmodified one computes it (`Prefix`). Only valid
+tokens are replaced (never BOS or padding). A causal model is scored on each valid token whose successor is in
+the same document; a masked model on a fixed random share of its valid tokens, masked. Cross-entropy and
 KL(clean || replaced) are means over the same P tokens, in nats.
 
 - ``ce_recovered`` = (CE_ablated - CE_replaced) / (CE_ablated - CE_clean), for zero and mean ablation
@@ -31,10 +32,11 @@ from torch import Tensor
 from tasks.activations.models.hookpoints import resolve_hookpoint
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.capture import capture, splice
+from tasks.activations.reading.resume import Prefix
 from tasks.activations.text.inputs import model_inputs
 from tasks.activations.text.packing import PackedTokens
 from tasks.common.progress import Progress, ProgressListener, silent
-from tasks.measures.clean_runs import CleanRuns
+from tasks.measures.clean_runs import CleanRun, CleanRuns
 from tasks.measures.fidelity_sums import CLEAN, Fidelity
 
 VERSION = 1
@@ -134,7 +136,8 @@ def measure_fidelity(
         return at_hookpoint
 
     arguments = (language_model, tokens, rows, mean_E, replacements, splicing, seed, ablate)
-    return measure_spliced(*arguments, clean=clean, listener=listener)
+    prefix = Prefix(language_model, hookpoint)
+    return measure_spliced(*arguments, prefix=prefix, clean=clean, listener=listener)
 
 
 @torch.no_grad()
@@ -147,10 +150,11 @@ def measure_spliced(
     splicing: Splicing,
     seed: int,
     ablate: bool = True,
+    prefix: Prefix | None = None,
     clean: CleanRuns | None = None,
     listener: ProgressListener = silent,
 ) -> Fidelity:
-    """The same for any way in which a replacement enters a forward pass."""
+    """The same for any way in which a replacement enters a forward pass; none enters it before ``prefix``."""
     ablations: dict[str, Replacement] = {
         "zero_ablation": lambda x_ND: mean_E.to(x_ND).new_zeros(len(x_ND), len(mean_E)),
         "mean_ablation": lambda x_ND: mean_E.to(x_ND).expand(len(x_ND), -1),
@@ -161,15 +165,16 @@ def measure_spliced(
     n_runs, done = len(rows) * (1 + len(together)), 0
     for number, batch in enumerate(_batches(language_model, tokens, rows, seed)):
         spliced = splicing(batch)
-        clean_PV = clean.of(number, partial(_log_probs, language_model, batch, nullcontext()))
-        clean_PV = clean_PV.to(language_model.device)
+        run = clean.of(number, partial(_clean_run, language_model, batch, prefix)).to(language_model.device)
+        clean_PV = run.log_probs_PV
         result.n += len(batch.targets_P)
         result.documents.append(batch.document_P)
         _add(result, CLEAN, clean_PV, clean_PV, batch.targets_P)
         for name, replace in together.items():
             done += len(batch.rows)
             listener(Progress("sequences predicted", done, n_runs))
-            log_probs_PV = _log_probs(language_model, batch, spliced(replace))
+            with spliced(replace), prefix.skipped(run.stream_BTD) if prefix else nullcontext():
+                log_probs_PV = _log_probs(language_model, batch)
             _add(result, name, clean_PV, log_probs_PV, batch.targets_P)
         done += len(batch.rows)
         listener(Progress("sequences predicted", done, n_runs))
@@ -244,10 +249,17 @@ def _masked(language_model: LanguageModel, tokens: PackedTokens, rows: NDArray[A
     return Batch(rows, inputs, segment, valid, scored, targets_P, tokens.document_index[rows][scored_BT])
 
 
-def _log_probs(language_model: LanguageModel, batch: Batch, spliced: AbstractContextManager[Any]) -> Tensor:
+def _clean_run(language_model: LanguageModel, batch: Batch, prefix: Prefix | None) -> CleanRun:
+    if prefix is None:
+        return CleanRun(_log_probs(language_model, batch))
+    with prefix.kept() as stream:
+        log_probs_PV = _log_probs(language_model, batch)
+    return CleanRun(log_probs_PV, *stream)
+
+
+def _log_probs(language_model: LanguageModel, batch: Batch) -> Tensor:
     """Log-probabilities (P, V) at the scored tokens."""
-    with spliced:
-        logits = language_model.model(**batch.inputs).logits
+    logits = language_model.model(**batch.inputs).logits
     return torch.log_softmax(logits[batch.scored_BT].float(), dim=-1)
 
 

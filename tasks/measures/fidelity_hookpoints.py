@@ -18,6 +18,7 @@ from torch import Tensor
 
 from tasks.activations.models.language_model import LanguageModel
 from tasks.activations.reading.capture import capture, splice
+from tasks.activations.reading.resume import Prefix
 from tasks.activations.text.inputs import model_inputs
 from tasks.activations.text.packing import PackedTokens
 from tasks.common.progress import ProgressListener, silent
@@ -79,7 +80,8 @@ def measure_hookpoint(
 
     parts = {name: partial(part, replace) for name, replace in replacements.items()}
     arguments = (spot.language_model, tokens, rows, means[number], parts, splicing, seed, ablate)
-    return measure_spliced(*arguments, listener=listener)
+    prefix = Prefix(spot.language_model, spot.hookpoint)
+    return measure_spliced(*arguments, prefix=prefix, listener=listener)
 
 
 def _read(spots: Sequence[Spot], scored: LanguageModel, tokens: PackedTokens, batch: Batch) -> Tensor:
