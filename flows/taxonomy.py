@@ -13,7 +13,7 @@ import tasks
 from catalog.schemas import SILENT_BANDS, TABLES, Column, Negatives, UnitType
 from catalog.schemas.spec import BOOL
 from flows.registries import REGISTRIES
-from tasks.autointerp.metrics import METRICS
+from tasks.autointerp.measures import RANKING, YES_NO, Measure
 from tasks.autointerp.scorer import SCORERS
 from tasks.common.registry import Registry
 from tasks.dictionaries.base import ARCHITECTURES
@@ -33,6 +33,10 @@ SCORES: dict[str, str] = {
     "suite": "How good a dictionary is",
 }
 """Kinds of the registries that measure or explain."""
+MEASURES: dict[str, Measure] = {
+    "Answers yes or no are scored by": YES_NO,
+    "Numbers that put the contexts in order (such as probabilities of yes) are scored by": RANKING,
+}
 FEATURE_COLUMNS = frozenset({"feature_index", "feature_a"})
 """Keys of tables about features."""
 _CONTROL = re.compile(r"(^|_)(null|chance|control|floor)(_|$)")
@@ -60,7 +64,8 @@ def _scores() -> Iterator[str]:
             yield f"### {SCORES[registry.kind]}: {registry.kind}s"
             yield _list(registry, registry)
         if registry is SCORERS:
-            yield _wrapped(f"Each scorer gives {_code(METRICS)} with an interval and a chance level.")
+            for words, measure in MEASURES.items():
+                yield _wrapped(f"{words} {_code(measure.metrics)}, each with a chance level.")
     yield "### Flags and verdicts"
     yield "\n".join(_item(f"{table}.{c.name}", _flag(c)) for table, c in flags())
 

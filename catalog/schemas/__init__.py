@@ -24,6 +24,7 @@ from catalog.schemas.matches import MATCHES
 from catalog.schemas.observations import OBSERVATIONS
 from catalog.schemas.spec import BIN, COMMON_COLUMNS, HOOK, LOGIT, NEIGHBOUR, QUANTILE, Column, TableSpec
 from catalog.schemas.values import (
+    AnsweredBy,
     CallOutcome,
     ComparisonKind,
     ConceptEvent,
@@ -54,6 +55,7 @@ __all__ = [
     "SILENT_BANDS",
     "TABLES",
     "TOP_BAND",
+    "AnsweredBy",
     "CallOutcome",
     "Column",
     "ComparisonKind",

@@ -21,7 +21,7 @@ from catalog.schemas.spec import (
     optional,
     table,
 )
-from catalog.schemas.values import CallOutcome, ExplanationStatus, Negatives, ScoreFloor
+from catalog.schemas.values import AnsweredBy, CallOutcome, ExplanationStatus, Negatives, ScoreFloor
 
 LABELS: tuple[TableSpec, ...] = (
     table(
@@ -76,7 +76,7 @@ LABELS: tuple[TableSpec, ...] = (
         FEATURE,
         column("scorer", TEXT, "detection, fuzzing or predicate"),
         column("judge", TEXT, "LLM that judged; none without an LLM"),
-        column("metric", TEXT, "balanced_accuracy, recall, specificity, ..."),
+        column("metric", TEXT, "balanced_accuracy, auroc, recall, specificity, ..."),
         column("variant", TEXT, "Kind of negatives: random, neighbour or mixed"),
         column("seed", I32, "Seed of sampling and order"),
         optional("value", F64, "The score; null if nothing was answered"),
@@ -107,6 +107,14 @@ LABELS: tuple[TableSpec, ...] = (
             since=2,
         ),
         optional("metric_version", I32, "Version of the definition of the metric", since=2),
+        optional(
+            "answered_by",
+            TEXT,
+            "What it was scored by: yes or no as stated, the probability of the stated token, or a number "
+            "that was measured without a question",
+            AnsweredBy,
+            since=2,
+        ),
         sort_by=(
             "dictionary_id",
             "activation_set_id",
@@ -178,7 +186,7 @@ LABELS: tuple[TableSpec, ...] = (
         column("rank", I32, "Rank of the example within its band"),
         column("truth", BOOL, "Whether the feature fires on it (fuzzing: whether it is marked correctly)"),
         optional("answer", BOOL, "Answer of the judge; null if unanswered"),
-        optional("probability", F32, "Probability of yes if the judge gives one"),
+        optional("probability", F32, "Probability of yes against no, if the endpoint gives it"),
         optional("call_id", TEXT, "LLM call with the answer"),
         sort_by=("dictionary_id", "activation_set_id", "feature_index", "explanation_id", "scorer", "item"),
         append_only=True,

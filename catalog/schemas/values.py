@@ -14,6 +14,7 @@ Origin = Literal["trained", "imported", "baseline"]
 Verdict = Literal["same", "split", "merged", "absorbed", "unmatched"]
 ConceptEvent = Literal["born", "kept", "split", "merged", "died"]
 Negatives = Literal["random", "neighbour", "mixed"]
+AnsweredBy = Literal["answer", "logprob", "measure"]
 Geometry = Literal["constructive", "interference"]
 ComparisonKind = Literal["models", "labels", "corpora", "growth"]
 ScoreFloor = Literal[

@@ -15,6 +15,7 @@ from catalog.schemas import CallOutcome
 from tasks.autointerp.budget import Budget, Reservation, Spend
 from tasks.autointerp.chat import CallRecord, ChatReply, ChatRequest, Message, Reply, Spent, Stopped
 from tasks.autointerp.endpoint import EndpointProfile
+from tasks.autointerp.logprobs import ReplyToken, tokens_from_plain
 from tasks.autointerp.patience import Patience
 from tasks.autointerp.prompt_cache import Answers
 from tasks.autointerp.replies import Completion, Rejected, Unavailable, judge_reply
@@ -32,6 +33,11 @@ REPAIR = "Not a valid reply ({problem}). Reply again with nothing but the JSON o
 
 class Wire(Protocol):
     """Sends one request; raises `Unavailable`, `Rejected` or `Stopped`."""
+
+    @property
+    def gives_logprobs(self) -> bool:
+        """Whether the endpoint gives the probabilities of tokens, as far as is known."""
+        ...
 
     def most_tokens(self, request: ChatRequest) -> int:
         """Limit on the tokens of a reply to the request."""
@@ -62,6 +68,7 @@ class _Course:
     cost_usd: float = 0.0
     finish_reason: str | None = None
     messages: list[Message] = field(default_factory=list)
+    tokens: tuple[ReplyToken, ...] = ()
 
 
 class Asker:
@@ -96,6 +103,11 @@ class Asker:
         return self.profile.probe
 
     @property
+    def gives_logprobs(self) -> bool:
+        """Whether the endpoint gives the probabilities of tokens, as far as is known."""
+        return self.wire.gives_logprobs
+
+    @property
     def last_error(self) -> str | None:
         """The reason why the last unanswered question got no answer."""
         return self._patience.last_error
@@ -107,6 +119,8 @@ class Asker:
             Stopped: when the budget or quota is used up, the key is refused, the endpoint asks for a wait
                 that is longer than allowed, or too many questions failed in a row.
         """
+        if request.top_logprobs and not self.wire.gives_logprobs:
+            request = replace(request, top_logprobs=0)
         key = request.digest(self.model, self.profile.answer_settings)
         asked_as = digest([self.owner, request.purpose, request.unit, key])[:32]
         known = self.answers.get(key)
@@ -122,10 +136,12 @@ class Asker:
                 self._patience.stopped = stop
                 raise
         call_id = digest([asked_as, now_text()])[:32]
-        reply = ChatReply(self._record(request, call_id, key, course, outcome), value, error)
+        tokens = course.tokens if value is not None and request.top_logprobs else ()
+        reply = ChatReply(self._record(request, call_id, key, course, outcome), value, error, tokens)
         self._patience.count(error if outcome == "error" else None)
         entry = {"asked_as": asked_as, "reply": value and value.model_dump_json(), "error": error}
-        self.answers.put(key, {**entry, "record": reply.record.to_plain()})
+        told = {"tokens": [token.to_plain() for token in tokens]} if tokens else {}
+        self.answers.put(key, {**entry, **told, "record": reply.record.to_plain()})
         return reply
 
     async def close(self) -> None:
@@ -210,7 +226,7 @@ class Asker:
             self._settled.set()
         course.prompt_tokens = _plus(course.prompt_tokens, sent)
         course.completion_tokens = _plus(course.completion_tokens, received)
-        course.finish_reason = completion.finish_reason
+        course.finish_reason, course.tokens = completion.finish_reason, completion.tokens
         return completion
 
     async def _reserve(self, most: Spend, course: _Course) -> Reservation:
@@ -274,7 +290,7 @@ def _replay(request: ChatRequest, asked_as: str, entry: dict[str, Any]) -> ChatR
         record = replace(record, call_id=asked_as, purpose=request.purpose, **free)
     is_ok = record.outcome == "ok"
     value = request.reply.model_validate_json(entry["reply"]) if is_ok else None
-    return ChatReply(record, value, entry["error"])
+    return ChatReply(record, value, entry["error"], tokens_from_plain(entry.get("tokens", ())))
 
 
 def _plus(a: int | None, b: int | None) -> int | None:

@@ -12,8 +12,11 @@ from pydantic import BaseModel, ConfigDict
 from catalog.errors import UserError
 from catalog.ids import digest
 from catalog.schemas import CallOutcome
+from tasks.autointerp.logprobs import ReplyToken
 
 KEY_NONCE = "0" * 16
+PROBE = "probe"
+"""Purpose of the question that tests an endpoint."""
 
 
 class Reply(BaseModel):
@@ -48,9 +51,12 @@ class ChatRequest:
     temperature: float = 0.0
     check: Callable[[Reply], str | None] | None = None
     """The fault of a reply that satisfies the schema, or None."""
+    top_logprobs: int = 0
+    """Alternatives of each token to ask for, if the endpoint gives their probabilities."""
 
     def digest(self, model: str, answer_settings: Mapping[str, Any]) -> str:
         """SHA-256 of model, messages, schema and settings, including those of the endpoint's profile."""
+        told = {"top_logprobs": self.top_logprobs} if self.top_logprobs else {}
         return digest(
             {
                 "model": model,
@@ -60,6 +66,7 @@ class ChatRequest:
                     "max_tokens": self.max_tokens,
                     "temperature": self.temperature,
                     **answer_settings,
+                    **told,
                 },
             }
         )
@@ -95,6 +102,8 @@ class ChatReply:
     record: CallRecord
     value: Reply | None
     error: str | None
+    tokens: tuple[ReplyToken, ...] = ()
+    """The tokens of a valid reply with their alternatives, if requested and given."""
 
     @property
     def outcome(self) -> CallOutcome:
@@ -118,6 +127,11 @@ class ChatClient(Protocol):
     @property
     def concurrency(self) -> int:
         """Maximum number of concurrent questions."""
+        ...
+
+    @property
+    def gives_logprobs(self) -> bool:
+        """Whether the endpoint gives the probabilities of tokens, as far as is known."""
         ...
 
     @property

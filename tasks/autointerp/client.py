@@ -15,7 +15,7 @@ import openai
 
 from tasks.autointerp.asking import Asker
 from tasks.autointerp.budget import Budget, RunLimit
-from tasks.autointerp.chat import ChatRequest, Message, Stopped
+from tasks.autointerp.chat import PROBE, ChatRequest, Message, Stopped
 from tasks.autointerp.endpoint import EndpointProfile, load_api_key, load_endpoint
 from tasks.autointerp.prompt_cache import Answers, PromptCache
 from tasks.autointerp.reading import read_completion
@@ -74,6 +74,11 @@ class OpenAIWire:
         self._shapes = ShapeMemory(profile, memory)
         self._client: openai.AsyncOpenAI | None = None
 
+    @property
+    def gives_logprobs(self) -> bool:
+        """Whether the endpoint gives the probabilities of tokens, as far as is known."""
+        return self._shapes.shape.sends_logprobs
+
     def most_tokens(self, request: ChatRequest) -> int:
         """Limit on the tokens of a reply to the request."""
         return self._shapes.shape.limit(request)
@@ -92,9 +97,11 @@ class OpenAIWire:
         for _ in range(MOST_CHANGES):
             shape = self._shapes.shape
             try:
-                return read_completion(await self._send(shape.parameters(request, messages, temperature)))
+                return self._read(request, await self._send(shape.parameters(request, messages, temperature)))
             except openai.APIStatusError as error:
                 is_learnt = error.status_code in TELLING and self._shapes.refused(shape, error.response.text)
+                if not is_learnt and request.purpose == PROBE and error.status_code in (400, 422):
+                    is_learnt = self._shapes.gave_no_logprobs()
                 if not is_learnt:
                     raise self._status_failure(error) from None
             except _BadBody as error:
@@ -104,6 +111,13 @@ class OpenAIWire:
             except (openai.OpenAIError, ValueError) as error:
                 raise Unavailable(f"unreadable reply: {type(error).__name__}", answered=True) from None
         raise Rejected("the endpoint refuses every form of the request")
+
+    def _read(self, request: ChatRequest, body: str) -> Completion:
+        """The completion; if the probe asked for probabilities and got none, that is learnt."""
+        completion = read_completion(body)
+        if request.purpose == PROBE and request.top_logprobs and completion.text and not completion.tokens:
+            self._shapes.gave_no_logprobs()
+        return completion
 
     async def _send(self, parameters: Mapping[str, Any]) -> str:
         """The body of the answer to one request."""

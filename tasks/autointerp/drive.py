@@ -33,6 +33,7 @@ class Ending:
     last_error: str | None = None
     """The reason for the last such question."""
     enforces_schema: bool | None = None
+    gives_logprobs: bool | None = None
     probes: list[Record] = field(default_factory=list)
 
     def stop(self, reason: Stopped) -> None:
@@ -43,7 +44,7 @@ class Ending:
                 self.resume_at = (datetime.now(UTC) + timedelta(seconds=reason.resume_seconds)).isoformat()
 
     def facts(self) -> dict[str, Any]:
-        """Facts of the stage: ``complete``, what is missing if it is not, and ``enforces_schema``."""
+        """Facts of the stage: ``complete``, what is missing if it is not, and what the probe found."""
         return {
             "complete": self.stopped is None and not self.failed,
             "stopped": self.stopped or (self._failure() if self.failed else None),
@@ -51,6 +52,7 @@ class Ending:
             "n_left": len(self.left),
             "n_failed": len(self.failed),
             "enforces_schema": self.enforces_schema,
+            "gives_logprobs": self.gives_logprobs,
         }
 
     def _failure(self) -> str:
@@ -129,22 +131,21 @@ class Drive:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _probe(self, journal: Journal, ending: Ending) -> None:
-        """Test once per stage whether the endpoint enforces schemas; an answer in the journal is kept."""
+        """Test once per stage what the endpoint does; an answer in the journal is kept."""
         if self.client is None or not self.client.probes:
             return
         if PROBE_KEY in journal:
             answer = journal.record(PROBE_KEY)
         else:
             try:
-                enforces, call = await probe(self.client)
+                answer = {**await probe(self.client), "finished_at": now_text()}
             except Stopped as stop:
                 ending.stop(stop)
                 return
-            calls = [call.to_plain()]
-            answer = {"enforces_schema": enforces, "calls": calls, "finished_at": now_text()}
-            if is_final(calls):
+            if is_final(answer["calls"]):
                 journal.append(PROBE_KEY, answer)
         ending.enforces_schema, ending.probes = answer["enforces_schema"], [answer]
+        ending.gives_logprobs = answer.get("gives_logprobs")
 
 
 def is_final(calls: Iterable[Mapping[str, Any]]) -> bool:

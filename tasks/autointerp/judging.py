@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Any, ClassVar, Literal, cast
 
@@ -12,10 +13,13 @@ from catalog.ids import digest
 from catalog.schemas import SILENT_BANDS
 from tasks.autointerp.answer_watch import AnswerWatch
 from tasks.autointerp.chat import CallRecord, ChatClient, ChatRequest, Message, Reply, Stopped
+from tasks.autointerp.items import Items, Judged
+from tasks.autointerp.logprobs import TOP_LOGPROBS, probability, yes_margins
+from tasks.autointerp.measures import RANKING, YES_NO, Measure
 from tasks.autointerp.metrics import UNANSWERED, Answers
 from tasks.autointerp.prompting import MARK_SHARE, choose_marks, fence, fill, text_digest
 from tasks.autointerp.records import FeatureEvidence
-from tasks.autointerp.scorer import Explanation, Items, Judged, Scorer, ScorerConfig, items_of, seeded
+from tasks.autointerp.scorer import Explanation, Scorer, ScorerConfig, items_of, seeded
 
 TOKENS_PER_ANSWER = 8
 """A truth value and its comma take 2 to 4 tokens; twice that leaves room for spaces."""
@@ -27,6 +31,8 @@ KINDS = ("firing", *SILENT_BANDS)
 class JudgeConfig(ScorerConfig):
     """A language model judges a sample of held-out contexts, a few at a time."""
 
+    later_fields: ClassVar[frozenset[str]] = ScorerConfig.later_fields | {"logprobs"}
+
     endpoint: str
     """Name of the endpoint profile to ask."""
     n_firing: int = Field(default=20, ge=1)
@@ -37,6 +43,8 @@ class JudgeConfig(ScorerConfig):
     """Silent contexts of its nearest features."""
     items_per_call: int = Field(default=5, ge=1, le=50)
     """Contexts shown in one question; the last question may have fewer."""
+    logprobs: bool = True
+    """Ask for the probabilities of yes and no, and score their order as AUROC, if the endpoint gives them."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Longest reply in tokens, without thoughts; default: 64, and 8 for each context of the question."""
 
@@ -63,6 +71,7 @@ class JudgeScorer(Scorer):
     """Shows explanation and contexts; an invalid reply leaves its group unanswered, never guessed."""
 
     needs_client = True
+    measures: ClassVar[tuple[Measure, ...]] = (YES_NO, RANKING)
     config: JudgeConfig
     prompt: ClassVar[str]
     """Name or text of its prompt."""
@@ -97,7 +106,9 @@ class JudgeScorer(Scorer):
     def note(self, judged: Judged) -> None:
         size = self.config.items_per_call
         for start in range(0, len(judged.answer_I), size):
-            self._watch.add(judged.answer_I[start : start + size].tolist())
+            chosen = slice(start, start + size)
+            if judged.margin_I is None or not np.ptp(judged.margin_I[chosen]) > 0:
+                self._watch.add(judged.answer_I[chosen].tolist())
 
     def check(self) -> None:
         fault = self._watch.fault()
@@ -110,6 +121,7 @@ class JudgeScorer(Scorer):
     async def judge(self, explanation: Explanation, evidence: FeatureEvidence, items: Items) -> Judged:
         assert self.client is not None
         answer_I: Answers = np.full(len(items), UNANSWERED, np.int8)
+        margins: list[float | None] = [None] * len(items)
         call_ids: list[str | None] = [None] * len(items)
         calls: list[CallRecord] = []
         for start in range(0, len(items), self.config.items_per_call):
@@ -118,8 +130,15 @@ class JudgeScorer(Scorer):
             calls.append(reply.record)
             call_ids[chosen] = [reply.record.call_id] * (chosen.stop - chosen.start)
             if reply.value is not None:
-                answer_I[chosen] = cast(JudgeReply, reply.value).answers
-        return Judged(answer_I, (), tuple(call_ids), tuple(calls))
+                answers = cast(JudgeReply, reply.value).answers
+                answer_I[chosen], margins[chosen] = answers, yes_margins(reply.tokens, answers)
+        judged = Judged(answer_I, (), tuple(call_ids), tuple(calls))
+        if all(margin is None for margin in margins):
+            return judged
+        margin_I = np.asarray([np.nan if margin is None else margin for margin in margins])
+        return replace(
+            judged, probability_I=tuple(map(probability, margins)), margin_I=margin_I, by="logprob"
+        )
 
     def _request(
         self, explanation: Explanation, evidence: FeatureEvidence, items: Items, chosen: slice
@@ -143,4 +162,11 @@ class JudgeScorer(Scorer):
 
         unit = f"{evidence.feature_index}/{explanation.explanation_id}/{self.config.seed}/{chosen.start}"
         max_tokens = self.config.max_tokens or BASE_TOKENS + TOKENS_PER_ANSWER * count
-        return ChatRequest(self.config.scorer, unit, messages, judge_reply(count), max_tokens)
+        return ChatRequest(
+            self.config.scorer,
+            unit,
+            messages,
+            judge_reply(count),
+            max_tokens,
+            top_logprobs=TOP_LOGPROBS if self.config.logprobs else 0,
+        )

@@ -94,7 +94,7 @@ METRICS: dict[str, Callable[[Confusion], Values]] = {
 """Without precision and F1: the items fire far more often than text does, and both depend on that."""
 
 
-FLOORS = {"balanced_accuracy": 0.5, "pessimistic_balanced_accuracy": 0.5}
+FLOORS = {"balanced_accuracy": 0.5, "pessimistic_balanced_accuracy": 0.5, "auroc": 0.5}
 """The value that random answers reach, whatever the items."""
 
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tasks.autointerp.logprobs import read_tokens
 from tasks.autointerp.replies import Completion, Unavailable
 from tasks.autointerp.unwrapping import clean
 
@@ -41,6 +42,7 @@ def read_completion(body: str) -> Completion:
         completion_tokens=_count(usage.get("completion_tokens")),
         thoughts="".join([*thoughts, *thought_parts]) or None,
         thought_tokens=_count(_mapping(usage.get("completion_tokens_details")).get("reasoning_tokens")),
+        tokens=read_tokens(choice.get("logprobs")),
     )
 
 

@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from catalog.schemas import CallOutcome
 from tasks.autointerp.chat import ChatRequest, Reply
+from tasks.autointerp.logprobs import ReplyToken
 from tasks.autointerp.unwrapping import clean, objects_in, without_thoughts
 
 CUT_OFF = ("length", "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded")
@@ -27,6 +28,8 @@ class Completion:
     thoughts: str | None = None
     """The thoughts of the model, if they were separate from the text."""
     thought_tokens: int | None = None
+    tokens: tuple[ReplyToken, ...] = ()
+    """The tokens of the reply with their alternatives, if the endpoint gave them."""
 
     @property
     def is_cut_off(self) -> bool:

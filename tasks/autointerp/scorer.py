@@ -12,22 +12,13 @@ from fnmatch import fnmatchcase
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import BeforeValidator, Field
 
 from catalog.schemas import SILENT_BANDS
-from tasks.autointerp.chat import CallRecord, ChatClient
+from tasks.autointerp.chat import ChatClient
 from tasks.autointerp.choice import ChoiceConfig
-from tasks.autointerp.metrics import (
-    METRICS,
-    UNANSWERED,
-    Answers,
-    Confusion,
-    Values,
-    balanced_accuracy_variance,
-    confusion,
-    interval,
-)
+from tasks.autointerp.items import Items, Judged
+from tasks.autointerp.measures import YES_NO, Measure
 from tasks.autointerp.records import FeatureEvidence, Rows
 from tasks.common.registry import Registry
 
@@ -67,38 +58,6 @@ class Explanation:
     predicate: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Items:
-    """The items to judge (I, in the order shown): rows of the evidence and whether the feature fires."""
-
-    row_I: Rows
-    truth_I: npt.NDArray[np.bool_]
-    kind_I: npt.NDArray[Any]
-    """``firing``, ``random`` or ``neighbour``."""
-
-    def __len__(self) -> int:
-        return len(self.row_I)
-
-    @property
-    def decidable(self) -> bool:
-        """Whether there are items of both classes."""
-        return bool(self.truth_I.any() and (~self.truth_I).any())
-
-    def none(self) -> "Items":
-        """No items."""
-        return Items(self.row_I[:0], self.truth_I[:0], self.kind_I[:0])
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Answers to the items, with the calls that gave them."""
-
-    answer_I: Answers
-    probability_I: tuple[float | None, ...] = ()
-    call_id_I: tuple[str | None, ...] = ()
-    calls: tuple[CallRecord, ...] = ()
-
-
 class Scorer(ABC):
     """Judges explanations one at a time; a subclass registers itself in `SCORERS`."""
 
@@ -106,6 +65,8 @@ class Scorer(ABC):
     purpose: ClassVar[str]
     """What it does, as the end of a sentence that begins with its name."""
     needs_client: ClassVar[bool] = False
+    measures: ClassVar[tuple[Measure, ...]] = (YES_NO,)
+    """The kinds of scores it gives."""
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         self.config = config
@@ -185,47 +146,3 @@ def seeded(*parts: object) -> np.random.Generator:
     """A generator that depends only on its arguments."""
     digest = hashlib.sha256("\x1f".join(map(str, parts)).encode()).digest()
     return np.random.default_rng(int.from_bytes(digest[:8], "big"))
-
-
-def score_rows(items: Items, judged: Judged, shuffled: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Every metric against each kind of negatives: value, interval, n, answered share, values of its donors.
-
-    ``chance.with_chance`` turns the donors of all features into chance levels. Without items of both classes
-    there is one row per metric that says so: no value and n = 0.
-    """
-    answers_SI = np.stack([judged.answer_I, *(other.answer_I for other in shuffled)])
-    rows: list[dict[str, Any]] = []
-    for variant in (*SILENT_BANDS, "mixed"):
-        chosen = items.truth_I | (items.kind_I == variant) | (variant == "mixed")
-        if variant != "mixed" and not (items.kind_I == variant).any():
-            continue
-        counts = confusion(answers_SI[:, chosen], items.truth_I[chosen])
-        answered = judged.answer_I[chosen] != UNANSWERED
-        common = {
-            "variant": variant,
-            "negatives": variant,
-            "n": int(answered.sum()) if items.decidable else 0,
-            "answered_share": float(counts.answered_share[0]) if items.decidable else 0.0,
-            "prevalence": float(items.truth_I[chosen][answered].mean()) if answered.any() else None,
-        }
-        for metric, compute in METRICS.items():
-            rows.append({"metric": metric, **common, **_measured(metric, compute(counts), counts, items)})
-    return rows
-
-
-def _measured(metric: str, values_S: Values, counts: Confusion, items: Items) -> dict[str, Any]:
-    """Value and interval of the explanation, and the values of its donors with their sampling variance."""
-    is_known = bool(np.isfinite(values_S[0])) and items.decidable
-    bounds = interval(metric, counts) if is_known else None
-    has_donor_S = np.isfinite(values_S) & items.decidable
-    has_donor_S[0] = False
-    variance = None
-    if metric == "balanced_accuracy" and has_donor_S.any():
-        variance = float(balanced_accuracy_variance(counts)[has_donor_S].mean())
-    return {
-        "value": float(values_S[0]) if is_known else None,
-        "ci_low": bounds.low if bounds else None,
-        "ci_high": bounds.high if bounds else None,
-        "donors": values_S[has_donor_S].tolist(),
-        "donor_variance": variance,
-    }

@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 
 from tasks.autointerp.chance import donors_needed, with_chance
-from tasks.autointerp.metrics import METRIC_VERSION, Answers
+from tasks.autointerp.items import Items, Judged
+from tasks.autointerp.measures import score_rows
+from tasks.autointerp.metrics import METRIC_VERSION, Answers, Values
 from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.rows import now_text
-from tasks.autointerp.scorer import Explanation, Items, Judged, Scorer, score_rows, seeded
+from tasks.autointerp.scorer import Explanation, Scorer, seeded
 
 _NO_ANSWERS: Answers = np.empty(0, np.int8)
+_NO_MARGINS: Values = np.empty(0)
 
 
 class Donors:
@@ -59,7 +62,7 @@ async def score_one(
     """
     scorer.check()
     items = scorer.items(feature)
-    judged, shuffled = Judged(_NO_ANSWERS), list[Judged]()
+    judged, shuffled = Judged(_NO_ANSWERS, margin_I=_NO_MARGINS), list[Judged]()
     if items.decidable:
         judged = await scorer.judge(explanation, feature, items)
         scorer.note(judged)
@@ -79,7 +82,7 @@ async def score_one(
     calls = [*judged.calls, *(call for other in shuffled for call in other.calls)]
     return {
         "common": common,
-        "scores": score_rows(items, judged, shuffled),
+        "scores": score_rows(items, judged, shuffled, scorer.measures),
         "judgements": _judgement_columns(feature, items, judged),
         "calls": [call.to_plain() for call in calls],
     }

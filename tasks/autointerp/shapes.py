@@ -17,14 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from catalog.durable import make_folder, replace_file, to_json
-from tasks.autointerp.chat import ChatRequest, Message
+from tasks.autointerp.chat import PROBE, ChatRequest, Message
 from tasks.autointerp.endpoint import EndpointProfile, ResponseFormat, TokenLimit
 
 logger = logging.getLogger(__name__)
 
 MOST_CHANGES = 8
 MOST_CHARS = 4_000
-_OURS = ("max_tokens", "max_completion_tokens", "temperature", "response_format")
+_OURS = ("max_tokens", "max_completion_tokens", "temperature", "response_format", "logprobs", "top_logprobs")
 ROOMS = (4_096, 16_384)
 """Tokens added for thoughts, step by step, if a reply shows that the model needs them."""
 REMEMBERED_SECONDS = 86_400.0
@@ -45,6 +45,8 @@ class RequestShape:
     response_format: ResponseFormat = "json_schema"
     sends_temperature: bool = True
     has_system_role: bool = True
+    sends_logprobs: bool = True
+    """Whether to ask for the probabilities of tokens, where a question wants them."""
     room: int = 0
     """Tokens added to every limit for the thoughts of the model before its answer."""
     most_tokens: int | None = None
@@ -64,6 +66,8 @@ class RequestShape:
             sent[self.token_limit] = self.limit(request)
         if self.sends_temperature:
             sent["temperature"] = temperature
+        if request.top_logprobs and self.sends_logprobs:
+            sent.update(logprobs=True, top_logprobs=request.top_logprobs)
         if self.response_format == "json_object":
             sent["response_format"] = {"type": "json_object"}
         elif self.response_format == "json_schema":
@@ -80,7 +84,7 @@ class RequestShape:
         spoken = list(messages)
         if self.response_format != "json_schema":
             schema = json.dumps(request.reply.model_json_schema())
-            told = PLAIN if request.purpose == "probe" else SCHEMA.format(schema=schema)
+            told = PLAIN if request.purpose == PROBE else SCHEMA.format(schema=schema)
             last = next(i for i in reversed(range(len(spoken))) if spoken[i].role == "user")
             spoken[last] = replace(spoken[last], content=f"{spoken[last].content}\n\n{told}")
         if not self.has_system_role and spoken[0].role == "system":
@@ -97,6 +101,8 @@ class RequestShape:
         said = _named(body)
         if any(words in said for words in _TOO_LONG):
             return None
+        if self.sends_logprobs and "logprobs" in said:
+            return self.without_logprobs()
         if any(words in said for words in _ABOUT_FORMATS) and self.response_format in _FALLBACKS:
             weaker = _FALLBACKS[self.response_format]
             return replace(self, response_format=weaker), f"{self.response_format} → {weaker}"
@@ -111,6 +117,10 @@ class RequestShape:
         if self.has_system_role and any(words in said for words in _ABOUT_ROLES):
             return replace(self, has_system_role=False), "system message → first user message"
         return None
+
+    def without_logprobs(self) -> "tuple[RequestShape, str]":
+        """The shape that asks for no probabilities, and the change."""
+        return replace(self, sends_logprobs=False), "probabilities of tokens → none"
 
     def with_room(self) -> "RequestShape | None":
         """The shape with more room for thoughts, or None if there is enough."""
@@ -165,6 +175,13 @@ class ShapeMemory:
         if learnt is not None:
             self._remember(*learnt)
         return learnt is not None
+
+    def gave_no_logprobs(self) -> bool:
+        """Learn that a request for probabilities gets none; return whether that is new."""
+        is_new = self.shape.sends_logprobs
+        if is_new:
+            self._remember(*self.shape.without_logprobs())
+        return is_new
 
     def thought_too_long(self) -> bool:
         """Learn from a reply that was cut off in its thoughts; return whether to ask again."""

@@ -2,9 +2,10 @@
 
 from typing import Literal
 
+from tasks.autointerp.items import Items
 from tasks.autointerp.judging import JudgeConfig, JudgeScorer
 from tasks.autointerp.records import FeatureEvidence
-from tasks.autointerp.scorer import SCORERS, Items
+from tasks.autointerp.scorer import SCORERS
 
 PROMPT = """Does the explanation hold somewhere in each passage?
 Reply with $count numbers: {"answers": [$sample]}

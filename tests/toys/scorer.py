@@ -5,8 +5,9 @@ from typing import Literal
 import numpy as np
 
 from catalog.ids import digest
+from tasks.autointerp.items import Items, Judged
 from tasks.autointerp.records import FeatureEvidence
-from tasks.autointerp.scorer import SCORERS, Explanation, Items, Judged, Scorer, ScorerConfig
+from tasks.autointerp.scorer import SCORERS, Explanation, Scorer, ScorerConfig
 
 
 class ToyScorerConfig(ScorerConfig):

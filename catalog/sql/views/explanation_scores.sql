@@ -20,7 +20,8 @@ select
     n as n_judged,
     answered_share,
     created_at as scored_at,
-    metric
+    metric,
+    answered_by
 from latest_scores
 where metric in ('balanced_accuracy', 'auroc', 'correlation')
 qualify row_number() over (

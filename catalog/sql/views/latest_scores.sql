@@ -42,6 +42,7 @@ newest as (
                 'n_donors': n_donors,
                 'prevalence': prevalence,
                 'answered_share': answered_share,
+                'answered_by': answered_by,
                 'position': position,
                 'created_at': created_at,
                 'place': place

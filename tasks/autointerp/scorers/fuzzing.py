@@ -4,11 +4,12 @@ from typing import Any, Literal
 
 from tasks.autointerp.borrowed_marks import borrow
 from tasks.autointerp.chat import ChatClient
+from tasks.autointerp.items import Items
 from tasks.autointerp.judging import JudgeConfig, JudgeScorer
 from tasks.autointerp.lexicon.vocabulary import Bools
 from tasks.autointerp.prompting import MARK_SHARE, marked
 from tasks.autointerp.records import FeatureEvidence
-from tasks.autointerp.scorer import SCORERS, Items, seeded
+from tasks.autointerp.scorer import SCORERS, seeded
 
 N_KEPT = 256
 """Number of features whose marks are cached; more than are judged at once."""

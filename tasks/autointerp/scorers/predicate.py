@@ -7,9 +7,10 @@ import numpy as np
 from pydantic import Field
 
 from catalog.ids import digest
+from tasks.autointerp.items import Items, Judged
 from tasks.autointerp.lexicon.rule import GRAMMAR_VERSION, Rule, rule_from_json
 from tasks.autointerp.records import FeatureEvidence
-from tasks.autointerp.scorer import SCORERS, Explanation, Items, Judged, Scorer, ScorerConfig
+from tasks.autointerp.scorer import SCORERS, Explanation, Scorer, ScorerConfig
 
 
 class PredicateConfig(ScorerConfig):

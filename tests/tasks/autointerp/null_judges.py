@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from tasks.autointerp.chance import with_chance
-from tasks.autointerp.metrics import Answers
-from tasks.autointerp.scorer import Items, Judged, score_rows
+from tasks.autointerp.items import Items, Judged
+from tasks.autointerp.measures import RANKING, score_rows
+from tasks.autointerp.metrics import UNANSWERED, Answers, Values
 
 N_FIRING, N_RANDOM, N_NEIGHBOUR = 20, 10, 10
 Judge = Callable[["Feature", bool], Answers]
@@ -58,6 +59,36 @@ def oracle(feature: Feature, own: bool) -> Answers:
     return (feature.items.truth_I & own).astype(np.int8)
 
 
+Ranker = Callable[["Feature", bool], Values]
+"""Margins (I,) of the items of a feature; the flag says whether the explanation is its own."""
+RANKERS: dict[str, Ranker] = {
+    "coin": lambda feature, own: feature.generator.normal(0, 1, len(feature.items)),
+    "constant": lambda feature, own: np.zeros(len(feature.items)),
+    "place": lambda feature, own: np.arange(len(feature.items)) % 5.0,
+    "looks": lambda feature, own: feature.looks_I,
+    "rounded looks": lambda feature, own: np.round(feature.looks_I),
+    "noisy looks": lambda feature, own: feature.looks_I + feature.generator.normal(0, 1, len(feature.items)),
+}
+"""The same for judges whose probabilities are known."""
+
+
+def ranked_rows_of(
+    ranker: Ranker, n_features: int, *, shuffles: int = 1, seed: int = 0
+) -> list[dict[str, Any]]:
+    """The rows of AUROC of a dictionary about whose explanations the ranker was asked."""
+    generator = np.random.default_rng(seed)
+    rows: list[dict[str, Any]] = []
+    for index in range(n_features):
+        feature = Feature(generator)
+        none = np.full(len(feature.items), UNANSWERED, np.int8)
+        own, *donors = (
+            Judged(none, margin_I=ranker(feature, i == 0), by="measure") for i in range(shuffles + 1)
+        )
+        found = score_rows(feature.items, own, donors, (RANKING,))
+        rows += [{"feature_index": index, **row} for row in found]
+    return with_chance(rows)
+
+
 def rows_of(judge: Judge, n_features: int, *, shuffles: int = 1, seed: int = 0) -> list[dict[str, Any]]:
     """The score rows of a dictionary whose explanations the judge was asked about."""
     generator = np.random.default_rng(seed)
@@ -69,6 +100,8 @@ def rows_of(judge: Judge, n_features: int, *, shuffles: int = 1, seed: int = 0) 
     return with_chance(rows)
 
 
-def headline_rows(rows: list[dict[str, Any]], variant: str = "neighbour") -> list[dict[str, Any]]:
-    """The rows of balanced accuracy against one kind of negatives."""
-    return [row for row in rows if (row["metric"], row["variant"]) == ("balanced_accuracy", variant)]
+def headline_rows(
+    rows: list[dict[str, Any]], variant: str = "neighbour", metric: str = "balanced_accuracy"
+) -> list[dict[str, Any]]:
+    """The rows of one metric against one kind of negatives."""
+    return [row for row in rows if (row["metric"], row["variant"]) == (metric, variant)]

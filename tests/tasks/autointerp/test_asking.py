@@ -27,6 +27,8 @@ class Answer(Reply):
 class Recorder:
     """A wire that answers at once and remembers what it was given."""
 
+    gives_logprobs = False
+
     def __init__(self, failures: int = 0) -> None:
         self.sent: list[str] = []
         self.failures = failures

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tasks.autointerp.chance import MIN_DONORS, donors_needed, is_above, pooled, with_chance
-from tests.tasks.autointerp.null_judges import JUDGES, headline_rows, oracle, rows_of
+from tests.tasks.autointerp.null_judges import JUDGES, RANKERS, headline_rows, oracle, ranked_rows_of, rows_of
 
 N = 600
 NOMINAL = 0.025
@@ -29,6 +29,30 @@ def test_a_judge_that_knows_nothing_is_above_chance_as_often_as_the_interval_say
         chosen = headline_rows(rows, variant)
         assert share_above(chosen) <= most, (judge, variant)
         assert min(row["chance"] for row in chosen) >= 0.5
+
+
+@pytest.mark.parametrize("shuffles", [1, 20])
+@pytest.mark.parametrize("ranker", RANKERS)
+def test_margins_that_know_nothing_are_above_chance_as_often_as_the_interval_says(
+    ranker: str, shuffles: int
+) -> None:
+    n = N if shuffles == 1 else 300
+    rows = ranked_rows_of(RANKERS[ranker], n, shuffles=shuffles)
+    most = NOMINAL + 3 * math.sqrt(NOMINAL * (1 - NOMINAL) / n)
+    for variant in ("random", "neighbour", "mixed"):
+        chosen = headline_rows(rows, variant, "auroc")
+        assert len(chosen) == n
+        assert share_above(chosen) <= most, (ranker, variant)
+        assert min(row["chance"] for row in chosen) >= 0.5
+
+
+def test_margins_that_know_are_above_chance() -> None:
+    def weak(feature, own):  # type: ignore[no-untyped-def]
+        return feature.generator.normal(0, 1, len(feature.items)) + 1.5 * own * feature.items.truth_I
+
+    chosen = headline_rows(ranked_rows_of(weak, 300), "mixed", "auroc")
+    assert np.mean([row["value"] for row in chosen]) == pytest.approx(0.856, abs=0.02)
+    assert share_above(chosen) > 0.9
 
 
 def test_the_rules_that_this_one_replaces_fail_the_same_judges() -> None:

@@ -52,6 +52,7 @@ def run(
     scorer: str,
     examples: pa.Table | None = None,
     n: int = N,
+    probe: bool = False,
     **fields: Any,
 ) -> Scored:
     config = SCORERS[scorer].Config.model_validate(
@@ -61,7 +62,7 @@ def run(
         read_evidence(features(n), [distinct(n) if examples is None else examples]),
         explanations(n),
         config,
-        client=client(fake, folder),
+        client=client(fake, folder, probe=probe),
         scratch=folder / "scratch",
         **IDS,
     )
