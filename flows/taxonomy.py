@@ -13,7 +13,8 @@ import tasks
 from catalog.schemas import SILENT_BANDS, TABLES, Column, Negatives, UnitType
 from catalog.schemas.spec import BOOL
 from flows.registries import REGISTRIES
-from tasks.autointerp.measures import RANKING, YES_NO, Measure
+from tasks.autointerp.measures import Measure, Ranking, YesNo
+from tasks.autointerp.prevalence import AtPrevalence
 from tasks.autointerp.scorer import SCORERS
 from tasks.common.registry import Registry
 from tasks.dictionaries.base import ARCHITECTURES
@@ -33,9 +34,10 @@ SCORES: dict[str, str] = {
     "suite": "How good a dictionary is",
 }
 """Kinds of the registries that measure or explain."""
-MEASURES: dict[str, Measure] = {
-    "Answers yes or no are scored by": YES_NO,
-    "Numbers that put the contexts in order (such as probabilities of yes) are scored by": RANKING,
+MEASURES: dict[str, type[Measure]] = {
+    "Answers yes or no are scored by": YesNo,
+    "Numbers that put the contexts in order (such as probabilities of yes) are scored by": Ranking,
+    "At a prevalence near that of text they are also scored by": AtPrevalence,
 }
 FEATURE_COLUMNS = frozenset({"feature_index", "feature_a"})
 """Keys of tables about features."""

@@ -99,7 +99,13 @@ LABELS: tuple[TableSpec, ...] = (
         ),
         optional("chance_ci_high", F64, "Upper end of the 95 % interval of chance", since=2),
         optional("n_donors", I32, "Shuffled explanations in the dictionary that chance is based on", since=2),
-        optional("prevalence", F64, "Share of the answered items in which the feature fires", since=2),
+        optional(
+            "prevalence",
+            F64,
+            "Share of the answered items in which the feature fires; for precision and F1 the share in text "
+            "for which they are stated",
+            since=2,
+        ),
         optional(
             "position",
             I32,
@@ -113,6 +119,12 @@ LABELS: tuple[TableSpec, ...] = (
             "What it was scored by: yes or no as stated, the probability of the stated token, or a number "
             "that was measured without a question",
             AnsweredBy,
+            since=2,
+        ),
+        optional(
+            "confident",
+            BOOL,
+            "With precision: whether it and recall both reach the thresholds of the scorer",
             since=2,
         ),
         sort_by=(

@@ -3,7 +3,7 @@
 select
     s.explanation_id, s.scorer, s.judge, s.metric, s.variant, s.seed, s.value, s.ci_low, s.ci_high, s.chance,
     coalesce(h.above_chance, s.above_chance) as above_chance, s.n, s.answered_share, s.negatives, s.prevalence, s.position,
-    s.created_at, h.explanation_id is not null as is_headline, s.answered_by
+    s.created_at, h.explanation_id is not null as is_headline, s.answered_by, s.confident
 from scores as s
 left join (select slice, place from commit_order where table_name = 'scores') as c using (slice)
 left join (

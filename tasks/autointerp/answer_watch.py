@@ -19,12 +19,20 @@ SUSPECT_SHARE = 0.95
 class AnswerWatch:
     """The answers of one judge to questions about explanations of their own features."""
 
-    def __init__(self, example: Sequence[int]) -> None:
+    def __init__(self, example: Sequence[int], *, mostly_no: bool = False) -> None:
+        """
+        Args:
+            example: The answers in the prompt's example.
+            mostly_no: Whether few of the passages fire, so that only no is a likely reply to a question.
+        """
         self._example = tuple(example)
+        self._mostly_no = mostly_no
         self._lists: Counter[tuple[int, ...]] = Counter()
 
     def add(self, answers: Sequence[int]) -> None:
         """Record the answers (1 yes, 0 no) to one question; a question without all answers does not count."""
+        if self._mostly_no and not any(answers):
+            answers = ()
         if len(answers) >= MIN_ANSWERS and min(answers) >= 0:
             self._lists[tuple(answers)] += 1
 

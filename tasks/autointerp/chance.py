@@ -11,7 +11,7 @@ with d_f the mean of the feature's donors, v_f its sampling variance, p the mean
 variance between features that v_f does not explain. For a judge that tosses coins t² is 0 and every chance
 is p. A judge that never reads the explanation gives its own explanation and a donor's the same score: t² is
 above 0, and a feature that is easy for this judge has a high chance. The chance of balanced accuracy is
-never below 0.5, which random answers reach.
+never below 0.5, which random answers reach, and that of precision never below the prevalence.
 
 A value is above chance if the interval of the difference is above 0. The intervals of value and chance are
 combined by squares (Zou and Donner, Statistics in Medicine 2008, as Newcombe's for two shares):
@@ -71,8 +71,15 @@ def with_chance(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for row in done:
         groups.setdefault((row["metric"], row["variant"]), []).append(row)
     for (metric, _), members in groups.items():
-        _fill(members, FLOORS.get(metric, 0.0))
+        _fill(members, _floor(metric, members))
     return done
+
+
+def _floor(metric: str, rows: Sequence[dict[str, Any]]) -> float:
+    """The value that random answers reach; the precision of such answers is the prevalence."""
+    if metric == "precision":
+        return max((row["prevalence"] for row in rows if row["prevalence"] is not None), default=0.0)
+    return FLOORS.get(metric, 0.0)
 
 
 def _fill(rows: list[dict[str, Any]], floor: float) -> None:

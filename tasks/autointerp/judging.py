@@ -67,18 +67,25 @@ def example_answers(count: int) -> list[int]:
     return [i % 2 for i in range(count)]
 
 
+def unmarked(evidence: FeatureEvidence, items: Items, chosen: slice) -> list[str]:
+    """The texts of some of the items."""
+    return ["".join(evidence.windows.tokens(int(row))) for row in items.row_I[chosen]]
+
+
 class JudgeScorer(Scorer):
     """Shows explanation and contexts; an invalid reply leaves its group unanswered, never guessed."""
 
     needs_client = True
-    measures: ClassVar[tuple[Measure, ...]] = (YES_NO, RANKING)
+    measures: tuple[Measure, ...] = (YES_NO, RANKING)
     config: JudgeConfig
     prompt: ClassVar[str]
     """Name or text of its prompt."""
+    mostly_no: ClassVar[bool] = False
+    """Whether a judge that reads the passages says no to nearly all of them."""
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         super().__init__(config, client)
-        self._watch = AnswerWatch(example_answers(self.config.items_per_call))
+        self._watch = AnswerWatch(example_answers(self.config.items_per_call), mostly_no=self.mostly_no)
 
     @classmethod
     def prompt_digest(cls, config: Any) -> str:
@@ -144,7 +151,7 @@ class JudgeScorer(Scorer):
         self, explanation: Explanation, evidence: FeatureEvidence, items: Items, chosen: slice
     ) -> ChatRequest:
         count = chosen.stop - chosen.start
-        texts = ["".join(evidence.windows.tokens(int(row))) for row in items.row_I[chosen]]
+        texts = unmarked(evidence, items, chosen)
         marks = choose_marks([explanation.text, *texts])
         passages = self.passages(evidence, items, chosen, marks)
 

@@ -49,7 +49,7 @@ class YesNo(Measure):
     def rows(self, items: Items, chosen: Bools, judged: Judged, shuffled: Sequence[Judged]) -> Iterator[Row]:
         answers_SI = np.stack([judged.answer_I, *(other.answer_I for other in shuffled)])
         counts = confusion(answers_SI[:, chosen], items.truth_I[chosen])
-        common = _common(items, chosen, judged.answer_I[chosen] != UNANSWERED)
+        common = common_fields(items, chosen, judged.answer_I[chosen] != UNANSWERED)
         for metric, compute in METRICS.items():
             measured = _measured(metric, compute(counts), counts, items)
             yield {"metric": metric, **common, **measured, "answered_by": "answer"}
@@ -77,7 +77,7 @@ class Ranking(Measure):
         donors = [place for place, value in enumerate(values) if place and np.isfinite(value)]
         yield {
             "metric": self.metrics[0],
-            **_common(items, chosen, known),
+            **common_fields(items, chosen, known),
             "value": values[0] if is_known else None,
             "ci_low": bounds.low if bounds else None,
             "ci_high": bounds.high if bounds else None,
@@ -108,7 +108,7 @@ def score_rows(
     return rows
 
 
-def _common(items: Items, chosen: Bools, answered: Bools) -> Row:
+def common_fields(items: Items, chosen: Bools, answered: Bools) -> Row:
     """Counts of the chosen items; ``answered`` says which of them count."""
     return {
         "n": int(answered.sum()) if items.decidable else 0,

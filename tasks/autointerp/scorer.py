@@ -65,7 +65,7 @@ class Scorer(ABC):
     purpose: ClassVar[str]
     """What it does, as the end of a sentence that begins with its name."""
     needs_client: ClassVar[bool] = False
-    measures: ClassVar[tuple[Measure, ...]] = (YES_NO,)
+    measures: tuple[Measure, ...] = (YES_NO,)
     """The kinds of scores it gives."""
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:

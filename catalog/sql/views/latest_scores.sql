@@ -43,6 +43,7 @@ newest as (
                 'prevalence': prevalence,
                 'answered_share': answered_share,
                 'answered_by': answered_by,
+                'confident': confident,
                 'position': position,
                 'created_at': created_at,
                 'place': place

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from tasks.autointerp.items import Items
-from tasks.autointerp.judging import JudgeConfig, JudgeScorer
+from tasks.autointerp.judging import JudgeConfig, JudgeScorer, unmarked
 from tasks.autointerp.records import FeatureEvidence
 from tasks.autointerp.scorer import SCORERS
 
@@ -25,4 +25,4 @@ class DetectionScorer(JudgeScorer):
     def passages(
         self, evidence: FeatureEvidence, items: Items, chosen: slice, marks: tuple[str, str]
     ) -> list[str]:
-        return ["".join(evidence.windows.tokens(int(row))) for row in items.row_I[chosen]]
+        return unmarked(evidence, items, chosen)

@@ -3,17 +3,20 @@
 Shapes: F features, I items.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from catalog.schemas import SILENT_BANDS
 from tasks.autointerp.chance import with_chance
 from tasks.autointerp.items import Items, Judged
-from tasks.autointerp.measures import RANKING, score_rows
+from tasks.autointerp.measures import RANKING, YES_NO, Measure, score_rows
 from tasks.autointerp.metrics import UNANSWERED, Answers, Values
 
-N_FIRING, N_RANDOM, N_NEIGHBOUR = 20, 10, 10
+Sizes = tuple[int, int, int]
+SIZES: Sizes = (20, 10, 10)
+"""Firing, random and neighbour contexts."""
 Judge = Callable[["Feature", bool], Answers]
 """Answers (I,) to the items of a feature; the flag says whether the explanation is its own."""
 
@@ -21,8 +24,8 @@ Judge = Callable[["Feature", bool], Answers]
 class Feature:
     """One feature's items in random order, and what a judge may see of them."""
 
-    def __init__(self, generator: np.random.Generator) -> None:
-        kinds = ["firing"] * N_FIRING + ["random"] * N_RANDOM + ["neighbour"] * N_NEIGHBOUR
+    def __init__(self, generator: np.random.Generator, sizes: Sizes = SIZES) -> None:
+        kinds = [kind for kind, n in zip(("firing", *SILENT_BANDS), sizes, strict=True) for _ in range(n)]
         kind_I = generator.permutation(np.asarray(kinds, object))
         self.generator = generator
         self.items = Items(np.arange(len(kind_I)), kind_I == "firing", kind_I)
@@ -89,14 +92,22 @@ def ranked_rows_of(
     return with_chance(rows)
 
 
-def rows_of(judge: Judge, n_features: int, *, shuffles: int = 1, seed: int = 0) -> list[dict[str, Any]]:
+def rows_of(
+    judge: Judge,
+    n_features: int,
+    *,
+    shuffles: int = 1,
+    seed: int = 0,
+    sizes: Sizes = SIZES,
+    measures: Sequence[Measure] = (YES_NO,),
+) -> list[dict[str, Any]]:
     """The score rows of a dictionary whose explanations the judge was asked about."""
     generator = np.random.default_rng(seed)
     rows: list[dict[str, Any]] = []
     for index in range(n_features):
-        feature = Feature(generator)
+        feature = Feature(generator, sizes)
         own, *donors = (Judged(judge(feature, i == 0)) for i in range(shuffles + 1))
-        rows += [{"feature_index": index, **row} for row in score_rows(feature.items, own, donors)]
+        rows += [{"feature_index": index, **row} for row in score_rows(feature.items, own, donors, measures)]
     return with_chance(rows)
 
 
