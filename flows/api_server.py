@@ -33,6 +33,8 @@ def main() -> None:
     os.environ.update(prefect_environment(f"http://{chosen.host}:{chosen.port}/api", home=home))
     os.environ.update(server_settings(access_key(home), chosen.port))
     os.environ["PREFECT_SERVER_UI_ENABLED"] = str(not chosen.no_ui)
+    # Prefect copies its pages when it starts; its own folder may be read-only.
+    os.environ.setdefault("PREFECT_SERVER_UI_STATIC_DIRECTORY", str(home / "ui"))
     serve(chosen.host, chosen.port, with_services=not chosen.no_services)
 
 

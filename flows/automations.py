@@ -2,6 +2,7 @@
 
 import os
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from prefect.blocks.webhook import Webhook
@@ -13,6 +14,7 @@ from prefect.events.schemas.automations import AutomationCore, EventTrigger, Pos
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.exceptions import ObjectNotFound
 
+from catalog.ids import canonical_json
 from flows.run_links import ALARM_EVENT
 
 WEBHOOK_VARIABLE = "FEATLAS_WEBHOOK_URL"
@@ -28,6 +30,28 @@ FRESH_HOURS = 26
 def automations_wanted(pools: list[str], webhook: UUID | None) -> list[AutomationCore]:
     """All automations that featlas keeps on a server; alerts call the webhook if there is one."""
     return [*recoveries(pools), *alerts(pools, webhook)]
+
+
+def is_same(registered: AutomationCore, wanted: AutomationCore) -> bool:
+    """Whether the server has an automation as it should be.
+
+    Writing it again would give its trigger another id. The server would then forget which runs it watches,
+    and never miss a run whose process ended with the server.
+    """
+    return _facts(registered) == _facts(wanted)
+
+
+def _facts(automation: AutomationCore) -> str:
+    return _without_ids(automation.model_dump(mode="json", include=set(AutomationCore.model_fields)))
+
+
+def _without_ids(value: Any) -> str:
+    """A JSON value as text, without ids and without an order of lists, which are sets."""
+    if isinstance(value, dict):
+        return canonical_json({name: _without_ids(one) for name, one in value.items() if name != "id"})
+    if isinstance(value, list):
+        return canonical_json(sorted(map(_without_ids, value)))
+    return canonical_json(value)
 
 
 def _of_pools(pools: list[str]) -> ResourceSpecification:

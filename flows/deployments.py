@@ -25,7 +25,7 @@ from prefect.workers.process import ProcessWorker
 
 from catalog.errors import UserError
 from catalog.version import code_version
-from flows.automations import automations_wanted, put_webhook
+from flows.automations import automations_wanted, is_same, put_webhook
 from flows.config import PipelineConfig, load_pipeline, pipeline_names
 from flows.parameters import form
 
@@ -185,7 +185,8 @@ def _put_automation(client: SyncPrefectClient, name: str, webhook: Callable[[], 
         client.delete_automation(double.id)
     if existing:
         kept = wanted.model_copy(update={"enabled": existing[0].enabled})
-        client.update_automation(existing[0].id, kept)
+        if not is_same(existing[0], kept):
+            client.update_automation(existing[0].id, kept)
     else:
         client.create_automation(wanted)
 

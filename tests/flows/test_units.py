@@ -1,5 +1,6 @@
 """The systemd units start what there is, as the guide says, and give it no more rights than it needs."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -52,6 +53,15 @@ def test_a_unit_is_of_the_user_of_the_guide_and_writes_to_its_state_folder_alone
         for name, value in example().items()
         if name.startswith("FEATLAS_")
     )
+
+
+def test_commands_of_the_guide_leave_the_state_folder_as_closed_as_the_service_does() -> None:
+    """systemd sets the mode of a state folder at each start of a unit, 0755 where it is not said."""
+    line = GUIDE[GUIDE.index("as_featlas() {") : GUIDE.index('"$@"; }')]
+    said = dict(re.findall(r"--property=(\w+)=(\S+)", line))
+    service = settings(ROOT / "infra/systemd/featlas.service")
+    assert {name: [value] for name, value in said.items()}.items() <= service.items()
+    assert {"StateDirectoryMode", "UMask", "EnvironmentFile"} <= said.keys()
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
