@@ -16,6 +16,7 @@ from flows.pair_limit import check_pairs
 from flows.starts import check_starts
 from tasks.activations.caching.model_check import check_model
 from tasks.activations.models.source import ModelConfig, check_model_folder, model_folder
+from tasks.autointerp.scorer import SCORERS
 
 STREAM = ("resid_pre", "resid_mid", "resid_post")
 """Hookpoints whose width is that of the model."""
@@ -32,16 +33,28 @@ def check_before(config: PipelineConfig, root: Path, stages: frozenset[Stage], *
 
     Raises:
         UserError: one sentence for the first model whose files cannot do what is requested, for a dictionary
-            to start from that is not there, and for more pairs than a person means.
+            to start from that is not there, for a scorer whose model is not there, and for more pairs than a
+            person means.
     """
     checks: dict[Stage, Callable[[PipelineConfig, Path], None]] = {
         "describe_model": check_models,
         "train_dictionary": check_starts,
         "match_features": partial(check_pairs, yes=yes),
+        "score_explanations": check_scorers,
     }
     for stage, check in checks.items():
         if stage in stages:
             check(config, root)
+
+
+def check_scorers(config: PipelineConfig, root: Path) -> None:
+    """Check what the scorers of a pipeline need: folders of their models.
+
+    Raises:
+        UserError: one sentence for the first that cannot work.
+    """
+    for one in config.score:
+        SCORERS[one.scorer].check_config(one)
 
 
 def check_models(config: PipelineConfig, root: Path) -> None:

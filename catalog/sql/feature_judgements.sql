@@ -1,6 +1,7 @@
 -- The judged items of one explanation, from the newest scores of each scorer and judge.
 select
-    scorer, judge, seed, item, dictionary_id, activation_set_id, feature_index, band, rank, truth, answer, probability
+    scorer, judge, seed, item, dictionary_id, activation_set_id, feature_index, band, rank, truth, answer, probability,
+    margin
 from judgements
 where dictionary_id = $dictionary_id and feature_index = $feature_index and explanation_id = $explanation_id
     and fingerprint in (

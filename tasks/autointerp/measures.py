@@ -83,7 +83,7 @@ class Ranking(Measure):
             "ci_high": bounds.high if bounds else None,
             "donors": [values[place] for place in donors],
             "donor_variance": float(np.mean([variances[place] for place in donors])) if donors else None,
-            "answered_by": judged.by,
+            "answered_by": judged.by if is_known else None,
         }
 
 

@@ -82,6 +82,15 @@ class Scorer(ABC):
     def prompt_digest(cls, config: Any) -> str:
         """SHA-256 of prompt template, schema and settings."""
 
+    @classmethod
+    def check_config(cls, config: Any) -> None:
+        """Check from files alone what it needs, before anything runs.
+
+        Raises:
+            UserError: one sentence for the first thing that is missing.
+        """
+        return
+
     @abstractmethod
     def can_judge(self, explanation: Explanation) -> bool:
         """Whether this scorer can judge such an explanation."""

@@ -97,7 +97,15 @@ def _judgement_columns(feature: FeatureEvidence, items: Items, judged: Judged) -
         "answer": [None if answer < 0 else bool(answer) for answer in judged.answer_I.tolist()],
         "probability": list(judged.probability_I) or [None] * len(items),
         "call_id": list(judged.call_id_I) or [None] * len(items),
+        "margin": _margins(judged, len(items)),
     }
+
+
+def _margins(judged: Judged, n_items: int) -> list[float | None]:
+    """The margin of each item, where it is known."""
+    if judged.margin_I is None:
+        return [None] * n_items
+    return [margin if np.isfinite(margin) else None for margin in judged.margin_I.tolist()]
 
 
 def all_score_rows(records: Sequence[Mapping[str, Any]], position: int | None) -> list[dict[str, Any]]:

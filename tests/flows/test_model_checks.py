@@ -15,7 +15,7 @@ from flows.evaluate import evaluate
 from flows.import_dictionary import import_dictionary
 from flows.match_models import match_models
 from flows.nightly import nightly
-from flows.preflight import check_models
+from flows.preflight import check_before, check_models
 from flows.reexplain import reexplain
 from tasks.activations.models.source import ModelConfig, model_folder
 
@@ -103,6 +103,14 @@ def test_a_relative_that_is_not_there_is_one_sentence(tmp_path: Path, other: str
         check_models(load_pipeline(str(path)), tmp_path / "catalogue")
     assert "\n" not in str(said.value)
     assert not (tmp_path / "catalogue").exists()
+
+
+def test_a_scorer_without_its_model_is_one_sentence_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "family.yaml"
+    scorer = "score: [{scorer: surprisal, model: ./nowhere}]\n"
+    path.write_text(FAMILY.format(other="{id: pico-b, source: embedded}") + scorer)
+    with pytest.raises(UserError, match="model folder nowhere does not exist: check 'model'"):
+        check_before(load_pipeline(str(path)), tmp_path / "catalogue", frozenset({"score_explanations"}))
 
 
 def test_relatives_of_the_pipeline_are_found(tmp_path: Path) -> None:
