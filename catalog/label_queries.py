@@ -32,6 +32,11 @@ def feature_judgements(*, dictionary_id: str, feature_index: int, explanation_id
     return named("feature_judgements", locals())
 
 
+def calibration_texts(*, corpus_id: str, limit: int = 400) -> Query:
+    """The first documents of a corpus with the beginning of their texts, the same as a corpus grows."""
+    return named("calibration_texts", locals())
+
+
 def floor_sources(*, dictionary_id: str, activation_set_id: str) -> Query:
     """The scores of a dictionary on a set and of its floors: one row per unit of work that scored."""
     return named("floor_sources", locals())

@@ -34,6 +34,7 @@ from catalog.document_queries import (
     same_text as same_text,
 )
 from catalog.label_queries import (
+    calibration_texts as calibration_texts,
     feature_explanations as feature_explanations,
     feature_judgements as feature_judgements,
     feature_scores as feature_scores,

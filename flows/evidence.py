@@ -1,6 +1,7 @@
 """What follows once a dictionary and a set of activations are there: measures, examples, labels, scores."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -8,14 +9,18 @@ from catalog.ledger import StageOutcome
 from flows.comparing import comparison_stages
 from flows.walk import Walk
 from tasks.activations.models.source import ModelConfig
+from tasks.autointerp.judging import JudgeConfig
 from tasks.dictionaries.config import EvaluationConfig
+from tasks.stages.calibrate_judge import JudgeUnit, calibrate_judge
 from tasks.stages.evaluate_dictionary import EvaluateUnit, evaluate_dictionary
 from tasks.stages.evaluate_suite import evaluate_suite
 from tasks.stages.explain_features import ExplainUnit, explain_features
 from tasks.stages.measure_floors import FloorsUnit, measure_floors
 from tasks.stages.mine_examples import MineUnit, mine_examples
-from tasks.stages.score_explanations import ScoreUnit, score_explanations
+from tasks.stages.score_explanations import score_explanations
 from tasks.support.observed import Observed
+from tasks.support.policies import is_complete
+from tasks.support.score_units import ScoreUnit, refuse_at_chance
 from tasks.support.stored import evidence_ids, evidence_subject
 from tasks.support.suite_units import SuiteUnit
 
@@ -59,7 +64,17 @@ def _label_stages(walk: Walk, outcome: StageOutcome, unit: ExplainUnit) -> None:
 
 
 def _score_stage(walk: Walk, unit: ScoreUnit) -> None:
+    """Calibrate the judge, if there is one, and score; a judge at chance is refused."""
     with walk.run.branch(f"score {unit.label}"):
+        if isinstance(unit.config, JudgeConfig) and unit.config.calibrate:
+            judge = JudgeUnit(unit.config, unit.explained.facts["corpus_id"])
+            calibrated = walk.do(calibrate_judge, judge)
+            is_later = walk.run.parking.add(judge.label, calibrated, partial(_score_stage, walk, unit))
+            if is_later or not is_complete(calibrated):
+                return
+            if not unit.config.accept_chance:
+                refuse_at_chance(judge.label, calibrated)
+            unit = replace(unit, calibrated=calibrated)
         scored = walk.do(score_explanations, unit)
         _measure_later(walk, unit.explained.facts)
         walk.run.parking.add(unit.label, scored, partial(_score_stage, walk, unit))

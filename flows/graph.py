@@ -17,7 +17,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "associate_labels": ("mine_examples",),
     "compare_observations": ("mine_examples",),
     "explain_features": ("mine_examples",),
-    "score_explanations": ("explain_features",),
+    "calibrate_judge": ("explain_features",),
+    "score_explanations": ("calibrate_judge",),
     "measure_floors": ("score_explanations",),
     "match_features": ("train_dictionary",),
 }

@@ -16,7 +16,7 @@ from flows.graph import Stage, named, with_needs
 from flows.reports import Run
 from flows.spine import run_stages
 
-LABELLING = named("explain_features", "score_explanations", "measure_floors")
+LABELLING = named("explain_features", "calibrate_judge", "score_explanations", "measure_floors")
 DEPLOYMENT = "reexplain/on-demand"
 
 

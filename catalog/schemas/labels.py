@@ -7,6 +7,7 @@ from catalog.schemas.spec import (
     DICTIONARY,
     F32,
     F64,
+    FAMILY,
     FEATURE,
     I32,
     I64,
@@ -180,6 +181,34 @@ LABELS: tuple[TableSpec, ...] = (
         ),
         optional("floor_dictionary_id", TEXT, "Dictionary that is the floor; null for one on the same items"),
         optional("floor_set_id", TEXT, "Activation set of that dictionary"),
+        partition_by=(),
+    ),
+    table(
+        "judges",
+        "judge and prompt, measured on planted features",
+        ("judge", "prompt_digest"),
+        column("judge", TEXT, "LLM that judges"),
+        column("prompt_digest", TEXT, "SHA-256 of prompt template, schema and settings"),
+        column("scorer", TEXT, "Scorer that asks with this prompt"),
+        optional(
+            "auroc", F64, "Mean over planted features of the AUROC of the probability of yes, or of yes"
+        ),
+        *interval("auroc over planted features", prefix="auroc_"),
+        optional(
+            "balanced_accuracy", F64, "Mean over planted features, with the threshold of the other half"
+        ),
+        *interval("balanced_accuracy over planted features"),
+        optional("yes_rate", F64, "Share of yes among the answers as given"),
+        optional(
+            "threshold", F64, "Probability from which an answer counts as yes; null without probabilities"
+        ),
+        optional("agreement", F64, "Cohen's kappa of the answers to two wordings of the prompt"),
+        column("n", I32, "Answered passages"),
+        column("n_features", I32, "Planted features with a value"),
+        column("answered_share", F64, "Share of the passages with a valid answer"),
+        optional("reads", BOOL, "Whether the interval of auroc is above 0.5; null with too few features"),
+        optional("families", pa.list_(FAMILY), "AUROC by family of planted features"),
+        column("created_at", TIME, "When it was measured"),
         partition_by=(),
     ),
     table(

@@ -15,6 +15,7 @@ LOGIT = pa.struct([("token_id", I32), ("token", TEXT), ("logit", F32)])
 NEIGHBOUR = pa.struct([("feature_index", I32), ("score", F32)])
 BIN = pa.struct([("low", F32), ("high", F32), ("n", I64)])
 TOKEN_SHARE = pa.struct([("token", TEXT), ("share", F64)])
+FAMILY = pa.struct([("family", TEXT), ("auroc", F64), ("n", I32)])
 QUANTILE = pa.struct([("q", F32), ("value", F32)])
 
 

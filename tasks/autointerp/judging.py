@@ -32,6 +32,7 @@ class JudgeConfig(ScorerConfig):
     """A language model judges a sample of held-out contexts, a few at a time."""
 
     later_fields: ClassVar[frozenset[str]] = ScorerConfig.later_fields | {"logprobs"}
+    routing_fields: ClassVar[frozenset[str]] = ScorerConfig.routing_fields | {"calibrate", "accept_chance"}
 
     endpoint: str
     """Name of the endpoint profile to ask."""
@@ -45,6 +46,10 @@ class JudgeConfig(ScorerConfig):
     """Contexts shown in one question; the last question may have fewer."""
     logprobs: bool = True
     """Ask for the probabilities of yes and no, and score their order as AUROC, if the endpoint gives them."""
+    calibrate: bool = True
+    """Let the judge judge planted features first, once for each prompt, and refuse it if it is at chance."""
+    accept_chance: bool = False
+    """Use the judge even if it is at chance on planted features."""
     max_tokens: int | None = Field(default=None, ge=1)
     """Longest reply in tokens, without thoughts; default: 64, and 8 for each context of the question."""
 
@@ -80,11 +85,14 @@ class JudgeScorer(Scorer):
     config: JudgeConfig
     prompt: ClassVar[str]
     """Name or text of its prompt."""
+    reworded: ClassVar[str | None] = None
+    """The same prompt in other words, if there is one: `calibration` compares the answers to both."""
     mostly_no: ClassVar[bool] = False
     """Whether a judge that reads the passages says no to nearly all of them."""
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         super().__init__(config, client)
+        self.wording = self.prompt
         self._watch = AnswerWatch(example_answers(self.config.items_per_call), mostly_no=self.mostly_no)
 
     @classmethod
@@ -143,9 +151,11 @@ class JudgeScorer(Scorer):
         if all(margin is None for margin in margins):
             return judged
         margin_I = np.asarray([np.nan if margin is None else margin for margin in margins])
-        return replace(
-            judged, probability_I=tuple(map(probability, margins)), margin_I=margin_I, by="logprob"
-        )
+        probabilities = tuple(map(probability, margins))
+        if self.threshold is not None:
+            for item, value in enumerate(probabilities):
+                answer_I[item] = answer_I[item] if value is None else value > self.threshold
+        return replace(judged, probability_I=probabilities, margin_I=margin_I, by="logprob")
 
     def _request(
         self, explanation: Explanation, evidence: FeatureEvidence, items: Items, chosen: slice
@@ -157,7 +167,7 @@ class JudgeScorer(Scorer):
 
         def messages(nonce: str) -> Sequence[Message]:
             return fill(
-                self.prompt,
+                self.wording,
                 nonce=nonce,
                 open=marks[0],
                 close=marks[1],

@@ -31,3 +31,21 @@ def table_of(table: str, rows: Iterable[Mapping[str, Any]]) -> pa.Table:
 def now_text() -> str:
     """The time as ISO text in UTC."""
     return datetime.now(UTC).isoformat()
+
+
+def call_rows(records: list[dict[str, Any]], run_id: str | None) -> list[dict[str, Any]]:
+    """Rows of ``llm_calls``; the time of a call is that of the record it came with."""
+    rows = {}
+    for record in records:
+        for call in record["calls"]:
+            rows[call["call_id"]] = {**call, "run_id": run_id, "created_at": record["finished_at"]}
+    return list(rows.values())
+
+
+def money(calls: list[dict[str, Any]]) -> dict[str, Any]:
+    """The cost of the calls of this stage; cached ones are free."""
+    return {
+        "n_calls": len(calls),
+        "n_cached": sum(call["cached"] for call in calls),
+        "cost_usd": sum(call["cost_usd"] for call in calls),
+    }

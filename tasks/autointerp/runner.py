@@ -7,7 +7,7 @@ again continues there.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from tasks.autointerp.chat import ChatClient
 from tasks.autointerp.drive import Drive, client_for
 from tasks.autointerp.explainer import EXPLAINERS, Draft, ExplainerConfig
 from tasks.autointerp.records import FeatureEvidence
-from tasks.autointerp.rows import now_text, table_of
-from tasks.autointerp.scorer import SCORERS, Explanation, ScorerConfig
+from tasks.autointerp.rows import call_rows, money, now_text, table_of
+from tasks.autointerp.scorer import SCORERS, Explanation, Scorer, ScorerConfig
 from tasks.autointerp.scoring import Donors, all_score_rows, judgement_rows, score_one
 from tasks.common.progress import ProgressListener, silent
 
@@ -98,11 +98,11 @@ def explain(
     drive = Drive(scratch / "explained.jsonl", explainer.client, "features explained", n_features, listener)
     records, ending = asyncio.run(drive.run(((f"{one.feature_index:010d}", one) for one in evidence), work))
     explanations = [record["explanation"] for record in (*records, *ending.failed)]
-    calls = _call_rows([*ending.probes, *records, *ending.failed], run_id)
+    calls = call_rows([*ending.probes, *records, *ending.failed], run_id)
     return Explained(
         table_of("explanations", explanations),
         table_of("llm_calls", calls),
-        {**_counted(explanations), **_money(calls), **ending.facts()},
+        {**_counted(explanations), **money(calls), **ending.facts()},
     )
 
 
@@ -141,6 +141,7 @@ def score(
     run_id: str | None = None,
     position: int | None = None,
     chosen: Sequence[int] | None = None,
+    threshold: float | None = None,
     listener: ProgressListener = silent,
 ) -> Scored:
     """Score every explanation that has a text (rows of the ``explanations`` table) on its feature.
@@ -150,35 +151,41 @@ def score(
     Args:
         position: Position of the scorer in the pipeline.
         chosen: The features of the evidence; explanations of others only serve to measure chance.
+        threshold: Probability from which an answer of the judge counts as yes, as calibrated.
 
     Raises:
         UserError: when the scorer needs a client and there is none.
     """
-    kind = SCORERS[config.scorer]
-    scorer = kind(config, client_for(config.scorer, kind.needs_client, client))
+    scorer = _scorer(config, client, threshold)
     judgeable = [e for e in read_explanations(explanations) if scorer.can_judge(e)]
     by_feature = _by_feature(judgeable, chosen)
     n_scored = sum(map(len, by_feature.values()))
     donors = Donors(judgeable, config.shuffles, config.seed, n_scored)
+    ids = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
 
     async def work(unit: tuple[Explanation, FeatureEvidence]) -> dict[str, Any]:
-        ids = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
         return await score_one(scorer, *unit, donors, ids)
 
-    def units() -> Iterator[tuple[str, tuple[Explanation, FeatureEvidence]]]:
-        for feature in evidence:
-            for explanation in by_feature.get(feature.feature_index, []):
-                yield explanation.explanation_id, (explanation, feature)
-
+    units = (
+        (explanation.explanation_id, (explanation, feature))
+        for feature in evidence
+        for explanation in by_feature.get(feature.feature_index, [])
+    )
     drive = Drive(scratch / "scored.jsonl", scorer.client, "explanations scored", n_scored, listener)
-    records, ending = asyncio.run(drive.run(units(), work))
-    calls = _call_rows([*ending.probes, *records, *ending.failed], run_id)
+    records, ending = asyncio.run(drive.run(units, work))
+    calls = call_rows([*ending.probes, *records, *ending.failed], run_id)
     rows = all_score_rows(records, position)
     n_with_value = len({row["explanation_id"] for row in rows if row["value"] is not None})
-    facts = {"n_explanations": len(records), "n_scored": n_with_value, **_money(calls), **ending.facts()}
-    judged = (row for record in records for row in judgement_rows(record))
-    tables = (table_of("scores", rows), table_of("judgements", judged), table_of("llm_calls", calls))
-    return Scored(*tables, facts)
+    facts = {"n_explanations": len(records), "n_scored": n_with_value, **money(calls), **ending.facts()}
+    judged = table_of("judgements", (row for record in records for row in judgement_rows(record)))
+    return Scored(table_of("scores", rows), judged, table_of("llm_calls", calls), facts)
+
+
+def _scorer(config: ScorerConfig, client: ChatClient | None, threshold: float | None) -> Scorer:
+    kind = SCORERS[config.scorer]
+    scorer = kind(config, client_for(config.scorer, kind.needs_client, client))
+    scorer.threshold = threshold
+    return scorer
 
 
 def _by_feature(
@@ -214,22 +221,4 @@ def _counted(explanations: list[dict[str, Any]]) -> dict[str, Any]:
         "n_ok": statuses["ok"],
         "statuses": dict(statuses),
         "texts_digest": digest(texts),
-    }
-
-
-def _call_rows(records: list[dict[str, Any]], run_id: str | None) -> list[dict[str, Any]]:
-    """Rows of ``llm_calls``; the time of a call is that of the record it came with."""
-    rows = {}
-    for record in records:
-        for call in record["calls"]:
-            rows[call["call_id"]] = {**call, "run_id": run_id, "created_at": record["finished_at"]}
-    return list(rows.values())
-
-
-def _money(calls: list[dict[str, Any]]) -> dict[str, Any]:
-    """The cost of the calls of this stage; cached ones are free."""
-    return {
-        "n_calls": len(calls),
-        "n_cached": sum(call["cached"] for call in calls),
-        "cost_usd": sum(call["cost_usd"] for call in calls),
     }

@@ -71,6 +71,8 @@ class Scorer(ABC):
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         self.config = config
         self.client = client
+        self.threshold: float | None = None
+        """Probability from which a judge's answer counts as yes; without one the answer itself counts."""
 
     @property
     def judge_name(self) -> str:

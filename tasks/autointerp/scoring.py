@@ -52,15 +52,19 @@ async def score_one(
     feature: FeatureEvidence,
     donors: Donors,
     ids: Mapping[str, str],
+    *,
+    watched: bool = True,
 ) -> dict[str, Any]:
     """Judge an explanation, and those of its donors, on the same items; a record for the journal.
 
-    Items of only one class decide nothing: no question is asked, and the score rows say so.
+    Items of only one class decide nothing: no question is asked, and the score rows say so. Without
+    ``watched`` a judge that does not read the items goes on.
 
     Raises:
         Stopped: when the answers so far show that the judge does not read the items.
     """
-    scorer.check()
+    if watched:
+        scorer.check()
     items = scorer.items(feature)
     judged, shuffled = Judged(_NO_ANSWERS, margin_I=_NO_MARGINS), list[Judged]()
     if items.decidable:

@@ -1,31 +1,15 @@
 """Stage: score explanations on held-out contexts, against chance."""
 
-from dataclasses import dataclass
-
 from catalog.ledger import Claim, StageOutcome
-from tasks.autointerp.scorer import SCORERS, ScorerConfig
+from tasks.autointerp.scorer import SCORERS
 from tasks.common.progress import ProgressListener
 from tasks.support.endpoint import answering_model, labelling_arguments
 from tasks.support.evidence import evidence_for
 from tasks.support.policies import Results, StageContext, UnitKey, is_complete, run_unit, stage_task
-from tasks.support.stored import evidence_ids, evidence_label, grown_slices, newest_texts
+from tasks.support.score_units import ScoreUnit as ScoreUnit
+from tasks.support.stored import evidence_ids, grown_slices, newest_texts
 
 STAGE, VERSION = "score_explanations", 2
-
-
-@dataclass(frozen=True)
-class ScoreUnit:
-    """Explanations of one dictionary by one explainer, and a scorer."""
-
-    config: ScorerConfig
-    explained: StageOutcome
-    position: int = 0
-    """Position of the scorer in the pipeline; the first gives the headline score of an explanation."""
-
-    @property
-    def label(self) -> str:
-        facts = self.explained.facts
-        return f"{self.config.tag()} of {facts['explainer']} {evidence_label(facts)}"
 
 
 @stage_task(STAGE, retries=2)
@@ -47,6 +31,7 @@ def score_explanations(context: StageContext, unit: ScoreUnit) -> StageOutcome:
             unit.config,
             **labelling_arguments(context, claim, unit.config, unit.position, ids),
             chosen=evidence.chosen,
+            threshold=unit.threshold,
             listener=listener,
         )
         slices = grown_slices(context.root, claim, unit.label, scored.tables)
@@ -56,5 +41,5 @@ def score_explanations(context: StageContext, unit: ScoreUnit) -> StageOutcome:
     def is_current(outcome: StageOutcome) -> bool:
         return is_complete(outcome) and outcome.facts["texts_digest"] == facts["texts_digest"]
 
-    key = UnitKey(STAGE, VERSION, unit.label, config, [unit.explained.fingerprint], [prompt_digest])
+    key = UnitKey(STAGE, VERSION, unit.label, config, unit.parents, [prompt_digest])
     return run_unit(context, key, compute, is_current)

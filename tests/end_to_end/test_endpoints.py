@@ -18,7 +18,9 @@ SECTIONS: dict[str, Any] = {
     "activations": {"context_length": 64, "n_tokens": 12_000, "eval_share": 0.25, "batch_sequences": 16},
     "dictionaries": [{"architecture": "topk", "d_sae": 32, "k": 4, "lr": 0.001, "n_tokens": 8_000}],
     "explain": [{"explainer": "contexts", "endpoint": "judge", "n_firing": 2}, {"explainer": "lexical"}],
-    "score": [{"scorer": "detection", "endpoint": "judge", "n_firing": 2, "n_random": 2, "n_neighbour": 2}],
+    "score": [
+        {"scorer": "detection", "endpoint": "judge", "n_firing": 2, "n_random": 2, "accept_chance": True}
+    ],
     "match": [],
 }
 PROFILE = """
@@ -65,6 +67,9 @@ def test_labels_that_an_endpoint_owes_are_asked_for_until_they_are_there(user: A
         asked = fake.n_questions
         again = user.run(pipeline)
         assert (again["n_recomputed"], fake.n_questions) == (0, asked)
+        refused = user.run(pipeline, "--set", "score.0.accept_chance=false", exit_code=1)
+        assert fake.n_questions == asked
+    assert any("the judge judge for detection is at chance: AUROC 0." in said for said in refused["failures"])
 
     with connect(catalogue) as connection:
         unlabelled = connection.execute(

@@ -21,6 +21,7 @@ class DetectionScorer(JudgeScorer):
     purpose = "asks a judge whether the feature fires somewhere in an unmarked context"
     config: DetectionConfig
     prompt = "judge_detection.v1"
+    reworded = "judge_detection.reworded.v1"
 
     def passages(
         self, evidence: FeatureEvidence, items: Items, chosen: slice, marks: tuple[str, str]

@@ -32,6 +32,7 @@ class FuzzingScorer(JudgeScorer):
     purpose = "asks a judge whether the marked tokens are those the feature fires on"
     config: FuzzingConfig
     prompt = "judge_fuzzing.v1"
+    reworded = "judge_fuzzing.reworded.v1"
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:
         super().__init__(config, client)

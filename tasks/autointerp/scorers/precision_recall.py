@@ -40,6 +40,7 @@ class PrecisionRecallScorer(JudgeScorer):
     purpose = "asks a judge, mostly on random contexts, how often yes is right and how much is found"
     config: PrecisionRecallConfig
     prompt = "judge_detection.v1"
+    reworded = "judge_detection.reworded.v1"
     mostly_no = True
 
     def __init__(self, config: Any, client: ChatClient | None = None) -> None:

@@ -67,7 +67,7 @@ def explainer(name: str, **fields: Any) -> ExplainerConfig:
 
 def scorer(name: str, **fields: Any) -> ScorerConfig:
     kind = SCORERS[name].Config.model_fields
-    small = {field: value for field, value in SMALL.items() if field in kind}
+    small = {field: value for field, value in SMALL.items() if field in kind and kind[field].default}
     values = {"scorer": name, **needed(SCORERS[name]), **small, "shuffles": 1, **fields}
     return TypeAdapter[ScorerConfig](AnyScorerConfig).validate_python(values)
 

@@ -171,12 +171,13 @@ def test_what_chooses_pairs_finds_the_match_of_a_pair(bench: Bench) -> None:
 
 
 def test_every_stage_with_settings_of_its_own_is_here() -> None:
-    """`test_label_stages` has those of labels, `test_training_identity` training; observing has none."""
+    """Labels, judges, floors and training have their own tests; observing has no settings."""
     here = {
         *("load_corpus", "describe_model", "cache_activations", "evaluate_dictionary", "evaluate_suite"),
         *("mine_examples", "match_features", "associate_labels", "compare_observations"),
     }
     elsewhere = {"explain_features", "score_explanations", "train_dictionary", "observe_dictionary"}
+    elsewhere |= {"calibrate_judge", "measure_floors"}
     assert here | elsewhere == set(NEEDS)
     assert len(CONFIGS) == len(here) + 1, "two matchers"
 
