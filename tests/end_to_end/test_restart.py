@@ -1,0 +1,57 @@
+"""A platform that is stopped in the middle of a run and started again, as an update does, goes on with it."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+
+from catalog.connection import connect
+from tests.end_to_end.conftest import Platform, User
+
+pytestmark = [pytest.mark.engine, pytest.mark.faults, pytest.mark.timeout(900)]
+
+LONG = {"architecture": "topk", "d_sae": 512, "k": 8, "lr": 0.001, "n_tokens": 600_000}
+ONE = {"id": "pico-a", "source": "embedded", "hookpoints": ["blocks.2.resid_post"]}
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="featlas-restart-"))  # the database needs a folder others can enter
+    folder.chmod(0o755)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_a_run_goes_on_after_the_platform_was_stopped_and_started(folder: Path, wait_for: Any) -> None:
+    pipeline = User(folder).pipeline(models=[ONE], dictionaries=[LONG], match=[])
+    extra = {"FEATLAS_CHECKPOINT_SECONDS": "0.5"}
+    first = Platform(folder, pipeline, extra)
+    try:
+        first.wait_until_ready()
+        with SyncPrefectClient(first.api_url, auth_string=first.key) as client:
+            deployment = client.read_deployment_by_name("nightly/tiny")
+            run = client.create_flow_run_from_deployment(deployment.id)
+            checkpoints = first.catalogue / "_scratch"
+            wait_for("training", lambda: any(checkpoints.glob("*/checkpoints/LATEST")), 240, every=0.05)
+    finally:
+        first.stop()
+    second = Platform(folder, pipeline, extra)
+    try:
+        second.wait_until_ready()
+        with SyncPrefectClient(second.api_url, auth_string=second.key) as client:
+
+            def is_completed() -> bool:
+                state = client.read_flow_run(run.id).state
+                return state is not None and state.is_completed()
+
+            wait_for("the end of the run", is_completed, 500)
+            assert client.read_flow_run(run.id).run_count == 2
+    finally:
+        second.stop()
+    with connect(second.catalogue) as connection:
+        query = "select state from runs where run_id = $id"
+        assert connection.execute(query, {"id": str(run.id)}).fetchall() == [("completed",)]
