@@ -101,7 +101,7 @@ class JudgeScorer(Scorer):
         return digest([text_digest(cls.prompt), schema, MARK_SHARE])
 
     def can_judge(self, explanation: Explanation) -> bool:
-        return True
+        return explanation.claims
 
     def items(self, evidence: FeatureEvidence) -> Items:
         config = self.config

@@ -146,7 +146,7 @@ def score(
 ) -> Scored:
     """Score every explanation that has a text (rows of the ``explanations`` table) on its feature.
 
-    An explanation with an unanswered question has only the rows of its calls.
+    One with an unanswered question has only the rows of its calls. One that claims nothing is no donor.
 
     Args:
         position: Position of the scorer in the pipeline.
@@ -160,7 +160,7 @@ def score(
     judgeable = [e for e in read_explanations(explanations) if scorer.can_judge(e)]
     by_feature = _by_feature(judgeable, chosen)
     n_scored = sum(map(len, by_feature.values()))
-    donors = Donors(judgeable, config.shuffles, config.seed, n_scored)
+    donors = Donors([e for e in judgeable if e.claims], config.shuffles, config.seed, n_scored)
     ids = {"dictionary_id": dictionary_id, "activation_set_id": activation_set_id}
 
     async def work(unit: tuple[Explanation, FeatureEvidence]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from catalog.schemas import SILENT_BANDS
 from tasks.autointerp.chat import ChatClient
 from tasks.autointerp.choice import ChoiceConfig
 from tasks.autointerp.items import Items, Judged
+from tasks.autointerp.lexicon.rule import Constant
 from tasks.autointerp.measures import YES_NO, Measure
 from tasks.autointerp.records import FeatureEvidence, Rows
 from tasks.common.registry import Registry
@@ -47,6 +48,10 @@ class ScorerConfig(ChoiceConfig):
         return self.told_apart("scorer")
 
 
+NO_CLAIM = Constant(False).to_json()
+"""The predicate of a text that says that nothing was found: no context is covered, whatever it names."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """An explanation with a text, and with its predicate if it is a rule."""
@@ -56,6 +61,11 @@ class Explanation:
     explainer: str
     text: str
     predicate: str | None
+
+    @property
+    def claims(self) -> bool:
+        """Whether it predicts anything; a text that says that no rule was found does not."""
+        return self.predicate != NO_CLAIM
 
 
 class Scorer(ABC):

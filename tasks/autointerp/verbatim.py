@@ -10,8 +10,8 @@ MIN_CHARACTERS = 16
 MIN_SHARE = 0.8
 """A label of which this share is one stretch of a context says nothing of its own."""
 _WORD = re.compile(r"\w+")
-_BETWEEN_WORDS = r"[^\w\x00]+"
-_BETWEEN_CONTEXTS = "\n\x00x\x00\n"
+_WORD_OR_END = re.compile(r"\w+|\x00")
+_BETWEEN_CONTEXTS = " \x00 "
 
 
 def repeated(label: str, contexts: Iterable[str]) -> str | None:
@@ -24,15 +24,14 @@ def repeated(label: str, contexts: Iterable[str]) -> str | None:
     needed = max(MIN_WORDS, round(MIN_SHARE * len(spans)))
     if len(spans) < needed:
         return None
+    words = [label[start:stop].casefold() for start, stop in spans]
     text = _BETWEEN_CONTEXTS.join(contexts).casefold()
-    stretches = (
-        spans[first : first + length]
-        for length in range(len(spans), needed - 1, -1)
-        for first in range(len(spans) - length + 1)
-    )
-    for chosen in stretches:
-        stretch = label[chosen[0][0] : chosen[-1][1]]
-        words = _BETWEEN_WORDS.join(re.escape(label[start:stop].casefold()) for start, stop in chosen)
-        if len(stretch) >= MIN_CHARACTERS and re.search(rf"\b{words}\b", text):
-            return stretch
+    if sum(word in text for word in words) < needed:
+        return None
+    text = f" {' '.join(re.findall(_WORD_OR_END, text))} "
+    for length in range(len(spans), needed - 1, -1):
+        for first in range(len(spans) - length + 1):
+            stretch = label[spans[first][0] : spans[first + length - 1][1]]
+            if len(stretch) >= MIN_CHARACTERS and f" {' '.join(words[first : first + length])} " in text:
+                return stretch
     return None

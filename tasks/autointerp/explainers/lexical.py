@@ -5,20 +5,15 @@ from typing import Literal
 from pydantic import Field
 
 from catalog.ids import digest
-from catalog.schemas import TOP_BAND
 from tasks.autointerp.explainer import EXPLAINERS, Draft, Explainer, ExplainerConfig
-from tasks.autointerp.lexicon.evidence import in_two, token_shares
-from tasks.autointerp.lexicon.rule import GRAMMAR_VERSION
-from tasks.autointerp.lexicon.search import Found, RuleSearch, SearchLimits
+from tasks.autointerp.lexicon.evidence import token_shares
+from tasks.autointerp.lexicon.rule import GRAMMAR_VERSION, Constant, Rule, TokenRule
+from tasks.autointerp.lexicon.search import RuleSearch, SearchLimits
+from tasks.autointerp.lexicon.sentence import nothing_found, sentence
 from tasks.autointerp.lexicon.windows import Windows
-from tasks.autointerp.lexicon.wording import in_words
 from tasks.autointerp.records import FeatureEvidence
 
-SEARCH_VERSION = 4
-HOLDS_ALWAYS = 0.9
-"""From here on the text does not name the share: one context in ten may be an outlier."""
-WEAK_LISTED = 4
-"""Number of weakly firing tokens in the text; the rule has all of them."""
+SEARCH_VERSION = 5
 
 
 class LexicalConfig(ExplainerConfig):
@@ -49,22 +44,14 @@ class LexicalExplainer(Explainer):
         limits = SearchLimits(self.config.penalty, self.config.beam, self.config.max_values)
         found = RuleSearch(windows, group_W, limits).run()
         firing = windows.take(group_W == 0)
-        strongest = evidence.windows.take(evidence.rows("explain", (TOP_BAND,)))
-        return Draft(
-            sentence(found, strongest if len(strongest) else firing),
-            predicate=found.rule.to_json(),
-            token_shares=tuple(share._asdict() for share in token_shares(found.rule, firing)),
-        )
+        if not found.holds_up:
+            text, heaviest = nothing_found(firing)
+            named = Constant(False) if heaviest is None else TokenRule("is", (heaviest,))
+            return _draft(text, Constant(False), named, firing)
+        return _draft(sentence(found.rule, firing), found.rule, found.rule, firing)
 
 
-def sentence(found: Found, strongest: Windows) -> str:
-    """The rule in words: peaks of the strongest windows, then weak firing, then the share it covers.
-
-    The text omits the share of firing contexts for which the rule holds if that is 90 % or more.
-    """
-    parts = in_two(found.rule, strongest)
-    phrases = [] if parts.main is None else [in_words(parts.main)]
-    if parts.weak is not None:
-        phrases.append(f"weakly {in_words(parts.weak, WEAK_LISTED)}")
-    covered = "" if found.hit_share >= HOLDS_ALWAYS else f" ({found.hit_share:.0%} of contexts)"
-    return "; ".join(phrases) + covered.replace("%", " %")
+def _draft(text: str, rule: Rule, named: Rule, firing: Windows) -> Draft:
+    """The text, the rule to score, and the shares of the tokens that the text names."""
+    shares = tuple(share._asdict() for share in token_shares(named, firing))
+    return Draft(text, predicate=rule.to_json(), token_shares=shares)

@@ -6,7 +6,9 @@ from typing import get_args
 
 import numpy as np
 
-from tasks.autointerp.lexicon.rule import NEAR_TOKENS, LabelRule, Place, PositionName, PositionRule, TokenRule
+from tasks.autointerp.lexicon.joined import NO_WORD
+from tasks.autointerp.lexicon.places import NEAR_TOKENS, Place
+from tasks.autointerp.lexicon.rule import JoinedRule, LabelRule, PositionName, PositionRule, TokenRule
 from tasks.autointerp.lexicon.vocabulary import (
     AFFIX_LENGTHS,
     SUBSTRING_LENGTH,
@@ -16,9 +18,12 @@ from tasks.autointerp.lexicon.vocabulary import (
     affix,
 )
 from tasks.autointerp.lexicon.windows import Windows
+from tasks.autointerp.lexicon.wordlists import CODE_ONLY
 
 N_TOKENS_HERE = 48
 """Bounds the search; each further token of a list costs `VALUE_COST`."""
+N_JOINED = 24
+"""Bounds the search: words that several tokens make."""
 N_TOKENS_NEARBY = 12
 """Bounds the search: these candidates multiply with the positions."""
 N_AFFIXES = 10
@@ -33,7 +38,9 @@ _NEARBY: dict[Place, range] = {
     "before": range(-NEAR_TOKENS, 0),
 }
 _PART_KINDS: tuple[TestKind, ...] = ("word", "starts", "ends", "contains")
-SimpleRule = TokenRule | PositionRule | LabelRule
+SURE_SHARE = 0.1
+"""Keywords of code that prose does not have make up at least this part of a feature on keywords."""
+SimpleRule = TokenRule | JoinedRule | PositionRule | LabelRule
 
 
 def candidates(positives: Windows) -> list[SimpleRule]:
@@ -45,6 +52,7 @@ def candidates(positives: Windows) -> list[SimpleRule]:
     rules: list[SimpleRule] = [PositionRule(name) for name in get_args(PositionName)]
     rules += list(_classes(positives.vocabulary, here, "here"))
     rules += list(_exact(positives.vocabulary, here, "here", N_TOKENS_HERE))
+    rules += list(_joined(positives))
     rules += list(_affixes(positives.vocabulary, here))
     for place, offsets in _NEARBY.items():
         counts = _counted(positives, offsets)
@@ -84,8 +92,24 @@ def _classes(vocabulary: Vocabulary, counts: Mapping[int, float], place: Place) 
     for name in TOKEN_CLASSES:
         if name == "special" and place != "here":  # that is a position
             continue
-        if weight[name] > 0 and (place != "here" or weight[name] >= floor):
+        if name == "keyword" and _mass_of(CODE_ONLY, vocabulary, counts) < SURE_SHARE * weight[name]:
+            continue
+        if weight[name] > 0 and weight[name] >= floor:
             yield TokenRule("class", (name,), place)
+
+
+def _mass_of(words: frozenset[str], vocabulary: Vocabulary, counts: Mapping[int, float]) -> float:
+    return sum(n for token, n in counts.items() if vocabulary.texts[token].strip(" ") in words)
+
+
+def _joined(positives: Windows) -> Iterator[JoinedRule]:
+    """Words so far of several tokens, heaviest first."""
+    starts, codes_WT = positives.word_starts, positives.joined_WT
+    fires_WT = (positives.activation_WT > 0) & (codes_WT != NO_WORD)
+    code_J, inverse = np.unique(codes_WT[fires_WT], return_inverse=True)
+    mass_J = np.bincount(inverse, positives.activation_WT[fires_WT], minlength=len(code_J))
+    for place in np.argsort(-mass_J, kind="stable")[:N_JOINED].tolist():
+        yield JoinedRule((starts.texts[code_J[place]],))
 
 
 def _exact(
@@ -94,8 +118,13 @@ def _exact(
     ranked = sorted(counts.items(), key=lambda item: (-item[1], vocabulary.texts[item[0]]))
     for token, _ in ranked[:limit]:
         text = vocabulary.texts[token]
-        if text and not vocabulary.special_V[token]:
+        if text and not vocabulary.special_V[token] and not is_control(text):
             yield TokenRule("is", (text,), place)
+
+
+def is_control(text: str) -> bool:
+    """Whether a token's text is neither readable nor white space: control characters, parts of characters."""
+    return not any(c.isprintable() or c.isspace() for c in text.replace("\ufffd", "\0"))
 
 
 def _affixes(vocabulary: Vocabulary, counts: Mapping[int, float]) -> Iterator[TokenRule]:
@@ -124,9 +153,8 @@ def _affixes(vocabulary: Vocabulary, counts: Mapping[int, float]) -> Iterator[To
 def _parts(core: str) -> set[tuple[TestKind, str]]:
     parts: set[tuple[TestKind, str]] = {("word", core.casefold())}
     for length in AFFIX_LENGTHS:
-        if len(core) >= length:
-            parts.add(("starts", affix("starts", core, length)))
-            parts.add(("ends", affix("ends", core, length)))
+        if len(core) >= length and (length > 1 or not core.isalnum()):
+            parts |= {(kind, affix(kind, core, length)) for kind in ("starts", "ends")}
     for start in range(len(core) - SUBSTRING_LENGTH + 1):
         substring = core[start : start + SUBSTRING_LENGTH]
         if " " not in substring:

@@ -1,4 +1,4 @@
-"""The evidence for the words of a rule: which tokens carry the activation, and where it is only weak.
+"""The evidence for the words of a rule: which of its parts and which tokens carry the activation.
 
 Legend: W windows, T tokens.
 """
@@ -9,9 +9,10 @@ from typing import NamedTuple
 import numpy as np
 
 from tasks.autointerp.lexicon.candidates import mass_by_token
-from tasks.autointerp.lexicon.rule import Either, Rule, TokenRule
+from tasks.autointerp.lexicon.joined import continues_word, last_letters
+from tasks.autointerp.lexicon.rule import Either, JoinedRule, Rule, TokenRule
 from tasks.autointerp.lexicon.vocabulary import Bools
-from tasks.autointerp.lexicon.windows import Windows
+from tasks.autointerp.lexicon.windows import Floats, Windows
 
 MIN_SHARE = 0.01
 """Tokens with less of the mass are not shown, unless the rule names them."""
@@ -25,11 +26,21 @@ class TokenShare(NamedTuple):
     share: float
 
 
-class Parts(NamedTuple):
-    """A rule in two parts: what holds at some peak of the strongest windows, and what holds elsewhere."""
+class Part(NamedTuple):
+    """One alternative of a rule: where it holds and no heavier one does, and its share of the activation."""
 
-    main: Rule | None
-    weak: Rule | None
+    rule: Rule
+    share: float
+    mass_WT: Floats
+
+
+class Word(NamedTuple):
+    """A whole word with its share of a part's activation, and whether the token begins or ends it."""
+
+    text: str
+    share: float
+    begins: bool
+    ends: bool
 
 
 def token_shares(rule: Rule, firing: Windows) -> list[TokenShare]:
@@ -38,11 +49,11 @@ def token_shares(rule: Rule, firing: Windows) -> list[TokenShare]:
     texts, special_V = firing.vocabulary.texts, firing.vocabulary.special_V
     total = float(firing.activation_WT.sum()) or 1.0
     held = replace(firing, activation_WT=np.where(holds_WT, firing.activation_WT, 0))
-    named = named_tokens(rule)
+    names = named_tokens(rule)
     shares = [
         TokenShare(texts[token], mass / total)
         for token, mass in mass_by_token(held).items()
-        if texts[token] and not special_V[token] and (mass >= MIN_SHARE * total or texts[token] in named)
+        if texts[token] and not special_V[token] and (mass >= MIN_SHARE * total or texts[token] in names)
     ]
     return sorted(shares, key=lambda one: (-one.share, one.token))[:MOST_SHARES]
 
@@ -56,33 +67,61 @@ def named_tokens(rule: Rule) -> frozenset[str]:
     return frozenset()
 
 
-def in_two(rule: Rule, strongest: Windows) -> Parts:
-    """Separate what the strongest windows peak on from what the rule needs for weaker ones.
+def alternatives(rule: Rule) -> list[Rule]:
+    """The rules of which one must hold: parts of an "or", entries of a list of tokens.
 
-    Lists of tokens are divided token by token and ordered by activation mass, alternatives one by one.
+    Tokens that differ only in the blank before them stay together.
     """
-    is_peak_WT: Bools = np.zeros(strongest.token_WT.shape, bool)
-    is_peak_WT[np.arange(len(strongest)), strongest.peak_W] = True
-    return _in_two(rule, strongest, is_peak_WT)
-
-
-def _in_two(rule: Rule, strongest: Windows, is_peak_WT: Bools) -> Parts:
-    if isinstance(rule, TokenRule) and rule.kind != "class":
-        singles = [replace(rule, values=(value,)) for value in rule.values]
-        holds = [single.holds(strongest) for single in singles]
-        mass = [float(strongest.activation_WT[held].sum()) for held in holds]
-        order = sorted(range(len(singles)), key=lambda i: (-mass[i], rule.values[i]))
-        main = tuple(rule.values[i] for i in order if (holds[i] & is_peak_WT).any())
-        weak = tuple(rule.values[i] for i in order if rule.values[i] not in main)
-        return Parts(
-            replace(rule, values=main) if main else None, replace(rule, values=weak) if weak else None
-        )
     if isinstance(rule, Either):
-        parts = [_in_two(part, strongest, is_peak_WT) for part in rule.parts]
-        return Parts(_joined([part.main for part in parts]), _joined([part.weak for part in parts]))
-    return Parts(rule, None) if (rule.holds(strongest) & is_peak_WT).any() else Parts(None, rule)
+        return [one for part in rule.parts for one in alternatives(part)]
+    if isinstance(rule, JoinedRule) or (
+        isinstance(rule, TokenRule) and rule.kind != "class" and rule.place == "here"
+    ):
+        together: dict[str, list[str]] = {}
+        for value in rule.values:
+            together.setdefault(value.strip() or value, []).append(value)
+        return [replace(rule, values=tuple(values)) for values in together.values()]
+    return [rule]
 
 
-def _joined(parts: list[Rule | None]) -> Rule | None:
-    there = tuple(part for part in parts if part is not None)
-    return Either(there) if len(there) > 1 else (there[0] if there else None)
+def parts_by_share(rule: Rule, firing: Windows) -> list[Part]:
+    """The alternatives of a rule with their shares of the activation, largest first; none counts twice."""
+    mass_WT = firing.activation_WT
+    total = float(mass_WT.sum()) or 1.0
+    rules = alternatives(rule)
+    holds = [one.holds(firing) for one in rules]
+    own = [float(mass_WT[held].sum()) for held in holds]
+    left_WT: Bools = np.ones(mass_WT.shape, bool)
+    parts = []
+    for i in sorted(range(len(rules)), key=lambda i: (-own[i], str(rules[i]))):
+        part_WT = np.where(holds[i] & left_WT, mass_WT, 0)
+        left_WT &= ~holds[i]
+        parts.append(Part(rules[i], float(part_WT.sum()) / total, part_WT))
+    return sorted(parts, key=lambda part: -part.share)
+
+
+def words_of(mass_WT: Floats, windows: Windows) -> list[Word]:
+    """The whole words at the tokens with mass, most mass first; words cut by the window are left out."""
+    whole_V = continues_word(windows.vocabulary)
+    texts, total = windows.vocabulary.texts, 0.0
+    found: dict[tuple[str, bool, bool], float] = {}
+    for row, t in zip(*(axis.tolist() for axis in np.nonzero(mass_WT)), strict=True):
+        mass = float(mass_WT[row, t])
+        total += mass
+        begun = windows.word_starts.texts[windows.joined_WT[row, t]]
+        length = int(windows.length_W[row])
+        stop = t + 1
+        while stop < length and whole_V[windows.token_WT[row, stop]]:
+            stop += 1
+        if not begun or stop == length:
+            continue
+        codes = windows.token_WT[row].tolist()
+        first, word = t, texts[codes[t]]
+        while first > 0 and len(last_letters(word)) < len(begun):
+            first -= 1
+            word = texts[codes[first]] + word
+        rest = "".join(texts[code] for code in codes[t + 1 : stop])
+        key = (last_letters(word) + rest, first == t, not rest)
+        found[key] = found.get(key, 0.0) + mass
+    ranked = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    return [Word(text, mass / total, begins, ends) for (text, begins, ends), mass in ranked]

@@ -12,21 +12,33 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast, get_args
 
 import numpy as np
-import numpy.typing as npt
 
 from catalog.ids import canonical_json
+from tasks.autointerp.lexicon.places import NEAR_TOKENS, Place, at_place, attributes
 from tasks.autointerp.lexicon.vocabulary import TEST_KINDS, TOKEN_CLASSES, Bools, TestKind
 from tasks.autointerp.lexicon.windows import Windows
+from tasks.autointerp.lexicon.wordlists import LISTED_WORDS
 
-GRAMMAR_VERSION = 2
-Place = Literal["here", "previous", "next", "before", "line"]
+GRAMMAR_VERSION = 3
 PositionName = Literal[
-    "context_first", "context_start", "document_start", "line_start", "line_end", "repeat", "near_repeat"
+    "context_first",
+    "context_start",
+    "document_start",
+    "line_start",
+    "line_end",
+    "sentence_start",
+    "attribute",
+    "repeat",
+    "near_repeat",
 ]
-NEAR_TOKENS = 5
-"""A phrase; what is further away is told by "earlier in its line"."""
 VALUE_COST = 0.5
 """Cost of each further token of a list; a simple rule costs 1."""
+PLACE_COST: dict[Place, float] = {"here": 0, "previous": 0.25, "next": 0.5, "before": 0.75, "line": 1.0}
+"""The further away, the more a reader has to look for; what comes after cannot be the reason in a causal
+model."""
+BLAND = frozenset(("lowercase", "word_start", "word_inside", "non_ascii", "has_digit", "whitespace"))
+BLAND_COST = 0.5
+"""Half a rule: most tokens of a text are in these classes, so that naming them says little."""
 CONTEXT_START_TOKENS = 4
 """Number of the first tokens of text that a model reads, of a document or of a chunk of one."""
 
@@ -60,7 +72,8 @@ class Rule(ABC):
 class TokenRule(Rule):
     """A token whose text passes a test is at a position relative to the current token.
 
-    ``before`` means within the `NEAR_TOKENS` tokens before it, ``line`` earlier in its line.
+    Words of a list count only as whole words. ``before`` means within the `NEAR_TOKENS` tokens before it,
+    ``line`` earlier in its line.
     """
 
     kind: TestKind
@@ -69,19 +82,45 @@ class TokenRule(Rule):
 
     @property
     def complexity(self) -> float:
-        place = 0.0 if self.place == "here" else 0.25
-        return 1.0 + place + VALUE_COST * (len(self.values) - 1)
+        bland = BLAND_COST if self.kind == "class" and not BLAND.isdisjoint(self.values) else 0.0
+        return 1.0 + bland + PLACE_COST[self.place] + VALUE_COST * (len(self.values) - 1)
 
     def holds(self, windows: Windows) -> Bools:
-        return at_place(windows.vocabulary.table(self.kind, self.values), self.place, windows)
+        here_WT: Bools = windows.vocabulary.table(self.kind, self.values)[windows.token_WT]
+        if self.kind == "class" and not LISTED_WORDS.isdisjoint(self.values):
+            here_WT = here_WT & windows.word_WT
+        return at_place(here_WT, self.place, windows)
 
     def to_plain(self) -> dict[str, Any]:
         return {"op": "token", "test": self.kind, "values": list(self.values), "place": self.place}
 
 
 @dataclass(frozen=True, slots=True)
+class JoinedRule(Rule):
+    """The pieces of the token's word, up to and with the token, make one of ``values`` (in any case)."""
+
+    values: tuple[str, ...]
+
+    @property
+    def complexity(self) -> float:
+        return 1.0 + VALUE_COST * (len(self.values) - 1)
+
+    def holds(self, windows: Windows) -> Bools:
+        holds_WT = np.zeros(windows.joined_WT.shape, bool)
+        for code in windows.word_starts.codes(self.values):
+            holds_WT |= windows.joined_WT == code
+        return holds_WT
+
+    def to_plain(self) -> dict[str, Any]:
+        return {"op": "joined", "values": list(self.values)}
+
+
+@dataclass(frozen=True, slots=True)
 class PositionRule(Rule):
-    """The token is at a certain position of its context, document or line, or is repeated."""
+    """The token is at a certain position of its context, document or line, or is repeated.
+
+    ``attribute`` is a name after ``self.``.
+    """
 
     name: PositionName
 
@@ -95,8 +134,13 @@ class PositionRule(Rule):
             return windows.document_start_WT
         if self.name == "line_start":
             return windows.line_start_WT
+        if self.name == "sentence_start":
+            return windows.sentence_start_WT
+        if self.name == "attribute":
+            return attributes(windows)
         if self.name == "line_end":
-            return at_place(windows.vocabulary.table("class", ("newline",)), "next", windows)
+            newline_V = windows.vocabulary.table("class", ("newline",))
+            return at_place(newline_V[windows.token_WT], "next", windows)
         if self.name == "repeat":
             return windows.lag_WT > 0
         return (windows.lag_WT > 0) & (windows.lag_WT <= NEAR_TOKENS)
@@ -193,36 +237,6 @@ class Constant(Rule):
         return {"op": "constant", "value": self.value}
 
 
-def at_place(table_V: Bools, place: Place, windows: Windows) -> Bools:
-    """Where (W, T) a token that passes ``table_V`` is at ``place`` relative to the current token."""
-    here_WT: Bools = table_V[windows.token_WT]
-    if place == "here":
-        return here_WT
-    moved_WT = np.zeros(here_WT.shape, bool)
-    if place == "previous":
-        moved_WT[:, 1:] = here_WT[:, :-1]
-    elif place == "next":
-        moved_WT[:, :-1] = here_WT[:, 1:]
-    else:
-        last_WT = _last_before(here_WT)
-        t = np.arange(here_WT.shape[1])
-        if place == "before":
-            moved_WT = (last_WT >= 0) & (last_WT >= t - NEAR_TOKENS)
-        else:
-            newline_V = windows.vocabulary.table("class", ("newline",))
-            moved_WT = last_WT > _last_before(newline_V[windows.token_WT])
-    return moved_WT & (windows.token_WT > 0)
-
-
-def _last_before(true_WT: Bools) -> npt.NDArray[np.int16]:
-    """Position of the last true entry before each position, -1 if there is none."""
-    last_WT = np.full(true_WT.shape, -1, np.int16)
-    positions = np.arange(true_WT.shape[1], dtype=np.int16)
-    last_WT[:, 1:] = np.where(true_WT, positions, np.int16(-1))[:, :-1]
-    np.maximum.accumulate(last_WT, axis=1, out=last_WT)
-    return last_WT
-
-
 def rule_from_json(text: str) -> Rule:
     """Parse the output of `Rule.to_json`.
 
@@ -248,6 +262,10 @@ def _parse(plain: Mapping[str, Any]) -> Rule:
         if kind not in TEST_KINDS or place not in get_args(Place) or not values or unknown:
             raise ValueError(f"unknown test {kind!r} of {list(values)} at {place!r}")
         return TokenRule(kind, values, place)
+    if op == "joined":
+        if not plain["values"]:
+            raise ValueError("a joined word of nothing is no rule")
+        return JoinedRule(tuple(map(str, plain["values"])))
     if op == "position":
         if plain["name"] not in get_args(PositionName):
             raise ValueError(f"unknown position {plain['name']!r}")

@@ -2,10 +2,11 @@
 
 Candidates are singles, token sets grown greedily, conjunctions of up to three, disjunctions of two of all
 these, and the best of them with exceptions; a longer rule must gain a penalty for each further part.
+``selection.py`` takes the plainest of the best and drops what adds nothing.
 Legend as in ``objective.py``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,21 @@ import numpy.typing as npt
 
 from tasks.autointerp.lexicon.candidates import candidates
 from tasks.autointerp.lexicon.objective import Objective, Packed, Values, pack
-from tasks.autointerp.lexicon.rule import VALUE_COST, Both, Either, Except, Rule, TokenRule
+from tasks.autointerp.lexicon.rule import (
+    VALUE_COST,
+    Both,
+    Constant,
+    Either,
+    Except,
+    JoinedRule,
+    Rule,
+    TokenRule,
+)
+from tasks.autointerp.lexicon.selection import choose, left_out_gain
 from tasks.autointerp.lexicon.windows import Windows
 
+MIN_DOCUMENTS = 2
+"""A value that fires in one document may be about anything else in it."""
 N_REFINED = 4
 """Number of the best rules to try with exceptions, and of the best wide ones."""
 WIDE_SHARE = 0.95
@@ -47,7 +60,8 @@ class Found:
     """A rule and its result on the contexts on which it was found."""
 
     rule: Rule
-    value: float
+    holds_up: bool
+    """Whether it separates better than no rule in documents left out."""
     hit_share: float
     false_share: float
 
@@ -100,8 +114,17 @@ class RuleSearch:
         final = plain.joined(self._disjunctions(plain.take(plain.best(N_DISJOINED))))
         final = final.take(final.best(beam))
         final = final.joined(self._exceptions(final))
-        best = int(final.best(1)[0])
-        return Found(final.rules[best], float(final.values[best]), *self.objective.shares(final.masks[best]))
+        return self._found(final)
+
+    def _found(self, pool: _Pool) -> Found:
+        def mask_of(rule: Rule) -> Packed:
+            return pack(rule.holds(self.windows))
+
+        if not pool.rules:
+            nothing = Constant(False)
+            return Found(nothing, False, *self.objective.shares(mask_of(nothing)))
+        choice = choose(pool.rules, pool.masks, pool.values, self.objective, mask_of, self.limits.penalty)
+        return Found(choice.rule, choice.holds_up, *self.objective.shares(choice.mask))
 
     def _pool(self, rules: list[Rule], masks: Packed) -> _Pool:
         complexity = np.asarray([rule.complexity for rule in rules], np.float64)
@@ -112,12 +135,13 @@ class RuleSearch:
         return self._pool([r for r, _ in found], np.stack([m for _, m in found]) if found else none)
 
     def _singles(self) -> _Pool:
-        """Simple rules, one of those that hold at the same tokens."""
+        """Simple rules that hold at firing tokens of two documents or more, each set of tokens once."""
         found = candidates(self.windows.take(self.objective.is_firing_W))
         masks = pack(np.stack([rule.holds(self.windows) for rule in found]))
         distinct: dict[bytes, tuple[Rule, Packed]] = {}
-        for rule, mask in zip(found, masks, strict=True):
-            if mask.any():
+        is_supported_M = self.objective.n_supporting(masks) >= MIN_DOCUMENTS
+        for rule, mask, is_supported in zip(found, masks, is_supported_M.tolist(), strict=True):
+            if is_supported:
                 distinct.setdefault(mask.tobytes(), (rule, mask))
         return self._pool_of(list(distinct.values()))
 
@@ -127,16 +151,16 @@ class RuleSearch:
         for i, rule in enumerate(singles.rules):
             if isinstance(rule, TokenRule) and rule.kind in SET_KINDS:
                 families.setdefault((rule.kind, rule.place), []).append(i)
+            elif isinstance(rule, JoinedRule):
+                families.setdefault(("joined", "here"), []).append(i)
         found: list[tuple[Rule, Packed]] = []
         for members in families.values():
             first = max(members, key=lambda i: float(singles.values[i]))
             others = [i for i in members if i != first]
-            start = (singles.masks[first], float(singles.values[first]))
-            cost = float(singles.complexity[first])
-            chosen, mask = self._grow(start, cost, singles.masks[others], np.bitwise_or)
+            chosen, mask = self._grow(singles.masks[first], 0.0, singles.masks[others], np.bitwise_or)
             parts = [singles.rules[i] for i in (first, *(others[k] for k in chosen))]
             if chosen:
-                found.append((_token_set([part for part in parts if isinstance(part, TokenRule)]), mask))
+                found.append((_value_set(parts), mask))
         return self._pool_of(found)
 
     def _exceptions(self, pool: _Pool) -> _Pool:
@@ -154,8 +178,7 @@ class RuleSearch:
             if not tokens:
                 continue
             kept = pack(np.stack([token_WT != t for t in tokens]))
-            start = (pool.masks[i], float(pool.values[i]))
-            chosen, mask = self._grow(start, pool.complexity[i] + EXCEPTION_COST, kept, np.bitwise_and)
+            chosen, mask = self._grow(pool.masks[i], EXCEPTION_COST, kept, np.bitwise_and)
             if chosen:
                 found.append((Except(pool.rules[i], tuple(texts[tokens[k]] for k in chosen)), mask))
         return self._pool_of(found)
@@ -168,20 +191,24 @@ class RuleSearch:
         return list(dict.fromkeys((*order[:N_REFINED], *wide[:N_REFINED])))
 
     def _grow(
-        self, start: tuple[Packed, float], complexity: float, parts: Packed, combine: np.ufunc
+        self, mask: Packed, first_cost: float, parts: Packed, combine: np.ufunc
     ) -> tuple[list[int], Packed]:
-        """Repeatedly add the part with the largest gain to a mask, while the objective increases."""
-        mask, value = start
+        """Repeatedly add the part that gains most in documents left out, while the gain exceeds its cost.
+
+        The first part costs ``first_cost`` (of a rule) more than the others.
+        """
         chosen: list[int] = []
         left = list(range(len(parts)))
+        before_D = self.objective.by_document(mask[None])[0]
         while left and len(chosen) < self.limits.max_values - 1:
             grown: Packed = combine(mask, parts[left])
-            cost = self.limits.penalty * (complexity + VALUE_COST * (len(chosen) + 1))
-            values = self.objective(grown) - cost
-            best = int(np.argmax(values))
-            if values[best] <= value:
+            cost = self.limits.penalty * (VALUE_COST + (0 if chosen else first_cost))
+            after_MD = self.objective.by_document(grown)
+            gains = left_out_gain(after_MD - before_D)
+            best = int(np.argmax(gains))
+            if gains[best] <= cost:
                 break
-            mask, value = grown[best], float(values[best])
+            mask, before_D = grown[best], after_MD[best]
             chosen.append(left.pop(best))
         return chosen, mask
 
@@ -204,8 +231,12 @@ class RuleSearch:
         return self._pool(rules, pool.masks[a] | pool.masks[b])
 
 
-def _token_set(parts: list[TokenRule]) -> TokenRule:
-    return TokenRule(parts[0].kind, tuple(part.values[0] for part in parts), parts[0].place)
+def _value_set(parts: list[Rule]) -> Rule:
+    """One rule with the values of all parts, which differ in nothing else."""
+    first = parts[0]
+    assert isinstance(first, TokenRule | JoinedRule)
+    values = tuple(part.values[0] for part in parts if isinstance(part, TokenRule | JoinedRule))
+    return replace(first, values=values)
 
 
 def _parts(rule: Rule) -> tuple[Rule, ...]:

@@ -12,6 +12,8 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from tasks.autointerp.lexicon.wordlists import WORD_LISTS
+
 Bools = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.int32]
 TestKind = Literal["is", "word", "starts", "ends", "contains", "class"]
@@ -51,7 +53,12 @@ def _is_upper(text: str) -> bool:
     return core.isupper() and sum(c.isalpha() for c in core) >= 2
 
 
+def _in_list(members: frozenset[str]) -> Callable[[str], bool]:
+    return lambda text: _core(text).casefold() in members
+
+
 TOKEN_CLASSES: dict[str, tuple[str, Callable[[str], bool]]] = {
+    **{name: (called, _in_list(members)) for name, (called, members) in WORD_LISTS.items()},
     "digits": ("digits", lambda t: _core(t).isdigit()),
     "has_digit": ("text with a digit", lambda t: any(c.isdigit() for c in t)),
     "lowercase": ("lower-case words", lambda t: _core(t).isalpha() and _core(t).islower()),
@@ -64,8 +71,8 @@ TOKEN_CLASSES: dict[str, tuple[str, Callable[[str], bool]]] = {
     "newline": ("line breaks", lambda t: "\n" in t),
     "indentation": ("indentation", _is_indentation),
     "whitespace": ("white space", lambda t: bool(t) and not t.strip()),
-    "word_start": ("words after a space", lambda t: t[:1] == " " and _core(t)[:1].isalnum()),
-    "word_inside": ("letters that follow without a space", lambda t: t[:1].isalpha()),
+    "word_start": ("beginnings of words", lambda t: t[:1] == " " and _core(t)[:1].isalnum()),
+    "word_inside": ("continuations of words", lambda t: t[:1].isalpha()),
     "underscore": ("text with an underscore", lambda t: "_" in t),
     "non_ascii": ("characters beyond ASCII", lambda t: not t.isascii()),
     "other_script": ("letters of a non-Latin script", _is_other_script),
@@ -107,9 +114,25 @@ class Vocabulary:
             self._tables[key] = known
         return known
 
+    def tested(self, name: str, test: Callable[[str], bool]) -> Bools:
+        """Which texts (V,) satisfy a test of its own name."""
+        if (name, ()) not in self._tables:
+            table = np.fromiter(map(test, self.texts), bool, len(self)) & ~self.special_V
+            table[0] = False
+            self._tables[name, ()] = table
+        return self._tables[name, ()]
+
     def class_names(self, token: int) -> tuple[str, ...]:
         """The classes of the text at position ``token``."""
-        return tuple(name for name, table in self._classes.items() if table[token])
+        return self._names[token]
+
+    @cached_property
+    def _names(self) -> list[tuple[str, ...]]:
+        names: list[list[str]] = [[] for _ in self.texts]
+        for name, table in self._classes.items():
+            for token in np.flatnonzero(table).tolist():
+                names[token].append(name)
+        return list(map(tuple, names))
 
     @cached_property
     def _classes(self) -> dict[str, Bools]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tasks.autointerp.lexicon.joined import WordStarts, joined_words, whole_words
 from tasks.autointerp.lexicon.vocabulary import Bools, Codes, Vocabulary
 
 Floats = npt.NDArray[np.float32]
@@ -24,6 +25,10 @@ class Windows:
     token_WT: Codes
     activation_WT: Floats
     line_start_WT: Bools
+    sentence_start_WT: Bools
+    joined_WT: Codes
+    word_starts: WordStarts
+    word_WT: Bools
     lag_WT: npt.NDArray[np.int16]
     length_W: Codes
     peak_W: Codes
@@ -47,6 +52,10 @@ class Windows:
             self.token_WT[rows],
             self.activation_WT[rows],
             self.line_start_WT[rows],
+            self.sentence_start_WT[rows],
+            self.joined_WT[rows],
+            self.word_starts,
+            self.word_WT[rows],
             self.lag_WT[rows],
             self.length_W[rows],
             self.peak_W[rows],
@@ -105,11 +114,16 @@ def build_windows(
     token_WT[inside_WT] = tokens
     activation_WT = np.zeros(inside_WT.shape, np.float32)
     activation_WT[inside_WT] = activations
+    joined_WT, word_starts = joined_words(vocabulary, token_WT, document_start_W)
     return Windows(
         vocabulary,
         token_WT,
         activation_WT,
         _line_starts(vocabulary, token_WT, document_start_W),
+        _sentence_starts(vocabulary, token_WT, document_start_W),
+        joined_WT,
+        word_starts,
+        whole_words(vocabulary, token_WT, joined_WT, word_starts),
         _lags(vocabulary, token_WT),
         length_W,
         peak_W,
@@ -164,6 +178,27 @@ def _line_starts(vocabulary: Vocabulary, token_WT: Codes, document_start_W: Bool
         start_WT[:, t] = state_W
         state_W = opens_V[token_WT[:, t]] | (blank_V[token_WT[:, t]] & state_W)
     start_WT &= _is_text(vocabulary, token_WT)
+    return start_WT
+
+
+def _sentence_starts(vocabulary: Vocabulary, token_WT: Codes, document_start_W: Bools) -> Bools:
+    """Words after a full stop, question or exclamation mark and white space, or at a document's start."""
+    texts, n = vocabulary.texts, len(vocabulary)
+    ends_V = np.fromiter((text.rstrip().rstrip("\"'”’)")[-1:] in tuple(".!?") for text in texts), bool, n)
+    ends_V &= np.fromiter((any(c in ".!?" for c in text) for text in texts), bool, n)
+    mark_V = np.fromiter((text.strip() in ('"', "'", "”", "’", ")", "''") for text in texts), bool, n)
+    blank_V = np.fromiter((bool(text) and not text.strip() for text in texts), bool, n) | vocabulary.special_V
+    spaced_V = np.fromiter((text[:1].isspace() for text in texts), bool, n)
+    open_V = np.fromiter((text != text.rstrip() for text in texts), bool, n)
+    word_V = np.fromiter((text.strip()[:1].isalpha() for text in texts), bool, n) & ~vocabulary.special_V
+    start_WT = np.zeros(token_WT.shape, bool)
+    ended_W, apart_W = document_start_W.copy(), document_start_W.copy()
+    for t in range(token_WT.shape[1]):
+        token_W = token_WT[:, t]
+        start_WT[:, t] = ended_W & word_V[token_W] & (apart_W | spaced_V[token_W])
+        stays_W = ended_W & (blank_V[token_W] | mark_V[token_W])
+        apart_W = open_V[token_W] | (apart_W & vocabulary.special_V[token_W])
+        ended_W = ends_V[token_W] | stays_W
     return start_WT
 
 

@@ -13,6 +13,7 @@ from tasks.autointerp.lexicon.rule import (
     Constant,
     Either,
     Except,
+    JoinedRule,
     LabelRule,
     PositionRule,
     Rule,
@@ -25,6 +26,26 @@ from tasks.autointerp.lexicon.wording import in_words
 from tests.searching import examples
 from tests.tasks.autointerp.planted import SPECIAL, windows_of
 
+PIECES = [
+    " star",
+    "t",
+    "ing",
+    ".",
+    "\n",
+    "Start",
+    " self",
+    ".",
+    "run",
+    "(",
+    "cls",
+    "._x",
+    "t",
+    " e",
+    ".",
+    "g",
+    '?"',
+    " Yes",
+]
 TEXT = [" def", " run", "(", "self", ")", ":", "\n", "    ", " return", " Run", " 42", "\n", " def"]
 
 
@@ -69,6 +90,43 @@ def test_rule_holds_where_it_says(rule: Rule, positions: list[int]) -> None:
     assert where(rule) == positions
     assert rule_from_json(rule.to_json()) == rule
     assert in_words(rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "positions"),
+    [
+        (JoinedRule(("starting",)), [2]),
+        (JoinedRule(("start", "xt")), [1, 5, 12]),
+        (JoinedRule(("t", "")), []),
+        (PositionRule("sentence_start"), [5, 17]),
+        (PositionRule("attribute"), [8, 11]),
+        (TokenRule("class", ("sentence_end",)), [3, 7, 14]),
+    ],
+)
+def test_rules_about_words_of_several_tokens(rule: Rule, positions: list[int]) -> None:
+    assert where(rule, PIECES) == positions
+    assert rule_from_json(rule.to_json()) == rule
+
+
+def test_words_of_a_list_are_whole_words() -> None:
+    tokens = [" d", "is", " is", " is", "land", " She", "."]
+    assert where(TokenRule("class", ("auxiliary",)), tokens) == [2]
+    assert where(TokenRule("class", ("auxiliary",), "previous"), tokens) == [3]
+    assert where(TokenRule("class", ("pronoun",)), tokens) == [5]
+
+
+def test_a_word_that_may_have_begun_before_the_window_is_unknown() -> None:
+    assert where(JoinedRule(("ning",)), ["ning", "s", " ning"]) == [2]
+    assert where(JoinedRule(("ning",)), ["ning", "s", " ning"], start=0) == [0, 2]
+    assert where(JoinedRule(("nings",)), ["ning", "s", " ning"]) == []
+
+
+def test_rules_of_the_second_grammar_are_read() -> None:
+    stored = (
+        '{"of":[{"op":"token","place":"here","test":"is","values":[" def"]},'
+        '{"name":"line_start","op":"position"}],"op":"and"}'
+    )
+    assert rule_from_json(stored) == Both((TokenRule("is", (" def",)), PositionRule("line_start")))
 
 
 def test_start_of_a_document_is_the_start_of_a_line() -> None:
@@ -136,6 +194,7 @@ def test_no_class_but_its_own_holds_a_special_token(name: str) -> None:
         '{"op": "token", "test": "class", "values": ["nonsense"], "place": "here"}',
         '{"op": "token", "test": "is", "values": [], "place": "here"}',
         '{"op": "position", "name": "moon"}',
+        '{"op": "joined", "values": []}',
         '{"op": "and", "of": []}',
         '{"op": "and"}',
         "not json",
@@ -156,6 +215,8 @@ simple = st.one_of(
     ),
     st.builds(lambda name: TokenRule("class", (name,)), st.sampled_from(sorted(TOKEN_CLASSES))),
     st.builds(PositionRule, st.sampled_from(["line_start", "line_end", "repeat", "near_repeat"])),
+    st.builds(PositionRule, st.sampled_from(["sentence_start", "attribute"])),
+    st.builds(JoinedRule, st.tuples(st.text(st.sampled_from("abé"), min_size=1, max_size=4))),
 )
 rules = st.recursive(
     simple,
@@ -177,42 +238,6 @@ def test_rules_survive_json_and_do_not_depend_on_the_company(rule: Rule, windows
     assert (stored.holds(together) == rule.holds(together)).all()
     for i, tokens in enumerate(windows):
         assert rule.answers(windows_of([tokens]))[0] == rule.answers(together)[i]
-
-
-@pytest.mark.parametrize(
-    ("rule", "words"),
-    [
-        (TokenRule("is", (" def",)), '" def"'),
-        (TokenRule("is", ("\n", "\t")), '"\\n" or "\\t"'),
-        (
-            Both((PositionRule("line_start"), TokenRule("is", (" def",)))),
-            '" def" at the start of a line',
-        ),
-        (
-            Both((TokenRule("class", ("digits",)), TokenRule("is", (" v",), "previous"))),
-            'digits right after " v"',
-        ),
-        (
-            Except(TokenRule("class", ("lowercase",)), (" the",)),
-            'lower-case words, but not on " the"',
-        ),
-        (LabelRule("language", "fr"), 'tokens in documents whose language is "fr"'),
-        (PositionRule("repeat"), "words that occurred before in the context"),
-        (PositionRule("context_start"), "the first 4 tokens of a context"),
-        (
-            Both((TokenRule("is", ("a",)), PositionRule("context_first"))),
-            '"a" at the very beginning of a context',
-        ),
-        (TokenRule("word", ("def", "if")), '"def" or "if" in any case'),
-        (TokenRule("word", ("#",)), '"#"'),
-    ],
-)
-def test_rules_in_words(rule: Rule, words: str) -> None:
-    assert in_words(rule) == words
-
-
-def test_direction_marks_are_made_visible() -> None:
-    assert in_words(TokenRule("is", ("\u202eabc",))) == '"\\u202eabc"'
 
 
 def test_bits_are_packed_64_to_a_word() -> None:
@@ -237,7 +262,7 @@ def test_search_without_negatives_still_finds_the_token() -> None:
     assert found.rule.holds(windows).tolist() == [[False, False, True], [False, True, False]]
 
 
-def test_search_on_a_single_window_gives_a_rule() -> None:
+def test_search_on_a_single_document_finds_nothing() -> None:
     windows = windows_of([[" only"]], activations=[[1.0]])
     found = RuleSearch(windows, np.zeros(1, int), SearchLimits()).run()
-    assert found.hit_share == 1.0
+    assert (found.rule, found.holds_up) == (Constant(False), False)

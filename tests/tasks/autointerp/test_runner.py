@@ -117,7 +117,7 @@ def test_the_first_tokens_of_a_context_are_called_that(
     (row,) = explained.explanations.to_pylist()
     assert "character" not in row["text"]
     if with_special or is_marked:
-        assert "of a context" in row["text"], row["text"]
+        assert "start of a chunk" in row["text"], row["text"]
         assert "context_" in row["predicate"]
 
 
@@ -184,7 +184,7 @@ def test_tables_and_progress(tmp_path: Path) -> None:
     assert done.explanations.schema.equals(schema_of("explanations"))
     assert done.llm_calls.schema.equals(schema_of("llm_calls"))
     texts = {row["feature_index"]: row["text"] for row in done.explanations.to_pylist()}
-    assert texts == {i: f'" feat{i}"' for i in range(3)}
+    assert texts == {i: f'"feat{i}"' for i in range(3)}
 
 
 def test_explainer_that_asks_needs_an_endpoint(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def value(evidence: FeatureEvidence, predicate: str | None) -> float:
 def test_it_names_the_token_on_which_a_feature_fires() -> None:
     for index, evidence in enumerate(read_evidence(features(3), [distinct(3)])):
         draft = asyncio.run(SINGLE.explain(evidence))
-        assert (draft.text, draft.status) == (f'" feat{index}"', "ok")
+        assert (draft.text, draft.status) == (f'"feat{index}"', "ok")
         assert draft.token_shares is not None
         assert draft.token_shares[0] == {"token": f" feat{index}", "share": 1.0}
 
