@@ -16,6 +16,7 @@ from flows.registries import REGISTRIES
 from tasks.autointerp.measures import Measure, Ranking, YesNo
 from tasks.autointerp.prevalence import AtPrevalence
 from tasks.autointerp.scorer import SCORERS
+from tasks.autointerp.tracking import Tracking
 from tasks.common.registry import Registry
 from tasks.dictionaries.base import ARCHITECTURES
 
@@ -38,6 +39,7 @@ MEASURES: dict[str, type[Measure]] = {
     "Answers yes or no are scored by": YesNo,
     "Numbers that put the contexts in order (such as probabilities of yes) are scored by": Ranking,
     "At a prevalence near that of text they are also scored by": AtPrevalence,
+    "Predicted activations are scored by": Tracking,
 }
 FEATURE_COLUMNS = frozenset({"feature_index", "feature_a"})
 """Keys of tables about features."""

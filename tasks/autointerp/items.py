@@ -35,6 +35,14 @@ class Items:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """True and simulated activation on each token of a context (T,), each in a unit of its own."""
+
+    true_T: Values
+    simulated_T: Values
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """What is said about the items, with the calls that said it."""
 
@@ -46,4 +54,6 @@ class Judged:
     margin_I: Values | None = None
     """How much the explanation speaks for an item, NaN where nothing was said; only the order counts."""
     by: AnsweredBy = "answer"
-    """What the margins are."""
+    """What the margins or traces are."""
+    traces: tuple[Trace | None, ...] = ()
+    """Simulated activations of every item; None where nothing was said."""

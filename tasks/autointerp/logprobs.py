@@ -7,6 +7,7 @@ alternative of the token counts for the digit that it holds; several with the sa
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -66,11 +67,7 @@ def yes_margins(tokens: Sequence[ReplyToken], answers: Sequence[int]) -> list[fl
     that is missing from 1; it counts with that.
     """
     unknown: list[float | None] = [None] * len(answers)
-    starts: list[int] = []
-    length = 0
-    for token in tokens:
-        starts.append(length)
-        length += len(token.text)
+    starts = _starts(tokens)
     text = "".join(token.text for token in tokens)
     said = [str(answer) for answer in answers]
     lists = [found for found in _LISTS.finditer(text) if re.findall(r"\d+", found[1]) == said]
@@ -81,7 +78,7 @@ def yes_margins(tokens: Sequence[ReplyToken], answers: Sequence[int]) -> list[fl
 
 
 def _margin(tokens: Sequence[ReplyToken], starts: Sequence[int], place: int) -> float | None:
-    token = next(t for t, start in zip(tokens, starts, strict=True) if start <= place < start + len(t.text))
+    token = _token_at(tokens, starts, place)
     if token.text.strip(_AROUND) not in ("0", "1"):
         return None
     no, yes = _total(token, "0"), _total(token, "1")
@@ -105,3 +102,49 @@ def _total(token: ReplyToken, digit: str) -> float | None:
 def probability(margin: float | None) -> float | None:
     """P(1) / (P(0) + P(1)) of a margin."""
     return None if margin is None else 0.5 * (1 + math.tanh(margin / 2))
+
+
+def expected_values(
+    tokens: Sequence[ReplyToken], values: Mapping[str, int], largest: int
+) -> dict[str, float | None]:
+    """Expected value under the tokens' probabilities at each entry ``"name": value`` of a JSON reply.
+
+    The sum of v p(v) over the alternatives that are whole numbers from 0 to ``largest``, divided by that of
+    p(v): what goes to other tokens says nothing. A number that is cut into two tokens counts as stated
+    where its first token is the one that was chosen. None where the tokens are unknown.
+    """
+    starts = _starts(tokens)
+    text = "".join(token.text for token in tokens)
+    found: dict[str, float | None] = dict.fromkeys(values)
+    for entry in re.finditer(r"\"(\w+)\"\s*:\s*(\d+)", text):
+        name, said = entry[1], entry[2]
+        if name in values and int(said) == values[name]:
+            found[name] = _expected(_token_at(tokens, starts, entry.start(2)), int(said), largest)
+    return found
+
+
+def _expected(token: ReplyToken, said: int, largest: int) -> float | None:
+    own = token.text.strip(_AROUND)
+    if not own.isdecimal() or not str(said).startswith(own):
+        return None
+    total = mass = 0.0
+    for text, value in token.alternatives:
+        digits = text.strip(_AROUND)
+        if digits.isdecimal() and int(digits) <= largest:
+            share = math.exp(value)
+            total += share * (said if digits == own else int(digits))
+            mass += share
+    return total / mass if mass > 0 else None
+
+
+def _starts(tokens: Sequence[ReplyToken]) -> list[int]:
+    """Where each token begins in the joined text."""
+    starts, length = [], 0
+    for token in tokens:
+        starts.append(length)
+        length += len(token.text)
+    return starts
+
+
+def _token_at(tokens: Sequence[ReplyToken], starts: Sequence[int], place: int) -> ReplyToken:
+    return tokens[bisect_right(starts, place) - 1]

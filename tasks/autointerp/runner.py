@@ -175,8 +175,7 @@ def score(
     records, ending = asyncio.run(drive.run(units, work))
     calls = call_rows([*ending.probes, *records, *ending.failed], run_id)
     rows = all_score_rows(records, position)
-    n_with_value = len({row["explanation_id"] for row in rows if row["value"] is not None})
-    facts = {"n_explanations": len(records), "n_scored": n_with_value, **money(calls), **ending.facts()}
+    facts = {"n_explanations": len(records), **_valued(rows), **money(calls), **ending.facts()}
     judged = table_of("judgements", (row for record in records for row in judgement_rows(record)))
     return Scored(table_of("scores", rows), judged, table_of("llm_calls", calls), facts)
 
@@ -186,6 +185,13 @@ def _scorer(config: ScorerConfig, client: ChatClient | None, threshold: float | 
     scorer = kind(config, client_for(config.scorer, kind.needs_client, client))
     scorer.threshold = threshold
     return scorer
+
+
+def _valued(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
+    """How many explanations have a score, and how many were judged without one (a constant simulation)."""
+    valued = {row["explanation_id"] for row in rows if row["value"] is not None}
+    judged = {row["explanation_id"] for row in rows if row["n"]}
+    return {"n_scored": len(valued), "n_undefined": len(judged - valued)}
 
 
 def _by_feature(

@@ -47,6 +47,8 @@ class RequestShape:
     has_system_role: bool = True
     sends_logprobs: bool = True
     """Whether to ask for the probabilities of tokens, where a question wants them."""
+    most_logprobs: int | None = None
+    """Most alternatives of a token that the endpoint gives."""
     room: int = 0
     """Tokens added to every limit for the thoughts of the model before its answer."""
     most_tokens: int | None = None
@@ -67,7 +69,8 @@ class RequestShape:
         if self.sends_temperature:
             sent["temperature"] = temperature
         if request.top_logprobs and self.sends_logprobs:
-            sent.update(logprobs=True, top_logprobs=request.top_logprobs)
+            most = self.most_logprobs or request.top_logprobs
+            sent.update(logprobs=True, top_logprobs=min(request.top_logprobs, most))
         if self.response_format == "json_object":
             sent["response_format"] = {"type": "json_object"}
         elif self.response_format == "json_schema":
@@ -102,6 +105,9 @@ class RequestShape:
         if any(words in said for words in _TOO_LONG):
             return None
         if self.sends_logprobs and "logprobs" in said:
+            fewer = _AT_MOST.search(said)
+            if fewer is not None and int(fewer[1]) > 0 and self.most_logprobs is None:
+                return replace(self, most_logprobs=int(fewer[1])), f"top_logprobs ≤ {fewer[1]}"
             return self.without_logprobs()
         if any(words in said for words in _ABOUT_FORMATS) and self.response_format in _FALLBACKS:
             weaker = _FALLBACKS[self.response_format]
@@ -154,7 +160,7 @@ def _named(body: str) -> str:
     walk(plain, "")
     ours = " ".join(one for one in named if one.split(".")[0] in _OURS)
     said = " ".join(texts)[:MOST_CHARS]
-    return f"{ours} {said}" if not ours or "max" in ours else ours
+    return f"{ours} {said}" if not ours or "max" in ours or "logprobs" in ours else ours
 
 
 class ShapeMemory:
