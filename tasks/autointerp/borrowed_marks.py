@@ -21,6 +21,8 @@ from tasks.autointerp.lexicon.vocabulary import Bools
 Kinds = npt.NDArray[np.int8]
 MISMATCH = 1_000
 """The distance in tokens that one token of another kind is worth."""
+ACTIVE = 100_000
+"""Cost of a borrowed mark on a token on which the feature fires."""
 CUT = 1_000_000
 """Cost of a mark that does not fit."""
 
@@ -41,6 +43,7 @@ def borrow(
     marked_IT: Bools,
     truth_I: Bools,
     generator: np.random.Generator,
+    active_IT: Bools | None = None,
 ) -> Bools:
     """Marks (I, T) of all items: their own if ``truth_I``, borrowed ones otherwise.
 
@@ -49,6 +52,7 @@ def borrow(
         marked_IT: The correct marks of the items on which the feature fires.
         truth_I: Where it fires, at least on one item.
         generator: Breaks ties.
+        active_IT: Tokens that borrowed marks avoid, because the feature fires on them.
     """
     firing, silent = np.flatnonzero(truth_I), np.flatnonzero(~truth_I)
     marks_IT: Bools = marked_IT & truth_I[:, None]
@@ -57,8 +61,13 @@ def borrow(
     kinds = [np.fromiter(map(kind_of, item), np.int8, len(item)) for item in tokens]
     lenders = np.resize(generator.permutation(firing), -(-len(silent) // len(firing)) * len(firing))
     tosses = generator.choice([-0.25, 0.25], len(silent))
+    if active_IT is None:
+        active_IT = np.zeros_like(marks_IT)
     placed = [
-        [_place(kinds[lender], np.flatnonzero(marks_IT[lender]), kinds[item], toss) for lender in lenders]
+        [
+            _place(kinds[lender], np.flatnonzero(marks_IT[lender]), kinds[item], toss, active_IT[item])
+            for lender in lenders
+        ]
         for item, toss in zip(silent, tosses, strict=True)
     ]
     costs = np.asarray([[cost for cost, _ in row] for row in placed])
@@ -68,7 +77,7 @@ def borrow(
 
 
 def _place(
-    from_kinds: Kinds, marks_M: npt.NDArray[np.intp], to_kinds: Kinds, toss: float
+    from_kinds: Kinds, marks_M: npt.NDArray[np.intp], to_kinds: Kinds, toss: float, active_T: Bools
 ) -> tuple[float, npt.NDArray[np.intp]]:
     """The cheapest way to move the marks together into another context: its cost, and the new positions."""
     room = len(to_kinds)
@@ -77,6 +86,7 @@ def _place(
     shifts = np.arange(-int(fitting[0]), room - int(fitting[-1]))
     landed = fitting + shifts[:, None]
     n_wrong = (to_kinds[landed] != from_kinds[fitting]).sum(axis=1)
-    costs = MISMATCH * n_wrong + np.abs(shifts - toss) + CUT * n_cut
+    n_active = active_T[landed].sum(axis=1)
+    costs = MISMATCH * n_wrong + np.abs(shifts - toss) + CUT * n_cut + ACTIVE * n_active
     best = int(np.argmin(costs))
     return float(costs[best]), landed[best]

@@ -11,6 +11,8 @@ from tasks.autointerp.chat import CallRecord
 from tasks.autointerp.metrics import Answers, Values
 from tasks.autointerp.records import Rows
 
+WRONG_TOKENS = "wrong_tokens"
+
 
 @dataclass(frozen=True, slots=True)
 class Items:
@@ -19,7 +21,7 @@ class Items:
     row_I: Rows
     truth_I: npt.NDArray[np.bool_]
     kind_I: npt.NDArray[Any]
-    """``firing``, ``random`` or ``neighbour``."""
+    """``firing``, ``random``, ``neighbour``, or ``wrong_tokens``: it fires, but not on the marked tokens."""
 
     def __len__(self) -> int:
         return len(self.row_I)

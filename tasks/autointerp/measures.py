@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from catalog.schemas import SILENT_BANDS
-from tasks.autointerp.items import Items, Judged
+from tasks.autointerp.items import WRONG_TOKENS, Items, Judged
 from tasks.autointerp.lexicon.vocabulary import Bools
 from tasks.autointerp.metrics import (
     METRICS,
@@ -93,10 +93,11 @@ YES_NO, RANKING = YesNo(), Ranking()
 def score_rows(
     items: Items, judged: Judged, shuffled: Sequence[Judged], measures: Sequence[Measure] = (YES_NO,)
 ) -> list[Row]:
-    """The rows of every measure against each kind of negatives."""
+    """The rows of every measure against each kind of negatives; ``mixed`` are the silent contexts."""
     rows: list[Row] = []
-    for variant in (*SILENT_BANDS, "mixed"):
-        chosen = items.truth_I | (items.kind_I == variant) | (variant == "mixed")
+    for variant in (*SILENT_BANDS, WRONG_TOKENS, "mixed"):
+        kinds = SILENT_BANDS if variant == "mixed" else (variant,)
+        chosen = items.truth_I | np.isin(items.kind_I.astype(str), kinds)
         if variant != "mixed" and not (items.kind_I == variant).any():
             continue
         about = {"variant": variant, "negatives": variant}

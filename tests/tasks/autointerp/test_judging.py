@@ -55,6 +55,7 @@ def run(
     probe: bool = False,
     **fields: Any,
 ) -> Scored:
+    fields = {"n_wrong": 0, **fields} if scorer == "fuzzing" else fields
     config = SCORERS[scorer].Config.model_validate(
         {"scorer": scorer, "endpoint": "fake", **SIZES, "shuffles": 2, **fields}
     )
