@@ -162,10 +162,14 @@ def test_what_happens_to_a_unit_reaches_the_terminal(tmp_path: Path) -> None:
         run_unit(StageContext(tmp_path, "run-2"), KEY, computing([]))
     finally:
         stage_listener.reset(token)
-    assert [event.state for event in heard] == ["started", "working", "ended", "computed", "found"]
+    states = [event.state for event in heard]
+    assert states == ["started", "working", "working", "ended", "computed", "found"]
     assert {(event.stage, event.label) for event in heard} == {(KEY.stage, KEY.label)}
-    assert heard[1].progress == Progress("steps", 1, 2)
-    assert [event.rows for event in heard[3:]] == [2, 2]
+    assert [event.progress for event in heard[1:3]] == [
+        Progress("steps", 1, 2),
+        Progress("writing to the catalogue", 0, 0),
+    ]
+    assert [event.rows for event in heard[4:]] == [2, 2]
 
 
 @pytest.mark.parametrize(("error", "state"), [(OSError("x"), "failed"), (KeyboardInterrupt(), "cancelled")])
