@@ -13,7 +13,9 @@ from tasks.autointerp.lexicon.sentence import nothing_found, sentence
 from tasks.autointerp.lexicon.windows import Windows
 from tasks.autointerp.records import FeatureEvidence
 
-SEARCH_VERSION = 5
+SEARCH_VERSION = 6
+MIN_COVERED = 0.2
+"""A rule that covers less of the activation is about something else than the feature."""
 
 
 class LexicalConfig(ExplainerConfig):
@@ -44,7 +46,7 @@ class LexicalExplainer(Explainer):
         limits = SearchLimits(self.config.penalty, self.config.beam, self.config.max_values)
         found = RuleSearch(windows, group_W, limits).run()
         firing = windows.take(group_W == 0)
-        if not found.holds_up:
+        if not found.holds_up or found.mass_share < MIN_COVERED:
             text, heaviest = nothing_found(firing)
             named = Constant(False) if heaviest is None else TokenRule("is", (heaviest,))
             return _draft(text, Constant(False), named, firing)

@@ -33,7 +33,7 @@ PositionName = Literal[
 ]
 VALUE_COST = 0.5
 """Cost of each further token of a list; a simple rule costs 1."""
-PLACE_COST: dict[Place, float] = {"here": 0, "previous": 0.25, "next": 0.5, "before": 0.75, "line": 1.0}
+PLACE_COST: dict[Place, float] = {"here": 0, "previous": 0.25, "next": 0.5, "before": 1.5, "line": 1.75}
 """The further away, the more a reader has to look for; what comes after cannot be the reason in a causal
 model."""
 BLAND = frozenset(("lowercase", "word_start", "word_inside", "non_ascii", "has_digit", "whitespace"))
@@ -41,6 +41,11 @@ BLAND_COST = 0.5
 """Half a rule: most tokens of a text are in these classes, so that naming them says little."""
 CONTEXT_START_TOKENS = 4
 """Number of the first tokens of text that a model reads, of a document or of a chunk of one."""
+
+
+def value_cost(place: Place) -> float:
+    """Cost of each further token of a list; a list of what is nearby is harder to read than one of tokens."""
+    return VALUE_COST if place == "here" else 2 * VALUE_COST
 
 
 class Rule(ABC):
@@ -83,7 +88,7 @@ class TokenRule(Rule):
     @property
     def complexity(self) -> float:
         bland = BLAND_COST if self.kind == "class" and not BLAND.isdisjoint(self.values) else 0.0
-        return 1.0 + bland + PLACE_COST[self.place] + VALUE_COST * (len(self.values) - 1)
+        return 1.0 + bland + PLACE_COST[self.place] + value_cost(self.place) * (len(self.values) - 1)
 
     def holds(self, windows: Windows) -> Bools:
         here_WT: Bools = windows.vocabulary.table(self.kind, self.values)[windows.token_WT]

@@ -7,13 +7,14 @@ Legend as in ``objective.py``.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tasks.autointerp.lexicon.candidates import candidates
 from tasks.autointerp.lexicon.objective import Objective, Packed, Values, pack
+from tasks.autointerp.lexicon.places import Place
 from tasks.autointerp.lexicon.rule import (
     VALUE_COST,
     Both,
@@ -23,6 +24,7 @@ from tasks.autointerp.lexicon.rule import (
     JoinedRule,
     Rule,
     TokenRule,
+    value_cost,
 )
 from tasks.autointerp.lexicon.selection import choose, left_out_gain
 from tasks.autointerp.lexicon.windows import Windows
@@ -64,6 +66,15 @@ class Found:
     """Whether it separates better than no rule in documents left out."""
     hit_share: float
     false_share: float
+    mass_share: float
+    """Share of the activation on tokens at which the rule holds."""
+
+
+class Costs(NamedTuple):
+    """Complexity that each part adds to a rule, and what the first one adds to it."""
+
+    each: float
+    first: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +133,11 @@ class RuleSearch:
 
         if not pool.rules:
             nothing = Constant(False)
-            return Found(nothing, False, *self.objective.shares(mask_of(nothing)))
+            return Found(nothing, False, *self.objective.shares(mask_of(nothing)), 0.0)
         choice = choose(pool.rules, pool.masks, pool.values, self.objective, mask_of, self.limits.penalty)
-        return Found(choice.rule, choice.holds_up, *self.objective.shares(choice.mask))
+        mass_WT = np.where(self.objective.is_firing_W[:, None], self.windows.activation_WT, 0)
+        mass = float(mass_WT[choice.rule.holds(self.windows)].sum()) / (float(mass_WT.sum()) or 1.0)
+        return Found(choice.rule, choice.holds_up, *self.objective.shares(choice.mask), mass)
 
     def _pool(self, rules: list[Rule], masks: Packed) -> _Pool:
         complexity = np.asarray([rule.complexity for rule in rules], np.float64)
@@ -147,17 +160,18 @@ class RuleSearch:
 
     def _token_sets(self, singles: _Pool) -> _Pool:
         """For each position and test, the set of values grown greedily while the objective increases."""
-        families: dict[tuple[str, str], list[int]] = {}
+        families: dict[tuple[str, Place], list[int]] = {}
         for i, rule in enumerate(singles.rules):
             if isinstance(rule, TokenRule) and rule.kind in SET_KINDS:
                 families.setdefault((rule.kind, rule.place), []).append(i)
             elif isinstance(rule, JoinedRule):
                 families.setdefault(("joined", "here"), []).append(i)
         found: list[tuple[Rule, Packed]] = []
-        for members in families.values():
+        for (_, place), members in families.items():
             first = max(members, key=lambda i: float(singles.values[i]))
             others = [i for i in members if i != first]
-            chosen, mask = self._grow(singles.masks[first], 0.0, singles.masks[others], np.bitwise_or)
+            costs = Costs(value_cost(place))
+            chosen, mask = self._grow(singles.masks[first], costs, singles.masks[others], np.bitwise_or)
             parts = [singles.rules[i] for i in (first, *(others[k] for k in chosen))]
             if chosen:
                 found.append((_value_set(parts), mask))
@@ -178,31 +192,30 @@ class RuleSearch:
             if not tokens:
                 continue
             kept = pack(np.stack([token_WT != t for t in tokens]))
-            chosen, mask = self._grow(pool.masks[i], EXCEPTION_COST, kept, np.bitwise_and)
+            costs = Costs(VALUE_COST, EXCEPTION_COST)
+            chosen, mask = self._grow(pool.masks[i], costs, kept, np.bitwise_and)
             if chosen:
                 found.append((Except(pool.rules[i], tuple(texts[tokens[k]] for k in chosen)), mask))
         return self._pool_of(found)
 
     def _refinable(self, pool: _Pool) -> list[int]:
-        """The best rules, and the best plain ones that hold in nearly every firing window."""
-        order = pool.best(len(pool.rules)).tolist()
+        """The best rules, and the best plain ones that hold in nearly every firing window; no lists.
+
+        A list has the tokens that it needs.
+        """
+        order = [i for i in pool.best(len(pool.rules)).tolist() if not _is_list(pool.rules[i])]
         plain = [i for i in order if pool.complexity[i] <= MAX_WIDE_COMPLEXITY]
         wide = [i for i in plain if self.objective.shares(pool.masks[i])[0] >= WIDE_SHARE]
         return list(dict.fromkeys((*order[:N_REFINED], *wide[:N_REFINED])))
 
-    def _grow(
-        self, mask: Packed, first_cost: float, parts: Packed, combine: np.ufunc
-    ) -> tuple[list[int], Packed]:
-        """Repeatedly add the part that gains most in documents left out, while the gain exceeds its cost.
-
-        The first part costs ``first_cost`` (of a rule) more than the others.
-        """
+    def _grow(self, mask: Packed, costs: Costs, parts: Packed, combine: np.ufunc) -> tuple[list[int], Packed]:
+        """Repeatedly add the part that gains most in documents left out, while the gain exceeds its cost."""
         chosen: list[int] = []
         left = list(range(len(parts)))
         before_D = self.objective.by_document(mask[None])[0]
         while left and len(chosen) < self.limits.max_values - 1:
             grown: Packed = combine(mask, parts[left])
-            cost = self.limits.penalty * (VALUE_COST + (0 if chosen else first_cost))
+            cost = self.limits.penalty * (costs.each + (0 if chosen else costs.first))
             after_MD = self.objective.by_document(grown)
             gains = left_out_gain(after_MD - before_D)
             best = int(np.argmax(gains))
@@ -237,6 +250,14 @@ def _value_set(parts: list[Rule]) -> Rule:
     assert isinstance(first, TokenRule | JoinedRule)
     values = tuple(part.values[0] for part in parts if isinstance(part, TokenRule | JoinedRule))
     return replace(first, values=values)
+
+
+def _is_list(rule: Rule) -> bool:
+    if isinstance(rule, Either | Both):
+        return any(map(_is_list, rule.parts))
+    return isinstance(rule, JoinedRule) or (
+        isinstance(rule, TokenRule) and rule.kind in ("is", "word") and rule.place == "here"
+    )
 
 
 def _parts(rule: Rule) -> tuple[Rule, ...]:

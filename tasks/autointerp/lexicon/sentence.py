@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from typing import TypeGuard
 
+import numpy as np
+
 from tasks.autointerp.lexicon.candidates import is_control, mass_by_token
 from tasks.autointerp.lexicon.evidence import Part, Word, parts_by_share, words_of
 from tasks.autointerp.lexicon.rule import BLAND, Both, JoinedRule, Rule, TokenRule
 from tasks.autointerp.lexicon.windows import Windows
-from tasks.autointerp.lexicon.wording import in_words, listed, named, quoted
+from tasks.autointerp.lexicon.wording import circumstance, in_words, listed, named, quoted
 
 NOTHING_FOUND = "no token rule found"
 ALL_SHARE = 0.9
@@ -20,6 +22,10 @@ MOST_EXAMPLES = 2
 ONE_WORD_SHARE = 0.75
 """From this share on, one word stands for all in which a piece occurs."""
 GOES_ON = "…"
+ONLY_SHARE = 0.75
+"""From this share on, a rule about the surroundings names the one token that fires there."""
+NAMED_SHARE = 0.3
+"""Without a rule, a token with less of the activation is only an example."""
 ROLE_SHARE = 0.7
 """A piece begins or ends words if this share of its activation does."""
 EXAMPLE_SHARE = 0.05
@@ -53,8 +59,10 @@ def nothing_found(firing: Windows) -> tuple[str, str | None]:
     }
     if not mass:
         return NOTHING_FOUND, None
-    heaviest = texts[max(mass, key=lambda token: (mass[token], texts[token]))]
-    return f"{NOTHING_FOUND}; fires most on {named(heaviest)}", heaviest
+    token = max(mass, key=lambda token: (mass[token], texts[token]))
+    share = mass[token] / (float(firing.activation_WT.sum()) or 1.0)
+    shown = f" ({_percent(share)} of its activation)" if share >= NAMED_SHARE else ""
+    return f"{NOTHING_FOUND}; fires most on {named(texts[token])}{shown}", texts[token]
 
 
 def _percent(share: float) -> str:
@@ -77,11 +85,24 @@ def _phrase(part: Part, firing: Windows, n_examples: int) -> str:
             return named(value)
         return _piece(value, words_of(part.mass_WT, firing), n_examples, isinstance(rule, JoinedRule))
     text = in_words(rule)
+    if isinstance(rule, TokenRule) and rule.place != "here":
+        subject = _only_token(part, firing)
+        return text if subject is None else f"{subject} {circumstance(rule)}"
     if _needs_examples(rule):
         words = [word for word in words_of(part.mass_WT, firing) if word.share >= EXAMPLE_SHARE]
         shown = _examples(words, n_examples)
-        text += f" as in {shown}" if shown else ""
+        text += f" ({shown})" if shown else ""
     return text
+
+
+def _only_token(part: Part, firing: Windows) -> str | None:
+    """The token on which nearly all of a part's activation is, if there is one."""
+    tokens = firing.token_WT[part.mass_WT > 0]
+    mass_V = np.bincount(tokens, part.mass_WT[part.mass_WT > 0], minlength=1)
+    heaviest = int(mass_V.argmax())
+    text = firing.vocabulary.texts[heaviest]
+    is_sure = mass_V[heaviest] >= ONLY_SHARE * mass_V.sum() and text and not is_control(text)
+    return named(text) if is_sure else None
 
 
 def _is_list(rule: Rule) -> TypeGuard[TokenRule]:
@@ -120,9 +141,9 @@ def _piece(value: str, words: Sequence[Word], n_examples: int, is_joined: bool) 
         return f"{quoted(core)} in {quoted(top.text)}"
     before, after = ("" if begins >= ROLE_SHARE else GOES_ON), ("" if ends >= ROLE_SHARE else GOES_ON)
     fitting = [w for w in longer if w.begins >= (not before) and w.ends >= (not after)]
-    return f"{quoted(before + core + after)} as in {_examples(fitting, n_examples)}"
+    return f"{quoted(before + core + after)} ({_examples(fitting or longer, n_examples)})"
 
 
 def _examples(words: Sequence[Word], most: int) -> str:
     distinct = list(dict.fromkeys(word.text for word in words))
-    return listed([quoted(text) for text in distinct[:most]])
+    return ", ".join(quoted(text) for text in distinct[:most])

@@ -77,7 +77,7 @@ def in_words(rule: Rule, most: int = MAX_LISTED) -> str:
         return f"{in_words(rule.rule, most)}, but not on {listed(map(named, rule.values), most)}"
     if isinstance(rule, PositionRule):
         return _SUBJECTS[rule.name]
-    return f"tokens {_circumstance(rule, most)}"
+    return f"tokens {circumstance(rule, most)}"
 
 
 def named(text: str) -> str:
@@ -107,7 +107,7 @@ def quoted(text: str) -> str:
     """A text in quotes, with control characters visible."""
     shown = text.replace("\\", "\\\\").replace("\n", "\\n").replace("\t", "\\t").replace("\r", "\\r")
     shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown)
-    return f'"{shown}"'
+    return f"'{shown}'" if '"' in shown and "'" not in shown else f'"{shown}"'
 
 
 def listed(names: Iterable[str], most: int = MAX_LISTED) -> str:
@@ -128,7 +128,7 @@ def _conjunction(rule: Both, most: int) -> str:
     subjects = subjects or [part for part in rule.parts if part in _ADJECTIVES][:1]
     others = [part for part in rule.parts if part not in subjects]
     head = " that are also ".join(in_words(part, most) for part in subjects) or "tokens"
-    return " ".join([head, *(_circumstance(part, most) for part in others)])
+    return " ".join([head, *(circumstance(part, most) for part in others)])
 
 
 def _is_subject(rule: Rule) -> bool:
@@ -137,7 +137,8 @@ def _is_subject(rule: Rule) -> bool:
     )
 
 
-def _circumstance(rule: Rule, most: int) -> str:
+def circumstance(rule: Rule, most: int = MAX_LISTED) -> str:
+    """Where a rule about positions or surroundings holds, to stand after a subject."""
     if isinstance(rule, TokenRule):
         if rule in _ADJECTIVES:
             return _ADJECTIVES[rule]

@@ -153,7 +153,7 @@ def test_a_token_of_one_document_is_no_rule() -> None:
         ),
     )
     draft = written(next(read_evidence(features(1), [one])))
-    assert draft.text == 'no token rule found; fires most on "feat0"'
+    assert draft.text == 'no token rule found; fires most on "feat0" (100 % of its activation)'
     assert (draft.status, draft.predicate) == ("ok", Constant(False).to_json())
     assert draft.token_shares == ({"token": " feat0", "share": 1.0},)
 
@@ -218,23 +218,23 @@ WORDS = [" star", "t", "ing", " run", "n", "ing", " runn", "ing", " ing", "ot"]
 @pytest.mark.parametrize(
     ("rule", "tokens", "text"),
     [
-        (TokenRule("is", ("ing",)), WORDS, '"…ing" as in "running" or "starting"'),
+        (TokenRule("is", ("ing",)), WORDS, '"…ing" ("running", "starting")'),
         (TokenRule("is", (" ing",)), WORDS, '"ing" in "ingot"'),
         (
             TokenRule("is", ("t",)),
             [" star", "t", " par", "t", "y", "."],
-            '"…t…" as in "party" or "start"',
+            '"…t…" ("party", "start")',
         ),
         (
             TokenRule("is", (" d",)),
             [" d", "one", " d", "rive", "."],
-            '"d…" as in "done" or "drive"',
+            '"d…" ("done", "drive")',
         ),
         (TokenRule("is", (" if",)), [" if", " def", " if", "y", "."], '"if"'),
         (JoinedRule(("starting",)), WORDS, '"starting"'),
         (JoinedRule(("run",)), WORDS[3:], '"run" in "running"'),
         (TokenRule("is", (")",)), ["f", "(", "x", ")"], '")"'),
-        (TokenRule("starts", ("ru",)), WORDS, 'tokens that start with "ru" as in "running"'),
+        (TokenRule("starts", ("ru",)), WORDS, 'tokens that start with "ru" ("running")'),
         (
             PositionRule("context_first"),
             ["a", "b"],
