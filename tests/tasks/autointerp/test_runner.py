@@ -197,7 +197,9 @@ def test_explainer_that_asks_needs_an_endpoint(tmp_path: Path) -> None:
 )
 def test_registered_classes_hang_together(registry: Registry[Any], name: str) -> None:
     cls = registry[name]
-    fields = {registry.kind: name, **({"endpoint": "x"} if cls.needs_client else {})}
+    needed = {key: "pico-b" for key, field in cls.Config.model_fields.items() if field.is_required()}
+    pooling = {"pooling": "mean"} if "pooling" in cls.Config.model_fields else {}
+    fields = {**needed, **pooling, registry.kind: name}
     config = registry.resolve_config(registry.kind)(fields)
     assert type(config) is cls.Config
     assert cls.Config.model_validate(config.canonical()) == config

@@ -1,5 +1,6 @@
 """Explaining and scoring through the ledger: what is told apart lands apart, what failed is asked again."""
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,12 @@ def speaker(name: str) -> Brain:
     """Explains in its own name; as a judge it knows what the explanation means."""
 
     def brain(question: Question) -> Answer:
+        if question.explanation and "'t1'" in str(question.body["response_format"]):
+            word = question.explanation.split()[-1]
+            (passage,) = question.passages
+            return json.dumps(
+                {key: 10 * (word in line) for key, line in re.findall(r"(t\d+): (.*)", passage)}
+            )
         if "answers" not in str(question.body["response_format"]):
             (word,) = set(re.findall(r"feat\d+", question.text))
             return explanation(f"{name} says {word}")
@@ -56,8 +63,17 @@ def endpoints(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mapping[str, FakeOpen
 
 
 def needed(kind: type[Explainer] | type[Scorer]) -> dict[str, str]:
-    """The endpoint of one that asks a language model."""
-    return {"endpoint": "one"} if kind.needs_client else {}
+    """The endpoint of one that asks a language model, the model of one that runs its own."""
+    known = kind.Config.model_fields
+    local = {"model": "pico-b", "pooling": "mean"} if runs_a_model(kind) else {}
+    given = {"endpoint": "one"} if kind.needs_client else local
+    return {name: value for name, value in given.items() if name in known}
+
+
+def runs_a_model(kind: type[Explainer] | type[Scorer]) -> bool:
+    """Whether it runs a model of its own in this process."""
+    model = kind.Config.model_fields.get("model")
+    return model is not None and model.is_required()
 
 
 def explainer(name: str, **fields: Any) -> ExplainerConfig:
@@ -75,13 +91,17 @@ def scorer(name: str, **fields: Any) -> ScorerConfig:
 def changed(config: ExplainerConfig | ScorerConfig, field: str) -> Any:
     """The configuration with another value of one field."""
     sensible = {"endpoint": "two", "where": "density > 0", "order": "density", "n_features": N - 1}
+    sensible |= {"model": "pico-a", "pooling": "last"}
     return config.model_copy(update={field: sensible.get(field, another(getattr(config, field)))})
 
 
 def fields_of(config: ExplainerConfig | ScorerConfig) -> list[str]:
-    """The fields that say what is computed."""
+    """The fields that say what is computed; without those of every scorer where a model runs each time."""
     kind = type(config)
-    return [name for name in kind.model_fields if name not in {"explainer", "scorer"} | kind.routing_fields]
+    left_out = {"explainer", "scorer"} | kind.routing_fields
+    if isinstance(config, ScorerConfig) and runs_a_model(SCORERS[config.scorer]):
+        left_out |= ScorerConfig.model_fields.keys()
+    return [name for name in kind.model_fields if name not in left_out]
 
 
 def answered(root: Path) -> list[float]:
