@@ -17,6 +17,7 @@ from flows.starts import check_starts
 from tasks.activations.caching.model_check import check_model
 from tasks.activations.models.source import ModelConfig, check_model_folder, model_folder
 from tasks.autointerp.scorer import SCORERS
+from tasks.support.endpoint import check_endpoint
 
 STREAM = ("resid_pre", "resid_mid", "resid_post")
 """Hookpoints whose width is that of the model."""
@@ -33,13 +34,14 @@ def check_before(config: PipelineConfig, root: Path, stages: frozenset[Stage], *
 
     Raises:
         UserError: one sentence for the first model whose files cannot do what is requested, for a dictionary
-            to start from that is not there, for a scorer whose model is not there, and for more pairs than a
-            person means.
+            to start from that is not there, for an explainer or scorer whose endpoint or model is not there,
+            and for more pairs than a person means.
     """
     checks: dict[Stage, Callable[[PipelineConfig, Path], None]] = {
         "describe_model": check_models,
         "train_dictionary": check_starts,
         "match_features": partial(check_pairs, yes=yes),
+        "explain_features": check_explainers,
         "score_explanations": check_scorers,
     }
     for stage, check in checks.items():
@@ -47,13 +49,24 @@ def check_before(config: PipelineConfig, root: Path, stages: frozenset[Stage], *
             check(config, root)
 
 
+def check_explainers(config: PipelineConfig, root: Path) -> None:
+    """Check what the explainers of a pipeline need: profiles of their endpoints, with keys.
+
+    Raises:
+        UserError: one sentence for the first that cannot work.
+    """
+    for one in config.explain:
+        check_endpoint(one.endpoint_name)
+
+
 def check_scorers(config: PipelineConfig, root: Path) -> None:
-    """Check what the scorers of a pipeline need: folders of their models.
+    """Check what the scorers of a pipeline need: profiles of their endpoints, folders of their models.
 
     Raises:
         UserError: one sentence for the first that cannot work.
     """
     for one in config.score:
+        check_endpoint(one.endpoint_name)
         SCORERS[one.scorer].check_config(one)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from catalog.ledger import Claim
-from tasks.autointerp.endpoint import load_endpoint
+from tasks.autointerp.endpoint import load_api_key, load_endpoint
 
 if TYPE_CHECKING:
     from tasks.autointerp.chat import ChatClient
@@ -28,6 +28,16 @@ def answering_model(endpoint: str | None) -> Any:
     profile = load_endpoint(endpoint, os.environ)
     settings = profile.answer_settings
     return {"model": profile.model, **settings} if settings else profile.model
+
+
+def check_endpoint(endpoint: str | None) -> None:
+    """Check that a profile is complete and has its key; nothing is asked.
+
+    Raises:
+        UserError: for an unknown or wrong profile, or a missing key.
+    """
+    if endpoint is not None:
+        load_api_key(load_endpoint(endpoint, os.environ), os.environ)
 
 
 def client_of(endpoint: str | None, context: "StageContext", claim: Claim) -> "ChatClient | None":

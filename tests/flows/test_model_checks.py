@@ -105,12 +105,29 @@ def test_a_relative_that_is_not_there_is_one_sentence(tmp_path: Path, other: str
     assert not (tmp_path / "catalogue").exists()
 
 
-def test_a_scorer_without_its_model_is_one_sentence_before_anything_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asks", "sentence"),
+    [
+        (
+            "score: [{scorer: surprisal, model: ./nowhere}]",
+            "model folder nowhere does not exist: check 'model'",
+        ),
+        ("score: [{scorer: detection, endpoint: judge}]", "no endpoint profile 'judge'"),
+        ("explain: [{explainer: contexts, endpoint: judge}]", "no endpoint profile 'judge'"),
+    ],
+)
+def test_labels_without_their_model_are_one_sentence_before_anything_runs(
+    tmp_path: Path, asks: str, sentence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "family.yaml"
-    scorer = "score: [{scorer: surprisal, model: ./nowhere}]\n"
-    path.write_text(FAMILY.format(other="{id: pico-b, source: embedded}") + scorer)
-    with pytest.raises(UserError, match="model folder nowhere does not exist: check 'model'"):
-        check_before(load_pipeline(str(path)), tmp_path / "catalogue", frozenset({"score_explanations"}))
+    path.write_text(FAMILY.format(other="{id: pico-b, source: embedded}") + asks)
+    stages = frozenset({"explain_features", "score_explanations"})
+    with pytest.raises(UserError, match=sentence) as said:
+        check_before(load_pipeline(str(path)), tmp_path / "catalogue", stages)  # type: ignore[arg-type]
+    assert "\n" not in str(said.value)
+    check_before(load_pipeline(str(path)), tmp_path / "catalogue", frozenset())
+    assert not (tmp_path / "catalogue").exists()
 
 
 def test_relatives_of_the_pipeline_are_found(tmp_path: Path) -> None:
