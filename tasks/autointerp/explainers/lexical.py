@@ -13,7 +13,7 @@ from tasks.autointerp.lexicon.sentence import nothing_found, sentence
 from tasks.autointerp.lexicon.windows import Windows
 from tasks.autointerp.records import FeatureEvidence
 
-SEARCH_VERSION = 6
+SEARCH_VERSION = 7
 MIN_COVERED = 0.2
 """A rule that covers less of the activation is about something else than the feature."""
 

@@ -38,6 +38,9 @@ _NEARBY: dict[Place, range] = {
     "before": range(-NEAR_TOKENS, 0),
 }
 _PART_KINDS: tuple[TestKind, ...] = ("word", "starts", "ends", "contains")
+MIN_LETTERS = 3
+"""Shorter pieces of words are near any token."""
+_EVERYWHERE = frozenset(".,:;()[]{}'\"-_`")
 SURE_SHARE = 0.1
 """Keywords of code that prose does not have make up at least this part of a feature on keywords."""
 SimpleRule = TokenRule | JoinedRule | PositionRule | LabelRule
@@ -57,11 +60,24 @@ def candidates(positives: Windows) -> list[SimpleRule]:
     for place, offsets in _NEARBY.items():
         counts = _counted(positives, offsets)
         rules += list(_classes(positives.vocabulary, counts, place))
+        if place == "before":
+            counts = _telling(positives.vocabulary, counts)
         rules += list(_exact(positives.vocabulary, counts, place, N_TOKENS_NEARBY))
-    line_counts = _counted(positives, range(-positives.n_tokens, 0))
+    line_counts = _telling(positives.vocabulary, _counted(positives, range(-positives.n_tokens, 0)))
     rules += list(_exact(positives.vocabulary, line_counts, "line", N_TOKENS_NEARBY))
     rules += list(_labels(positives))
     return rules
+
+
+def _telling(vocabulary: Vocabulary, counts: Counter[int]) -> Counter[int]:
+    """The tokens that may matter some tokens later: words and rare signs, no pieces and no punctuation."""
+    kept = Counter[int]()
+    for token, n in counts.items():
+        core = vocabulary.texts[token].strip()
+        is_sign = bool(core) and not core[0].isalnum() and not _EVERYWHERE.issuperset(core)
+        if is_sign or (core.isalpha() and len(core) >= MIN_LETTERS):
+            kept[token] = n
+    return kept
 
 
 def mass_by_token(positives: Windows) -> dict[int, float]:
