@@ -68,7 +68,6 @@ select
     f.ci_high,
     f.chance,
     f.above_chance,
-    f.verdict,
     f.n_judged,
     f.n_matches,
     (select count(*) from found) as n_found

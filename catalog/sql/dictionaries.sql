@@ -36,6 +36,7 @@ select
     coalesce(q.n_labelled, 0) as n_labelled,
     coalesce(q.n_scored, 0) as n_scored,
     coalesce(q.n_above_chance, 0) as n_above_chance,
+    coalesce(q.n_floors, 0) as n_floors,
     q.n_above_floors,
     q.random_above_share,
     q.random_dictionary_id,

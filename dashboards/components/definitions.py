@@ -127,7 +127,7 @@ FLOORS = (
     "and the best single token of the feature on the same examples."
 )
 BESIDE_RANDOM = "In brackets: the same share for random directions, whose labels describe no feature."
-BESIDE_FROZEN = "Then the same share for a dictionary with a random frozen decoder."
+FROZEN_SHARE = "For a dictionary with a random frozen decoder it is {}."
 NO_RANDOM = (
     "Train a dictionary of the architecture random_directions to see what labels without a feature reach."
 )

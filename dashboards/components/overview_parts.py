@@ -179,13 +179,14 @@ def _above_chance(row: Row, n_firing: int) -> Figure:
     if row["random_above_share"] is None:
         advice = "" if row["origin"] == "baseline" else f" {definitions.NO_RANDOM}"
         return Figure("above chance", share, definitions.ABOVE_CHANCE + advice)
-    floors = [row["random_above_share"], row["frozen_above_share"]]
-    beside = ", ".join(figures.percent(floor, 2) for floor in floors if floor is not None)
-    name = "random" if row["frozen_above_share"] is None else "random, frozen"
     help = f"{definitions.ABOVE_CHANCE} {definitions.BESIDE_RANDOM}"
     if row["frozen_above_share"] is not None:
-        help += f" {definitions.BESIDE_FROZEN}"
-    return Figure(f"above chance ({name})", f"{share} ({beside})", help)
+        help += f" {definitions.FROZEN_SHARE.format(figures.percent(row['frozen_above_share'], 2))}"
+    return Figure("above chance (random)", f"{share} ({figures.percent(row['random_above_share'], 2)})", help)
+
+
+def _floors(n: int) -> str:
+    return "its floor" if n == 1 else f"all {n} floors"
 
 
 def _above_floors(row: Row, n_firing: int) -> list[Figure]:
@@ -193,7 +194,7 @@ def _above_floors(row: Row, n_firing: int) -> list[Figure]:
     if row["n_above_floors"] is None:
         return []
     share = figures.percent(_share(row["n_above_floors"], n_firing), 2)
-    return [Figure("above all floors", share, definitions.ABOVE_FLOORS)]
+    return [Figure(f"above {_floors(row['n_floors'])}", share, definitions.ABOVE_FLOORS)]
 
 
 def _card(row: Row) -> Element:

@@ -11,7 +11,6 @@ from dashboards.components.markup import Element, el
 
 NO_BETTER = "no label better than chance"
 NOT_KNOWN = "chance unknown: too few shuffled labels"
-BELOW_A_FLOOR = "above chance, not above all floors"
 NOT_SCORED = "not scored yet"
 FLOOR_NAMES = {
     "single_token": "its best single token",
@@ -32,9 +31,6 @@ class Score:
     n: int | None
     above_chance: bool | None = None
     """Whether the value is above chance, according to the views; None if that is unknown."""
-
-    verdict: str | None = None
-    """The score against its floors, as in the views; None where it was not compared."""
 
     @property
     def chance_level(self) -> float:
@@ -86,8 +82,6 @@ def score_block(score: Score, *, brief: bool = False) -> Element:
         cls="value",
     )
     words = {True: None, False: NO_BETTER, None: NOT_KNOWN}[score.above_chance]
-    if brief and score.verdict == "above chance only":
-        words = BELOW_A_FLOOR
     if not brief:
         measured = f"chance {figures.decimal(score.chance_level)}, n = {figures.count(score.n)}"
         words = measured if words is None else f"{words} ({measured})"

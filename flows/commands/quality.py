@@ -14,5 +14,6 @@ def above_chance(row: Mapping[str, Any]) -> str:
         said += f"; of random directions {row['random_above_share']:.0%}"
     said += ")"
     if row["n_above_floors"] is not None:
-        said += f", {row['n_above_floors']:,} above all floors ({row['n_above_floors'] / n_firing:.0%})"
+        floors = f"above all {row['n_floors']} floors" if row["n_floors"] > 1 else "above its floor"
+        said += f", {row['n_above_floors']:,} {floors} ({row['n_above_floors'] / n_firing:.0%})"
     return said.replace("%", " %")

@@ -152,7 +152,7 @@ def test_labels_above_chance_stand_beside_those_of_random_directions(root: Path,
     assert rows[small.DICTIONARY]["n_above_chance"] == 3
     counted = "select * exclude (median_score) from label_quality"
     quality = ask(root, f"{counted} where dictionary_id = '{small.DICTIONARY}'")
-    assert quality == [(small.DICTIONARY, small.SET, 4, 4, 4, 3, None, 0.75, 0.25, near, 4, 4, 0, 0, 0)]
+    assert quality == [(small.DICTIONARY, small.SET, 4, 4, 4, 3, 0, None, 0.75, 0.25, near, 4, 4, 0, 0, 0)]
 
 
 def test_scores_of_other_settings_are_not_mixed(root: Path, small: ModuleType) -> None:

@@ -106,3 +106,16 @@ def test_alarms_are_named_with_what_was_expected() -> None:
     (many,) = alarms([row] * 9)
     assert "and 3 more" in said(many)
     assert list(alarms([])) == []
+
+
+@pytest.mark.parametrize(
+    ("n_floors", "n_above", "expected"),
+    [(0, None, None), (1, 3, "above its floor"), (4, 3, "above all 4 floors")],
+)
+def test_a_card_says_how_many_labels_are_above_how_many_floors(
+    n_floors: int, n_above: int | None, expected: str | None
+) -> None:
+    row = dictionary("a", 0.2) | {"n_above_floors": n_above, "n_floors": n_floors}
+    drawn = said(dictionary_cards([defaultdict(lambda: None, row)]))
+    assert ("floor" in drawn) is (expected is not None)
+    assert expected is None or f"{expected} 50 %" in drawn

@@ -7,7 +7,6 @@ import pytest
 from dashboards.components.feature_parts import headline, label_row
 from dashboards.components.markup import Node, strings
 from dashboards.components.scores import (
-    BELOW_A_FLOOR,
     NO_BETTER,
     NOT_KNOWN,
     NOT_SCORED,
@@ -69,12 +68,6 @@ def test_a_label_is_compared_with_its_floors_in_words(
 ) -> None:
     drawn = label_verdict({"verdict": verdict, "floors_above": above, "floors_not_above": not_above})
     assert (None if drawn is None else " ".join(strings(drawn))) == said
-
-
-def test_a_table_says_that_a_label_does_not_exceed_its_floors() -> None:
-    score = Score(0.84, 0.75, 0.91, 0.51, 40, True, "above chance only")
-    assert BELOW_A_FLOOR in " ".join(strings(score_block(score, brief=True)))
-    assert BELOW_A_FLOOR not in _said(Score(0.84, 0.75, 0.91, 0.51, 40, True, "above all floors"))
 
 
 def test_the_headline_is_what_the_view_chose() -> None:

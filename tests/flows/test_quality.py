@@ -5,7 +5,7 @@ import pytest
 from flows.commands.quality import above_chance
 
 ROW = {"n_features": 120, "n_unseen": 20, "n_above_chance": 89, "random_above_share": 0.63}
-ROW |= {"n_above_floors": None}
+ROW |= {"n_above_floors": None, "n_floors": 3}
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ ROW |= {"n_above_floors": None}
         ({"random_above_share": None}, "89 above chance (89 %)"),
         (
             {"n_above_floors": 31},
-            "89 above chance (89 %; of random directions 63 %), 31 above all floors (31 %)",
+            "89 above chance (89 %; of random directions 63 %), 31 above all 3 floors (31 %)",
         ),
         ({"n_features": 0, "n_unseen": 0, "n_above_chance": 0}, "0 above chance"),
     ],

@@ -1,7 +1,7 @@
 -- Features of a dictionary on an activation set: how many there are, fire, have a label, a score, a label above chance
 -- and a mutual match. The control is the share above chance of random directions on the same set, whose labels describe
--- no feature (of several such dictionaries the one nearest in width). n_above_floors: labels above all floors; null if no
--- floor but chance was measured.
+-- no feature (of several such dictionaries the one nearest in width). n_floors: floors other than chance that were
+-- measured; n_above_floors: labels above chance and all of these; null if there are none.
 with counted as (
     select
         f.dictionary_id,
@@ -12,6 +12,7 @@ with counted as (
         count_if(f.label is not null and f.status <> 'unseen')::bigint as n_labelled,
         count(f.score) as n_scored,
         count_if(f.above_chance)::bigint as n_above_chance,
+        coalesce(max(len(f.floors_above) + len(f.floors_not_above)), 0)::bigint as n_floors,
         case when count_if(len(f.floors_above) + len(f.floors_not_above) > 0) > 0 then count_if(f.verdict = 'above all floors')::bigint end as n_above_floors,
         count_if(f.above_chance) / nullif(count_if(f.status <> 'unseen'), 0) as above_share,
         count(*) as n_features,
@@ -44,6 +45,7 @@ select
     c.n_labelled,
     c.n_scored,
     c.n_above_chance,
+    c.n_floors,
     c.n_above_floors,
     c.above_share,
     x.control.share as random_above_share,
