@@ -49,6 +49,11 @@ def check_before(config: PipelineConfig, root: Path, stages: frozenset[Stage], *
             check(config, root)
 
 
+def has_usd_budget(config: PipelineConfig) -> bool:
+    """Whether a run of the pipeline may spend only so much."""
+    return config.budget is not None and config.budget.usd is not None
+
+
 def check_explainers(config: PipelineConfig, root: Path) -> None:
     """Check what the explainers of a pipeline need: profiles of their endpoints, with keys.
 
@@ -56,7 +61,7 @@ def check_explainers(config: PipelineConfig, root: Path) -> None:
         UserError: one sentence for the first that cannot work.
     """
     for one in config.explain:
-        check_endpoint(one.endpoint_name)
+        check_endpoint(one, is_limited=has_usd_budget(config))
 
 
 def check_scorers(config: PipelineConfig, root: Path) -> None:
@@ -66,7 +71,7 @@ def check_scorers(config: PipelineConfig, root: Path) -> None:
         UserError: one sentence for the first that cannot work.
     """
     for one in config.score:
-        check_endpoint(one.endpoint_name)
+        check_endpoint(one, is_limited=has_usd_budget(config))
         SCORERS[one.scorer].check_config(one)
 
 

@@ -1,4 +1,4 @@
-"""The budget per endpoint and UTC day, and that of a run, counted in files that all processes share.
+"""Budgets of an endpoint and of an explainer or scorer per UTC day, and of a run, in files that all share.
 
 Before a request its maximum cost is reserved; afterwards the actual cost replaces the reservation, so the sum
 never exceeds the limit. A killed process leaves its reservation, which errs on the safe side.
@@ -42,20 +42,36 @@ class RunLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class PurposeLimit:
+    """What one explainer or scorer of a pipeline may cost at its endpoint in one UTC day."""
+
+    purpose: str
+    usd: float | None = None
+    tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
-    """The maximum cost of a request, on the accounts of the day and of the run when it was made."""
+    """The maximum cost of a request, on the accounts of day, purpose and run when it was made."""
 
     most: Spend
     accounts: tuple[Path, ...]
 
 
 class Budget:
-    """The day's account of one endpoint, and that of the run; without limits nothing is counted."""
+    """The accounts of an endpoint, a purpose and a run; those without limits are not counted."""
 
-    def __init__(self, folder: Path, profile: EndpointProfile, run: RunLimit | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        profile: EndpointProfile,
+        run: RunLimit | None = None,
+        purpose: PurposeLimit | None = None,
+    ) -> None:
         self.profile = profile
         self.folder = folder
         self.run = run
+        self.purpose = purpose
         self.limited = profile.budget_usd is not None or profile.budget_tokens is not None
 
     def reserve(self, most: Spend) -> Reservation:
@@ -67,6 +83,8 @@ class Budget:
         wanted: list[tuple[Path, Callable[[Spend], None]]] = []
         if self.limited:
             wanted.append((self._account(), self._refuse_above))
+        if self.purpose is not None:
+            wanted.append((self._account(digest(self.purpose.purpose)[:16]), self._refuse_above_purpose))
         if self.run is not None:
             wanted.append((self._account_of_run(self.run), self._refuse_above_run))
         reservation = Reservation(most, ())
@@ -100,24 +118,39 @@ class Budget:
             _write(account, after)
 
     def _refuse_above(self, spend: Spend) -> None:
-        usd, tokens = self.profile.budget_usd, self.profile.budget_tokens
-        over_usd = usd is not None and spend.usd > usd
-        if over_usd or (tokens is not None and spend.tokens > tokens):
-            limit = f"{usd} USD" if over_usd else f"{tokens} tokens"
+        limit = _exceeded(spend, self.profile.budget_usd, self.profile.budget_tokens)
+        if limit is not None:
             raise Spent(
                 f"the day's budget of endpoint {self.profile.name!r} ({limit}) is used up: "
                 "run again tomorrow or raise the budget in its profile"
+            )
+
+    def _refuse_above_purpose(self, spend: Spend) -> None:
+        assert self.purpose is not None
+        limit = _exceeded(spend, self.purpose.usd, self.purpose.tokens)
+        if limit is not None:
+            raise Spent(
+                f"the day's budget of {self.purpose.purpose} at endpoint {self.profile.name!r} ({limit}) is "
+                "used up: run again tomorrow or raise budget_usd or budget_tokens of its entry"
             )
 
     def _refuse_above_run(self, spend: Spend) -> None:
         if self.run is not None and spend.usd > self.run.usd:
             raise Spent(self.run.spent)
 
-    def _account(self) -> Path:
-        return self.folder / f"{self.profile.name}-{datetime.now(UTC):%Y-%m-%d}.json"
+    def _account(self, purpose: str = "") -> Path:
+        name = f"{self.profile.name}.{purpose}" if purpose else self.profile.name
+        return self.folder / f"{name}-{datetime.now(UTC):%Y-%m-%d}.json"
 
     def _account_of_run(self, run: RunLimit) -> Path:
         return self.folder / f"run-{digest(run.run_id)[:16]}.json"
+
+
+def _exceeded(spend: Spend, usd: float | None, tokens: int | None) -> str | None:
+    """The limit that a spend exceeds, in words; None if it exceeds none."""
+    if usd is not None and spend.usd > usd:
+        return f"{usd} USD"
+    return f"{tokens} tokens" if tokens is not None and spend.tokens > tokens else None
 
 
 def _write(account: Path, spend: Spend) -> None:

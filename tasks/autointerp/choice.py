@@ -18,7 +18,7 @@ class ChoiceConfig(StrictConfig):
     """
 
     later_fields: ClassVar[frozenset[str]] = frozenset({"where", "order", "n_features"})
-    routing_fields: ClassVar[frozenset[str]] = frozenset({"dictionaries"})
+    routing_fields: ClassVar[frozenset[str]] = frozenset({"dictionaries", "budget_usd", "budget_tokens"})
 
     dictionaries: tuple[str, ...] = Field(default=("*",), min_length=1)
     """Aliases, ids or glob patterns of the dictionaries to work on."""
@@ -30,6 +30,15 @@ class ChoiceConfig(StrictConfig):
     keeps."""
     n_features: int | None = Field(default=None, ge=1)
     """How many features of each dictionary at most."""
+
+    budget_usd: float | None = Field(default=None, ge=0)
+    """Most that its questions may cost in one UTC day; needs prices in the profile of its endpoint."""
+    budget_tokens: int | None = Field(default=None, ge=0)
+    """Most tokens, sent and received, of its questions in one UTC day."""
+
+    def tag(self) -> str:
+        """Its name and the settings that differ from the defaults; tells two in one pipeline apart."""
+        raise NotImplementedError
 
     @property
     def endpoint_name(self) -> str | None:

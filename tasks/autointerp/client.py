@@ -14,7 +14,7 @@ import httpx2
 import openai
 
 from tasks.autointerp.asking import Asker
-from tasks.autointerp.budget import Budget, RunLimit
+from tasks.autointerp.budget import Budget, PurposeLimit, RunLimit
 from tasks.autointerp.chat import PROBE, ChatRequest, Message, Stopped
 from tasks.autointerp.endpoint import EndpointProfile, load_api_key, load_endpoint
 from tasks.autointerp.prompt_cache import Answers, PromptCache
@@ -36,6 +36,7 @@ def open_client(
     scratch: Path | None = None,
     forced: bool = False,
     limit: RunLimit | None = None,
+    purpose: PurposeLimit | None = None,
     config_path: Path = Path("featlas.toml"),
 ) -> Asker:
     """A client for a named endpoint profile.
@@ -48,15 +49,17 @@ def open_client(
         scratch: Working folder of that unit, which holds replies that must stay private to it.
         forced: Whether the unit is repeated on request; then unusable replies are requested again.
         limit: What all endpoints together may cost in the run.
+        purpose: What the explainer or scorer may cost in one day.
 
     Raises:
-        UserError: for an unknown or wrong profile, or a missing key.
+        UserError: for an unknown or wrong profile, a missing key, or a limit in USD without prices.
     """
     profile = load_endpoint(endpoint, environ, config_path)
+    profile.check_prices(limit is not None or (purpose is not None and purpose.usd is not None))
     wire = OpenAIWire(profile, load_api_key(profile, environ), cache_folder / "shapes")
     own = None if scratch is None else PromptCache(scratch / "answers")
     answers = Answers(PromptCache(cache_folder / profile.name), own, forced=forced)
-    return Asker(profile, wire, answers, Budget(cache_folder / "spend", profile, limit), owner)
+    return Asker(profile, wire, answers, Budget(cache_folder / "spend", profile, limit, purpose), owner)
 
 
 class OpenAIWire:

@@ -90,6 +90,22 @@ class EndpointProfile(StrictConfig):
         chosen = {"temperature": self.temperature, "extra_body": self.extra_body or None}
         return {name: value for name, value in chosen.items() if value is not None}
 
+    def check_prices(self, is_limited: bool) -> None:
+        """Refuse a limit in USD at a remote endpoint whose prices are unknown.
+
+        Args:
+            is_limited: Whether something other than the profile sets such a limit.
+
+        Raises:
+            UserError: naming the prices to set.
+        """
+        has_prices = self.input_usd_per_million or self.output_usd_per_million
+        if not has_prices and not self.is_local and (is_limited or self.budget_usd is not None):
+            raise UserError(
+                f"endpoint profile {self.name!r} has no prices, so a budget in USD cannot hold: set "
+                "input_usd_per_million and output_usd_per_million, or limit budget_tokens instead"
+            )
+
     def cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Price of a call."""
         total = prompt_tokens * self.input_usd_per_million + completion_tokens * self.output_usd_per_million

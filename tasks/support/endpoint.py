@@ -30,17 +30,25 @@ def answering_model(endpoint: str | None) -> Any:
     return {"model": profile.model, **settings} if settings else profile.model
 
 
-def check_endpoint(endpoint: str | None) -> None:
-    """Check that a profile is complete and has its key; nothing is asked.
+def check_endpoint(config: "ChoiceConfig", *, is_limited: bool = False) -> None:
+    """Check that the profile of an explainer or scorer is complete and has its key; nothing is asked.
+
+    Args:
+        config: The explainer or scorer.
+        is_limited: Whether the run has a budget in USD.
 
     Raises:
-        UserError: for an unknown or wrong profile, or a missing key.
+        UserError: for an unknown or wrong profile, a missing key, or a budget in USD without prices.
     """
-    if endpoint is not None:
-        load_api_key(load_endpoint(endpoint, os.environ), os.environ)
+    if config.endpoint_name is not None:
+        profile = load_endpoint(config.endpoint_name, os.environ)
+        load_api_key(profile, os.environ)
+        profile.check_prices(is_limited or config.budget_usd is not None)
 
 
-def client_of(endpoint: str | None, context: "StageContext", claim: Claim) -> "ChatClient | None":
+def client_of(
+    endpoint: str | None, context: "StageContext", claim: Claim, config: "ChoiceConfig | None" = None
+) -> "ChatClient | None":
     """A client whose answers and spend are stored with the catalogue; None without an endpoint.
 
     Args:
@@ -48,12 +56,16 @@ def client_of(endpoint: str | None, context: "StageContext", claim: Claim) -> "C
         context: The catalogue, the run and what it may spend. If the stage is repeated on request, unusable
             replies are requested again.
         claim: The unit of work that pays; its scratch folder holds replies that must stay private to it.
+        config: The explainer or scorer that asks, which may have a budget of its own.
     """
     if endpoint is None:
         return None
-    from tasks.autointerp.budget import RunLimit
+    from tasks.autointerp.budget import PurposeLimit, RunLimit
     from tasks.autointerp.client import open_client
 
+    purpose = None
+    if config is not None and (config.budget_usd, config.budget_tokens) != (None, None):
+        purpose = PurposeLimit(config.tag(), config.budget_usd, config.budget_tokens)
     return open_client(
         endpoint,
         environ=os.environ,
@@ -62,6 +74,7 @@ def client_of(endpoint: str | None, context: "StageContext", claim: Claim) -> "C
         scratch=claim.scratch,
         forced=claim.request.stage in context.forced,
         limit=None if context.usd is None else RunLimit(context.run_id, context.usd),
+        purpose=purpose,
     )
 
 
@@ -77,5 +90,5 @@ def labelling_arguments(
         position: Its position in the pipeline.
         ids: ``dictionary_id`` and ``activation_set_id``.
     """
-    client = client_of(config.endpoint_name, context, claim)
+    client = client_of(config.endpoint_name, context, claim, config)
     return {**ids, "scratch": claim.scratch, "client": client, "run_id": context.run_id, "position": position}
