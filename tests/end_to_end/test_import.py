@@ -66,6 +66,7 @@ def test_an_import_is_gated_mined_labelled_and_exported_again(user: Any) -> None
         "associate_labels",
         "explain_features",
         "score_explanations",
+        "measure_floors",
     ]
     with connect(catalogue) as connection:
         (row,) = connection.sql("select * from dictionaries").to_arrow_table().to_pylist()

@@ -149,7 +149,7 @@ def test_a_changed_explainer_redoes_explanations_and_scores_alone(user: Any, sum
     assert drawn == "", "a quiet run tells a terminal nothing of its progress"
     changed = states(summary_of_change)
     redone = {stage for stage, seen in changed.items() if "recomputed" in seen}
-    assert redone == {"explain_features", "score_explanations"}
+    assert redone == {"explain_features", "score_explanations", "measure_floors"}
 
 
 def test_one_stage_can_be_forced(user: Any, summary: dict[str, Any]) -> None:

@@ -144,7 +144,7 @@ def test_only_marked_labels_are_written_again(root: Path, made: tuple[Path, Pipe
     run = walk(root, made[1], "run-2")
     again = [outcome.stage for _, outcome in run.outcomes if outcome.recomputed]
     assert again[0] == "explain_features"
-    assert set(again) <= {"explain_features", "score_explanations"}
+    assert set(again) <= {"explain_features", "score_explanations", "measure_floors"}
     with connect(root) as connection:
         assert connection.execute("select count_if(is_stale) from feature_cards").fetchall() == [(0,)]
         (n_labels,) = connection.execute("select count(label) from feature_cards").fetchone() or (0,)
