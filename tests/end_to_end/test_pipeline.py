@@ -82,7 +82,7 @@ def test_the_first_run_computes_every_stage_and_fills_every_table(user: Any, sum
     assert summary["state"] == "completed"
     assert summary["failures"] == []
     assert {stage["state"] for stage in summary["stages"]} == {"recomputed"}
-    assert len(summary["stages"]) == 1 + 2 * 8 + 1
+    assert len(summary["stages"]) == 1 + 2 * 9 + 1
     with connect(user.folder / "catalogue") as connection:
         counts = {name: connection.execute(f"select count(*) from {name}").fetchone() for name in FILLED}
     assert [name for name, (count,) in counts.items() if not count] == []

@@ -24,8 +24,10 @@ from tasks.common.progress import StageEvent
 from tasks.support import reporting
 from tasks.support.policies import stage_listener
 from tasks.support.reporting import Reporter, ServerLost, current_reporter
+from tests.fakes.openai_server import FakeOpenAI, answers
 from tests.flows.serverless import tasks_as_functions
 
+JUDGE = {"scorer": "detection", "endpoint": "judge", "n_features": 1, "accept_chance": True}
 SECTIONS: dict[str, Any] = {
     "name": "alone",
     "corpus": {"source": "stdlib"},
@@ -49,7 +51,7 @@ SECTIONS: dict[str, Any] = {
     "evaluate": [{"suite": "density_spectrum"}],
     "compare": [{"kind": "models", "a": "pico-b", "b": "pico-r"}],
     "explain": {"explainer": "lexical"},
-    "score": [{"scorer": "predicate", "shuffles": 2}],
+    "score": [{"scorer": "predicate", "shuffles": 2}, JUDGE],
     "match": [{"matcher": "decoder_cosine", "pairs": ["seeds"]}],
 }
 FOREVER = 10_000.0
@@ -100,7 +102,14 @@ class _Answers(BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module", autouse=True)
 def without_prefect() -> Iterator[None]:
-    with tasks_as_functions():
+    """Tasks as functions, and a judge that tosses coins by the length of a passage."""
+    with (
+        tasks_as_functions(),
+        FakeOpenAI(lambda question: answers([len(one) % 2 for one in question.passages])) as judge,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for field, value in {"BASE_URL": judge.base_url, "MODEL": "m", "PROBE": "false"}.items():
+            patch.setenv(f"FEATLAS_ENDPOINT_JUDGE_{field}", value)
         yield
 
 
