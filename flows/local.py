@@ -1,5 +1,6 @@
 """Run a flow in this process for the command line: show its progress, end it cleanly on a signal."""
 
+import logging
 import os
 import signal
 import sys
@@ -60,8 +61,13 @@ def run_here(
 
 
 def errors_on_console() -> None:
-    """Keep Prefect's log off the console: featlas reports errors once, at the end."""
-    level = "INFO" if os.environ.get("FEATLAS_DEBUG") else "CRITICAL"
+    """Keep Prefect's log off the console: featlas reports errors once, at the end.
+
+    That a line of the log did not reach a server that is gone is no news either.
+    """
+    is_debugging = bool(os.environ.get("FEATLAS_DEBUG"))
+    logging.raiseExceptions = is_debugging
+    level = "INFO" if is_debugging else "CRITICAL"
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", level)
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", level)
 
