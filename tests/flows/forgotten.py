@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from catalog.connection import connect
-from catalog.store import TableStore
+from catalog.rows import rows_of
+from catalog.store import SliceWrite, TableStore, publish_rows
 from flows import spine
 from flows.cli import main
 from flows.commands.upkeep import damaged_shards
@@ -196,3 +197,24 @@ def featlas(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     with pytest.raises(SystemExit) as end:
         main()
     return int(end.value.code or 0)
+
+
+def name_a_word(root: Path) -> None:
+    """Store a label that names what only the document has, as a language model might write it.
+
+    The lexical explainer writes none: each of its words needs two documents.
+    """
+    with connect(root) as connection:
+        (row,) = (
+            connection.execute(
+                "select * exclude (fingerprint, slice, subject) from explanations where status = 'ok' and "
+                "feature_index = (select min(feature_index) from examples where document_id = $name "
+                "and contains(array_to_string(tokens, ''), $word)) limit 1",
+                {"name": SECRET, "word": UNIQUE.split()[0]},
+            )
+            .to_arrow_table()
+            .to_pylist()
+        )
+    written = {"explanation_id": "by-hand", "text": f"the word {UNIQUE.split()[0]}", "explainer": "contexts"}
+    rows = rows_of("explanations", [{**row, **written, "predicate": None, "token_shares": None}])
+    publish_rows(root, [SliceWrite("explanations", "by hand", rows)], fingerprint="by-hand")

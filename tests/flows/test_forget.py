@@ -28,6 +28,7 @@ from tests.flows.forgotten import (
     featlas,
     forgetter,
     found_in,
+    name_a_word,
     pipeline,
     sound,
     traces_of,
@@ -64,27 +65,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PipelineConfig
     walk(folder / "catalogue", config)
     name_a_word(folder / "catalogue")
     return folder / "catalogue", config
-
-
-def name_a_word(root: Path) -> None:
-    """Store a label that names what only the document has, as a language model might write it.
-
-    The lexical explainer writes none: each of its words needs two documents.
-    """
-    with connect(root) as connection:
-        (row,) = (
-            connection.execute(
-                "select * exclude (fingerprint, slice, subject) from explanations where status = 'ok' and "
-                "feature_index = (select min(feature_index) from examples where document_id = $name "
-                "and contains(array_to_string(tokens, ''), $word)) limit 1",
-                {"name": SECRET, "word": UNIQUE.split()[0]},
-            )
-            .to_arrow_table()
-            .to_pylist()
-        )
-    written = {"explanation_id": "by-hand", "text": f"the word {UNIQUE.split()[0]}", "explainer": "contexts"}
-    rows = rows_of("explanations", [{**row, **written, "predicate": None, "token_shares": None}])
-    publish_rows(root, [SliceWrite("explanations", "by hand", rows)], fingerprint="by-hand")
 
 
 @pytest.fixture(scope="module")
