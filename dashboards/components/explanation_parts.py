@@ -31,7 +31,7 @@ JUDGEMENT_COLUMNS = (
     Column("judge"),
     Column("example", "Band and rank of the context, and the text around its peak; links to it."),
     Column("fires"),
-    Column("judge said"),
+    Column("said", "Answer of the judge or rule; the cosine or loss of a scorer that measures."),
     Column("probability", number=True),
 )
 
@@ -88,7 +88,7 @@ def judgement_table(judgements: Sequence[Row], examples: Sequence[Row], n_bands:
     known = {name_of(example): example for example in examples}
     rows = []
     for j in judgements:
-        said = "no answer" if j["answer"] is None else _yes(j["answer"])
+        said = _answer(j)
         wrong = j["answer"] is not None and j["answer"] != j["truth"]
         rows.append(
             (
@@ -102,6 +102,13 @@ def judgement_table(judgements: Sequence[Row], examples: Sequence[Row], n_bands:
             )
         )
     return table(JUDGEMENT_COLUMNS, rows, name="Judged items of this explanation")
+
+
+def _answer(judgement: Row) -> str:
+    """Yes or no, or the number of a scorer that measures: a cosine, or nats per token."""
+    if judgement["answer"] is not None:
+        return _yes(judgement["answer"])
+    return "no answer" if judgement["margin"] is None else figures.significant(judgement["margin"])
 
 
 def _item(judgement: Row, example: Row | None, n_bands: int | None) -> Element:
