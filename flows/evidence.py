@@ -69,7 +69,8 @@ def _score_stage(walk: Walk, unit: ScoreUnit) -> None:
         if isinstance(unit.config, JudgeConfig) and unit.config.calibrate:
             judge = JudgeUnit(unit.config, unit.explained.facts["corpus_id"])
             calibrated = walk.do(calibrate_judge, judge)
-            is_later = walk.run.parking.add(judge.label, calibrated, partial(_score_stage, walk, unit))
+            waits = f"{judge.label}, {unit.label}"
+            is_later = walk.run.parking.add(waits, calibrated, partial(_score_stage, walk, unit))
             if is_later or not is_complete(calibrated):
                 return
             if not unit.config.accept_chance:

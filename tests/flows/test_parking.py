@@ -1,9 +1,15 @@
 """Work that an endpoint puts off: done in its turn at the end, never for ever."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
 
 from catalog.ledger import StageOutcome
+from flows.evidence import _score_stage
 from flows.parking import Parking
+from tasks.autointerp.scorers.detection import DetectionConfig
+from tasks.support.score_units import ScoreUnit
 
 
 def outcome(seconds: float | None, n_left: int = 3) -> StageOutcome:
@@ -39,3 +45,15 @@ def test_work_that_gets_no_further_is_given_up_and_work_that_does_is_not() -> No
         parking.add(label, outcome(0.0, 9), lambda label=label: again(label))
     parking.finish()
     assert tries == {"stuck": 3, "moving": 9}
+
+
+def test_every_dictionary_waits_for_a_judge_that_asks_to_wait() -> None:
+    """The judge is one for all of them, and asked for each: that is no try in vain."""
+    parking = Parking()
+    run = SimpleNamespace(parking=parking, branch=lambda label: nullcontext())
+    walk: Any = SimpleNamespace(run=run, do=lambda stage, unit: outcome(60.0))
+    for index in range(6):
+        ids = {"dictionary_id": f"d{index}", "activation_set_id": "s", "corpus_id": "c"}
+        explained = StageOutcome("e", "explain_features", True, facts={**ids, "explainer": "contexts"})
+        _score_stage(walk, ScoreUnit(DetectionConfig(endpoint="judge"), explained))
+    assert len(parking.waiting) == 6
