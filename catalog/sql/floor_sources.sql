@@ -14,11 +14,6 @@ own as (
     join sets as s on s.activation_set_id = $activation_set_id
     where d.dictionary_id = $dictionary_id
 ),
-observed as (
-    select dictionary_id, activation_set_id, fingerprint, count(value) as n, sum(round(value * 1e9)::hugeint) as total
-    from scores
-    group by dictionary_id, activation_set_id, fingerprint
-),
 sources as (
     select null as floor, dictionary_id, activation_set_id, 0.0 as distance from own
     union all
@@ -34,7 +29,10 @@ sources as (
     join dictionaries as f on f.dictionary_id = own.dictionary_id or f.architecture = own.architecture
     where s.source = 'reinitialised'
 )
-select s.floor, s.dictionary_id, s.activation_set_id, o.fingerprint, o.n, o.total::varchar as total
+select
+    s.floor, s.dictionary_id, s.activation_set_id, o.fingerprint, count(o.value) as n,
+    sum(round(o.value * 1e9)::hugeint)::varchar as total
 from sources as s
-join observed as o using (dictionary_id, activation_set_id)
+join scores as o using (dictionary_id, activation_set_id)
+group by s.floor, s.distance, s.dictionary_id, s.activation_set_id, o.fingerprint
 order by s.floor nulls first, s.distance, s.dictionary_id, s.activation_set_id, o.fingerprint

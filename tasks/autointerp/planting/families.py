@@ -72,26 +72,24 @@ def word(passages: Passages, generator: np.random.Generator) -> Planted | None:
 def suffix(passages: Passages, generator: np.random.Generator) -> Planted | None:
     """Words with an ending; near: words with the last letter of it."""
     value = _one(_with_share(passages, SUFFIXES, str.endswith), generator)
-    if value is None:
-        return None
-    return Planted(
-        "suffix",
-        f'words that end in "{value}"',
-        lambda t, i: len(core(t, i)) > len(value) and core(t, i).lower().endswith(value),
-        lambda t, i: core(t, i).lower().endswith(value[-1]),
-    )
+    label = f'words that end in "{value}"'
+    return None if value is None else _part("suffix", label, value, value[-1], str.endswith)
 
 
 def prefix(passages: Passages, generator: np.random.Generator) -> Planted | None:
     """Words with a beginning; near: words with the first letter of it."""
     value = _one(_with_share(passages, PREFIXES, str.startswith), generator)
-    if value is None:
-        return None
+    label = f'words that begin with "{value}"'
+    return None if value is None else _part("prefix", label, value, value[0], str.startswith)
+
+
+def _part(family: str, label: str, value: str, near: str, has: Callable[[str, str], bool]) -> Planted:
+    """Words that have a part, in small letters, and more; near: words with a piece of the part."""
     return Planted(
-        "prefix",
-        f'words that begin with "{value}"',
-        lambda t, i: len(core(t, i)) > len(value) and core(t, i).lower().startswith(value),
-        lambda t, i: core(t, i).lower().startswith(value[0]),
+        family,
+        label,
+        lambda t, i: len(core(t, i)) > len(value) and has(core(t, i).lower(), value),
+        lambda t, i: has(core(t, i).lower(), near),
     )
 
 
