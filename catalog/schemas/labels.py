@@ -246,7 +246,7 @@ LABELS: tuple[TableSpec, ...] = (
         ("call_id",),
         column("call_id", TEXT, "Deterministic digest of request and attempt group"),
         optional("run_id", TEXT, "Run that paid for it"),
-        column("purpose", TEXT, "explain, probe or the scorer that asks, for example detection"),
+        column("purpose", TEXT, "explain, probe, calibrate, or the scorer that asks, for example detection"),
         column("endpoint", TEXT, "Name of the endpoint profile"),
         column("model", TEXT, "Name of the model at the endpoint"),
         column("prompt_digest", TEXT, "SHA-256 of model, messages, schema and settings"),

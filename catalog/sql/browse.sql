@@ -63,6 +63,7 @@ select
     f.top_tokens,
     f.label,
     f.explainer,
+    f.metric,
     f.score,
     f.ci_low,
     f.ci_high,

@@ -143,8 +143,9 @@ SAME_ABOVE = "Score that best partners must exceed to be called the same."
 TOKEN_SHARES = "Tokens that the label names, with their share of the feature's activation mass."
 MARGIN = "Score of the match minus that of the next best partner."
 SCORE = (
-    "Balanced accuracy of the label, measured by the first scorer of the pipeline, with its 95 % "
-    "interval; the mark is chance, measured with shuffled labels. Ranked by the lower end of the interval."
+    "Score of the label by the first scorer of the pipeline, with its 95 % interval: balanced accuracy if it "
+    "says yes or no, else AUROC or correlation. The mark is chance, measured with shuffled labels. Ranked by "
+    "the lower end of the interval."
 )
 COACTIVATION = "Tokens on which both fire over tokens on which either fires (Jaccard)."
 COSINE = "Cosine of the decoder directions."

@@ -38,7 +38,15 @@ def score_of(row: Row | None) -> Score:
         return Score(None, None, None, None, None)
     value = row["score"] if "score" in row else row["value"]
     n = row["n_judged"] if "n_judged" in row else row["n"]
-    return Score(value, row["ci_low"], row["ci_high"], row["chance"], n, row["above_chance"])
+    return Score(
+        value,
+        row["ci_low"],
+        row["ci_high"],
+        row["chance"],
+        n,
+        row["above_chance"],
+        row.get("metric") or "balanced_accuracy",
+    )
 
 
 def headline(scores: Sequence[Row], explanation_id: str | None) -> Row | None:

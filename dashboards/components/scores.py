@@ -12,6 +12,12 @@ from dashboards.components.markup import Element, el
 NO_BETTER = "no label better than chance"
 NOT_KNOWN = "chance unknown: too few shuffled labels"
 NOT_SCORED = "not scored yet"
+MEANINGS = {
+    "balanced_accuracy": "Balanced accuracy: mean of the shares of firing and of silent examples that the "
+    "label predicts",
+    "auroc": "AUROC: share of pairs of a firing and a silent example in the right order",
+    "correlation": "Correlation of the activations predicted from the label with the true ones",
+}
 FLOOR_NAMES = {
     "single_token": "its best single token",
     "random_directions": "labels of random directions",
@@ -22,7 +28,7 @@ FLOOR_NAMES = {
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """Balanced accuracy of a label with its 95 % interval, the score of shuffled labels, and items judged."""
+    """Score of a label with its 95 % interval, the score of shuffled labels, and items judged."""
 
     value: float | None
     low: float | None
@@ -31,20 +37,24 @@ class Score:
     n: int | None
     above_chance: bool | None = None
     """Whether the value is above chance, according to the views; None if that is unknown."""
+    metric: str = "balanced_accuracy"
+    """What the value is: balanced_accuracy, auroc or correlation."""
 
     @property
     def chance_level(self) -> float:
-        """The measured chance level, else one half, the chance level of balanced accuracy."""
-        return 0.5 if self.chance is None else self.chance
+        """The measured chance level, else that of the metric: 0 for a correlation, else one half."""
+        if self.chance is not None:
+            return self.chance
+        return 0.0 if self.metric == "correlation" else 0.5
 
 
 def explanation_of(score: Score) -> str:
     """The explanation of a score when it is opened."""
     return (
-        "Balanced accuracy: mean of the shares of firing and of silent examples that the label predicts, "
-        f"on documents the explainer did not see. 95 % interval {figures.decimal(score.low)} to "
-        f"{figures.decimal(score.high)}, chance {figures.decimal(score.chance_level)} (shuffled labels), "
-        f"n = {figures.count(score.n)} judged examples."
+        f"{MEANINGS.get(score.metric, score.metric)}, on documents the explainer did not see. 95 % interval "
+        f"{figures.decimal(score.low)} to {figures.decimal(score.high)}, chance "
+        f"{figures.decimal(score.chance_level)} (shuffled labels), n = {figures.count(score.n)} judged "
+        "examples."
     )
 
 

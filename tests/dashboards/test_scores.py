@@ -35,6 +35,18 @@ def test_value_interval_chance_and_n_are_all_there() -> None:
     assert "0.75 to 0.91" in meaning
 
 
+def test_a_score_says_what_it_is_and_where_its_chance_lies() -> None:
+    for metric, words, chance in (
+        ("balanced_accuracy", "Balanced accuracy", 0.5),
+        ("auroc", "AUROC", 0.5),
+        ("correlation", "Correlation", 0.0),
+    ):
+        score = Score(0.84, 0.75, 0.91, None, 40, True, metric)
+        (meaning,) = _opened(score_block(score, brief=True))
+        assert meaning.startswith(words)
+        assert score.chance_level == chance
+
+
 def test_no_better_than_chance_is_said_in_words() -> None:
     """As the views say it: an interval above the mark is not enough where chance itself is not known well."""
     assert NO_BETTER in _said(Score(0.6, 0.52, 0.7, 0.5, 40, False))

@@ -2,7 +2,7 @@
 -- (set_model_id, set_hookpoint, corpus_id), its firing, its label with score and interval, and the number of features of
 -- other dictionaries that match it mutually. is_home marks the set on which the dictionary was trained. The label is the
 -- newest text of the explainer that the pipeline names first, whatever its score: the best of several would have a score
--- that is biased upwards. is_stale: a document was removed from the evidence of the label since its stage last ran.
+-- that is biased upwards. metric says what score is: balanced_accuracy, auroc or correlation. is_stale: a document was removed from the evidence of the label since its stage last ran.
 -- verdict: the score against its floors: 'not above chance'; 'above all floors' of those that were measured (floors_above);
 -- 'above chance only' if it does not exceed one of them (floors_not_above); 'above chance, no floor measured'; null if
 -- chance is not known. A label exceeds a floor that is another dictionary if 5 % of the labels there at most score as high
@@ -127,6 +127,7 @@ select
     j.e.scorer as scorer,
     j.e.judge as judge,
     j.e.variant as variant,
+    j.e.metric as metric,
     j.e.score as score,
     j.e.ci_low as ci_low,
     j.e.ci_high as ci_high,
